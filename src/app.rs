@@ -1,0 +1,276 @@
+//! Builds the rooms in order, owns every handle, and drains them in order.
+//!
+//! The order of the start: data directory (locked), catalog, log (recovered), readers, writer, edge. The order of
+//! the stop is what the channels say: the edge answers what it took in and drops its ends of the queue, the readers
+//! and the catalog; each of these finishes what waits and ends. No flag has to agree with another.
+
+use std::{
+    io,
+    sync::{Arc, atomic::AtomicBool},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use tokio::{net::TcpListener, sync::mpsc, time};
+
+use crate::{
+    config::{Config, Durability, contract},
+    event::Rules,
+    event_id::EventIds,
+    http::{self, BodyLimits, BodyMemory, ConnectionLimits, Context, RequestLimits, Tokens},
+    metrics::{self, BuildInfo, Metrics},
+    queue,
+    store::{self, CatalogFile, DataDir, Log, LogOptions, OpenError, ReadOptions, Readers},
+    writer::{self, GroupLimits},
+};
+
+/// Why the daemon could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store could not be opened.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// The metrics could not be registered.
+    #[error("cannot register the metrics: {0}")]
+    Metrics(#[from] metrics_exporter_prometheus::BuildError),
+    /// A thread could not be started.
+    #[error("cannot start a thread: {0}; raise the limit on processes and threads (ulimit -u)")]
+    Thread(#[from] io::Error),
+}
+
+/// Why the daemon stopped other than it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum StopError {
+    /// The storage failed: what the last requests wrote is in doubt until the next start.
+    #[error("{0}; hitlog has stopped, and what was answered 201 is stored. Look at the disk, then start it again")]
+    Storage(String),
+    /// Requests were still unanswered at the drain limit.
+    #[error("the stop took longer than drain_timeout_seconds; some requests were not answered")]
+    DrainTimeout,
+}
+
+/// How one of the threads that hold data ended.
+enum Ended {
+    Writer(Result<(), String>),
+    Catalog(String),
+}
+
+/// After a failed storage there is nothing to wait for but the answers that say so.
+const FAILED_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The daemon, its store open and its threads running, not yet listening.
+pub struct App {
+    context: Context,
+    connections: ConnectionLimits,
+    drain_timeout: Duration,
+    metrics: Arc<Metrics>,
+    ended: mpsc::UnboundedReceiver<Ended>,
+    threads: Vec<JoinHandle<()>>,
+    // Last: the lock is given up when everything that touches the directory is gone.
+    directory: DataDir,
+}
+
+impl App {
+    /// Opens the store and starts the threads behind the edge.
+    pub fn start(config: &Config) -> Result<Self, StartError> {
+        store::check_sqlite_version()?;
+        let metrics = Arc::new(Metrics::new(&BuildInfo {
+            version: env!("CARGO_PKG_VERSION"),
+            sqlite: store::sqlite_version(),
+            durability: config.durability.as_str(),
+        })?);
+        let directory = DataDir::open(&config.data_dir)?;
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            sqlite = store::sqlite_version(),
+            durability = config.durability.as_str(),
+            file_system = directory.file_system(),
+            data_dir = %directory.path().display(),
+            "hitlog opens its store"
+        );
+        let (ended_sender, ended) = mpsc::unbounded_channel();
+        let mut catalog_file = CatalogFile::open(&directory)?;
+        let interrupt = store::ReaderInterrupt::default();
+        let log =
+            Log::open(&directory, &mut catalog_file, log_options(config), interrupt.clone(), Arc::clone(&metrics))?;
+        let (readers, mut threads) = Readers::open(&directory, read_options(config), &interrupt, Arc::clone(&metrics))?;
+        let (queue, requests) = queue::bounded(queue_limits(config), Arc::clone(&metrics));
+        let writer_ended = ended_sender.clone();
+        let group = GroupLimits { events_max: config.group_events_max, bytes_max: config.group_bytes_max };
+        threads.push(writer::spawn(log, requests, group, Arc::clone(&metrics), move |outcome| {
+            let _ = writer_ended.send(Ended::Writer(outcome));
+        })?);
+        let (node, id_key) = catalog_file.id_key();
+        let websites = catalog_file.websites();
+        let (catalog, catalog_thread) = catalog_file.spawn(move |reason| {
+            let _ = ended_sender.send(Ended::Catalog(reason));
+        })?;
+        threads.push(catalog_thread);
+        let context = Context {
+            rules: rules(config),
+            limits: request_limits(config),
+            body_limits: body_limits(config),
+            body_memory: BodyMemory::new(config.body_bytes_max),
+            queue,
+            websites,
+            catalog,
+            readers,
+            ids: EventIds::new(node, id_key),
+            tokens: Tokens::new(config.tokens.iter().map(crate::config::Secret::reveal)),
+            metrics: Arc::clone(&metrics),
+            stopping: AtomicBool::new(false),
+        };
+        Ok(Self {
+            context,
+            connections: connection_limits(config),
+            drain_timeout: config.drain_timeout,
+            metrics,
+            ended,
+            threads,
+            directory,
+        })
+    }
+
+    /// Serves until `shutdown`, then drains; or until the storage fails, then says so. Returns `Ok` only if every
+    /// request that was taken in was answered and the store was closed.
+    pub async fn serve(mut self, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Result<(), StopError> {
+        let upkeep = tokio::spawn(upkeep(Arc::clone(&self.metrics)));
+        let drain_timeout = self.drain_timeout;
+        let mut failure = None;
+        let stop = async {
+            tokio::select! {
+                () = shutdown => {
+                    tracing::info!("stopping: answering what was taken in");
+                    drain_timeout
+                }
+                reason = storage_failure(&mut self.ended) => {
+                    tracing::error!(reason, "the storage failed; stopping");
+                    failure = Some(reason);
+                    FAILED_DRAIN_TIMEOUT.min(drain_timeout)
+                }
+            }
+        };
+        let drained = http::serve(listener, Arc::new(self.context), self.connections, stop).await;
+        upkeep.abort();
+        if let Some(reason) = failure {
+            return Err(StopError::Storage(reason));
+        }
+        if !drained {
+            return Err(StopError::DrainTimeout);
+        }
+        // The edge has dropped its ends by now; the writer commits what is queued, closes the log and ends.
+        match time::timeout(drain_timeout, storage_end(&mut self.ended)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(reason)) => return Err(StopError::Storage(reason)),
+            Err(_) => return Err(StopError::DrainTimeout),
+        }
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a thread panicked while it stopped");
+            }
+        }
+        tracing::info!("stopped: everything taken in was answered, and the store is closed");
+        drop(self.directory);
+        Ok(())
+    }
+}
+
+/// Waits for the storage to fail.
+async fn storage_failure(ended: &mut mpsc::UnboundedReceiver<Ended>) -> String {
+    match ended.recv().await {
+        Some(Ended::Writer(Err(reason)) | Ended::Catalog(reason)) => reason,
+        // The writer ends in peace only when the queue is closed, and the edge still holds it.
+        Some(Ended::Writer(Ok(()))) | None => "the writer ended although nobody had asked it to".into(),
+    }
+}
+
+/// Waits for the writer to end.
+async fn storage_end(ended: &mut mpsc::UnboundedReceiver<Ended>) -> Result<(), String> {
+    match ended.recv().await {
+        Some(Ended::Writer(outcome)) => outcome,
+        Some(Ended::Catalog(reason)) => Err(reason),
+        None => Err("the writer ended without a word".into()),
+    }
+}
+
+async fn upkeep(metrics: Arc<Metrics>) {
+    let mut interval = time::interval(metrics::UPKEEP_INTERVAL);
+    loop {
+        interval.tick().await;
+        metrics.upkeep();
+    }
+}
+
+fn rules(config: &Config) -> Rules {
+    Rules {
+        url_bytes_max: contract::URL_BYTES_MAX,
+        id_bytes_max: contract::ID_BYTES_MAX,
+        text_chars_max: contract::TEXT_CHARS_MAX,
+        properties_bytes_max: contract::PROPERTIES_BYTES_MAX,
+        properties_depth_max: contract::PROPERTIES_DEPTH_MAX,
+        timestamp_ahead_max_ms: i64::try_from(config.timestamp_ahead_max.as_millis()).unwrap_or(i64::MAX),
+        batch_events_max: config.batch_events_max,
+    }
+}
+
+fn request_limits(config: &Config) -> RequestLimits {
+    RequestLimits {
+        event_bytes_max: config.event_bytes_max,
+        batch_bytes_max: config.batch_bytes_max,
+        website_bytes_max: contract::WEBSITE_BODY_BYTES_MAX,
+        website_name_chars_max: contract::WEBSITE_NAME_CHARS_MAX,
+        website_description_chars_max: contract::WEBSITE_DESCRIPTION_CHARS_MAX,
+        page_events_default: contract::PAGE_EVENTS_DEFAULT,
+        page_events_max: contract::PAGE_EVENTS_MAX,
+    }
+}
+
+fn body_limits(config: &Config) -> BodyLimits {
+    BodyLimits {
+        stall_timeout: config.body_stall_timeout,
+        timeout: config.body_timeout,
+        discard_bytes_max: contract::DISCARD_BYTES_MAX,
+        discard_time_max: contract::DISCARD_TIME_MAX,
+    }
+}
+
+fn connection_limits(config: &Config) -> ConnectionLimits {
+    ConnectionLimits {
+        connections_max: config.connections_max,
+        head_bytes_max: config.head_bytes_max,
+        head_timeout: config.head_timeout,
+        idle_timeout: config.idle_timeout,
+        write_stall_timeout: config.body_stall_timeout,
+    }
+}
+
+fn queue_limits(config: &Config) -> queue::Limits {
+    queue::Limits {
+        // A connection has one request under way at a time.
+        requests_max: config.connections_max,
+        events_max: config.queue_events_max,
+        bytes_max: config.queue_bytes_max,
+    }
+}
+
+fn log_options(config: &Config) -> LogOptions {
+    LogOptions {
+        durability: match config.durability {
+            Durability::Full => store::Durability::Full,
+            Durability::Normal => store::Durability::Normal,
+        },
+        page_bytes: config.segment_page_bytes,
+        cache_bytes: config.writer_cache_bytes,
+        wal_checkpoint_bytes: config.wal_checkpoint_bytes,
+        wal_bytes_max: config.wal_bytes_max,
+    }
+}
+
+fn read_options(config: &Config) -> ReadOptions {
+    ReadOptions {
+        connections: config.readers,
+        waiting_max: config.reads_waiting_max,
+        deadline: config.read_timeout,
+        answer_bytes_max: config.read_bytes_max,
+    }
+}

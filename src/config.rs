@@ -1,0 +1,330 @@
+//! Settings: from flags, environment and file to a checked [`Config`].
+//!
+//! Every limit of hitlog lives here or in the table of settings beside, with its default, unit and reason. The
+//! whole configuration is checked before a disk or a port is touched. Knows no other room: [`crate::app`] hands
+//! each room its own few values.
+
+mod settings;
+
+use std::{
+    fmt, fs,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+pub use settings::{Kind, Layer, RawSettings, SETTINGS, Setting};
+
+/// The contract's limits of one event, which are not settings: trackers are written against them.
+pub mod contract {
+    /// Longest `url` and `referrer`, in bytes.
+    pub const URL_BYTES_MAX: usize = 4_096;
+    /// Longest `sessionId` and `visitorId`, in bytes.
+    pub const ID_BYTES_MAX: usize = 128;
+    /// Longest `browser`, `os` and `location`, in characters.
+    pub const TEXT_CHARS_MAX: usize = 100;
+    /// Largest `properties` as compact JSON, in bytes.
+    pub const PROPERTIES_BYTES_MAX: usize = 32 * 1024;
+    /// Deepest nesting of `properties`.
+    pub const PROPERTIES_DEPTH_MAX: usize = 32;
+    /// Events of a page when the client names no limit.
+    pub const PAGE_EVENTS_DEFAULT: u64 = 100;
+    /// Most events of a page; a larger limit becomes this.
+    pub const PAGE_EVENTS_MAX: u64 = 1_000;
+    /// Longest name of a website, in characters.
+    pub const WEBSITE_NAME_CHARS_MAX: usize = 255;
+    /// Longest description of a website, in characters.
+    pub const WEBSITE_DESCRIPTION_CHARS_MAX: usize = 1_000;
+    /// Largest body about a website, in bytes: all its fields at their longest, escaped, and room to spare.
+    pub const WEBSITE_BODY_BYTES_MAX: usize = 64 * 1024;
+    /// How much of a refused body is still read, in bytes, so that the client sees the answer ...
+    pub const DISCARD_BYTES_MAX: usize = 1024 * 1024;
+    /// ... and for how long.
+    pub const DISCARD_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(2);
+    /// Shortest token, in bytes.
+    pub const TOKEN_BYTES_MIN: usize = 16;
+    /// File descriptors kept for everything but client connections.
+    pub const DESCRIPTORS_RESERVED: u64 = 256;
+}
+
+/// What a 201 means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// Committed and synced: survives a loss of power.
+    Full,
+    /// Committed: survives a kill of the process.
+    Normal,
+}
+
+impl Durability {
+    /// The value of the setting.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Normal => "normal",
+        }
+    }
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON otherwise.
+    Auto,
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// A token as configured. Never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The token itself, for hashing.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("(hidden)")
+    }
+}
+
+/// The checked configuration. Each field is the setting of the same name, described in the table of settings.
+#[derive(Debug, Clone)]
+#[allow(missing_docs, reason = "the table of settings describes each")]
+pub struct Config {
+    pub listen: SocketAddr,
+    pub data_dir: PathBuf,
+    pub durability: Durability,
+    /// The tokens of `token` and `token_file` together; none means protected mode.
+    pub tokens: Vec<Secret>,
+    pub log_format: LogFormat,
+    pub log_level: tracing::Level,
+    pub connections_max: usize,
+    pub head_bytes_max: usize,
+    pub head_timeout: Duration,
+    pub body_stall_timeout: Duration,
+    pub body_timeout: Duration,
+    pub idle_timeout: Duration,
+    pub body_bytes_max: usize,
+    pub drain_timeout: Duration,
+    pub event_bytes_max: usize,
+    pub batch_bytes_max: usize,
+    pub batch_events_max: usize,
+    pub timestamp_ahead_max: Duration,
+    pub queue_events_max: usize,
+    pub queue_bytes_max: usize,
+    pub group_events_max: usize,
+    pub group_bytes_max: usize,
+    pub segment_page_bytes: u32,
+    pub writer_cache_bytes: u64,
+    pub wal_checkpoint_bytes: u64,
+    pub wal_bytes_max: u64,
+    pub readers: usize,
+    pub reads_waiting_max: usize,
+    pub read_timeout: Duration,
+    pub read_bytes_max: usize,
+    pub worker_threads: usize,
+}
+
+/// What is wrong with the configuration: each with the setting, its value and where it came from.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct ConfigError(pub Vec<String>);
+
+impl Config {
+    /// Checks all settings at once.
+    pub fn check(raw: &RawSettings) -> Result<Self, ConfigError> {
+        let mut reader = Reader { raw, problems: Vec::new() };
+        let config = reader.read();
+        let mut problems = reader.problems;
+        if problems.is_empty() {
+            problems.extend(config.contradictions());
+        }
+        if problems.is_empty() { Ok(config) } else { Err(ConfigError(problems)) }
+    }
+
+    /// Whether requests that would need a token are taken without one, from this machine only.
+    pub fn is_protected_mode(&self) -> bool {
+        self.tokens.is_empty()
+    }
+
+    fn contradictions(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        if self.is_protected_mode() && !self.listen.ip().is_loopback() {
+            found.push(format!(
+                "listen = {}: without a token hitlog listens on this machine only (127.0.0.1 or [::1]), because \
+                 anybody who reaches it could read every event. Set a token (16 bytes or more) with --token, \
+                 HITLOG_TOKEN or token_file, or listen on 127.0.0.1",
+                self.listen
+            ));
+        }
+        let mut at_most = |small: &str, value: usize, large: &str, limit: usize| {
+            if value > limit {
+                found.push(format!(
+                    "{small} = {value} is more than {large} = {limit}; lower the one or raise the other"
+                ));
+            }
+        };
+        // A batch that can never enter the queue would be answered "try again later" for ever.
+        at_most("batch_events_max", self.batch_events_max, "queue_events_max", self.queue_events_max);
+        at_most("event_bytes_max", self.event_bytes_max, "body_bytes_max", self.body_bytes_max);
+        at_most("batch_bytes_max", self.batch_bytes_max.saturating_mul(2), "body_bytes_max / 2", self.body_bytes_max);
+        at_most("batch_bytes_max", self.batch_bytes_max.saturating_mul(2), "queue_bytes_max / 2", self.queue_bytes_max);
+        at_most(
+            "wal_checkpoint_bytes",
+            self.wal_checkpoint_bytes as usize,
+            "wal_bytes_max",
+            self.wal_bytes_max as usize,
+        );
+        found
+    }
+}
+
+/// Reads the raw values by name and collects what is wrong with them.
+struct Reader<'a> {
+    raw: &'a RawSettings,
+    problems: Vec<String>,
+}
+
+impl Reader<'_> {
+    fn read(&mut self) -> Config {
+        Config {
+            listen: self.listen(),
+            data_dir: PathBuf::from(self.raw.get("data_dir").text),
+            durability: if self.choice("durability") == "normal" { Durability::Normal } else { Durability::Full },
+            tokens: self.tokens(),
+            log_format: match self.choice("log_format") {
+                "text" => LogFormat::Text,
+                "json" => LogFormat::Json,
+                _ => LogFormat::Auto,
+            },
+            log_level: self.choice("log_level").parse().unwrap_or(tracing::Level::INFO),
+            connections_max: self.number("connections_max"),
+            head_bytes_max: self.number("head_bytes_max"),
+            head_timeout: self.duration("head_timeout_seconds"),
+            body_stall_timeout: self.duration("body_stall_timeout_seconds"),
+            body_timeout: self.duration("body_timeout_seconds"),
+            idle_timeout: self.duration("idle_timeout_seconds"),
+            body_bytes_max: self.number("body_bytes_max"),
+            drain_timeout: self.duration("drain_timeout_seconds"),
+            event_bytes_max: self.number("event_bytes_max"),
+            batch_bytes_max: self.number("batch_bytes_max"),
+            batch_events_max: self.number("batch_events_max"),
+            timestamp_ahead_max: self.duration("timestamp_ahead_max_seconds"),
+            queue_events_max: self.number("queue_events_max"),
+            queue_bytes_max: self.number("queue_bytes_max"),
+            group_events_max: self.number("group_events_max"),
+            group_bytes_max: self.number("group_bytes_max"),
+            segment_page_bytes: self.page_bytes(),
+            writer_cache_bytes: self.number("writer_cache_bytes") as u64,
+            wal_checkpoint_bytes: self.number("wal_checkpoint_bytes") as u64,
+            wal_bytes_max: self.number("wal_bytes_max") as u64,
+            readers: self.number("readers"),
+            reads_waiting_max: self.number("reads_waiting_max"),
+            read_timeout: self.duration("read_timeout_seconds"),
+            read_bytes_max: self.number("read_bytes_max"),
+            worker_threads: self.worker_threads(),
+        }
+    }
+
+    fn problem(&mut self, name: &str, what: &str) {
+        let value = self.raw.get(name);
+        let shown = if settings::find(name).is_some_and(|setting| setting.secret) { "(hidden)" } else { &value.text };
+        self.problems.push(format!("{name} = {shown} ({}): {what}", value.layer));
+    }
+
+    /// A number within the bounds that the table gives; bytes may carry a unit.
+    fn bounded(&mut self, name: &str, parse: impl Fn(&str) -> Option<f64>) -> f64 {
+        let (min, max, unit) = settings::find(name).map_or((0.0, 0.0, ""), |setting| setting.kind.bounds());
+        match parse(&self.raw.get(name).text) {
+            Some(number) if (min..=max).contains(&number) => number,
+            _ => {
+                self.problem(name, &format!("expected a number of {unit} from {min} to {max}"));
+                min
+            }
+        }
+    }
+
+    fn number(&mut self, name: &str) -> usize {
+        self.bounded(name, |text| settings::parse_bytes(text).map(|number| number as f64)) as usize
+    }
+
+    fn duration(&mut self, name: &str) -> Duration {
+        Duration::from_secs_f64(self.bounded(name, |text| text.trim().parse().ok()))
+    }
+
+    fn choice(&mut self, name: &'static str) -> &'static str {
+        let Some(Setting { kind: Kind::Choice(choices), .. }) = settings::find(name) else { return "" };
+        let text = self.raw.get(name).text;
+        if let Some(choice) = choices.iter().find(|choice| **choice == text) {
+            return choice;
+        }
+        self.problem(name, &format!("expected one of: {}", choices.join(", ")));
+        choices[0]
+    }
+
+    fn listen(&mut self) -> SocketAddr {
+        let text = self.raw.get("listen").text;
+        let numeric = text.strip_prefix("localhost:").map_or_else(|| text.clone(), |port| format!("127.0.0.1:{port}"));
+        numeric.parse().unwrap_or_else(|_| {
+            self.problem("listen", "expected an IP address and a port, such as 127.0.0.1:3000 or [::1]:3000");
+            SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0)
+        })
+    }
+
+    fn tokens(&mut self) -> Vec<Secret> {
+        let mut tokens = Vec::new();
+        let token = self.raw.get("token").text;
+        if !token.is_empty() {
+            tokens.push(("token", token));
+        }
+        let file = self.raw.get("token_file").text;
+        if !file.is_empty() {
+            match fs::read_to_string(&file) {
+                Ok(text) => {
+                    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+                    let before = tokens.len();
+                    tokens.extend(lines.map(|line| ("token_file", line.to_owned())));
+                    if tokens.len() == before {
+                        self.problem("token_file", "the file holds no token; write one a line");
+                    }
+                }
+                Err(error) => self.problem("token_file", &format!("the file cannot be read: {error}")),
+            }
+        }
+        for (name, token) in &tokens {
+            if token.len() < contract::TOKEN_BYTES_MIN || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+                let text = format!(
+                    "a token has {} bytes or more of printable ASCII without spaces; `openssl rand -hex 32` makes a good one",
+                    contract::TOKEN_BYTES_MIN
+                );
+                self.problem(name, &text);
+            }
+        }
+        tokens.into_iter().map(|(_, token)| Secret(token)).collect()
+    }
+
+    fn page_bytes(&mut self) -> u32 {
+        let bytes = self.number("segment_page_bytes");
+        if !bytes.is_power_of_two() {
+            self.problem("segment_page_bytes", "expected a power of two");
+        }
+        bytes as u32
+    }
+
+    fn worker_threads(&mut self) -> usize {
+        match self.number("worker_threads") {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,15 @@
+//! Bytes in, valid events or a rejection out.
+//!
+//! Owns the rules of one event (which members it has, which values they take) and the form that a valid event
+//! keeps for the rest of its way: one buffer per request, the one its body was read into, and ranges of it.
+//! Pure: no clock, no I/O, no knowledge of HTTP, the queue or the store. Nothing later validates again.
+
+pub mod json;
+mod parse;
+mod record;
+mod rejection;
+mod web_url;
+
+pub use parse::{BODY_PADDING, ParsedBatch, Rules, parse_batch, parse_event};
+pub use record::{DeviceType, EventRow, EventType, ValidEvents};
+pub use rejection::{Faults, Rejection};

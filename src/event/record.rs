@@ -1,0 +1,174 @@
+//! The valid event: what parsing leaves behind and everything later reads.
+
+use std::sync::Arc;
+
+/// What a visitor did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EventType {
+    /// A page was shown.
+    Pageview,
+    /// Something was clicked.
+    Click,
+    /// Anything a tracker wants to count.
+    Custom,
+}
+
+impl EventType {
+    /// Every type, for tables and messages.
+    pub const ALL: [Self; 3] = [Self::Pageview, Self::Click, Self::Custom];
+
+    /// The name on the wire and in the store.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pageview => "pageview",
+            Self::Click => "click",
+            Self::Custom => "custom",
+        }
+    }
+
+    /// The type with this name, if there is one.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+}
+
+/// The kind of device a tracker reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceType {
+    /// A telephone.
+    Mobile,
+    /// A tablet.
+    Tablet,
+    /// A desktop or laptop computer.
+    Desktop,
+}
+
+impl DeviceType {
+    /// The name on the wire and in the store.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Mobile => "mobile",
+            Self::Tablet => "tablet",
+            Self::Desktop => "desktop",
+        }
+    }
+
+    pub(super) fn from_name(name: &str) -> Option<Self> {
+        [Self::Mobile, Self::Tablet, Self::Desktop].into_iter().find(|kind| kind.as_str() == name)
+    }
+}
+
+/// A range of the request's body (or, for properties, of the request's properties).
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Span {
+    pub(super) start: u32,
+    pub(super) len: u32,
+}
+
+impl Span {
+    fn of(self, buffer: &[u8]) -> &[u8] {
+        &buffer[self.start as usize..][..self.len as usize]
+    }
+}
+
+/// One valid event as ranges of its request's buffers. A few machine words, no allocation of its own.
+#[derive(Debug, Clone)]
+pub(super) struct Record {
+    /// Index into [`ValidEvents::websites`].
+    pub(super) website: u32,
+    pub(super) event_type: EventType,
+    pub(super) device_type: Option<DeviceType>,
+    pub(super) url: Span,
+    pub(super) referrer: Option<Span>,
+    pub(super) session_id: Span,
+    pub(super) visitor_id: Span,
+    pub(super) browser: Option<Span>,
+    pub(super) os: Option<Span>,
+    pub(super) location: Option<Span>,
+    pub(super) properties: Option<Span>,
+    pub(super) created_at: i64,
+}
+
+/// The valid events of one request, with the buffers they point into. Only [`super::parse_event`] and
+/// [`super::parse_batch`] make one, so whoever holds it need not check anything again.
+#[derive(Debug, Default)]
+pub struct ValidEvents {
+    pub(super) body: Vec<u8>,
+    pub(super) properties: Vec<u8>,
+    pub(super) websites: Vec<Arc<str>>,
+    pub(super) records: Vec<Record>,
+    pub(super) received_at: i64,
+}
+
+impl ValidEvents {
+    /// How many events there are.
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// The memory held, in bytes: what a queue that is bounded by bytes has to count.
+    pub fn bytes(&self) -> usize {
+        self.body.capacity() + self.properties.capacity() + self.records.capacity() * size_of::<Record>()
+    }
+
+    /// The events in the order of the request.
+    pub fn rows(&self) -> impl ExactSizeIterator<Item = EventRow<'_>> {
+        self.records.iter().map(|record| self.row(record))
+    }
+
+    fn row<'a>(&'a self, record: &Record) -> EventRow<'a> {
+        let text = |span: Option<Span>| span.map(|span| span.of(&self.body));
+        EventRow {
+            website_id: self.websites[record.website as usize].as_bytes(),
+            event_type: record.event_type.as_str().as_bytes(),
+            url: record.url.of(&self.body),
+            referrer: text(record.referrer),
+            session_id: record.session_id.of(&self.body),
+            visitor_id: record.visitor_id.of(&self.body),
+            device_type: record.device_type.map(|device| device.as_str().as_bytes()),
+            browser: text(record.browser),
+            os: text(record.os),
+            location: text(record.location),
+            properties: record.properties.map(|span| span.of(&self.properties)),
+            created_at: record.created_at,
+            received_at: self.received_at,
+        }
+    }
+}
+
+/// One event, borrowed from wherever it stands: a request's buffers on the way in, a row of the store on the way
+/// out. Texts are UTF-8, checked at the door, and held as bytes because both SQLite and the socket take bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EventRow<'a> {
+    /// The website's id.
+    pub website_id: &'a [u8],
+    /// One of [`EventType`]'s names.
+    pub event_type: &'a [u8],
+    /// The page, as sent.
+    pub url: &'a [u8],
+    /// Where the visitor came from.
+    pub referrer: Option<&'a [u8]>,
+    /// The visit.
+    pub session_id: &'a [u8],
+    /// The visitor.
+    pub visitor_id: &'a [u8],
+    /// One of [`DeviceType`]'s names.
+    pub device_type: Option<&'a [u8]>,
+    /// The browser's name.
+    pub browser: Option<&'a [u8]>,
+    /// The operating system's name.
+    pub os: Option<&'a [u8]>,
+    /// Where the visitor is.
+    pub location: Option<&'a [u8]>,
+    /// Compact JSON of an object.
+    pub properties: Option<&'a [u8]>,
+    /// When it happened, in milliseconds since 1970 UTC: the client's timestamp, or the arrival.
+    pub created_at: i64,
+    /// When it arrived, in milliseconds since 1970 UTC.
+    pub received_at: i64,
+}

@@ -1,0 +1,78 @@
+//! The edge: bare hyper, HTTP/1.1.
+//!
+//! Owns the sockets and the contract with clients: routes, bodies, limits, answers. Constraints: never blocks a
+//! tokio worker, holds bounded memory whatever clients do, and answers every request that it took in. Must not know
+//! the writer: events go into the queue and come back as receipts.
+
+mod auth;
+mod body;
+mod connection;
+mod cors;
+mod ingest;
+mod ops;
+mod query;
+mod response;
+mod route;
+mod websites;
+
+use std::sync::{Arc, atomic::AtomicBool};
+
+pub use auth::Tokens;
+pub use body::{BodyLimits, BodyMemory};
+pub use connection::{ConnectionLimits, serve};
+
+use crate::{
+    event::Rules,
+    event_id::EventIds,
+    metrics::Metrics,
+    queue::Queue,
+    store::{Catalog, Readers, Websites},
+};
+
+/// The limits of what clients ask for and say of websites; values and reasons stand in the configuration.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestLimits {
+    /// Largest body of one event, in bytes.
+    pub event_bytes_max: usize,
+    /// Largest body of a batch, in bytes.
+    pub batch_bytes_max: usize,
+    /// Largest body about a website, in bytes.
+    pub website_bytes_max: usize,
+    /// Longest name of a website, in characters.
+    pub website_name_chars_max: usize,
+    /// Longest description of a website, in characters.
+    pub website_description_chars_max: usize,
+    /// Events of a page when the client names no limit.
+    pub page_events_default: u64,
+    /// Most events of a page; a larger limit becomes this.
+    pub page_events_max: u64,
+}
+
+/// What the routes work with. Dropping it closes the queue, the readers and the catalog, which is how they learn
+/// that no more will come.
+pub struct Context {
+    /// The rules of an event.
+    pub rules: Rules,
+    /// The limits of what clients ask for.
+    pub limits: RequestLimits,
+    /// How bodies are read.
+    pub body_limits: BodyLimits,
+    /// The memory that bodies share.
+    pub body_memory: BodyMemory,
+    /// Where events go.
+    pub queue: Queue,
+    /// The websites in memory.
+    pub websites: Arc<Websites>,
+    /// Where websites are changed.
+    pub catalog: Catalog,
+    /// Who reads events back.
+    pub readers: Readers,
+    /// Public ids.
+    pub ids: EventIds,
+    /// Who may do what.
+    pub tokens: Tokens,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Set when a stop begins: connections close after the answer that they are at.
+    pub stopping: AtomicBool,
+}

@@ -1,0 +1,192 @@
+//! Taking events in: body, parse, queue, receipt, answer.
+//!
+//! Counts what is received and what is refused before the queue; from the queue on, the queue counts. Together they
+//! keep the law of conservation.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use hyper::{HeaderMap, StatusCode};
+
+use super::{
+    Context,
+    body::{BodyError, InboundBody},
+    response::{
+        Answer, ErrorCode, commit_error, error, json, overloaded, rejection, write_event, write_event_summary,
+        write_item_error,
+    },
+};
+use crate::{
+    event::{self, Rejection, ValidEvents, json as json_text},
+    metrics::{Rejected, Shed},
+    queue::{Overloaded, Stored},
+};
+
+/// `POST /api/v1/events`
+pub(super) async fn event(context: &Context, headers: &HeaderMap, body: &mut InboundBody) -> Answer {
+    let bytes = match read_body(context, headers, body, context.limits.event_bytes_max).await {
+        Ok(bytes) => bytes,
+        Err(refusal) => return refusal,
+    };
+    let parsed = event::parse_event(bytes, &context.rules, now_ms(), |code| context.websites.id_of_code(code));
+    let (events, clocks_corrected) = match parsed {
+        Ok(parsed) => parsed,
+        Err(fault) => return reject_whole(context, "event", &fault),
+    };
+    context.metrics.events_received.increment(1);
+    count_corrected(context, clocks_corrected);
+    match commit(context, events).await {
+        Ok(stored) => {
+            let mut out = Vec::with_capacity(768);
+            for_each_stored(context, &stored, |id, row| write_event(&mut out, id, row));
+            json(StatusCode::CREATED, out)
+        }
+        Err(refusal) => refusal,
+    }
+}
+
+/// `POST /api/v1/events/batch`
+pub(super) async fn batch(context: &Context, headers: &HeaderMap, body: &mut InboundBody) -> Answer {
+    let bytes = match read_body(context, headers, body, context.limits.batch_bytes_max).await {
+        Ok(bytes) => bytes,
+        Err(refusal) => return refusal,
+    };
+    let parsed = event::parse_batch(bytes, &context.rules, now_ms(), |code| context.websites.id_of_code(code));
+    let batch = match parsed {
+        Ok(batch) => batch,
+        Err(fault) => return reject_whole(context, "batch", &fault),
+    };
+    context.metrics.events_received.increment((batch.events.len() + batch.refused.len()) as u64);
+    count_corrected(context, batch.clocks_corrected);
+    for (_, fault) in &batch.refused {
+        context.metrics.events_rejected(reason_of(fault)).increment(1);
+    }
+    let stored = if batch.events.is_empty() {
+        None
+    } else {
+        match commit(context, batch.events).await {
+            Ok(stored) => Some(stored),
+            Err(refusal) => return refusal,
+        }
+    };
+    batch_answer(context, stored.as_ref(), &batch.refused)
+}
+
+fn batch_answer(context: &Context, stored: Option<&Stored>, refused: &[(usize, Rejection)]) -> Answer {
+    let created = stored.map_or(0, |stored| stored.receipt.count);
+    let mut out = Vec::with_capacity(128 + created * 224 + refused.len() * 192);
+    out.extend_from_slice(if refused.is_empty() { b"{\"success\":true" } else { b"{\"success\":false" });
+    out.extend_from_slice(b",\"eventsCreated\":");
+    json_text::write_integer(&mut out, created);
+    out.extend_from_slice(b",\"events\":[");
+    if let Some(stored) = stored {
+        let mut first = true;
+        for_each_stored(context, stored, |id, row| {
+            separate(&mut out, &mut first);
+            write_event_summary(&mut out, id, row);
+        });
+    }
+    out.push(b']');
+    let message = if refused.is_empty() {
+        format!("Successfully created {created} events")
+    } else {
+        out.extend_from_slice(b",\"errors\":[");
+        let mut first = true;
+        for (index, fault) in refused {
+            separate(&mut out, &mut first);
+            write_item_error(&mut out, *index, fault);
+        }
+        out.push(b']');
+        format!("Created {created} events with {} errors", refused.len())
+    };
+    out.extend_from_slice(b",\"message\":");
+    json_text::write_string(&mut out, message.as_bytes());
+    out.push(b'}');
+    json(if refused.is_empty() { StatusCode::CREATED } else { StatusCode::MULTI_STATUS }, out)
+}
+
+fn separate(out: &mut Vec<u8>, first: &mut bool) {
+    if !std::mem::replace(first, false) {
+        out.push(b',');
+    }
+}
+
+async fn read_body(
+    context: &Context,
+    headers: &HeaderMap,
+    body: &mut InboundBody,
+    bytes_max: usize,
+) -> Result<Vec<u8>, Answer> {
+    let read = body.read(headers, bytes_max, event::BODY_PADDING, &context.body_limits, &context.body_memory).await;
+    let failure = match read {
+        Ok(body) => return Ok(body.into_bytes()),
+        Err(failure) => failure,
+    };
+    // Nobody knows how many events a body held that was not read: it counts as one.
+    let metrics = &context.metrics;
+    metrics.events_received.increment(1);
+    match &failure {
+        BodyError::TooLarge(_) => metrics.events_rejected(Rejected::TooLarge),
+        BodyError::Timeout => metrics.events_rejected(Rejected::Timeout),
+        BodyError::Encoding => metrics.events_rejected(Rejected::Encoding),
+        BodyError::Damaged(_) => metrics.events_rejected(Rejected::Malformed),
+        BodyError::Memory => metrics.events_shed(Shed::BodyMemory),
+    }
+    .increment(1);
+    Err(body_error(context, &failure))
+}
+
+/// The answer for a body that was not read, on any route.
+pub(super) fn body_error(context: &Context, failure: &BodyError) -> Answer {
+    match failure {
+        BodyError::TooLarge(bytes_max) => error(
+            ErrorCode::PayloadTooLarge,
+            &format!("The body is larger than {bytes_max} bytes (after decompression); send less at once"),
+        ),
+        BodyError::Timeout => error(ErrorCode::RequestTimeout, "The body came too slowly; nothing of it is stored"),
+        BodyError::Encoding => {
+            error(ErrorCode::UnsupportedEncoding, "Content-Encoding may be gzip, br or zstd, one at most")
+        }
+        BodyError::Damaged(what) => error(ErrorCode::MalformedJson, &format!("The body cannot be read: {what}")),
+        BodyError::Memory => {
+            overloaded(Overloaded { reason: Shed::BodyMemory, retry_after: context.queue.retry_after() })
+        }
+    }
+}
+
+/// A body that was read and refused as a whole is one event, received and rejected.
+fn reject_whole(context: &Context, what: &str, fault: &Rejection) -> Answer {
+    context.metrics.events_received.increment(1);
+    context.metrics.events_rejected(reason_of(fault)).increment(1);
+    rejection(what, fault)
+}
+
+fn reason_of(fault: &Rejection) -> Rejected {
+    match fault {
+        Rejection::Malformed(_) => Rejected::Malformed,
+        Rejection::Invalid(_) => Rejected::Invalid,
+        Rejection::UnknownWebsite(_) => Rejected::UnknownWebsite,
+    }
+}
+
+fn count_corrected(context: &Context, clocks_corrected: u64) {
+    if clocks_corrected > 0 {
+        context.metrics.clocks_corrected.increment(clocks_corrected);
+    }
+}
+
+async fn commit(context: &Context, events: ValidEvents) -> Result<Stored, Answer> {
+    let ack = context.queue.try_append(events).map_err(overloaded)?;
+    ack.await.map_err(|failure| commit_error(failure, context.queue.retry_after()))
+}
+
+fn for_each_stored(context: &Context, stored: &Stored, mut write: impl FnMut(&[u8], &event::EventRow<'_>)) {
+    for (sequence, row) in (stored.receipt.first_sequence..).zip(stored.events.rows()) {
+        write(&context.ids.encode(sequence), &row);
+    }
+}
+
+/// The time of arrival, in milliseconds since 1970, UTC.
+fn now_ms() -> i64 {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX)
+}

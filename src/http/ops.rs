@@ -1,0 +1,61 @@
+//! For whoever runs hitlog: is it alive, is it ready, what does it count.
+
+use std::sync::atomic::Ordering;
+
+use hyper::{
+    StatusCode,
+    header::{CONTENT_TYPE, HeaderValue},
+};
+
+use super::{
+    Context,
+    response::{Answer, ErrorCode, json, retry_later},
+};
+use crate::queue::State;
+
+/// `GET /livez`: the process answers.
+pub(super) fn live() -> Answer {
+    json(StatusCode::OK, &b"{\"status\":\"live\"}"[..])
+}
+
+/// `GET /readyz`: events would be taken in now.
+pub(super) fn ready(context: &Context) -> Answer {
+    let (depth, limits) = (context.queue.depth(), context.queue.limits());
+    let (code, reason) = if context.stopping.load(Ordering::Acquire) {
+        (ErrorCode::Overloaded, "hitlog is stopping")
+    } else {
+        match context.queue.state() {
+            State::Stopped => (ErrorCode::Overloaded, "The writer has stopped; see hitlog's log"),
+            State::StorageFull => (ErrorCode::StorageFull, "The disk is full"),
+            State::Accepting if depth.events >= limits.events_max || depth.bytes >= limits.bytes_max => {
+                (ErrorCode::Overloaded, "The queue is full")
+            }
+            State::Accepting => return json(StatusCode::OK, &b"{\"status\":\"ready\"}"[..]),
+        }
+    };
+    retry_later(code, reason, context.queue.retry_after())
+}
+
+/// `GET /metrics`
+pub(super) fn metrics(context: &Context) -> Answer {
+    let metrics = &context.metrics;
+    let (depth, limits) = (context.queue.depth(), context.queue.limits());
+    for (gauge, value) in [
+        (&metrics.events_in_flight, depth.events),
+        (&metrics.queue_events, depth.events),
+        (&metrics.queue_events_max, limits.events_max),
+        (&metrics.queue_bytes, depth.bytes),
+        (&metrics.queue_bytes_max, limits.bytes_max),
+        (&metrics.body_bytes, context.body_memory.used()),
+        (&metrics.body_bytes_max, context.body_memory.bytes_max()),
+        (&metrics.read_bytes, context.readers.answer_bytes()),
+        (&metrics.websites, context.websites.len()),
+    ] {
+        gauge.set(value as f64);
+    }
+    metrics.queue_oldest_seconds.set(depth.oldest.as_secs_f64());
+    let mut answer = json(StatusCode::OK, metrics.render());
+    let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    answer.headers_mut().insert(CONTENT_TYPE, text);
+    answer
+}

@@ -1,0 +1,178 @@
+//! Reading events back: a listing with filter and page, or one event by its id.
+
+use bytes::Bytes;
+use hyper::StatusCode;
+
+use super::{
+    Context, RequestLimits,
+    response::{Answer, ErrorCode, error, invalid, json, read_error, write_event},
+};
+use crate::{
+    event::{EventType, Faults, json as json_text},
+    store::{EventFilter, Page},
+};
+
+/// What a listing's query string asks for.
+#[derive(Debug, PartialEq, Eq)]
+struct ListQuery {
+    tracking_code: String,
+    event_type: Option<EventType>,
+    limit: u64,
+    offset: u64,
+}
+
+impl ListQuery {
+    fn parse(query: &str, limits: &RequestLimits) -> Result<Self, Faults> {
+        let mut faults = Faults::default();
+        let mut tracking_code = None;
+        let mut event_type = None;
+        let mut limit = None;
+        let mut offset = None;
+        for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+            let (field, slot) = match &*name {
+                "trackingCode" => ("trackingCode", &mut tracking_code),
+                "eventType" => ("eventType", &mut event_type),
+                "limit" => ("limit", &mut limit),
+                "offset" => ("offset", &mut offset),
+                _ => continue,
+            };
+            if slot.replace(value.into_owned()).is_some() {
+                faults.add(field, "Given more than once");
+            }
+        }
+        let mut number = |field: &'static str, text: Option<String>, default: u64, min: u64| {
+            let Some(text) = text else { return default };
+            // A whole number that fits SQLite's: digits only, so neither a sign nor a space.
+            let number = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<i64>().ok()).flatten();
+            match number.map(i64::unsigned_abs).filter(|number| *number >= min) {
+                Some(number) => number,
+                None => {
+                    faults.add(field, format!("Expected a whole number from {min} to 2^63-1"));
+                    default
+                }
+            }
+        };
+        let limit = number("limit", limit, limits.page_events_default, 1).min(limits.page_events_max);
+        let offset = number("offset", offset, 0, 0);
+        let event_type = event_type.and_then(|name| {
+            let kind = EventType::from_name(&name);
+            if kind.is_none() {
+                faults.add("eventType", "Expected one of: pageview, click, custom");
+            }
+            kind
+        });
+        let tracking_code = tracking_code.filter(|code| !code.is_empty()).unwrap_or_else(|| {
+            faults.add("trackingCode", "Required");
+            String::new()
+        });
+        if faults.is_empty() { Ok(Self { tracking_code, event_type, limit, offset }) } else { Err(faults) }
+    }
+}
+
+/// `GET /api/v1/events`
+pub(super) async fn list(context: &Context, query: &str) -> Answer {
+    let query = match ListQuery::parse(query, &context.limits) {
+        Ok(query) => query,
+        Err(faults) => return invalid("Invalid query", &faults),
+    };
+    let Some(website_id) = context.websites.id_of_code(&query.tracking_code) else {
+        return error(ErrorCode::NotFound, "Website with this tracking code not found");
+    };
+    let filter = EventFilter { website_id, event_type: query.event_type };
+    let page = Page { limit: query.limit, offset: query.offset };
+    let ids = context.ids.clone();
+    let mut answer = context.readers.page_buffer();
+    let read = context.readers.ask(move |snapshot| {
+        let total = snapshot.count(&filter)?;
+        answer.write(|out| out.extend_from_slice(b"{\"events\":["))?;
+        let mut first = true;
+        snapshot.page(&filter, page, |sequence, row| {
+            answer.write(|out| {
+                if !std::mem::replace(&mut first, false) {
+                    out.push(b',');
+                }
+                write_event(out, &ids.encode(sequence), row);
+            })
+        })?;
+        answer.write(|out| {
+            out.extend_from_slice(b"],\"pagination\":{\"total\":");
+            json_text::write_integer(out, total);
+            out.extend_from_slice(b",\"limit\":");
+            json_text::write_integer(out, page.limit);
+            out.extend_from_slice(b",\"offset\":");
+            json_text::write_integer(out, page.offset);
+            out.extend_from_slice(b"}}");
+        })?;
+        Ok(answer)
+    });
+    match read.await {
+        Ok(answer) => json(StatusCode::OK, Bytes::from_owner(answer)),
+        Err(failure) => read_error(&failure),
+    }
+}
+
+/// `GET /api/v1/events/:id`
+pub(super) async fn by_id(context: &Context, id: &str) -> Answer {
+    let not_found = || error(ErrorCode::NotFound, "Event not found");
+    let Some(sequence) = context.ids.decode(id) else { return not_found() };
+    let id = context.ids.encode(sequence);
+    let websites = context.websites.clone();
+    let read = context.readers.ask(move |snapshot| {
+        let event = snapshot.event(sequence, |row| {
+            // The events of a deleted website are gone at once, even while they are still on the disk.
+            if !std::str::from_utf8(row.website_id).is_ok_and(|website| websites.get(website).is_some()) {
+                return Ok(None);
+            }
+            let mut out = Vec::with_capacity(768);
+            write_event(&mut out, &id, row);
+            Ok(Some(out))
+        })?;
+        Ok(event.flatten())
+    });
+    match read.await {
+        Ok(Some(event)) => json(StatusCode::OK, event),
+        Ok(None) => not_found(),
+        Err(failure) => read_error(&failure),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: RequestLimits = RequestLimits {
+        event_bytes_max: 0,
+        batch_bytes_max: 0,
+        website_bytes_max: 0,
+        website_name_chars_max: 0,
+        website_description_chars_max: 0,
+        page_events_default: 100,
+        page_events_max: 1_000,
+    };
+
+    #[test]
+    fn what_a_listing_may_ask() {
+        let query =
+            |code: &str, event_type, limit, offset| ListQuery { tracking_code: code.into(), event_type, limit, offset };
+        for (text, wanted) in [
+            ("trackingCode=pm-x", Ok(query("pm-x", None, 100, 0))),
+            ("trackingCode=pm%2Dx&eventType=click&other=1", Ok(query("pm-x", Some(EventType::Click), 100, 0))),
+            ("limit=1000&offset=9223372036854775807&trackingCode=pm-x", Ok(query("pm-x", None, 1000, i64::MAX as u64))),
+            ("limit=1001&trackingCode=pm-x", Ok(query("pm-x", None, 1000, 0))),
+            ("", Err(&["trackingCode"][..])),
+            ("trackingCode=", Err(&["trackingCode"])),
+            ("trackingCode=a&trackingCode=b", Err(&["trackingCode"])),
+            ("trackingCode=pm-x&limit=0", Err(&["limit"])),
+            ("trackingCode=pm-x&limit=", Err(&["limit"])),
+            ("trackingCode=pm-x&limit=-1&offset=-1", Err(&["limit", "offset"])),
+            ("trackingCode=pm-x&limit=1.5&offset=%2B1", Err(&["limit", "offset"])),
+            ("trackingCode=pm-x&offset=9223372036854775808", Err(&["offset"])),
+            ("trackingCode=pm-x&limit=99999999999999999999", Err(&["limit"])),
+            ("eventType=view&limit=x", Err(&["limit", "eventType", "trackingCode"])),
+        ] {
+            let found = ListQuery::parse(text, &LIMITS);
+            let found = found.map_err(|faults| faults.fields.iter().map(|(field, _)| *field).collect::<Vec<_>>());
+            assert_eq!(found, wanted.map_err(<[&str]>::to_vec), "{text}");
+        }
+    }
+}

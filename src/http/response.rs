@@ -1,0 +1,347 @@
+//! Answers: the one table from error to status, and the JSON of errors and events.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{
+    Response, StatusCode,
+    header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER},
+};
+use jiff::{Timestamp, fmt::temporal::DateTimePrinter};
+use serde::Serialize;
+
+use crate::{
+    event::{EventRow, Faults, Rejection, json},
+    queue::{CommitError, Overloaded},
+    store::{CatalogError, ReadError},
+};
+
+/// An answer, complete in memory.
+pub(super) type Answer = Response<Full<Bytes>>;
+
+/// The contract's error codes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ErrorCode {
+    ValidationError,
+    MalformedJson,
+    Unauthorized,
+    NotFound,
+    MethodNotAllowed,
+    RequestTimeout,
+    Conflict,
+    PayloadTooLarge,
+    UnsupportedEncoding,
+    InternalError,
+    Overloaded,
+    StorageFull,
+    CommitUnknown,
+}
+
+impl ErrorCode {
+    /// The table: the code on the wire, and its status.
+    fn row(self) -> (&'static str, StatusCode) {
+        match self {
+            Self::ValidationError => ("VALIDATION_ERROR", StatusCode::BAD_REQUEST),
+            Self::MalformedJson => ("MALFORMED_JSON", StatusCode::BAD_REQUEST),
+            Self::Unauthorized => ("UNAUTHORIZED", StatusCode::UNAUTHORIZED),
+            Self::NotFound => ("NOT_FOUND", StatusCode::NOT_FOUND),
+            Self::MethodNotAllowed => ("METHOD_NOT_ALLOWED", StatusCode::METHOD_NOT_ALLOWED),
+            Self::RequestTimeout => ("REQUEST_TIMEOUT", StatusCode::REQUEST_TIMEOUT),
+            Self::Conflict => ("CONFLICT", StatusCode::CONFLICT),
+            Self::PayloadTooLarge => ("PAYLOAD_TOO_LARGE", StatusCode::PAYLOAD_TOO_LARGE),
+            Self::UnsupportedEncoding => ("UNSUPPORTED_ENCODING", StatusCode::UNSUPPORTED_MEDIA_TYPE),
+            Self::InternalError => ("INTERNAL_ERROR", StatusCode::INTERNAL_SERVER_ERROR),
+            Self::Overloaded => ("OVERLOADED", StatusCode::SERVICE_UNAVAILABLE),
+            Self::StorageFull => ("STORAGE_FULL", StatusCode::SERVICE_UNAVAILABLE),
+            Self::CommitUnknown => ("COMMIT_UNKNOWN", StatusCode::SERVICE_UNAVAILABLE),
+        }
+    }
+
+    /// The code on the wire.
+    pub(super) fn as_str(self) -> &'static str {
+        self.row().0
+    }
+}
+
+/// How long a client waits before it tries again, where nothing better is known.
+pub(super) const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(1);
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// An answer of JSON.
+pub(super) fn json(status: StatusCode, body: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Full::new(body.into()));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, JSON);
+    answer
+}
+
+/// An answer of JSON from a value.
+pub(super) fn json_of(status: StatusCode, value: &impl Serialize) -> Answer {
+    match serde_json::to_vec(value) {
+        Ok(body) => json(status, body),
+        Err(failure) => {
+            tracing::error!(%failure, "an answer could not be written as JSON");
+            error(ErrorCode::InternalError, "The answer could not be written; see hitlog's log")
+        }
+    }
+}
+
+/// An answer without a body.
+pub(super) fn empty(status: StatusCode) -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::new()));
+    *answer.status_mut() = status;
+    answer
+}
+
+/// `{"error", "message"}` with the code's status.
+pub(super) fn error(code: ErrorCode, message: &str) -> Answer {
+    let mut body = Vec::with_capacity(64 + message.len());
+    write_error(&mut body, code, message, None);
+    body.push(b'}');
+    json(code.row().1, body)
+}
+
+/// The same with `Retry-After`: for everything that is worth trying again.
+pub(super) fn retry_later(code: ErrorCode, message: &str, after: Duration) -> Answer {
+    let mut answer = error(code, message);
+    answer.headers_mut().insert(RETRY_AFTER, after.as_secs().max(1).into());
+    answer
+}
+
+/// VALIDATION_ERROR with every fault.
+pub(super) fn invalid(message: &str, faults: &Faults) -> Answer {
+    let mut body = Vec::with_capacity(256);
+    write_error(&mut body, ErrorCode::ValidationError, message, Some(faults));
+    body.push(b'}');
+    json(StatusCode::BAD_REQUEST, body)
+}
+
+/// Why a body as a whole, or a single event, was rejected.
+pub(super) fn rejection(what: &str, rejection: &Rejection) -> Answer {
+    match rejection {
+        Rejection::Malformed(message) => error(ErrorCode::MalformedJson, message),
+        Rejection::Invalid(faults) => invalid(&format!("Invalid {what} data"), faults),
+        Rejection::UnknownWebsite(_) => error(ErrorCode::NotFound, "Website with this tracking code not found"),
+    }
+}
+
+/// Why an item of a batch was rejected, as a member of `errors`.
+pub(super) fn write_item_error(out: &mut Vec<u8>, index: usize, rejection: &Rejection) {
+    out.extend_from_slice(b"{\"index\":");
+    json::write_integer(out, index);
+    out.push(b',');
+    let start = out.len();
+    match rejection {
+        Rejection::Malformed(message) => write_error(out, ErrorCode::MalformedJson, message, None),
+        Rejection::Invalid(faults) => write_error(out, ErrorCode::ValidationError, "Invalid event data", Some(faults)),
+        Rejection::UnknownWebsite(code) => {
+            let message = format!("Website with tracking code \"{code}\" not found");
+            write_error(out, ErrorCode::NotFound, &message, None);
+        }
+    }
+    // `write_error` opens an object of its own.
+    out.remove(start);
+    out.push(b'}');
+}
+
+/// Writes an error without its closing brace.
+fn write_error(out: &mut Vec<u8>, code: ErrorCode, message: &str, details: Option<&Faults>) {
+    out.extend_from_slice(b"{\"error\":");
+    json::write_string(out, code.as_str().as_bytes());
+    out.extend_from_slice(b",\"message\":");
+    json::write_string(out, message.as_bytes());
+    let Some(faults) = details else { return };
+    let texts = |out: &mut Vec<u8>, texts: &[std::borrow::Cow<'static, str>]| {
+        out.push(b'[');
+        for (at, text) in texts.iter().enumerate() {
+            if at > 0 {
+                out.push(b',');
+            }
+            json::write_string(out, text.as_bytes());
+        }
+        out.push(b']');
+    };
+    out.extend_from_slice(b",\"details\":{\"formErrors\":");
+    texts(out, &faults.form);
+    out.extend_from_slice(b",\"fieldErrors\":{");
+    for (at, (field, faults)) in faults.fields.iter().enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        json::write_string(out, field.as_bytes());
+        out.push(b':');
+        texts(out, faults);
+    }
+    out.extend_from_slice(b"}}");
+}
+
+/// The queue took nothing.
+pub(super) fn overloaded(refusal: Overloaded) -> Answer {
+    use crate::metrics::Shed;
+    let (code, message) = match refusal.reason {
+        Shed::StorageFull => (ErrorCode::StorageFull, "The disk is full; nothing of this request is stored"),
+        Shed::Stopping => (ErrorCode::Overloaded, "hitlog is stopping; nothing of this request is stored"),
+        Shed::QueueFull | Shed::BodyMemory => {
+            (ErrorCode::Overloaded, "More events are coming in than can be stored; nothing of this request is stored")
+        }
+    };
+    retry_later(code, message, refusal.retry_after)
+}
+
+/// A queued request failed.
+pub(super) fn commit_error(failure: CommitError, retry_after: Duration) -> Answer {
+    match failure {
+        CommitError::StorageFull => {
+            retry_later(ErrorCode::StorageFull, "The disk is full; nothing of this request is stored", retry_after)
+        }
+        CommitError::Unknown => retry_later(
+            ErrorCode::CommitUnknown,
+            "The storage failed while this request was being committed; it may or may not be stored",
+            retry_after,
+        ),
+    }
+}
+
+/// A read has no answer.
+pub(super) fn read_error(failure: &ReadError) -> Answer {
+    use crate::metrics::ReadRefused;
+    let message = match failure {
+        ReadError::Refused(ReadRefused::PoolFull) => "Too many reads are waiting; try again later",
+        ReadError::Refused(ReadRefused::Deadline) => "The read took too long; ask for less, or try again later",
+        ReadError::Refused(ReadRefused::Memory) => "The answers being sent take too much memory; ask for less",
+        ReadError::Refused(ReadRefused::WalCap) => "The read was interrupted so that writing could go on; try again",
+        ReadError::Stopped => "hitlog is stopping",
+        ReadError::Storage(storage) => {
+            tracing::error!(error = %storage, "a read failed");
+            return error(ErrorCode::InternalError, "The storage could not be read; see hitlog's log");
+        }
+    };
+    retry_later(ErrorCode::Overloaded, message, RETRY_AFTER_DEFAULT)
+}
+
+/// A website could not be changed.
+pub(super) fn catalog_error(failure: &CatalogError) -> Answer {
+    match failure {
+        CatalogError::NotFound => error(ErrorCode::NotFound, "Website not found"),
+        CatalogError::DomainTaken => error(ErrorCode::Conflict, "A website with this domain exists already"),
+        CatalogError::Busy => {
+            retry_later(ErrorCode::Overloaded, "Too many changes are waiting; nothing was changed", RETRY_AFTER_DEFAULT)
+        }
+        CatalogError::StorageFull => {
+            retry_later(ErrorCode::StorageFull, "The disk is full; nothing was changed", RETRY_AFTER_DEFAULT)
+        }
+        CatalogError::Unknown => retry_later(
+            ErrorCode::CommitUnknown,
+            "The storage failed while the change was being committed; it may or may not be stored",
+            RETRY_AFTER_DEFAULT,
+        ),
+    }
+}
+
+/// Writes an event with all its members, absent ones as null.
+pub(super) fn write_event(out: &mut Vec<u8>, id: &[u8], row: &EventRow<'_>) {
+    write_event_head(out, id, row);
+    let mut member = |name: &[u8], text: Option<&[u8]>| {
+        out.extend_from_slice(name);
+        match text {
+            Some(text) => json::write_string(out, text),
+            None => out.extend_from_slice(b"null"),
+        }
+    };
+    member(b",\"referrer\":", row.referrer);
+    member(b",\"sessionId\":", Some(row.session_id));
+    member(b",\"visitorId\":", Some(row.visitor_id));
+    member(b",\"deviceType\":", row.device_type);
+    member(b",\"browser\":", row.browser);
+    member(b",\"os\":", row.os);
+    member(b",\"location\":", row.location);
+    out.extend_from_slice(b",\"properties\":");
+    out.extend_from_slice(row.properties.unwrap_or(b"null"));
+    write_created_at(out, row);
+}
+
+/// Writes an event as a batch's answer lists it.
+pub(super) fn write_event_summary(out: &mut Vec<u8>, id: &[u8], row: &EventRow<'_>) {
+    write_event_head(out, id, row);
+    write_created_at(out, row);
+}
+
+fn write_event_head(out: &mut Vec<u8>, id: &[u8], row: &EventRow<'_>) {
+    out.extend_from_slice(b"{\"id\":\"");
+    out.extend_from_slice(id);
+    out.extend_from_slice(b"\",\"websiteId\":");
+    json::write_string(out, row.website_id);
+    out.extend_from_slice(b",\"eventType\":");
+    json::write_string(out, row.event_type);
+    out.extend_from_slice(b",\"url\":");
+    json::write_string(out, row.url);
+}
+
+fn write_created_at(out: &mut Vec<u8>, row: &EventRow<'_>) {
+    out.extend_from_slice(b",\"createdAt\":\"");
+    write_time(out, row.created_at);
+    out.extend_from_slice(b"\"}");
+}
+
+/// Writes milliseconds since 1970 as RFC 3339 with milliseconds and `Z`.
+pub(super) fn write_time(out: &mut Vec<u8>, milliseconds: i64) {
+    const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
+    // Times are checked when they come in, from 1970 to the year 9999: the fallbacks are never seen.
+    let time = Timestamp::from_millisecond(milliseconds).unwrap_or(Timestamp::UNIX_EPOCH);
+    let _ = PRINTER.print_timestamp(&time, out);
+}
+
+/// The same as a text.
+pub(super) fn time_text(milliseconds: i64) -> String {
+    let mut out = Vec::with_capacity(24);
+    write_time(&mut out, milliseconds);
+    String::from_utf8(out).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_rfc_3339_with_milliseconds() {
+        for (milliseconds, text) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (1_769_630_400_001, "2026-01-28T20:00:00.001Z"),
+            (253_402_300_799_999, "9999-12-31T23:59:59.999Z"),
+        ] {
+            assert_eq!(time_text(milliseconds), text);
+        }
+    }
+
+    #[test]
+    fn an_event_has_all_its_members() {
+        let row = EventRow {
+            website_id: b"web-1",
+            event_type: b"click",
+            url: b"https://example.com/\"",
+            referrer: None,
+            session_id: b"s",
+            visitor_id: b"v",
+            device_type: None,
+            browser: Some("Größe".as_bytes()),
+            os: None,
+            location: None,
+            properties: Some(br#"{"a":1}"#),
+            created_at: 0,
+            received_at: 0,
+        };
+        let mut out = Vec::new();
+        write_event(&mut out, b"c0", &row);
+        let value: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(
+            value,
+            serde_json::json!({
+                "id": "c0", "websiteId": "web-1", "eventType": "click", "url": "https://example.com/\"",
+                "referrer": null, "sessionId": "s", "visitorId": "v", "deviceType": null, "browser": "Größe",
+                "os": null, "location": null, "properties": {"a": 1}, "createdAt": "1970-01-01T00:00:00.000Z"
+            })
+        );
+    }
+}

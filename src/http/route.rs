@@ -1,0 +1,187 @@
+//! Which request goes where, and what every request has in common: Host, access, CORS, the clock.
+
+use std::{sync::atomic::Ordering, time::Instant};
+
+use hyper::{
+    Method as HttpMethod, Request, StatusCode, Version,
+    body::Incoming,
+    header::{ALLOW, CONNECTION, HOST, HeaderValue},
+    http::request::Parts,
+};
+
+use super::{
+    Context,
+    body::InboundBody,
+    cors, ingest, ops, query,
+    response::{Answer, ErrorCode, error, invalid},
+    websites,
+};
+use crate::{
+    event::Faults,
+    metrics::{Method, Route, StatusClass},
+};
+
+/// Answers a request. Never fails: whatever goes wrong is an answer too.
+pub(super) async fn answer(context: &Context, request: Request<Incoming>) -> Answer {
+    let started = Instant::now();
+    let (head, incoming) = request.into_parts();
+    let mut body = InboundBody::new(incoming, &head.headers);
+    let (route, id) = resolve(head.uri.path());
+    let mut answer = match check_host(&head) {
+        Ok(()) => dispatch(context, route, id, &head, &mut body).await,
+        Err(refusal) => refusal,
+    };
+    if echoes_origin(context, route, &head.method) {
+        cors::echo_origin(&head.headers, &mut answer);
+    }
+    if context.stopping.load(Ordering::Acquire) || answer.status() == StatusCode::REQUEST_TIMEOUT {
+        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    body.discard(&context.body_limits);
+    let seconds = started.elapsed().as_secs_f64();
+    let class = match answer.status().as_u16() {
+        0..300 => StatusClass::Success,
+        300..400 => StatusClass::Redirect,
+        400..500 => StatusClass::Client,
+        _ => StatusClass::Server,
+    };
+    context.metrics.request_seconds(route, method_label(&head.method), class).record(seconds);
+    answer
+}
+
+/// The route of a path, and the id in it (empty where there is none).
+fn resolve(path: &str) -> (Route, &str) {
+    let plain = match path {
+        "/api/v1/events" => Route::Events,
+        "/api/v1/events/batch" => Route::Batch,
+        "/api/v1/websites" => Route::Websites,
+        "/livez" => Route::Live,
+        "/readyz" | "/health" => Route::Ready,
+        "/metrics" => Route::Metrics,
+        _ => Route::Unknown,
+    };
+    if plain != Route::Unknown {
+        return (plain, "");
+    }
+    for (prefix, route) in [("/api/v1/events/", Route::Event), ("/api/v1/websites/", Route::Website)] {
+        if let Some(id) = path.strip_prefix(prefix).filter(|id| !id.is_empty() && !id.contains('/')) {
+            return (route, id);
+        }
+    }
+    (Route::Unknown, "")
+}
+
+/// hyper takes requests without a Host and with two; RFC 9112, section 3.2, and proxies that disagree about which one
+/// counts, do not.
+fn check_host(head: &Parts) -> Result<(), Answer> {
+    let hosts = head.headers.get_all(HOST).iter().count();
+    if hosts == 1 || (hosts == 0 && head.version == Version::HTTP_10) {
+        return Ok(());
+    }
+    let message = format!("A request has exactly one Host header; this one has {hosts}");
+    let mut answer = invalid(&message, &Faults::of_form(message.clone()));
+    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    Err(answer)
+}
+
+async fn dispatch(context: &Context, route: Route, id: &str, head: &Parts, body: &mut InboundBody) -> Answer {
+    // HEAD is GET without the body, which hyper leaves out.
+    let method = if head.method == HttpMethod::HEAD { &HttpMethod::GET } else { &head.method };
+    let allow = allowed_methods(route);
+    if !allow.split(", ").any(|allowed| allowed == method.as_str()) {
+        return refuse_method(route, allow);
+    }
+    if needs_token(route, method)
+        && let Err(refusal) = context.tokens.check(&head.headers)
+    {
+        return refusal;
+    }
+    match (route, method) {
+        (Route::Events | Route::Batch | Route::Event, &HttpMethod::OPTIONS) => cors::preflight(allow),
+        (Route::Events, &HttpMethod::POST) => ingest::event(context, &head.headers, body).await,
+        (Route::Batch, _) => ingest::batch(context, &head.headers, body).await,
+        (Route::Events, _) => query::list(context, head.uri.query().unwrap_or_default()).await,
+        (Route::Event, _) => query::by_id(context, id).await,
+        (Route::Websites, &HttpMethod::POST) => websites::create(context, &head.headers, body).await,
+        (Route::Websites, _) => websites::list(context),
+        (Route::Website, &HttpMethod::PUT) => websites::update(context, id, &head.headers, body).await,
+        (Route::Website, &HttpMethod::DELETE) => websites::delete(context, id).await,
+        (Route::Website, _) => websites::get(context, id),
+        (Route::Live, _) => ops::live(),
+        (Route::Ready, _) => ops::ready(context),
+        (Route::Metrics, _) => ops::metrics(context),
+        (Route::Unknown, _) => refuse_method(route, allow),
+    }
+}
+
+fn allowed_methods(route: Route) -> &'static str {
+    match route {
+        Route::Events => "GET, HEAD, POST, OPTIONS",
+        Route::Batch => "POST, OPTIONS",
+        Route::Event => "GET, HEAD, OPTIONS",
+        Route::Websites => "GET, HEAD, POST",
+        Route::Website => "GET, HEAD, PUT, DELETE",
+        Route::Live | Route::Ready | Route::Metrics => "GET, HEAD",
+        Route::Unknown => "",
+    }
+}
+
+fn refuse_method(route: Route, allow: &'static str) -> Answer {
+    if route == Route::Unknown {
+        return error(ErrorCode::NotFound, "There is nothing at this path; the routes begin with /api/v1/");
+    }
+    let mut answer = error(ErrorCode::MethodNotAllowed, &format!("This path takes {allow}"));
+    answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
+    answer
+}
+
+/// Sending events, preflights and health are for everybody; everything else is for whoever has a token.
+fn needs_token(route: Route, method: &HttpMethod) -> bool {
+    match route {
+        Route::Events => method == HttpMethod::GET,
+        Route::Event => method != HttpMethod::OPTIONS,
+        Route::Websites | Route::Website | Route::Metrics => true,
+        Route::Batch | Route::Live | Route::Ready | Route::Unknown => false,
+    }
+}
+
+/// Routes for events echo the origin, but not what needs no token only because there is none: any page in the
+/// browser of whoever runs hitlog on their own machine could read its events otherwise.
+fn echoes_origin(context: &Context, route: Route, method: &HttpMethod) -> bool {
+    matches!(route, Route::Events | Route::Batch | Route::Event)
+        && (!context.tokens.is_protected_mode() || !matches!(*method, HttpMethod::GET | HttpMethod::HEAD))
+}
+
+fn method_label(method: &HttpMethod) -> Method {
+    match *method {
+        HttpMethod::GET => Method::Get,
+        HttpMethod::HEAD => Method::Head,
+        HttpMethod::POST => Method::Post,
+        HttpMethod::PUT => Method::Put,
+        HttpMethod::DELETE => Method::Delete,
+        HttpMethod::OPTIONS => Method::Options,
+        _ => Method::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths() {
+        for (path, route, id) in [
+            ("/api/v1/events", Route::Events, ""),
+            ("/api/v1/events/batch", Route::Batch, ""),
+            ("/api/v1/events/c123", Route::Event, "c123"),
+            ("/api/v1/events/", Route::Unknown, ""),
+            ("/api/v1/events/a/b", Route::Unknown, ""),
+            ("/api/v1/websites/web-1", Route::Website, "web-1"),
+            ("/health", Route::Ready, ""),
+            ("/", Route::Unknown, ""),
+            ("*", Route::Unknown, ""),
+        ] {
+            assert_eq!(resolve(path), (route, id), "{path}");
+        }
+    }
+}

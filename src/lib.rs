@@ -1,0 +1,33 @@
+//! hitlog takes web-analytics events over HTTP, answers 201 only when they are durable, and lets people read them
+//! back. One process; SQLite is inside.
+//!
+//! # The path of an event
+//!
+//! 1. [`http`] reads the body, under a limit, into one buffer.
+//! 2. [`event`] parses and validates it: bytes in, valid events or a rejection out.
+//! 3. [`queue`] takes the request in, or refuses at once; it never waits.
+//! 4. [`writer`] takes what already waits and has [`store`] commit it as one group.
+//! 5. COMMIT returns; every waiter gets its receipt, together with its buffer.
+//! 6. [`http`] writes the answer from the two, with public ids by [`event_id`].
+//!
+//! # What always holds
+//!
+//! - No answer before COMMIT. The events of a request are committed together or not at all.
+//! - `received = committed + rejected + shed + unknown + in_flight`, in events, whenever nothing moves.
+//! - Every buffer, queue, wait and page has a bound, and the bound is in [`config`].
+//! - A sequence is given once. After a storage error that leaves the disk in doubt nothing more is written.
+//!
+//! # The rooms, in reading order
+//!
+//! [`app`] builds them, [`config`] says how; then along the path: [`http`], [`event`], [`queue`], [`writer`],
+//! [`store`], [`event_id`]; [`metrics`] is counted on by all. Who may know whom is held by `tests/house.rs`.
+
+pub mod app;
+pub mod config;
+pub mod event;
+pub mod event_id;
+pub mod http;
+pub mod metrics;
+pub mod queue;
+pub mod store;
+pub mod writer;

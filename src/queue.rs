@@ -1,0 +1,408 @@
+//! The bounded queue between the edge and the writer, and the way back.
+//!
+//! Owns the promise that every request taken in gets exactly one answer: a [`Request`] is resolved by the writer
+//! as committed or failed, and one that is dropped unresolved (a panic, a writer that is gone) counts as unknown
+//! and wakes its waiter all the same. So the law of conservation has one home. Volatile: it promises nothing.
+//!
+//! Bounded by events and by bytes, from [`Queue::try_append`] until the answer, so that a group in commit still
+//! counts. Knows nothing of HTTP or SQLite.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, TrySendError};
+use tokio::sync::oneshot;
+
+use crate::{
+    event::ValidEvents,
+    metrics::{Metrics, Shed},
+};
+
+/// The queue's bounds; their values and reasons stand in the configuration.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Most requests, those being committed not included.
+    pub requests_max: usize,
+    /// Most events, those being committed included.
+    pub events_max: usize,
+    /// Most memory of the requests, in bytes.
+    pub bytes_max: usize,
+}
+
+/// What the writer hands back for a request: its events have the sequences from `first_sequence` on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt {
+    /// The sequence of the request's first event.
+    pub first_sequence: u64,
+    /// How many events the request had.
+    pub count: usize,
+}
+
+/// A committed request: the receipt, and the events with their buffer.
+#[derive(Debug)]
+pub struct Stored {
+    /// The sequences given.
+    pub receipt: Receipt,
+    /// The request's events, for the answer.
+    pub events: ValidEvents,
+}
+
+/// Why a request that was queued is not answered with a receipt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CommitError {
+    /// The disk was full; nothing of the request is stored.
+    StorageFull,
+    /// The storage failed in the middle; the request may or may not be stored.
+    Unknown,
+}
+
+/// The queue took nothing of the request: try again after `retry_after`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Overloaded {
+    /// What is in the way.
+    pub reason: Shed,
+    /// When it may be worth trying again.
+    pub retry_after: Duration,
+}
+
+/// Whether the writer takes requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// It does.
+    Accepting,
+    /// The disk is full; the writer probes until it is not.
+    StorageFull,
+    /// The writer has failed or stopped; the process is about to end.
+    Stopped,
+}
+
+impl State {
+    fn from_code(code: u8) -> Self {
+        match code {
+            0 => Self::Accepting,
+            1 => Self::StorageFull,
+            _ => Self::Stopped,
+        }
+    }
+}
+
+/// How full the queue is.
+#[derive(Debug, Clone, Copy)]
+pub struct Depth {
+    /// Events, those being committed included.
+    pub events: usize,
+    /// Bytes of the requests.
+    pub bytes: usize,
+    /// Age of the oldest request without an answer.
+    pub oldest: Duration,
+}
+
+/// Waits this long at least and at most before a client is asked to try again.
+const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
+/// The share of the newest group in the moving average of the drain rate.
+const DRAIN_RATE_WEIGHT: f64 = 0.1;
+
+struct Shared {
+    limits: Limits,
+    events: AtomicUsize,
+    bytes: AtomicUsize,
+    state: AtomicU8,
+    /// Events a second, as the bits of an `f64`; 0 before the first group.
+    drain_rate: AtomicU64,
+    started_at: Instant,
+    /// When the oldest request of the group in hand was queued, in nanoseconds after `started_at`, plus one; 0
+    /// while the writer has nothing in hand. It takes requests in order, so no request is older.
+    oldest_queued_at: AtomicU64,
+    metrics: Arc<Metrics>,
+}
+
+/// Makes a queue: the edge's end and the writer's end. Closing the first is the signal to finish and stop.
+pub fn bounded(limits: Limits, metrics: Arc<Metrics>) -> (Queue, Requests) {
+    // A request has one event or more, so there are never more requests than events.
+    let (sender, receiver) = crossbeam_channel::bounded(limits.requests_max.min(limits.events_max));
+    let shared = Arc::new(Shared {
+        limits,
+        events: AtomicUsize::new(0),
+        bytes: AtomicUsize::new(0),
+        state: AtomicU8::new(State::Accepting as u8),
+        drain_rate: AtomicU64::new(0),
+        started_at: Instant::now(),
+        oldest_queued_at: AtomicU64::new(0),
+        metrics,
+    });
+    (Queue { sender, shared: Arc::clone(&shared) }, Requests { receiver, shared })
+}
+
+/// The edge's end.
+#[derive(Clone)]
+pub struct Queue {
+    sender: Sender<Request>,
+    shared: Arc<Shared>,
+}
+
+impl Queue {
+    /// Takes the request in, or refuses it at once; never waits.
+    ///
+    /// Once taken in, the events will be committed (or fail) even if nobody awaits the [`Ack`].
+    pub fn try_append(&self, events: ValidEvents) -> Result<Ack, Overloaded> {
+        let shared = &self.shared;
+        match self.state() {
+            State::Accepting => {}
+            State::StorageFull => return Err(self.refuse(&events, Shed::StorageFull)),
+            State::Stopped => return Err(self.refuse(&events, Shed::Stopping)),
+        }
+        let Some(permit) = Permit::take(shared, events.len(), events.bytes()) else {
+            return Err(self.refuse(&events, Shed::QueueFull));
+        };
+        let (answer, ack) = oneshot::channel();
+        let request = Request { inner: Some((events, answer)), permit, queued_at: Instant::now() };
+        match self.sender.try_send(request) {
+            Ok(()) => Ok(Ack(ack)),
+            Err(TrySendError::Full(request)) => Err(self.refuse(&request.withdraw(), Shed::QueueFull)),
+            Err(TrySendError::Disconnected(request)) => Err(self.refuse(&request.withdraw(), Shed::Stopping)),
+        }
+    }
+
+    fn refuse(&self, events: &ValidEvents, reason: Shed) -> Overloaded {
+        self.shared.metrics.events_shed(reason).increment(events.len() as u64);
+        Overloaded { reason, retry_after: self.retry_after() }
+    }
+
+    /// When the queue will have drained at the rate of late.
+    pub fn retry_after(&self) -> Duration {
+        let rate = f64::from_bits(self.shared.drain_rate.load(Ordering::Relaxed));
+        let queued = self.shared.events.load(Ordering::Relaxed) as f64;
+        retry_after(queued, rate)
+    }
+
+    /// Whether the writer takes requests.
+    pub fn state(&self) -> State {
+        State::from_code(self.shared.state.load(Ordering::Acquire))
+    }
+
+    /// How full the queue is.
+    pub fn depth(&self) -> Depth {
+        let oldest = match self.shared.oldest_queued_at.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            queued_at => self.shared.started_at.elapsed().saturating_sub(Duration::from_nanos(queued_at - 1)),
+        };
+        Depth {
+            events: self.shared.events.load(Ordering::Relaxed),
+            bytes: self.shared.bytes.load(Ordering::Relaxed),
+            oldest,
+        }
+    }
+
+    /// The bounds.
+    pub fn limits(&self) -> Limits {
+        self.shared.limits
+    }
+}
+
+fn retry_after(queued_events: f64, events_per_second: f64) -> Duration {
+    if events_per_second <= 0.0 {
+        return RETRY_AFTER_MIN;
+    }
+    let seconds = (queued_events / events_per_second).ceil();
+    Duration::from_secs(seconds as u64).clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX)
+}
+
+/// The answer to come. Dropping it changes nothing for the events.
+pub struct Ack(oneshot::Receiver<Result<Stored, CommitError>>);
+
+impl Future for Ack {
+    type Output = Result<Stored, CommitError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        // A request that was dropped unresolved has been counted as unknown, and is answered so.
+        Pin::new(&mut self.0).poll(context).map(|answer| answer.unwrap_or(Err(CommitError::Unknown)))
+    }
+}
+
+/// Room in the queue, given back when dropped.
+struct Permit {
+    shared: Arc<Shared>,
+    events: usize,
+    bytes: usize,
+}
+
+impl Permit {
+    fn take(shared: &Arc<Shared>, events: usize, bytes: usize) -> Option<Self> {
+        let limits = shared.limits;
+        if shared.events.fetch_add(events, Ordering::Relaxed) + events > limits.events_max {
+            shared.events.fetch_sub(events, Ordering::Relaxed);
+            return None;
+        }
+        if shared.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > limits.bytes_max {
+            shared.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            shared.events.fetch_sub(events, Ordering::Relaxed);
+            return None;
+        }
+        Some(Self { shared: Arc::clone(shared), events, bytes })
+    }
+}
+
+impl Permit {
+    /// Gives the room back; done again, it gives nothing.
+    fn release(&mut self) {
+        self.shared.events.fetch_sub(std::mem::take(&mut self.events), Ordering::Relaxed);
+        self.shared.bytes.fetch_sub(std::mem::take(&mut self.bytes), Ordering::Relaxed);
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+/// A request in the writer's hands: its events, and somebody waiting for the answer.
+pub struct Request {
+    /// Emptied by whoever resolves the request.
+    inner: Option<(ValidEvents, oneshot::Sender<Result<Stored, CommitError>>)>,
+    permit: Permit,
+    queued_at: Instant,
+}
+
+impl Request {
+    /// The events to commit.
+    pub fn events(&self) -> Option<&ValidEvents> {
+        self.inner.as_ref().map(|(events, _)| events)
+    }
+
+    /// How many events there are.
+    pub fn len(&self) -> usize {
+        self.permit.events
+    }
+
+    /// Whether there are none, which never is.
+    pub fn is_empty(&self) -> bool {
+        self.permit.events == 0
+    }
+
+    /// The memory held.
+    pub fn bytes(&self) -> usize {
+        self.permit.bytes
+    }
+
+    /// Answers that the events are durable, from `first_sequence` on. Only to be called after COMMIT returned.
+    pub fn acknowledge(mut self, first_sequence: u64) {
+        self.permit.shared.metrics.events_committed.increment(self.len() as u64);
+        if let Some((events, answer)) = self.inner.take() {
+            let receipt = Receipt { first_sequence, count: events.len() };
+            // Before the answer: whoever reads the metrics after it must not find the request in flight.
+            self.permit.release();
+            // Nobody may be waiting any more; the events are stored all the same.
+            let _ = answer.send(Ok(Stored { receipt, events }));
+        }
+    }
+
+    /// Answers that the request failed.
+    pub fn fail(mut self, error: CommitError) {
+        let count = self.len() as u64;
+        let metrics = &self.permit.shared.metrics;
+        match error {
+            CommitError::StorageFull => metrics.events_shed(Shed::StorageFull).increment(count),
+            CommitError::Unknown => metrics.events_unknown.increment(count),
+        }
+        if let Some((_, answer)) = self.inner.take() {
+            self.permit.release();
+            let _ = answer.send(Err(error));
+        }
+    }
+
+    /// Takes the events back from a request that never entered the queue.
+    fn withdraw(mut self) -> ValidEvents {
+        self.inner.take().map(|(events, _)| events).unwrap_or_default()
+    }
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        if self.inner.is_some() {
+            self.permit.shared.metrics.events_unknown.increment(self.len() as u64);
+        }
+    }
+}
+
+/// What [`Requests::take`] found.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// One request or more.
+    Group,
+    /// Nothing came in time.
+    Nothing,
+    /// Nothing will come any more.
+    Closed,
+}
+
+/// The writer's end.
+pub struct Requests {
+    receiver: Receiver<Request>,
+    shared: Arc<Shared>,
+}
+
+impl Requests {
+    /// Waits for a request, for `patience` at most (for ever if `None`), then takes whatever already waits for as
+    /// long as `more` says so. Never waits for a group to fill: while one commits, the next one forms.
+    pub fn take(
+        &self,
+        group: &mut Vec<Request>,
+        patience: Option<Duration>,
+        mut more: impl FnMut(&Request) -> bool,
+    ) -> Taken {
+        let first = match patience {
+            None => self.receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(patience) => self.receiver.recv_timeout(patience),
+        };
+        let mut request = match first {
+            Ok(request) => request,
+            Err(RecvTimeoutError::Timeout) => return Taken::Nothing,
+            Err(RecvTimeoutError::Disconnected) => return Taken::Closed,
+        };
+        let queued_at = request.queued_at.saturating_duration_since(self.shared.started_at);
+        self.shared.oldest_queued_at.store(queued_at.as_nanos() as u64 + 1, Ordering::Relaxed);
+        while more(&request) {
+            group.push(request);
+            request = match self.receiver.try_recv() {
+                Ok(request) => request,
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => return Taken::Group,
+            };
+        }
+        group.push(request);
+        Taken::Group
+    }
+
+    /// Notes that the group in hand is answered: `events` of them, in `elapsed` from take to answer.
+    pub fn group_answered(&self, events: usize, elapsed: Duration) {
+        self.shared.oldest_queued_at.store(0, Ordering::Relaxed);
+        let rate = events as f64 / elapsed.as_secs_f64().max(1e-6);
+        let before = f64::from_bits(self.shared.drain_rate.load(Ordering::Relaxed));
+        let after = if before > 0.0 { before + DRAIN_RATE_WEIGHT * (rate - before) } else { rate };
+        self.shared.drain_rate.store(after.to_bits(), Ordering::Relaxed);
+    }
+
+    /// Says whether requests are taken from now on.
+    pub fn set_state(&self, state: State) {
+        self.shared.state.store(state as u8, Ordering::Release);
+    }
+
+    /// Fails everything that waits, and everything that still slips in before the edge sees the state.
+    pub fn fail_waiting(&self, error: CommitError) {
+        while let Ok(request) = self.receiver.try_recv() {
+            request.fail(error);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,101 @@
+//! What can go wrong with the storage, by operation, and how SQLite's codes are read.
+
+use std::path::PathBuf;
+
+use rusqlite::ErrorCode;
+
+/// Why a data directory cannot be opened. Nothing has been written to it when one of the first four is returned.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process holds the lock.
+    #[error(
+        "the data directory {0} is in use by another hitlog; stop that one, or choose another directory with --data-dir"
+    )]
+    InUse(PathBuf),
+    /// The directory holds something else.
+    #[error(
+        "the data directory {0} is not empty and not hitlog's (it has no catalog.db); choose an empty directory with --data-dir"
+    )]
+    Foreign(PathBuf),
+    /// A file was written by a newer hitlog.
+    #[error(
+        "{path} has format version {found}, and this hitlog knows up to {known}; start the newer hitlog that wrote it"
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: i64,
+        /// The newest that is known.
+        known: i64,
+    },
+    /// A file is not what its name says.
+    #[error("{path} is not a file of hitlog's ({reason}); move it away, or restore it from a backup")]
+    NotOurs {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The linked SQLite has a bug that loses data.
+    #[error(
+        "SQLite {0} can lose commits in WAL mode; build hitlog with SQLite 3.51.3 or later (the default build does)"
+    )]
+    SqliteTooOld(&'static str),
+    /// The operating system refused.
+    #[error("cannot {action} {path}: {source}; check that the directory exists, is writable and has room")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// SQLite refused.
+    #[error("cannot open {path}: {source}; if the file is damaged, move it away or restore it from a backup")]
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+    /// A thread could not be started.
+    #[error("cannot start a thread: {0}; raise the limit on processes and threads (ulimit -u)")]
+    Thread(std::io::Error),
+}
+
+impl OpenError {
+    pub(super) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { action, path, source }
+    }
+
+    pub(super) fn sqlite(path: impl Into<PathBuf>) -> impl FnOnce(rusqlite::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Sqlite { path, source }
+    }
+}
+
+/// Why a group was not appended.
+#[derive(Debug, thiserror::Error)]
+pub enum AppendError {
+    /// No room, and the whole transaction is rolled back: nothing of the group is stored.
+    #[error("the disk is full: {0}")]
+    StorageFull(rusqlite::Error),
+    /// Anything else. The group may or may not be found after a restart, so nothing may be tried again.
+    #[error("the storage failed: {0}")]
+    Fatal(rusqlite::Error),
+}
+
+impl AppendError {
+    /// Reads an error of a transaction; `rolled_back` says whether SQLite is out of the transaction again.
+    pub(super) fn classify(error: rusqlite::Error, rolled_back: bool) -> Self {
+        if is_full(&error) && rolled_back { Self::StorageFull(error) } else { Self::Fatal(error) }
+    }
+}
+
+/// Whether SQLite says that there is no room on the disk.
+pub(super) fn is_full(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DiskFull)
+}

@@ -1,0 +1,97 @@
+//! The format of the files: application id, versions, tables.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags};
+use rusqlite_migration::{M, Migrations};
+
+use super::error::OpenError;
+
+/// "hitl" in ASCII: marks every file of hitlog's, <https://sqlite.org/pragma.html#pragma_application_id>.
+pub(super) const APPLICATION_ID: i32 = 0x6869_746c;
+
+/// The version of a segment's format.
+pub(super) const SEGMENT_VERSION: i64 = 1;
+
+/// An active segment: rows in the order of their sequence, no index, so that an insert touches the last page only.
+pub(super) const SEGMENT_SQL: &str = "
+    CREATE TABLE Event(
+        id INTEGER PRIMARY KEY, -- the sequence
+        websiteId TEXT NOT NULL,
+        eventType TEXT NOT NULL,
+        url TEXT NOT NULL,
+        referrer TEXT,
+        sessionId TEXT NOT NULL,
+        visitorId TEXT NOT NULL,
+        deviceType TEXT,
+        browser TEXT,
+        os TEXT,
+        location TEXT,
+        properties TEXT, -- JSON
+        createdAt INTEGER NOT NULL, -- milliseconds since 1970, UTC: the client's timestamp, or the arrival
+        receivedAt INTEGER NOT NULL -- milliseconds since 1970, UTC: the arrival
+    );";
+
+/// The columns of an event in the order that [`super::insert`] binds and [`super::read`] reads.
+pub(super) const EVENT_COLUMNS: &str = "id, websiteId, eventType, url, referrer, sessionId, visitorId, \
+     deviceType, browser, os, location, properties, createdAt, receivedAt";
+
+/// The steps that bring a catalog to its newest version.
+pub(super) const CATALOG_MIGRATIONS: Migrations<'static> = Migrations::from_slice(CATALOG_STEPS);
+
+/// The version of the catalog's format that these steps lead to.
+pub(super) const CATALOG_VERSION: i64 = CATALOG_STEPS.len() as i64;
+
+const CATALOG_STEPS: &[M<'static>] = &[M::up(
+    "CREATE TABLE Website(
+        id TEXT PRIMARY KEY,
+        trackingCode TEXT NOT NULL UNIQUE,
+        name TEXT NOT NULL,
+        domain TEXT NOT NULL UNIQUE,
+        description TEXT,
+        createdAt INTEGER NOT NULL, -- milliseconds since 1970, UTC
+        updatedAt INTEGER NOT NULL
+     ) STRICT;
+     -- Websites that were deleted and whose events must still be erased from the segments.
+     CREATE TABLE DeletedWebsite(
+        id TEXT PRIMARY KEY,
+        deletedAt INTEGER NOT NULL
+     ) STRICT;
+     CREATE TABLE Segment(
+        number INTEGER PRIMARY KEY,
+        generation INTEGER NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('prepared', 'active', 'unsealed', 'sealed'))
+     ) STRICT;
+     -- One row. No sequence below the floor is ever given again, whatever the segments still hold.
+     CREATE TABLE Log(
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        sequenceFloor INTEGER NOT NULL,
+        node INTEGER NOT NULL,
+        idKey BLOB NOT NULL CHECK (length(idKey) = 16)
+     ) STRICT;",
+)];
+
+/// Refuses a file that is not hitlog's. A file without pages (made by a start that was cut short) passes.
+pub(super) fn check_application_id(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+    let id: i32 = pragma(connection, path, "application_id")?;
+    let pages: i64 = pragma(connection, path, "page_count")?;
+    if id == APPLICATION_ID || pages == 0 {
+        return Ok(());
+    }
+    Err(OpenError::NotOurs { path: path.into(), reason: format!("its application id is {id:#x}") })
+}
+
+/// Reads one value of a pragma.
+pub(super) fn pragma<T: rusqlite::types::FromSql>(
+    connection: &Connection,
+    path: &Path,
+    name: &str,
+) -> Result<T, OpenError> {
+    connection.pragma_query_value(None, name, |row| row.get(0)).map_err(OpenError::sqlite(path))
+}
+
+/// How hitlog opens files that it writes. Each connection belongs to one thread at a time, so SQLite's own mutexes
+/// would only cost.
+pub(super) fn write_flags() -> OpenFlags {
+    OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX
+}
