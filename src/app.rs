@@ -245,12 +245,7 @@ fn connection_limits(config: &Config) -> ConnectionLimits {
 }
 
 fn queue_limits(config: &Config) -> queue::Limits {
-    queue::Limits {
-        // A connection has one request under way at a time.
-        requests_max: config.connections_max,
-        events_max: config.queue_events_max,
-        bytes_max: config.queue_bytes_max,
-    }
+    queue::Limits { events_max: config.queue_events_max, bytes_max: config.queue_bytes_max }
 }
 
 fn log_options(config: &Config) -> LogOptions {

@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, TrySendError};
+use crossbeam_channel::{Receiver, RecvTimeoutError, SendError, Sender, TryRecvError};
 use tokio::sync::oneshot;
 
 use crate::{
@@ -29,11 +29,9 @@ use crate::{
 /// The queue's bounds; their values and reasons stand in the configuration.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Most requests, those being committed not included.
-    pub requests_max: usize,
     /// Most events, those being committed included.
     pub events_max: usize,
-    /// Most memory of the requests, in bytes.
+    /// Most memory of the requests, in bytes, their places in the queue included.
     pub bytes_max: usize,
 }
 
@@ -127,8 +125,9 @@ struct Shared {
 
 /// Makes a queue: the edge's end and the writer's end. Closing the first is the signal to finish and stop.
 pub fn bounded(limits: Limits, metrics: Arc<Metrics>) -> (Queue, Requests) {
-    // A request has one event or more, so there are never more requests than events.
-    let (sender, receiver) = crossbeam_channel::bounded(limits.requests_max.min(limits.events_max));
+    // The bounds are the permits'. crossbeam's own bounded channel would keep the requests in it, and their waiters
+    // waiting, when its receiver is dropped; this one drops them at once, whoever is sending at that moment.
+    let (sender, receiver) = crossbeam_channel::unbounded();
     let shared = Arc::new(Shared {
         limits,
         events: AtomicUsize::new(0),
@@ -160,15 +159,14 @@ impl Queue {
             State::StorageFull => return Err(self.refuse(&events, Shed::StorageFull)),
             State::Stopped => return Err(self.refuse(&events, Shed::Stopping)),
         }
-        let Some(permit) = Permit::take(shared, events.len(), events.bytes()) else {
+        let Some(permit) = Permit::take(shared, events.len(), events.bytes() + size_of::<Request>()) else {
             return Err(self.refuse(&events, Shed::QueueFull));
         };
         let (answer, ack) = oneshot::channel();
         let request = Request { inner: Some((events, answer)), permit, queued_at: Instant::now() };
-        match self.sender.try_send(request) {
+        match self.sender.send(request) {
             Ok(()) => Ok(Ack(ack)),
-            Err(TrySendError::Full(request)) => Err(self.refuse(&request.withdraw(), Shed::QueueFull)),
-            Err(TrySendError::Disconnected(request)) => Err(self.refuse(&request.withdraw(), Shed::Stopping)),
+            Err(SendError(request)) => Err(self.refuse(&request.withdraw(), Shed::Stopping)),
         }
     }
 

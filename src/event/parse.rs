@@ -66,8 +66,9 @@ pub fn parse_event(
     received_at: i64,
     website_id: impl Fn(&str) -> Option<Arc<str>>,
 ) -> Result<(ValidEvents, u64), Rejection> {
-    let mut out = Output::new(&body, received_at, 1);
-    let body = with_tape(body, rules, |nodes| {
+    let mut out = Output::new(received_at, 1);
+    let body = with_tape(body, rules, |nodes, body_start| {
+        out.body_start = body_start;
         let mut cursor = Cursor { nodes };
         let event = out.read_event(&mut cursor, rules)?;
         if !event.faults.is_empty() {
@@ -91,9 +92,10 @@ pub fn parse_batch(
     received_at: i64,
     website_id: impl Fn(&str) -> Option<Arc<str>>,
 ) -> Result<ParsedBatch, Rejection> {
-    let mut out = Output::new(&body, received_at, 0);
+    let mut out = Output::new(received_at, 0);
     let mut refused = Vec::new();
-    let body = with_tape(body, rules, |nodes| {
+    let body = with_tape(body, rules, |nodes, body_start| {
+        out.body_start = body_start;
         let (count, mut items) = find_items(nodes, rules.batch_events_max)?;
         out.events.records.reserve_exact(count);
         let mut last: Option<(&str, Arc<str>)> = None;
@@ -169,11 +171,12 @@ thread_local! {
     static WORKSPACE: RefCell<Option<Workspace>> = const { RefCell::new(None) };
 }
 
-/// Runs `walk` over the tape of `body` and gives the body back, its strings unescaped in place.
+/// Runs `walk` over the tape of `body`, with the address at which the body stands, and gives the body back, its
+/// strings unescaped in place.
 fn with_tape(
     mut body: Vec<u8>,
     rules: &Rules,
-    walk: impl FnOnce(&[Node<'_>]) -> Result<(), Rejection>,
+    walk: impl FnOnce(&[Node<'_>], usize) -> Result<(), Rejection>,
 ) -> Result<Vec<u8>, Rejection> {
     let depth_max = DEPTH_ABOVE_PROPERTIES + rules.properties_depth_max;
     let len = body.len();
@@ -187,20 +190,27 @@ fn with_tape(
         depth_max,
     });
     body.resize(len + BODY_PADDING, 0);
+    let body_start = body.as_ptr() as usize;
     let mut tape = tape.reset();
-    let result = match simd_json::fill_tape_padded(&mut body, len, &mut buffers, &mut tape) {
-        Ok(()) => walk(&tape.0),
-        Err(error) => Err(malformed(&error, depth_max)),
-    };
+    let walked = simd_json::fill_tape_padded(&mut body, len, &mut buffers, &mut tape)
+        .map(|()| walk(&tape.0, body_start))
+        .map_err(|error| (error, Reached::on(&tape.0, body_start)));
     let tape = tape.reset();
+    let result = match walked {
+        Ok(result) => result.map(|()| body),
+        Err((error, reached)) => {
+            let place = place_of(&error, &reached, buffers.structural_indexes(), &body[..len]);
+            Err(malformed(&error, &reached, place, depth_max))
+        }
+    };
     if len <= WORKSPACE_BODY_BYTES_MAX {
         WORKSPACE.set(Some(Workspace { buffers, tape, depth_max }));
     }
-    result.map(|()| body)
+    result
 }
 
 /// Says in words, and with the byte, why the parser refused a body.
-fn malformed(error: &simd_json::Error, depth_max: usize) -> Rejection {
+fn malformed(error: &simd_json::Error, reached: &Reached, place: Option<usize>, depth_max: usize) -> Rejection {
     let what: Cow<'static, str> = match error.error() {
         ErrorType::InvalidUtf8 => "the body is not valid UTF-8 (or escapes half a surrogate pair)".into(),
         ErrorType::InvalidUnicodeEscape | ErrorType::InvalidUnicodeCodepoint => {
@@ -213,7 +223,11 @@ fn malformed(error: &simd_json::Error, depth_max: usize) -> Rejection {
         ErrorType::DepthLimitExceeded => format!("nested more than {depth_max} deep").into(),
         ErrorType::UnterminatedString => "a string does not end".into(),
         ErrorType::TrailingData => "something follows the JSON value".into(),
-        ErrorType::Eof => "the body ends too early".into(),
+        // Of its first pass, which looks at strings only, and of its second, which looks at what they are part of.
+        ErrorType::Syntax if matches!(reached, Reached::Nothing) => {
+            "a string does not end, or holds a control character".into()
+        }
+        ErrorType::Eof | ErrorType::Syntax => "the body ends too early".into(),
         ErrorType::ExpectedObjectColon => "expected ':' after a member's name".into(),
         ErrorType::ExpectedMapComma => "expected ',' or '}' after a member".into(),
         ErrorType::ExpectedArrayComma => "expected ',' or ']' after an item".into(),
@@ -222,13 +236,55 @@ fn malformed(error: &simd_json::Error, depth_max: usize) -> Rejection {
         }
         _ => "expected a JSON value".into(),
     };
-    // The parser reports faults that it finds in its first pass (encoding, quotes) without a place.
-    match (error.index(), error.error()) {
-        (0, ErrorType::InvalidUtf8 | ErrorType::Syntax | ErrorType::Eof | ErrorType::UnterminatedString) => {
-            Rejection::Malformed(format!("Invalid JSON: {what}"))
-        }
-        (index, _) => Rejection::Malformed(format!("Invalid JSON at byte {index}: {what}")),
+    match place {
+        Some(index) => Rejection::Malformed(format!("Invalid JSON at byte {index}: {what}")),
+        None => Rejection::Malformed(format!("Invalid JSON: {what}")),
     }
+}
+
+/// How far the parser came before it failed.
+enum Reached {
+    /// Its first pass failed, over the whole body at once; the body is as it was sent.
+    Nothing,
+    /// The tape was begun; its last string, if any, stands at this byte.
+    Tape(Option<usize>),
+}
+
+impl Reached {
+    fn on(tape: &[Node<'_>], body_start: usize) -> Self {
+        if tape.is_empty() {
+            return Self::Nothing;
+        }
+        Self::Tape(tape.iter().rev().find_map(|node| match node {
+            Node::String(text) => Some(text.as_ptr() as usize - body_start),
+            _ => None,
+        }))
+    }
+}
+
+/// The byte of a fault. simd-json finds some without saying where; then a slower look is taken.
+fn place_of(error: &simd_json::Error, reached: &Reached, structurals: &[u32], body: &[u8]) -> Option<usize> {
+    if error.index() > 0 {
+        return Some(error.index());
+    }
+    if let Reached::Tape(last_string) = reached {
+        // A string with a bad escape: the one that follows the last good one.
+        let quote = structurals
+            .iter()
+            .map(|index| *index as usize)
+            .find(|index| body.get(*index) == Some(&b'"') && last_string.is_none_or(|start| *index >= start));
+        if quote.is_some() {
+            return quote;
+        }
+    }
+    // Bad encoding, an unclosed string, a control character, an early end.
+    let text = match std::str::from_utf8(body) {
+        Ok(text) => text,
+        Err(fault) => return Some(fault.valid_up_to()),
+    };
+    let fault = serde_json::from_str::<serde::de::IgnoredAny>(text).err()?;
+    let lines_before: usize = text.split_inclusive('\n').take(fault.line() - 1).map(str::len).sum();
+    Some(lines_before + fault.column())
 }
 
 /// A place on the tape. Every value knows how many nodes it spans, so anything can be stepped over.
@@ -290,6 +346,7 @@ fn kind_of(node: Node<'_>) -> &'static str {
 /// What is being built of one request.
 struct Output {
     events: ValidEvents,
+    /// The address of the body, by which a text of the tape becomes a range of it.
     body_start: usize,
     clocks_corrected: u64,
 }
@@ -363,14 +420,14 @@ impl Field {
 }
 
 impl Output {
-    fn new(body: &[u8], received_at: i64, events: usize) -> Self {
+    fn new(received_at: i64, events: usize) -> Self {
         let events = ValidEvents {
             records: Vec::with_capacity(events),
             websites: Vec::with_capacity(1),
             received_at,
             ..ValidEvents::default()
         };
-        Self { events, body_start: body.as_ptr() as usize, clocks_corrected: 0 }
+        Self { events, body_start: 0, clocks_corrected: 0 }
     }
 
     fn accept(&mut self, mut record: Record, website: Arc<str>) {

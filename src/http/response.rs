@@ -8,7 +8,11 @@ use hyper::{
     Response, StatusCode,
     header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER},
 };
-use jiff::{Timestamp, fmt::temporal::DateTimePrinter};
+use jiff::{
+    SignedDuration,
+    civil::{DateTime, date},
+    fmt::temporal::DateTimePrinter,
+};
 use serde::Serialize;
 
 use crate::{
@@ -288,9 +292,12 @@ fn write_created_at(out: &mut Vec<u8>, row: &EventRow<'_>) {
 /// Writes milliseconds since 1970 as RFC 3339 with milliseconds and `Z`.
 pub(super) fn write_time(out: &mut Vec<u8>, milliseconds: i64) {
     const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
-    // Times are checked when they come in, from 1970 to the year 9999: the fallbacks are never seen.
-    let time = Timestamp::from_millisecond(milliseconds).unwrap_or(Timestamp::UNIX_EPOCH);
-    let _ = PRINTER.print_timestamp(&time, out);
+    const IN_1970: DateTime = date(1970, 1, 1).at(0, 0, 0, 0);
+    // A civil time, because jiff's timestamps end a day before the year 9999 does. Times are checked when they come
+    // in, so the fallback is never seen.
+    let time = IN_1970.checked_add(SignedDuration::from_millis(milliseconds)).unwrap_or(DateTime::MAX);
+    let _ = PRINTER.print_datetime(&time, &mut *out);
+    out.push(b'Z');
 }
 
 /// The same as a text.

@@ -5,6 +5,7 @@
 //! socket, so that no slow client keeps a snapshot open and the write-ahead log from being reset.
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::{
         Arc,
@@ -50,7 +51,7 @@ pub enum ReadError {
     /// SQLite could not read.
     #[error("the storage could not be read: {0}")]
     Storage(#[from] rusqlite::Error),
-    /// hitlog is stopping.
+    /// The reader failed, or hitlog is stopping.
     #[error("the readers have stopped")]
     Stopped,
 }
@@ -114,7 +115,10 @@ impl Readers {
             let receiver: Receiver<Question> = receiver.clone();
             let thread = thread::Builder::new().name(format!("reader-{number}")).spawn(move || {
                 for question in receiver {
-                    question(&mut reader);
+                    // Whoever asked is told that nothing came; the thread stays for the next question.
+                    if catch_unwind(AssertUnwindSafe(|| question(&mut reader))).is_err() {
+                        tracing::error!("a read panicked");
+                    }
                 }
             });
             threads.push(thread.map_err(OpenError::Thread)?);

@@ -1,1 +1,78 @@
+use std::path::Path;
 
+use super::*;
+
+fn open(path: &Path) -> (DataDir, CatalogFile) {
+    let directory = DataDir::open(path).unwrap();
+    let catalog = CatalogFile::open(&directory).unwrap();
+    (directory, catalog)
+}
+
+fn new(name: &str, domain: &str) -> NewWebsite {
+    NewWebsite { name: name.into(), domain: domain.into(), description: None }
+}
+
+fn refused<T>(result: Result<T, ChangeError>) -> CatalogError {
+    match result {
+        Err(ChangeError::Refused(error)) => error,
+        Err(ChangeError::Fatal(error)) => panic!("{error}"),
+        Ok(_) => panic!("not refused"),
+    }
+}
+
+#[test]
+fn websites_outlive_the_process() {
+    let work = tempfile::tempdir().unwrap();
+    let (directory, mut catalog) = open(work.path());
+    let first = catalog.create(new("First", "first.example")).unwrap_or_else(|_| panic!());
+    let second = catalog.create(new("Second", "second.example")).unwrap_or_else(|_| panic!());
+    assert_eq!(refused(catalog.create(new("Third", "first.example"))), CatalogError::DomainTaken);
+    let change = WebsiteChange { description: Some(Some("d".into())), ..WebsiteChange::default() };
+    let changed = catalog.update(&second.id, change).unwrap_or_else(|_| panic!());
+    assert_eq!((&changed.name, &changed.tracking_code), (&second.name, &second.tracking_code));
+    let taken = WebsiteChange { domain: Some("first.example".into()), ..WebsiteChange::default() };
+    assert_eq!(refused(catalog.update(&second.id, taken)), CatalogError::DomainTaken);
+    catalog.delete(&first.id).unwrap_or_else(|_| panic!());
+    assert_eq!(refused(catalog.delete(&first.id)), CatalogError::NotFound);
+    let again = catalog.create(new("First again", "first.example")).unwrap_or_else(|_| panic!());
+    let key = catalog.id_key();
+    drop((catalog, directory));
+
+    let (_directory, catalog) = open(work.path());
+    assert_eq!(catalog.id_key(), key);
+    let websites = catalog.websites();
+    assert_eq!(websites.len(), 2);
+    assert_eq!(websites.get(&second.id), Some(changed));
+    assert_eq!(websites.id_of_code(&again.tracking_code).as_ref(), Some(&again.id));
+    assert_eq!(websites.id_of_code(&first.tracking_code), None);
+    assert_eq!(websites.newest_first()[0].id, again.id);
+}
+
+#[test]
+fn codes_are_as_the_contract_says() {
+    let work = tempfile::tempdir().unwrap();
+    let (_directory, mut catalog) = open(work.path());
+    let website = catalog.create(new("A", "a.example")).unwrap_or_else(|_| panic!());
+    let parts: Vec<_> = website.tracking_code.split('-').collect();
+    assert_eq!((parts[0], parts[1].len(), parts[2].len(), parts.len()), ("pm", 6, 13, 3));
+    assert!(parts[1].bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()));
+    assert!(parts[2].bytes().all(|byte| byte.is_ascii_digit()));
+}
+
+#[test]
+fn a_newer_or_foreign_catalog_is_refused() {
+    let work = tempfile::tempdir().unwrap();
+    drop(open(work.path()));
+    let path = work.path().join("catalog.db");
+    let set = |pragma: &str, value: i64| {
+        Connection::open(&path).unwrap().pragma_update(None, pragma, value).unwrap();
+    };
+    set("user_version", 99);
+    let directory = DataDir::open(work.path()).unwrap();
+    assert!(matches!(CatalogFile::open(&directory), Err(OpenError::Newer { found: 99, .. })));
+    set("user_version", 1);
+    set("application_id", 5);
+    assert!(matches!(CatalogFile::open(&directory), Err(OpenError::NotOurs { .. })));
+    std::fs::write(&path, "not a database at all, but longer than a header".repeat(9)).unwrap();
+    assert!(matches!(CatalogFile::open(&directory), Err(OpenError::Sqlite { .. })));
+}
