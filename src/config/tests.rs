@@ -111,13 +111,13 @@ fn settings_that_contradict_each_other() {
 #[test]
 fn a_file_of_tokens() {
     let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), "# old\n0123456789abcdef\n\n  fedcba9876543210  \n").unwrap();
+    fs::write(file.path(), "# old\n0123456789abcdef\n\n  fedcba9876543210  \n").unwrap();
     let path = file.path().to_str().unwrap();
     let config = Config::check(&raw("", &[("token_file", path), ("token", "aaaaaaaaaaaaaaaa")])).unwrap();
     let tokens: Vec<_> = config.tokens.iter().map(Secret::reveal).collect();
     assert_eq!(tokens, ["aaaaaaaaaaaaaaaa", "0123456789abcdef", "fedcba9876543210"]);
     assert!(!format!("{config:?}").contains("0123456789abcdef"), "tokens are never printed");
-    std::fs::write(file.path(), "# none\n").unwrap();
+    fs::write(file.path(), "# none\n").unwrap();
     assert!(Config::check(&raw("", &[("token_file", path)])).is_err());
 }
 

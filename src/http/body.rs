@@ -186,9 +186,9 @@ impl InboundBody {
 
     /// After an answer that did not need the rest of the body: reads it and throws it away for a while, so that the
     /// client gets to see the answer instead of a reset connection.
-    pub(super) fn discard(mut self, limits: &BodyLimits) {
+    pub(super) fn discard(mut self, limits: &BodyLimits) -> Rest {
         if self.incoming.is_end_stream() || self.awaits_continue {
-            return;
+            return Rest::Read;
         }
         let (bytes_max, deadline) = (limits.discard_bytes_max, Instant::now() + limits.discard_time_max);
         tokio::spawn(async move {
@@ -200,7 +200,17 @@ impl InboundBody {
                 }
             }
         });
+        Rest::Unread
     }
+}
+
+/// Whether bytes of a request may still come after its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rest {
+    /// No: the next byte begins the next request.
+    Read,
+    /// Yes; they are thrown away.
+    Unread,
 }
 
 /// A `Content-Encoding` that is taken.

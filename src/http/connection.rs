@@ -25,7 +25,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-use super::{Context, route};
+use super::{Context, body::Rest, route};
 use crate::metrics::{Closed, Metrics};
 
 /// Limits of connections; values and reasons stand in the configuration.
@@ -84,7 +84,8 @@ fn http_builder(limits: ConnectionLimits) -> http1::Builder {
     http.max_buf_size(CONNECTION_BUFFER_BYTES)
         .max_header_size(limits.head_bytes_max)
         .header_read_timeout(None)
-        .half_close(false);
+        // A client may say that it is done sending and still wait for its answer.
+        .half_close(true);
     http
 }
 
@@ -177,8 +178,11 @@ async fn serve_connection(
             let (context, pulse) = (Arc::clone(&context), Arc::clone(&pulse));
             async move {
                 pulse.enter(Phase::Handling);
-                let answer = route::answer(&context, request).await;
-                pulse.enter(Phase::Idle);
+                let (answer, rest) = route::answer(&context, request).await;
+                pulse.enter(match rest {
+                    Rest::Read => Phase::Idle,
+                    Rest::Unread => Phase::Discarding,
+                });
                 Ok::<_, Infallible>(answer)
             }
         })
@@ -231,6 +235,8 @@ enum Phase {
     Idle,
     /// Some bytes of a head have come.
     Head,
+    /// As idle, but the bytes that come belong to a body which nobody wants.
+    Discarding,
     /// A request is being handled; it has time limits of its own.
     Handling,
 }
@@ -265,6 +271,7 @@ impl Pulse {
         match self.phase.load(Ordering::Relaxed) {
             0 => Phase::Idle,
             1 => Phase::Head,
+            2 => Phase::Discarding,
             _ => Phase::Handling,
         }
     }
@@ -295,8 +302,8 @@ impl Pulse {
         let (limit, reason) = match self.phase() {
             _ if self.write_blocked.load(Ordering::Relaxed) => (limits.write_stall_timeout, Closed::WriteStalled),
             Phase::Head => (limits.head_timeout, Closed::HeadTimeout),
-            Phase::Idle if draining => (DRAIN_GRACE, Closed::Drain),
-            Phase::Idle => (limits.idle_timeout, Closed::Idle),
+            Phase::Idle | Phase::Discarding if draining => (DRAIN_GRACE, Closed::Drain),
+            Phase::Idle | Phase::Discarding => (limits.idle_timeout, Closed::Idle),
             Phase::Handling => {
                 return Verdict::LookAgain(now + if draining { DRAIN_POLL } else { limits.head_timeout });
             }
@@ -393,6 +400,8 @@ mod tests {
             (Phase::Head, false, false, 9.0, None),
             (Phase::Head, false, false, 10.5, Some(HeadTimeout)),
             (Phase::Head, false, true, 9.0, None),
+            (Phase::Discarding, false, false, 29.0, None),
+            (Phase::Discarding, false, false, 30.5, Some(Idle)),
             (Phase::Handling, false, false, 1_000.0, None),
             (Phase::Handling, false, true, 1_000.0, None),
             (Phase::Handling, true, false, 5.5, Some(WriteStalled)),

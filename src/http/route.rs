@@ -11,7 +11,7 @@ use hyper::{
 
 use super::{
     Context,
-    body::InboundBody,
+    body::{InboundBody, Rest},
     cors, ingest, ops, query,
     response::{Answer, ErrorCode, error, invalid},
     websites,
@@ -21,8 +21,8 @@ use crate::{
     metrics::{Method, Route, StatusClass},
 };
 
-/// Answers a request. Never fails: whatever goes wrong is an answer too.
-pub(super) async fn answer(context: &Context, request: Request<Incoming>) -> Answer {
+/// Answers a request, and says whether bytes of it may still come. Never fails: whatever goes wrong is an answer too.
+pub(super) async fn answer(context: &Context, request: Request<Incoming>) -> (Answer, Rest) {
     let started = Instant::now();
     let (head, incoming) = request.into_parts();
     let mut body = InboundBody::new(incoming, &head.headers);
@@ -37,7 +37,7 @@ pub(super) async fn answer(context: &Context, request: Request<Incoming>) -> Ans
     if context.stopping.load(Ordering::Acquire) || answer.status() == StatusCode::REQUEST_TIMEOUT {
         answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    body.discard(&context.body_limits);
+    let rest = body.discard(&context.body_limits);
     let seconds = started.elapsed().as_secs_f64();
     let class = match answer.status().as_u16() {
         0..300 => StatusClass::Success,
@@ -46,7 +46,7 @@ pub(super) async fn answer(context: &Context, request: Request<Incoming>) -> Ans
         _ => StatusClass::Server,
     };
     context.metrics.request_seconds(route, method_label(&head.method), class).record(seconds);
-    answer
+    (answer, rest)
 }
 
 /// The route of a path, and the id in it (empty where there is none).
