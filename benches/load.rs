@@ -3,7 +3,7 @@
 //!
 //! `cargo bench --bench load [-- SECONDS [ROUNDS]]`. Needs `wrk`. The two sides of each ratio run in turn, so that a
 //! noisy machine disturbs both; the median of the rounds counts.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
+#![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 use std::{
     fs,
@@ -11,15 +11,15 @@ use std::{
     net::TcpStream,
     path::Path,
     process::{Child, Command, Stdio},
-    time::Instant,
 };
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::{Request, Response, StatusCode, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
-use rusqlite::params;
 
+#[path = "../tests/support/raw_append.rs"]
+mod raw_append;
 #[path = "../tests/support/traffic.rs"]
 mod traffic;
 
@@ -58,7 +58,11 @@ fn run(seconds: usize, rounds: usize) {
         let pairs: Vec<_> = (0..rounds)
             .map(|round| {
                 let ours = wrk(&hitlog, work.path(), "/api/v1/events/batch", &batch, connections, seconds);
-                let raw = raw_append(&work.path().join(format!("raw-{connections}-{round}.db")), seconds as f64);
+                let raw = raw_append::run(
+                    &work.path().join(format!("raw-{connections}-{round}.db")),
+                    BATCH_EVENTS,
+                    seconds as f64,
+                );
                 (ours, Load { requests_per_second: raw / BATCH_EVENTS as f64, p50: 0.0, p99: 0.0 })
             })
             .collect();
@@ -111,72 +115,6 @@ fn wrk(server: &Server, work: &Path, path: &str, body: &str, connections: usize,
     let numbers: Vec<f64> = line.split(' ').map(|number| number.parse().unwrap()).collect();
     assert_eq!(numbers[1], 0.0, "requests failed: {text}");
     Load { requests_per_second: numbers[0], p50: numbers[2] / 1e3, p99: numbers[3] / 1e3 }
-}
-
-/// Appends the rows of the batch to a bare table through rusqlite for a while, one transaction each, synced; rows/s.
-fn raw_append(path: &Path, seconds: f64) -> f64 {
-    let connection = rusqlite::Connection::open(path).unwrap();
-    connection
-        .execute_batch(
-            "PRAGMA page_size = 16384; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
-             CREATE TABLE Event(id INTEGER PRIMARY KEY, websiteId TEXT NOT NULL, eventType TEXT NOT NULL,
-                 url TEXT NOT NULL, referrer TEXT, sessionId TEXT NOT NULL, visitorId TEXT NOT NULL, deviceType TEXT,
-                 browser TEXT, os TEXT, location TEXT, properties TEXT, createdAt INTEGER NOT NULL,
-                 receivedAt INTEGER NOT NULL)",
-        )
-        .unwrap();
-    let rows: Vec<serde_json::Value> = serde_json::from_str::<serde_json::Value>(&traffic::batch("pm-x", BATCH_EVENTS))
-        .unwrap()["events"]
-        .as_array()
-        .unwrap()
-        .clone();
-    let texts: Vec<[Option<String>; 10]> = rows
-        .iter()
-        .map(|row| {
-            [
-                "eventType",
-                "url",
-                "referrer",
-                "sessionId",
-                "visitorId",
-                "deviceType",
-                "browser",
-                "os",
-                "location",
-                "properties",
-            ]
-            .map(|name| row.get(name).map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned)))
-        })
-        .collect();
-    let mut insert =
-        connection.prepare("INSERT INTO Event VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14)").unwrap();
-    let (started, mut id) = (Instant::now(), 0_i64);
-    while started.elapsed().as_secs_f64() < seconds {
-        connection.execute_batch("BEGIN IMMEDIATE").unwrap();
-        for [kind, url, referrer, session, visitor, device, browser, os, location, properties] in &texts {
-            id += 1;
-            insert
-                .execute(params![
-                    id,
-                    "web-0123456789ab",
-                    kind,
-                    url,
-                    referrer,
-                    session,
-                    visitor,
-                    device,
-                    browser,
-                    os,
-                    location,
-                    properties,
-                    1_769_630_400_000_i64,
-                    1_769_630_400_000_i64
-                ])
-                .unwrap();
-        }
-        connection.execute_batch("COMMIT").unwrap();
-    }
-    id as f64 / started.elapsed().as_secs_f64()
 }
 
 /// A server in a process of its own; ended when dropped.

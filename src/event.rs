@@ -4,12 +4,15 @@
 //! keeps for the rest of its way: one buffer per request, the one its body was read into, and ranges of it.
 //! Pure: no clock, no I/O, no knowledge of HTTP, the queue or the store. Nothing later validates again.
 
+mod fields;
 pub mod json;
 mod parse;
 mod record;
 mod rejection;
+mod tape;
 mod web_url;
 
-pub use parse::{BODY_PADDING, ParsedBatch, Rules, parse_batch, parse_event};
+pub use parse::{ParsedBatch, Rules, parse_batch, parse_event};
 pub use record::{DeviceType, EventRow, EventType, ValidEvents};
 pub use rejection::{Faults, Rejection};
+pub use tape::BODY_PADDING;

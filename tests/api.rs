@@ -1,4 +1,5 @@
 //! The contract's rules, in tables, against the real binary.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::needless_pass_by_value)]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! What a 201 promises: through kills, stops, full queues and failing disks, with the law of conservation after each.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::needless_pass_by_value)]
 
 mod support;
 

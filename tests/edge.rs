@@ -1,4 +1,5 @@
 //! Connections and limits, over raw sockets.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::needless_pass_by_value)]
 
 mod support;
 

@@ -1,5 +1,6 @@
 //! Every request of the Event Collection API guide, as printed there: only host, port, tracking code and event id
 //! are put in. Run through a shell and curl, as a reader of the guide would.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::needless_pass_by_value)]
 
 mod support;
 
@@ -160,11 +161,7 @@ fn the_guide_from_its_first_step_to_its_last() {
         "curl http://localhost:3000/api/v1/events?trackingCode=pm-abc123-1704067200000&limit=50&offset=0\nwait",
     ] {
         let list = run(&daemon, request, code, "");
-        assert_like(
-            &list,
-            &format!(r#"{{"events": [], "pagination": {{"total": 1, "limit": 100, "offset": 0}}}}"#)
-                .replace("[]", "[{}]"),
-        );
+        assert_like(&list, r#"{"events": [{}], "pagination": {"total": 1, "limit": 100, "offset": 0}}"#);
         assert_eq!(list["pagination"]["total"], 4);
         assert_eq!(list["events"].as_array().unwrap().len(), 4);
     }

@@ -1,4 +1,5 @@
 //! The house: who may know whom, and the style that a test can hold.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::needless_pass_by_value)]
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,4 +1,5 @@
 //! Start and stop: arguments, exit codes, the lock, the ready line, signals, metrics.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::needless_pass_by_value)]
 
 mod support;
 

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::*;
+use crate::event::fields::TIMESTAMP_MAX_MS;
 
 const RULES: Rules = Rules {
     url_bytes_max: 4_096,
@@ -26,6 +27,7 @@ fn parse(body: &[u8]) -> Result<(ValidEvents, u64), Rejection> {
 }
 
 /// A valid event with `changes` made to it; a change to null that is not wanted as null is made with `without`.
+#[allow(clippy::needless_pass_by_value, reason = "the callers' tables read better")]
 fn event_with(changes: Value) -> Value {
     let mut event = json!({
         "trackingCode": CODE, "eventType": "pageview", "url": "https://example.com/", "sessionId": "s", "visitorId": "v"
@@ -187,7 +189,7 @@ fn malformed_bodies_are_told_with_the_place() {
         ("[".repeat(100_000), "nested"),
     ] {
         match parse(body.as_bytes()) {
-            Err(Rejection::Malformed(text)) => assert!(text.contains(words), "{:.60}: {text}", body),
+            Err(Rejection::Malformed(text)) => assert!(text.contains(words), "{body:.60}: {text}"),
             other => panic!("{body:.60}: {other:?}"),
         }
     }
