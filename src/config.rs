@@ -301,7 +301,7 @@ impl Reader<'_> {
         for (name, token) in &tokens {
             if token.len() < contract::TOKEN_BYTES_MIN || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
                 let text = format!(
-                    "a token has {} bytes or more of printable ASCII without spaces; `openssl rand -hex 32` makes a good one",
+                    "expected {} bytes or more of ASCII without spaces; `openssl rand -hex 32` makes a good one",
                     contract::TOKEN_BYTES_MIN
                 );
                 self.problem(name, &text);

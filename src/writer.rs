@@ -101,7 +101,7 @@ impl Writer<'_> {
             Err(error @ AppendError::StorageFull(_)) => {
                 // Before the answers: who hears of it and looks at /readyz must find it there.
                 self.set_full(true);
-                tracing::error!(%error, events, "a group was refused; ingest resumes by itself when there is room again");
+                tracing::error!(%error, events, "a group was refused; ingest resumes when there is room again");
                 group.drain(..).for_each(|request| request.fail(CommitError::StorageFull));
                 self.requests.fail_waiting(CommitError::StorageFull);
                 self.requests.group_answered(0, elapsed);

@@ -116,9 +116,12 @@ fn a_directory_that_cannot_be_used_is_told_and_left_alone() {
         .pragma_update(None, "user_version", 99)
         .unwrap();
     let missing = work.path().join("not-mounted/data");
-    for (path, words) in
-        [(&foreign, "not hitlog's"), (&damaged, "catalog.db"), (&newer, "format version 99"), (&missing, "not-mounted")]
-    {
+    for (path, words) in [
+        (&foreign, "no catalog.db of hitlog's"),
+        (&damaged, "catalog.db"),
+        (&newer, "format version 99"),
+        (&missing, "not-mounted"),
+    ] {
         let run = run(&["serve", "--listen=127.0.0.1:0", "--data-dir", path.to_str().unwrap()]);
         assert_eq!((run.code, run.stdout.as_str()), (Some(1), ""), "{}", path.display());
         assert!(run.stderr.contains(words), "{}: {}", path.display(), run.stderr);
@@ -217,6 +220,11 @@ fn metrics_pass_promtool() {
         assert!(text.contains(name), "{name} is missing in {text}");
     }
     let sum = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok()).unwrap();
-    assert!(sum("hitlog_sync_seconds_count") >= 1.0, "syncs are timed");
+    let syncs_before = sum("hitlog_sync_seconds_count");
+    for number in 0..5 {
+        assert_eq!(client.post("/api/v1/events", support::traffic::event(&code, number)).status, 201);
+    }
+    let syncs = daemon.metrics()["hitlog_sync_seconds_count"];
+    assert!(syncs >= syncs_before + 5.0, "every commit's sync is timed: {syncs_before}, then {syncs}");
     daemon.stop();
 }

@@ -14,7 +14,7 @@ pub enum OpenError {
     InUse(PathBuf),
     /// The directory holds something else.
     #[error(
-        "the data directory {0} is not empty and not hitlog's (it has no catalog.db); choose an empty directory with --data-dir"
+        "the data directory {0} is not empty and has no catalog.db of hitlog's; choose an empty one with --data-dir"
     )]
     Foreign(PathBuf),
     /// A file was written by a newer hitlog.

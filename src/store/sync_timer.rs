@@ -12,7 +12,7 @@ use std::{
     time::Instant,
 };
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use rusqlite::ffi;
 
 use crate::metrics::Metrics;
@@ -20,16 +20,23 @@ use crate::metrics::Metrics;
 /// The name to open connections with.
 pub(super) const NAME: &CStr = c"hitlog";
 
-/// The default VFS's open, the default files' methods, and those methods with our `xSync` in place of theirs.
+/// SQLite's default VFS, and who is told the times.
 struct Shim {
     default_vfs: *mut ffi::sqlite3_vfs,
-    default_methods: OnceLock<usize>,
-    timed_methods: OnceLock<ffi::sqlite3_io_methods>,
+    tables: Mutex<Vec<&'static TimedMethods>>,
     observer: RwLock<Option<Arc<Metrics>>>,
 }
 
-// SAFETY: the pointer is to SQLite's default VFS, which lives as long as the process and is never changed; the rest
-// is synchronised by its types (`sqlite3_io_methods` is a version and function pointers, all plain data).
+/// A copy of one of the default VFS's tables of file methods (it has one for databases and one for logs, which need
+/// no locks) with our `xSync` in it, and the table that it was made from. A file's `pMethods` points to the copy.
+#[repr(C)]
+struct TimedMethods {
+    methods: ffi::sqlite3_io_methods,
+    default: *const ffi::sqlite3_io_methods,
+}
+
+// SAFETY: the pointers are to SQLite's default VFS and its tables, which live as long as the process and are never
+// changed; the rest is synchronised by its types (`sqlite3_io_methods` is a version and function pointers).
 unsafe impl Send for Shim {}
 // SAFETY: as above.
 unsafe impl Sync for Shim {}
@@ -58,10 +65,24 @@ fn install() -> Option<Shim> {
         let registered = ffi::sqlite3_vfs_register(Box::leak(Box::new(vfs)), 0);
         (registered == ffi::SQLITE_OK).then(|| Shim {
             default_vfs,
-            default_methods: OnceLock::new(),
-            timed_methods: OnceLock::new(),
+            tables: Mutex::new(Vec::new()),
             observer: RwLock::new(None),
         })
+    }
+}
+
+impl Shim {
+    /// The copy of the table `default`, made when it is first seen and leaked, as files point to it.
+    fn timed(&self, default: *const ffi::sqlite3_io_methods) -> &'static TimedMethods {
+        let mut tables = self.tables.lock();
+        if let Some(known) = tables.iter().find(|table| table.default == default) {
+            return known;
+        }
+        // SAFETY: `default` is the `pMethods` of a file that the default VFS has just opened: a valid, static table.
+        let methods = ffi::sqlite3_io_methods { xSync: Some(sync), ..unsafe { std::ptr::read(default) } };
+        let table = Box::leak(Box::new(TimedMethods { methods, default }));
+        tables.push(table);
+        table
     }
 }
 
@@ -74,34 +95,29 @@ unsafe extern "C" fn open(
 ) -> c_int {
     let Some(Some(shim)) = SHIM.get() else { return ffi::SQLITE_CANTOPEN };
     // SAFETY: SQLite's arguments are passed on as they are to the `xOpen` of the VFS that ours copies, whose file
-    // size it has. After a successful open `pMethods` is that file's table, which is static; it is swapped for a
-    // table that differs in `xSync` alone, and only where it is the one table that the swap was made from.
+    // size it has. After a successful open `pMethods` is that file's table, and is pointed to a copy that differs in
+    // `xSync` alone and, being the first member of a `repr(C)` struct, has the address of the `TimedMethods`.
     unsafe {
         let Some(default_open) = (*shim.default_vfs).xOpen else { return ffi::SQLITE_CANTOPEN };
         let code = default_open(shim.default_vfs, name, file, flags, flags_out);
         if code == ffi::SQLITE_OK && !(*file).pMethods.is_null() {
-            let methods = (*file).pMethods;
-            let timed = shim.timed_methods.get_or_init(|| {
-                let _ = shim.default_methods.set(methods as usize);
-                ffi::sqlite3_io_methods { xSync: Some(sync), ..std::ptr::read(methods) }
-            });
-            if shim.default_methods.get() == Some(&(methods as usize)) {
-                (*file).pMethods = timed;
-            }
+            (*file).pMethods = std::ptr::from_ref(shim.timed((*file).pMethods)).cast();
         }
         code
     }
 }
 
 unsafe extern "C" fn sync(file: *mut ffi::sqlite3_file, flags: c_int) -> c_int {
-    let Some(Some(shim)) = SHIM.get() else { return ffi::SQLITE_IOERR_FSYNC };
-    let Some(methods) = shim.default_methods.get() else { return ffi::SQLITE_IOERR_FSYNC };
-    let methods = *methods as *const ffi::sqlite3_io_methods;
     let started = Instant::now();
-    // SAFETY: `file` was opened by `open` above, so it is a file of the default VFS, and `methods` is its static
-    // table.
-    let code = unsafe { (*methods).xSync.map_or(ffi::SQLITE_IOERR_FSYNC, |sync| sync(file, flags)) };
-    if let Some(metrics) = &*shim.observer.read() {
+    // SAFETY: only `open` above puts this function into a table, and there `pMethods` points to a `TimedMethods` that
+    // is never freed; `file` is a file of the default VFS, so that VFS's own `xSync` takes it.
+    let code = unsafe {
+        let timed: *const TimedMethods = (*file).pMethods.cast();
+        (*(*timed).default).xSync.map_or(ffi::SQLITE_IOERR_FSYNC, |sync| sync(file, flags))
+    };
+    if let Some(Some(shim)) = SHIM.get()
+        && let Some(metrics) = &*shim.observer.read()
+    {
         metrics.sync_seconds.record(started.elapsed().as_secs_f64());
         if code != ffi::SQLITE_OK {
             metrics.sync_errors.increment(1);
