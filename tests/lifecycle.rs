@@ -115,12 +115,29 @@ fn a_directory_that_cannot_be_used_is_told_and_left_alone() {
         .unwrap()
         .pragma_update(None, "user_version", 99)
         .unwrap();
+    // The catalog is lost, or the segment is: what is left must not be touched.
+    let lost = |name: &str, file: &str| {
+        let path = work.path().join(name);
+        let daemon = Daemon::start_in(&path, &[]);
+        let code = daemon.register("example.com");
+        assert_eq!(daemon.client().post("/api/v1/events", support::traffic::event(&code, 1)).status, 201);
+        daemon.stop();
+        fs::remove_file(path.join(file)).unwrap();
+        path
+    };
+    let no_catalog = lost("no-catalog", "catalog.db");
+    let no_segment = lost("no-segment", "segments/000000000001.db");
+    let emptied = lost("emptied", "segments/000000000001.db");
+    fs::write(emptied.join("segments/000000000001.db"), "").unwrap();
     let missing = work.path().join("not-mounted/data");
     for (path, words) in [
         (&foreign, "no catalog.db of hitlog's"),
         (&damaged, "catalog.db"),
         (&newer, "format version 99"),
         (&missing, "not-mounted"),
+        (&no_catalog, "was catalog.db replaced?"),
+        (&no_segment, "000000000001.db"),
+        (&emptied, "it is empty"),
     ] {
         let run = run(&["serve", "--listen=127.0.0.1:0", "--data-dir", path.to_str().unwrap()]);
         assert_eq!((run.code, run.stdout.as_str()), (Some(1), ""), "{}", path.display());
@@ -128,6 +145,9 @@ fn a_directory_that_cannot_be_used_is_told_and_left_alone() {
     }
     assert_eq!(fs::read_dir(&foreign).unwrap().count(), 1);
     assert!(!missing.exists());
+    assert!(!no_segment.join("segments/000000000001.db").exists());
+    let kept = rusqlite::Connection::open(no_catalog.join("segments/000000000001.db")).unwrap();
+    assert_eq!(kept.query_row("SELECT count(*) FROM Event", [], |row| row.get::<_, i64>(0)).unwrap(), 1);
 }
 
 #[test]

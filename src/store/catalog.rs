@@ -11,7 +11,7 @@ use std::{
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use rand::RngExt;
-use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, params};
 use tokio::sync::oneshot;
 
 use super::{
@@ -90,7 +90,8 @@ impl CatalogFile {
     pub fn open(directory: &DataDir) -> Result<Self, OpenError> {
         let path = directory.catalog();
         let sqlite = || OpenError::sqlite(&path);
-        let mut connection = Connection::open_with_flags(&path, schema::write_flags()).map_err(sqlite())?;
+        let flags = schema::write_flags() | OpenFlags::SQLITE_OPEN_CREATE;
+        let mut connection = Connection::open_with_flags(&path, flags).map_err(sqlite())?;
         schema::check_application_id(&connection, &path)?;
         let found: i64 = schema::pragma(&connection, &path, "user_version")?;
         if found > schema::CATALOG_VERSION {
@@ -180,7 +181,9 @@ impl CatalogFile {
     }
 
     fn create(&mut self, new: NewWebsite) -> Result<Arc<Website>, ChangeError> {
-        let now = now_ms();
+        // Later than every other, so that "newest first" is an order even within a millisecond.
+        let newest = self.websites.newest_first().first().map_or(0, |website| website.created_at);
+        let now = now_ms().max(newest + 1);
         let website = Website {
             id: format!("web-{}", random_letters(12)).into(),
             tracking_code: format!("pm-{}-{now:013}", random_letters(6)).into(),

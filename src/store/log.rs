@@ -7,14 +7,11 @@ use std::{
     cell::Cell,
     fs::{self, File},
     path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OpenFlags};
 
 use super::{
     catalog::CatalogFile,
@@ -63,7 +60,6 @@ const ACTIVE_SEGMENT: i64 = 1;
 pub struct Log {
     writer: EventWriter,
     next_sequence: u64,
-    high_water_mark: Arc<AtomicU64>,
     checkpointer: Checkpointer,
     policy: Policy,
     page_bytes: u64,
@@ -91,9 +87,7 @@ impl Log {
             create_segment(&path, &options, &metrics)?;
             catalog.add_active_segment(ACTIVE_SEGMENT)?;
         }
-        let connection = open_connection(&path, &options, &metrics)?;
-        schema::check_application_id(&connection, &path)?;
-        check_version(&connection, &path)?;
+        let connection = open_segment(&path, &options, &metrics)?;
         let sqlite = || OpenError::sqlite(&path);
         let (busy, _, _) = truncate_wal(&connection).map_err(sqlite())?;
         if busy != 0 {
@@ -109,25 +103,19 @@ impl Log {
             Ok(())
         }));
         let writer = EventWriter::new(connection, schema::EVENT_COLUMNS).map_err(sqlite())?;
-        let beside = open_connection(&path, &options, &metrics)?;
+        let beside = open_segment(&path, &options, &metrics)?;
         let checkpointer = Checkpointer::spawn(beside).map_err(OpenError::Thread)?;
         metrics.wal_bytes_max.set(options.wal_bytes_max as f64);
         metrics.high_water_mark.set((next_sequence - 1) as f64);
         Ok(Self {
             writer,
             next_sequence,
-            high_water_mark: Arc::new(AtomicU64::new(next_sequence - 1)),
             checkpointer,
             policy: Policy::new(options.wal_checkpoint_bytes, options.wal_bytes_max),
             page_bytes: page_bytes.unsigned_abs(),
             interrupt,
             metrics,
         })
-    }
-
-    /// The highest durable sequence, kept up to date while the log moves to its thread.
-    pub fn high_water_mark(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.high_water_mark)
     }
 
     /// Commits the events of a group in one transaction and returns the sequence of the first; the others follow
@@ -137,7 +125,6 @@ impl Log {
         match self.commit(first, group) {
             Ok(next) => {
                 self.next_sequence = next;
-                self.high_water_mark.store(next - 1, Ordering::Release);
                 self.metrics.high_water_mark.set((next - 1) as f64);
                 Ok(first)
             }
@@ -247,21 +234,13 @@ impl Log {
 
 /// Makes a segment's file, complete and durable, before anybody hears of it.
 fn create_segment(path: &Path, options: &LogOptions, metrics: &Arc<Metrics>) -> Result<(), OpenError> {
-    // Whatever a start that was cut short left under this name never held an acknowledged event: the catalog does
-    // not know it.
-    for suffix in ["", "-wal", "-shm"] {
-        let mut leftover = path.as_os_str().to_owned();
-        leftover.push(suffix);
-        match fs::remove_file(&leftover) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(OpenError::io("remove the leftover", leftover)(error));
-            }
-            _ => {}
-        }
-    }
-    let connection = open_connection(path, options, metrics)?;
+    remove_leftover(path)?;
+    let flags = schema::write_flags() | OpenFlags::SQLITE_OPEN_CREATE;
+    let connection = connect(path, flags, metrics)?;
     let sql = format!(
-        "BEGIN; PRAGMA application_id = {}; PRAGMA user_version = {}; {} COMMIT;",
+        "PRAGMA page_size = {}; PRAGMA journal_mode = WAL;
+         BEGIN; PRAGMA application_id = {}; PRAGMA user_version = {}; {} COMMIT;",
+        options.page_bytes,
         schema::APPLICATION_ID,
         schema::SEGMENT_VERSION,
         schema::SEGMENT_SQL
@@ -273,42 +252,78 @@ fn create_segment(path: &Path, options: &LogOptions, metrics: &Arc<Metrics>) -> 
     sync_directory(path.parent().unwrap_or(path))
 }
 
-fn open_connection(path: &Path, options: &LogOptions, metrics: &Arc<Metrics>) -> Result<Connection, OpenError> {
-    let sqlite = || OpenError::sqlite(path);
-    let connection = if sync_timer::register(metrics) {
-        Connection::open_with_flags_and_vfs(path, schema::write_flags(), sync_timer::NAME)
-    } else {
-        tracing::warn!("the times of syncs cannot be measured: SQLite did not take the timing layer");
-        Connection::open_with_flags(path, schema::write_flags())
+/// Removes what a start that was cut short left under this name. The catalog does not know the file, so it has no
+/// events; if it has, then it is the catalog that is lost, and nothing may be touched.
+fn remove_leftover(path: &Path) -> Result<(), OpenError> {
+    if fs::metadata(path).is_ok_and(|file| file.len() > 0) {
+        let connection = Connection::open_with_flags(path, schema::write_flags()).map_err(OpenError::sqlite(path))?;
+        let tables: i64 = connection
+            .query_row("SELECT count(*) FROM sqlite_schema WHERE name = 'Event'", [], |row| row.get(0))
+            .map_err(OpenError::sqlite(path))?;
+        let last: Option<i64> = match tables {
+            0 => None,
+            _ => connection
+                .query_row("SELECT max(id) FROM Event", [], |row| row.get(0))
+                .map_err(OpenError::sqlite(path))?,
+        };
+        if last.is_some() {
+            let reason = "it holds events, but catalog.db does not list it: was catalog.db replaced?".into();
+            return Err(OpenError::NotOurs { path: path.into(), reason });
+        }
     }
-    .map_err(sqlite())?;
+    for suffix in ["", "-wal", "-shm"] {
+        let mut leftover = path.as_os_str().to_owned();
+        leftover.push(suffix);
+        match fs::remove_file(&leftover) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(OpenError::io("remove the leftover", leftover)(error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Opens a segment that the catalog lists, after a look at whether it is one that this hitlog knows.
+fn open_segment(path: &Path, options: &LogOptions, metrics: &Arc<Metrics>) -> Result<Connection, OpenError> {
+    // SQLite would take an empty file for a new database and delete its write-ahead log.
+    let file = fs::metadata(path).map_err(OpenError::io("find the segment", path))?;
+    if file.len() == 0 {
+        return Err(OpenError::NotOurs { path: path.into(), reason: "it is empty".into() });
+    }
+    let connection = connect(path, schema::write_flags(), metrics)?;
+    schema::check_application_id(&connection, path)?;
+    let found: i64 = schema::pragma(&connection, path, "user_version")?;
+    if found > schema::SEGMENT_VERSION {
+        return Err(OpenError::Newer { path: path.into(), found, known: schema::SEGMENT_VERSION });
+    }
     let synchronous = match options.durability {
         Durability::Full => "FULL",
         Durability::Normal => "NORMAL",
     };
     connection
         .execute_batch(&format!(
-            "PRAGMA page_size = {};
-             PRAGMA journal_mode = WAL;
+            "PRAGMA journal_mode = WAL;
              PRAGMA synchronous = {synchronous};
              PRAGMA wal_autocheckpoint = 0;
              PRAGMA mmap_size = 0;
              PRAGMA journal_size_limit = {};
              PRAGMA cache_size = -{};",
-            options.page_bytes,
             options.wal_bytes_max,
             options.cache_bytes / 1024,
         ))
-        .map_err(sqlite())?;
+        .map_err(OpenError::sqlite(path))?;
     Ok(connection)
 }
 
-fn check_version(connection: &Connection, path: &Path) -> Result<(), OpenError> {
-    let found: i64 = schema::pragma(connection, path, "user_version")?;
-    if found > schema::SEGMENT_VERSION {
-        return Err(OpenError::Newer { path: path.into(), found, known: schema::SEGMENT_VERSION });
+fn connect(path: &Path, flags: OpenFlags, metrics: &Arc<Metrics>) -> Result<Connection, OpenError> {
+    if sync_timer::register(metrics) {
+        Connection::open_with_flags_and_vfs(path, flags, sync_timer::NAME)
+    } else {
+        tracing::warn!("the times of syncs cannot be measured: SQLite did not take the timing layer");
+        Connection::open_with_flags(path, flags)
     }
-    Ok(())
+    .map_err(OpenError::sqlite(path))
 }
 
 fn truncate_wal(connection: &Connection) -> rusqlite::Result<(i64, i64, i64)> {
