@@ -182,8 +182,7 @@ impl CatalogFile {
 
     fn create(&mut self, new: NewWebsite) -> Result<Arc<Website>, ChangeError> {
         // Later than every other, so that "newest first" is an order even within a millisecond.
-        let newest = self.websites.newest_first().first().map_or(0, |website| website.created_at);
-        let now = now_ms().max(newest + 1);
+        let now = now_ms().max(self.websites.newest_created_at() + 1);
         let website = Website {
             id: format!("web-{}", random_letters(12)).into(),
             tracking_code: format!("pm-{}-{now:013}", random_letters(6)).into(),

@@ -53,6 +53,11 @@ impl Websites {
         all
     }
 
+    /// When the newest was registered, in milliseconds since 1970, UTC; 0 if there is none.
+    pub(super) fn newest_created_at(&self) -> i64 {
+        self.0.read().by_id.values().map(|website| website.created_at).max().unwrap_or(0)
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.0.read().by_id.len()
