@@ -90,8 +90,8 @@ pub(super) fn pragma<T: rusqlite::types::FromSql>(
     connection.pragma_query_value(None, name, |row| row.get(0)).map_err(OpenError::sqlite(path))
 }
 
-/// How hitlog opens files that it writes and that are there. Each connection belongs to one thread at a time, so SQLite's own mutexes
-/// would only cost.
+/// How hitlog opens files that it writes and that are there. Each connection belongs to one thread at a time, so
+/// SQLite's own mutexes would only cost.
 pub(super) fn write_flags() -> OpenFlags {
     OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX
 }
