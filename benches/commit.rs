@@ -2,14 +2,18 @@
 //! SQLite copy each text) and through hitlog's log (which does not), in turn.
 //!
 //! `cargo bench --bench commit [-- SECONDS [ROUNDS]]`. Rows a second, the median of the rounds, and the ratio.
-#![allow(missing_docs, unreachable_pub, dead_code, clippy::unwrap_used, clippy::print_stdout)]
+#![allow(missing_docs, unreachable_pub, dead_code, clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
-use std::{path::Path, sync::Arc, time::Instant};
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use hitlog::{
     event::{Rules, ValidEvents, parse_batch},
     metrics::{BuildInfo, Metrics},
-    store::{CatalogFile, DataDir, Durability, Log, LogOptions, ReaderInterrupt},
+    store::{DataDir, Durability, LogOptions, ReadOptions, SegmentOptions, Store, StoreOptions},
 };
 
 #[path = "../tests/support/raw_append.rs"]
@@ -38,17 +42,11 @@ fn main() {
 
 /// The writer's path without the queue: groups of parsed events into the log, checkpoints included; rows/s.
 fn append(path: &Path, group: usize, seconds: f64) -> f64 {
-    let metrics = Metrics::new(&BuildInfo { version: "", sqlite: "", durability: "full" }).unwrap();
+    let metrics = Arc::new(Metrics::new(&BuildInfo { version: "", sqlite: "", durability: "full" }).unwrap());
     let directory = DataDir::open(path).unwrap();
-    let mut catalog = CatalogFile::open(&directory).unwrap();
-    let options = LogOptions {
-        durability: Durability::Full,
-        page_bytes: 16 * 1024,
-        cache_bytes: 16 << 20,
-        wal_checkpoint_bytes: 8 << 20,
-        wal_bytes_max: 256 << 20,
-    };
-    let mut log = Log::open(&directory, &mut catalog, options, ReaderInterrupt::default(), Arc::new(metrics)).unwrap();
+    let options = options();
+    let store = Store::open(&directory, &options, &metrics, Arc::new(|reason| panic!("{reason}"))).unwrap();
+    let mut log = store.log;
     let events = parse(group);
     let (started, mut rows) = (Instant::now(), 0);
     while started.elapsed().as_secs_f64() < seconds {
@@ -59,6 +57,24 @@ fn append(path: &Path, group: usize, seconds: f64) -> f64 {
     let rate = rows as f64 / started.elapsed().as_secs_f64();
     log.close().unwrap();
     rate
+}
+
+/// The defaults, but nothing rolls.
+fn options() -> StoreOptions {
+    StoreOptions {
+        log: LogOptions {
+            durability: Durability::Full,
+            page_bytes: 16 * 1024,
+            cache_bytes: 16 << 20,
+            wal_checkpoint_bytes: 8 << 20,
+            wal_bytes_max: 256 << 20,
+            segment_rows_max: u64::MAX,
+            segment_age_max: Duration::MAX,
+        },
+        read: ReadOptions { readers: 1, waiting_max: 1, deadline: Duration::from_secs(10), answer_bytes_max: 1 << 20 },
+        segments: SegmentOptions { unsealed_rows_max: u64::MAX, filter_bytes_max: 0, connections_max: 1 },
+        seal_cache_bytes: 1 << 20,
+    }
 }
 
 fn parse(events: usize) -> ValidEvents {

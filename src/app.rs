@@ -1,8 +1,8 @@
 //! Builds the rooms in order, owns every handle, and drains them in order.
 //!
-//! The order of the start: data directory (locked), catalog, log (recovered), readers, writer, edge. The order of
-//! the stop is what the channels say: the edge answers what it took in and drops its ends of the queue, the readers
-//! and the catalog; each of these finishes what waits and ends. No flag has to agree with another.
+//! The order of the start: data directory (locked), store (recovered), writer, edge. The order of the stop is what the
+//! channels say: the edge answers what it took in and drops its ends of the queue, the readers and the catalog; each of
+//! these finishes what waits and ends. No flag has to agree with another.
 
 use std::{
     io,
@@ -20,7 +20,7 @@ use crate::{
     http::{self, BodyLimits, BodyMemory, ConnectionLimits, Context, RequestLimits, Tokens},
     metrics::{self, BuildInfo, Metrics},
     queue,
-    store::{self, CatalogFile, DataDir, Log, LogOptions, OpenError, ReadOptions, Readers},
+    store::{self, DataDir, LogOptions, OpenError, ReadOptions, SegmentOptions, Store, StoreOptions},
     writer::{self, GroupLimits},
 };
 
@@ -49,10 +49,10 @@ pub enum StopError {
     DrainTimeout,
 }
 
-/// How one of the threads that hold data ended.
+/// How the writer, or another thread that holds data, ended.
 enum Ended {
     Writer(Result<(), String>),
-    Catalog(String),
+    Store(String),
 }
 
 /// After a failed storage there is nothing to wait for but the answers that say so.
@@ -89,23 +89,15 @@ impl App {
             "hitlog opens its store"
         );
         let (ended_sender, ended) = mpsc::unbounded_channel();
-        let mut catalog_file = CatalogFile::open(&directory)?;
-        let interrupt = store::ReaderInterrupt::default();
-        let log =
-            Log::open(&directory, &mut catalog_file, log_options(config), interrupt.clone(), Arc::clone(&metrics))?;
-        let (readers, mut threads) = Readers::open(&directory, read_options(config), &interrupt, Arc::clone(&metrics))?;
+        let failed = ended_sender.clone();
+        let failed: store::Failed = Arc::new(move |reason| drop(failed.send(Ended::Store(reason))));
+        let Store { log, readers, catalog, websites, id_key: (node, id_key), mut threads } =
+            Store::open(&directory, &store_options(config), &metrics, failed)?;
         let (queue, requests) = queue::bounded(queue_limits(config), Arc::clone(&metrics));
-        let writer_ended = ended_sender.clone();
         let group = GroupLimits { events_max: config.group_events_max, bytes_max: config.group_bytes_max };
         threads.push(writer::spawn(log, requests, group, Arc::clone(&metrics), move |outcome| {
-            let _ = writer_ended.send(Ended::Writer(outcome));
+            let _ = ended_sender.send(Ended::Writer(outcome));
         })?);
-        let (node, id_key) = catalog_file.id_key();
-        let websites = catalog_file.websites();
-        let (catalog, catalog_thread) = catalog_file.spawn(move |reason| {
-            let _ = ended_sender.send(Ended::Catalog(reason));
-        })?;
-        threads.push(catalog_thread);
         let context = Context {
             rules: rules(config),
             limits: request_limits(config),
@@ -178,7 +170,7 @@ impl App {
 /// Waits for the storage to fail.
 async fn storage_failure(ended: &mut mpsc::UnboundedReceiver<Ended>) -> String {
     match ended.recv().await {
-        Some(Ended::Writer(Err(reason)) | Ended::Catalog(reason)) => reason,
+        Some(Ended::Writer(Err(reason)) | Ended::Store(reason)) => reason,
         // The writer ends in peace only when the queue is closed, and the edge still holds it.
         Some(Ended::Writer(Ok(()))) | None => "the writer ended although nobody had asked it to".into(),
     }
@@ -188,7 +180,7 @@ async fn storage_failure(ended: &mut mpsc::UnboundedReceiver<Ended>) -> String {
 async fn storage_end(ended: &mut mpsc::UnboundedReceiver<Ended>) -> Result<(), String> {
     match ended.recv().await {
         Some(Ended::Writer(outcome)) => outcome,
-        Some(Ended::Catalog(reason)) => Err(reason),
+        Some(Ended::Store(reason)) => Err(reason),
         None => Err("the writer ended without a word".into()),
     }
 }
@@ -217,6 +209,7 @@ fn request_limits(config: &Config) -> RequestLimits {
     RequestLimits {
         event_bytes_max: config.event_bytes_max,
         batch_bytes_max: config.batch_bytes_max,
+        id_bytes_max: contract::ID_BYTES_MAX,
         website_bytes_max: contract::WEBSITE_BODY_BYTES_MAX,
         website_name_chars_max: contract::WEBSITE_NAME_CHARS_MAX,
         website_description_chars_max: contract::WEBSITE_DESCRIPTION_CHARS_MAX,
@@ -248,24 +241,31 @@ fn queue_limits(config: &Config) -> queue::Limits {
     queue::Limits { events_max: config.queue_events_max, bytes_max: config.queue_bytes_max }
 }
 
-fn log_options(config: &Config) -> LogOptions {
-    LogOptions {
-        durability: match config.durability {
-            Durability::Full => store::Durability::Full,
-            Durability::Normal => store::Durability::Normal,
+fn store_options(config: &Config) -> StoreOptions {
+    StoreOptions {
+        log: LogOptions {
+            durability: match config.durability {
+                Durability::Full => store::Durability::Full,
+                Durability::Normal => store::Durability::Normal,
+            },
+            page_bytes: config.segment_page_bytes,
+            cache_bytes: config.writer_cache_bytes,
+            wal_checkpoint_bytes: config.wal_checkpoint_bytes,
+            wal_bytes_max: config.wal_bytes_max,
+            segment_rows_max: config.segment_rows_max,
+            segment_age_max: config.segment_age_max,
         },
-        page_bytes: config.segment_page_bytes,
-        cache_bytes: config.writer_cache_bytes,
-        wal_checkpoint_bytes: config.wal_checkpoint_bytes,
-        wal_bytes_max: config.wal_bytes_max,
-    }
-}
-
-fn read_options(config: &Config) -> ReadOptions {
-    ReadOptions {
-        connections: config.readers,
-        waiting_max: config.reads_waiting_max,
-        deadline: config.read_timeout,
-        answer_bytes_max: config.read_bytes_max,
+        read: ReadOptions {
+            readers: config.readers,
+            waiting_max: config.reads_waiting_max,
+            deadline: config.read_timeout,
+            answer_bytes_max: config.read_bytes_max,
+        },
+        segments: SegmentOptions {
+            unsealed_rows_max: config.unsealed_rows_max,
+            filter_bytes_max: config.filter_bytes_max,
+            connections_max: config.segment_connections_max,
+        },
+        seal_cache_bytes: config.seal_cache_bytes,
     }
 }

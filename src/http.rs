@@ -36,6 +36,8 @@ pub struct RequestLimits {
     pub event_bytes_max: usize,
     /// Largest body of a batch, in bytes.
     pub batch_bytes_max: usize,
+    /// Longest session or visitor id, in bytes.
+    pub id_bytes_max: usize,
     /// Largest body about a website, in bytes.
     pub website_bytes_max: usize,
     /// Longest name of a website, in characters.

@@ -18,6 +18,8 @@ const SECONDS_BUCKETS: [f64; 18] = [
     0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
     10.0, 30.0,
 ];
+/// Seconds of work in the background.
+const SLOW_SECONDS_BUCKETS: [f64; 11] = [0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
 /// Events of a group.
 const EVENTS_BUCKETS: [f64; 13] =
     [1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1_000.0, 2_500.0, 5_000.0, 10_000.0];
@@ -155,6 +157,22 @@ label! {
 }
 
 label! {
+    /// What segments are at the moment.
+    SegmentLabel {
+        /// Made ahead, empty.
+        Prepared = "prepared",
+        /// Being written.
+        Active = "active",
+        /// Full, waiting for its indexes.
+        Unsealed = "unsealed",
+        /// Indexed.
+        Sealed = "sealed",
+        /// Sealed, but not what was written: in no answer.
+        Damaged = "damaged",
+    }
+}
+
+label! {
     /// Who ran a checkpoint.
     CheckpointBy {
         /// The connection beside the writer.
@@ -216,6 +234,11 @@ pub struct Metrics {
     pub wal_bytes: Gauge,
     pub wal_bytes_max: Gauge,
     pub high_water_mark: Gauge,
+    segments: Vec<Gauge>,
+    pub rolls: Counter,
+    pub seal_seconds: Histogram,
+    pub seal_rows: Counter,
+    pub seals_failed: Counter,
     pub readers: Gauge,
     pub readers_busy: Gauge,
     pub reader_wait_seconds: Histogram,
@@ -244,6 +267,7 @@ impl Metrics {
     pub fn new(build: &BuildInfo) -> Result<Self, metrics_exporter_prometheus::BuildError> {
         let recorder = PrometheusBuilder::new()
             .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS_BUCKETS)?
+            .set_buckets_for_metric(Matcher::Full("hitlog_seal_seconds".into()), &SLOW_SECONDS_BUCKETS)?
             .set_buckets_for_metric(Matcher::Suffix("group_events".into()), &EVENTS_BUCKETS)?
             .set_buckets_for_metric(Matcher::Suffix("group_bytes".into()), &BYTES_BUCKETS)?
             .build_recorder();
@@ -345,6 +369,20 @@ impl Metrics {
             wal_bytes_max: make
                 .gauge("hitlog_wal_limit_bytes", "Bytes past which readers are interrupted so that the log can reset."),
             high_water_mark: make.gauge("hitlog_high_water_mark", "The highest durable sequence."),
+            segments: make.gauges(
+                "hitlog_segments",
+                "Segments by state. Unsealed ones wait for their indexes; damaged ones are in no answer.",
+                SegmentLabel::ALL.iter().map(|state| ("state", state.as_str())),
+            ),
+            rolls: make.counter("hitlog_rolls_total", "Segments that were full and followed by the next."),
+            seal_seconds: make.histogram(
+                "hitlog_seal_seconds",
+                Unit::Seconds,
+                "Time to build the indexes of one segment.",
+            ),
+            seal_rows: make.counter("hitlog_sealed_events_total", "Events in segments sealed since the start."),
+            seals_failed: make
+                .counter("hitlog_seals_failed_total", "Seals that failed; the segment serves unindexed meanwhile."),
             readers: make.gauge("hitlog_readers", "Connections of the reader pool."),
             readers_busy: make.gauge("hitlog_readers_busy", "Connections of the reader pool at work."),
             reader_wait_seconds: make.histogram(
@@ -385,6 +423,11 @@ impl Metrics {
     /// Reads refused for this reason.
     pub fn reads_refused(&self, reason: ReadRefused) -> &Counter {
         &self.reads_refused.0[reason as usize]
+    }
+
+    /// The number of segments in this state.
+    pub fn segments(&self, state: SegmentLabel) -> &Gauge {
+        &self.segments[state as usize]
     }
 
     /// The durations of checkpoints run by `by`.
@@ -451,6 +494,15 @@ impl Maker<'_> {
 
     fn gauge(&self, name: &'static str, help: &'static str) -> Gauge {
         self.gauge_with(name, help, Vec::new())
+    }
+
+    fn gauges(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        labels: impl Iterator<Item = (&'static str, &'static str)>,
+    ) -> Vec<Gauge> {
+        labels.map(|(key, value)| self.gauge_with(name, help, vec![Label::new(key, value)])).collect()
     }
 
     fn gauge_with(&self, name: &'static str, help: &'static str, labels: Vec<Label>) -> Gauge {

@@ -1,28 +1,126 @@
 //! The store: a log of segments in SQLite files, and a catalog beside them.
 //!
-//! The only room that knows SQLite. Owns the data directory and every connection: the writer's to the active
-//! segment ([`Log`]), one beside it for checkpoints, the catalog's, and the readers'. Each database file has one
-//! connection that writes rows, owned by one thread.
+//! The only room that knows SQLite. Owns the data directory, every connection and every thread behind the writer's:
+//! rows are appended to the active segment ([`Log`]), which is checkpointed beside ([`checkpoint`]); a full one is
+//! followed by the next ([`roll`]) and gets its indexes in the background ([`seal`]); [`recover`] brings everything
+//! back at the start. Readers take a [`Snapshot`] of the segments and ask for a listing ([`list`]) or one event. Each
+//! database file has one connection that writes rows, owned by one thread.
 //!
 //! Must not know HTTP, the queue or the configuration: it is given options and events, and returns sequences.
 
 mod catalog;
 mod checkpoint;
+mod columns;
 mod directory;
 mod error;
+mod file;
 mod insert;
+mod keys;
+mod list;
 mod log;
 mod read;
+mod recover;
+mod roll;
 mod schema;
+mod seal;
+mod segments;
+mod snapshot;
+mod summary;
 mod sync_timer;
 mod websites;
 
-pub use catalog::{Catalog, CatalogError, CatalogFile, NewWebsite, WebsiteChange};
+use std::{sync::Arc, thread::JoinHandle};
+
+use catalog::CatalogFile;
+pub use catalog::{Catalog, CatalogError, NewWebsite, WebsiteChange};
 pub use directory::DataDir;
 pub use error::{AppendError, OpenError};
+pub use list::{EventFilter, Page};
 pub use log::{Durability, Log, LogOptions};
-pub use read::{EventFilter, Page, PageBuffer, ReadError, ReadOptions, ReaderInterrupt, Readers, Snapshot};
+pub use read::{PageBuffer, ReadError, ReadOptions, Readers};
+pub use segments::SegmentOptions;
+pub use snapshot::Snapshot;
 pub use websites::{Website, Websites};
+
+use crate::metrics::Metrics;
+
+/// How the store works; values and reasons stand in the configuration.
+#[derive(Debug, Clone, Copy)]
+pub struct StoreOptions {
+    /// Appending, and when a segment is full.
+    pub log: LogOptions,
+    /// Reading.
+    pub read: ReadOptions,
+    /// What is kept in memory of the segments.
+    pub segments: SegmentOptions,
+    /// Memory for sorting when a segment is sealed, in bytes.
+    pub seal_cache_bytes: u64,
+}
+
+/// Called with the reason when a thread of the store finds that the storage can't be trusted any more.
+pub type Failed = Arc<dyn Fn(String) + Send + Sync>;
+
+/// The open store: one handle for each of those who use it.
+pub struct Store {
+    /// For the writer.
+    pub log: Log,
+    /// For questions about events.
+    pub readers: Readers,
+    /// For changes of websites.
+    pub catalog: Catalog,
+    /// The websites in memory.
+    pub websites: Arc<Websites>,
+    /// The node and the key of the public ids.
+    pub id_key: (u32, [u8; 16]),
+    /// They end when the handles above are gone.
+    pub threads: Vec<JoinHandle<()>>,
+}
+
+impl Store {
+    /// Recovers what is in the directory and starts the threads.
+    pub fn open(
+        directory: &DataDir,
+        options: &StoreOptions,
+        metrics: &Arc<Metrics>,
+        failed: Failed,
+    ) -> Result<Self, OpenError> {
+        let mut catalog = CatalogFile::open(directory)?;
+        let paths = directory.segments();
+        let segments = Arc::new(segments::Segments::new(options.segments, Arc::clone(metrics)));
+        let recovered = recover::recover(&paths, &mut catalog, &segments, &options.log, metrics)?;
+        let (websites, id_key) = (catalog.websites(), catalog.id_key());
+        let (catalog, catalog_thread) = catalog.spawn({
+            let failed = Arc::clone(&failed);
+            move |reason| failed(reason)
+        })?;
+        let (sealer, sealer_orders) = seal::Sealer::spawn(seal::Sealing {
+            paths: paths.clone(),
+            catalog: catalog.clone(),
+            segments: Arc::clone(&segments),
+            cache_bytes: options.seal_cache_bytes,
+            metrics: Arc::clone(metrics),
+        })?;
+        recovered.unsealed.into_iter().for_each(|segment| sealer_orders.order(segment));
+        let rolling = roll::Rolling {
+            paths,
+            catalog: catalog.clone(),
+            segments: Arc::clone(&segments),
+            sealer: sealer_orders,
+            options: options.log,
+            metrics: Arc::clone(metrics),
+            failed,
+            next_number: recovered.next_number,
+        };
+        let roller = roll::Roller::spawn(rolling, recovered.prepared)?;
+        let interrupt = read::ReaderInterrupt::default();
+        let (readers, mut threads) = Readers::spawn(&segments, options.read, &interrupt, Arc::clone(metrics))?;
+        threads.push(catalog_thread);
+        let behind = (roller, sealer);
+        let (active, next) = (recovered.active, recovered.next_sequence);
+        let log = Log::new(active, next, behind, segments, options.log, interrupt, Arc::clone(metrics));
+        Ok(Self { log, readers, catalog, websites, id_key, threads })
+    }
+}
 
 /// The version of the SQLite that is linked in.
 pub fn sqlite_version() -> &'static str {
@@ -44,3 +142,6 @@ fn now_ms() -> i64 {
     let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

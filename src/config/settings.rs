@@ -272,14 +272,53 @@ pub const SETTINGS: &[Setting] = &[
         "BYTES",
         "Size of the write-ahead log past which readers are interrupted, as they keep it from beginning anew",
     ),
-    setting("readers", "4", Kind::Count(1, 256), "COUNT", "Connections that read, each with a thread"),
     setting(
-        "reads_waiting_max",
+        "segment_rows_max",
+        "1000000",
+        Kind::Count(1, 100_000_000),
+        "COUNT",
+        "Events after which a segment is full: it gets its indexes, and another takes its place. Until it has them, 14 \
+         bytes an event stay in memory",
+    ),
+    setting(
+        "segment_age_max_seconds",
+        "604800",
+        Kind::Seconds(1.0, 3_153_600_000.0),
+        "SECONDS",
+        "Age of its first event at which a segment is full, however few it holds. Retention removes whole segments",
+    ),
+    setting(
+        "seal_cache_bytes",
+        "32MiB",
+        Kind::Bytes(MIB, 64 * GIB),
+        "BYTES",
+        "Memory for sorting while a segment gets its indexes; the rest goes to files in SQLITE_TMPDIR or /var/tmp",
+    ),
+    setting(
+        "unsealed_rows_max",
+        "8000000",
+        Kind::Count(1, 1_000_000_000),
+        "COUNT",
+        "Events without indexes whose keys stay in memory, for when they come faster than they are sealed; those \
+         before are read from the disk when asked for, some 0.5 s a million",
+    ),
+    setting(
+        "filter_bytes_max",
+        "64MiB",
+        Kind::Bytes(0, 64 * GIB),
+        "BYTES",
+        "Memory of the filters that say which sealed segments a session is not in, about 0.3 MB a million events; past \
+         it the oldest segments are looked into",
+    ),
+    setting(
+        "segment_connections_max",
         "64",
         Kind::Count(1, 100_000),
         "COUNT",
-        "Reads that wait for a connection; past it 503",
+        "Connections to segments that stay open for the next read, each a file descriptor and up to 1 MiB",
     ),
+    setting("readers", "4", Kind::Count(1, 256), "COUNT", "Threads that answer reads, one each at a time"),
+    setting("reads_waiting_max", "64", Kind::Count(1, 100_000), "COUNT", "Reads that wait for a thread; past it 503"),
     setting(
         "read_timeout_seconds",
         "10",

@@ -17,6 +17,8 @@ use crate::{
 struct ListQuery {
     tracking_code: String,
     event_type: Option<EventType>,
+    session_id: Option<String>,
+    visitor_id: Option<String>,
     limit: u64,
     offset: u64,
 }
@@ -26,12 +28,15 @@ impl ListQuery {
         let mut faults = Faults::default();
         let mut tracking_code = None;
         let mut event_type = None;
+        let (mut session_id, mut visitor_id) = (None, None);
         let mut limit = None;
         let mut offset = None;
         for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
             let (field, slot) = match &*name {
                 "trackingCode" => ("trackingCode", &mut tracking_code),
                 "eventType" => ("eventType", &mut event_type),
+                "sessionId" => ("sessionId", &mut session_id),
+                "visitorId" => ("visitorId", &mut visitor_id),
                 "limit" => ("limit", &mut limit),
                 "offset" => ("offset", &mut offset),
                 _ => continue,
@@ -65,7 +70,16 @@ impl ListQuery {
             faults.add("trackingCode", "Required");
             String::new()
         });
-        if faults.is_empty() { Ok(Self { tracking_code, event_type, limit, offset }) } else { Err(faults) }
+        for (field, id) in [("sessionId", &session_id), ("visitorId", &visitor_id)] {
+            if id.as_ref().is_some_and(|id: &String| id.is_empty() || id.len() > limits.id_bytes_max) {
+                faults.add(field, format!("Expected 1 to {} bytes", limits.id_bytes_max));
+            }
+        }
+        if faults.is_empty() {
+            Ok(Self { tracking_code, event_type, session_id, visitor_id, limit, offset })
+        } else {
+            Err(faults)
+        }
     }
 }
 
@@ -78,15 +92,19 @@ pub(super) async fn list(context: &Context, query: &str) -> Answer {
     let Some(website_id) = context.websites.id_of_code(&query.tracking_code) else {
         return error(ErrorCode::NotFound, "Website with this tracking code not found");
     };
-    let filter = EventFilter { website_id, event_type: query.event_type };
+    let filter = EventFilter {
+        website_id,
+        event_type: query.event_type,
+        session_id: query.session_id,
+        visitor_id: query.visitor_id,
+    };
     let page = Page { limit: query.limit, offset: query.offset };
     let ids = context.ids.clone();
     let mut answer = context.readers.page_buffer();
     let read = context.readers.ask(move |snapshot| {
-        let total = snapshot.count(&filter)?;
         answer.write(|out| out.extend_from_slice(b"{\"events\":["))?;
         let mut first = true;
-        snapshot.page(&filter, page, |sequence, row| {
+        let total = snapshot.list(&filter, page, |sequence, row| {
             answer.write(|out| {
                 if !std::mem::replace(&mut first, false) {
                     out.push(b',');
@@ -143,6 +161,7 @@ mod tests {
     const LIMITS: RequestLimits = RequestLimits {
         event_bytes_max: 0,
         batch_bytes_max: 0,
+        id_bytes_max: 128,
         website_bytes_max: 0,
         website_name_chars_max: 0,
         website_description_chars_max: 0,
@@ -152,13 +171,28 @@ mod tests {
 
     #[test]
     fn what_a_listing_may_ask() {
-        let query =
-            |code: &str, event_type, limit, offset| ListQuery { tracking_code: code.into(), event_type, limit, offset };
+        let query = |code: &str, event_type, limit, offset| ListQuery {
+            tracking_code: code.into(),
+            event_type,
+            session_id: None,
+            visitor_id: None,
+            limit,
+            offset,
+        };
         for (text, wanted) in [
             ("trackingCode=pm-x", Ok(query("pm-x", None, 100, 0))),
             ("trackingCode=pm%2Dx&eventType=click&other=1", Ok(query("pm-x", Some(EventType::Click), 100, 0))),
             ("limit=1000&offset=9223372036854775807&trackingCode=pm-x", Ok(query("pm-x", None, 1000, i64::MAX as u64))),
             ("limit=1001&trackingCode=pm-x", Ok(query("pm-x", None, 1000, 0))),
+            (
+                "trackingCode=pm-x&sessionId=a%20b&visitorId=v",
+                Ok(ListQuery {
+                    session_id: Some("a b".into()),
+                    visitor_id: Some("v".into()),
+                    ..query("pm-x", None, 100, 0)
+                }),
+            ),
+            ("trackingCode=pm-x&sessionId=&visitorId=v&visitorId=w", Err(&["visitorId", "sessionId"][..])),
             ("", Err(&["trackingCode"][..])),
             ("trackingCode=", Err(&["trackingCode"])),
             ("trackingCode=a&trackingCode=b", Err(&["trackingCode"])),

@@ -193,6 +193,7 @@ mod tests {
     const LIMITS: RequestLimits = RequestLimits {
         event_bytes_max: 0,
         batch_bytes_max: 0,
+        id_bytes_max: 128,
         website_bytes_max: 0,
         website_name_chars_max: 255,
         website_description_chars_max: 1_000,

@@ -3,6 +3,8 @@
 //! [`CatalogFile`] is the connection; it opens the store and then moves into a thread of its own, which [`Catalog`]
 //! talks to. A change is answered after its COMMIT, and only then does [`Websites`] show it.
 
+mod segment_list;
+
 use std::{
     path::PathBuf,
     sync::Arc,
@@ -11,7 +13,8 @@ use std::{
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use rand::RngExt;
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Row, params};
+pub(super) use segment_list::{ListedSegment, SegmentChange, SegmentState};
 use tokio::sync::oneshot;
 
 use super::{
@@ -73,10 +76,11 @@ enum Change {
     Create(NewWebsite, Answer<Arc<Website>>),
     Update(String, WebsiteChange, Answer<Arc<Website>>),
     Delete(String, Answer<Arc<Website>>),
+    Segment(SegmentChange, Answer<()>),
 }
 
 /// The open catalog.
-pub struct CatalogFile {
+pub(super) struct CatalogFile {
     path: PathBuf,
     connection: Connection,
     websites: Arc<Websites>,
@@ -87,7 +91,7 @@ pub struct CatalogFile {
 
 impl CatalogFile {
     /// Opens `catalog.db`, makes it if there is none, and reads all websites into memory.
-    pub fn open(directory: &DataDir) -> Result<Self, OpenError> {
+    pub(super) fn open(directory: &DataDir) -> Result<Self, OpenError> {
         let path = directory.catalog();
         let sqlite = || OpenError::sqlite(&path);
         let flags = schema::write_flags() | OpenFlags::SQLITE_OPEN_CREATE;
@@ -123,38 +127,36 @@ impl CatalogFile {
     }
 
     /// The lowest sequence that may be given from now on.
-    pub fn sequence_floor(&self) -> u64 {
+    pub(super) fn sequence_floor(&self) -> u64 {
         self.sequence_floor
     }
 
     /// The node and the key of the public ids.
-    pub fn id_key(&self) -> (u32, [u8; 16]) {
+    pub(super) fn id_key(&self) -> (u32, [u8; 16]) {
         (self.node, self.id_key)
     }
 
     /// The websites, as this catalog keeps them.
-    pub fn websites(&self) -> Arc<Websites> {
+    pub(super) fn websites(&self) -> Arc<Websites> {
         Arc::clone(&self.websites)
     }
 
-    pub(super) fn has_active_segment(&self, number: i64) -> Result<bool, OpenError> {
-        self.connection
-            .query_row("SELECT 1 FROM Segment WHERE number = ?1 AND state = 'active'", [number], |_| Ok(()))
-            .optional()
-            .map(|found| found.is_some())
-            .map_err(OpenError::sqlite(&self.path))
+    /// The segments, by number.
+    pub(super) fn segments(&self) -> Result<Vec<ListedSegment>, OpenError> {
+        segment_list::read(&self.connection).map_err(OpenError::sqlite(&self.path))
     }
 
-    pub(super) fn add_active_segment(&mut self, number: i64) -> Result<(), OpenError> {
-        self.connection
-            .execute("INSERT INTO Segment(number, generation, state) VALUES(?1, 1, 'active')", [number])
-            .map(|_| ())
-            .map_err(OpenError::sqlite(&self.path))
+    /// Changes the list of segments, before the catalog moves to its thread.
+    pub(super) fn change_segments(&mut self, change: SegmentChange) -> Result<(), OpenError> {
+        segment_list::apply(&mut self.connection, change).map_err(OpenError::sqlite(&self.path))
     }
 
     /// Moves the catalog to its thread. When it ends early, `failed` is called with the reason: the storage can't
     /// be trusted any more.
-    pub fn spawn(self, failed: impl FnOnce(String) + Send + 'static) -> Result<(Catalog, JoinHandle<()>), OpenError> {
+    pub(super) fn spawn(
+        self,
+        failed: impl FnOnce(String) + Send + 'static,
+    ) -> Result<(Catalog, JoinHandle<()>), OpenError> {
         let (sender, receiver) = crossbeam_channel::bounded(CHANGES_WAITING_MAX);
         let catalog = Catalog { changes: sender };
         let thread = thread::Builder::new()
@@ -175,6 +177,9 @@ impl CatalogFile {
                 Change::Create(new, answer) => reply(answer, self.create(new))?,
                 Change::Update(id, change, answer) => reply(answer, self.update(&id, change))?,
                 Change::Delete(id, answer) => reply(answer, self.delete(&id))?,
+                Change::Segment(change, answer) => {
+                    reply(answer, segment_list::apply(&mut self.connection, change).map_err(ChangeError::from))?;
+                }
             }
         }
         Ok(())
@@ -286,6 +291,13 @@ impl Catalog {
     /// Forgets a website; from the answer on its events are in no answer.
     pub async fn delete_website(&self, id: String) -> Result<Arc<Website>, CatalogError> {
         self.ask(|answer| Change::Delete(id, answer)).await
+    }
+
+    /// Changes the list of segments. Blocks: for the store's own threads, one of which asks at a time.
+    pub(super) fn change_segments(&self, change: SegmentChange) -> Result<(), CatalogError> {
+        let (sender, answer) = oneshot::channel();
+        self.changes.send(Change::Segment(change, sender)).map_err(|_| CatalogError::Unknown)?;
+        answer.blocking_recv().unwrap_or(Err(CatalogError::Unknown))
     }
 
     async fn ask<T>(&self, change: impl FnOnce(Answer<T>) -> Change) -> Result<T, CatalogError> {

@@ -51,8 +51,8 @@ impl DataDir {
         self.path.join(CATALOG)
     }
 
-    pub(super) fn segment(&self, number: i64) -> PathBuf {
-        self.path.join(SEGMENTS).join(format!("{number:012}.db"))
+    pub(super) fn segments(&self) -> SegmentPaths {
+        SegmentPaths(self.path.join(SEGMENTS))
     }
 
     /// The kind of file system below, for the log: durability is only as good as what it does with a sync.
@@ -70,6 +70,60 @@ impl DataDir {
             Ok(0xfe53_4d42 | 0xff53_4d42) => "smb (SQLite's WAL mode does not work over a network)".into(),
             Ok(magic) => format!("unknown ({magic:#x})"),
             Err(error) => format!("unknown ({error})"),
+        }
+    }
+}
+
+/// Where the files of segments are, and what they are called.
+#[derive(Debug, Clone)]
+pub(super) struct SegmentPaths(PathBuf);
+
+/// What a file's name says it is.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum SegmentName {
+    /// A generation of a segment, or what SQLite keeps beside it.
+    Generation(i64, i64),
+    /// One that was being built.
+    Unfinished,
+    /// Nothing that hitlog wrote.
+    Foreign,
+}
+
+impl SegmentPaths {
+    /// The folder.
+    pub(super) fn folder(&self) -> &Path {
+        &self.0
+    }
+
+    /// The file of a generation of a segment.
+    pub(super) fn of(&self, number: i64, generation: i64) -> PathBuf {
+        match generation {
+            1 => self.0.join(format!("{number:012}.db")),
+            _ => self.0.join(format!("{number:012}.g{generation}.db")),
+        }
+    }
+
+    /// Where a new generation is built before it gets its name.
+    pub(super) fn unfinished(&self, number: i64) -> PathBuf {
+        self.0.join(format!("{number:012}.building"))
+    }
+
+    /// Reads a file's name.
+    pub(super) fn parse(name: &str) -> SegmentName {
+        let Some((digits, rest)) = name.split_once('.') else { return SegmentName::Foreign };
+        let Some(number) = digits.parse().ok().filter(|_| digits.len() == 12) else { return SegmentName::Foreign };
+        if rest.starts_with("building") {
+            return SegmentName::Unfinished;
+        }
+        let (generation, rest) = match rest.split_once('.') {
+            None => (Some(1), rest),
+            Some((generation, rest)) => (generation.strip_prefix('g').and_then(|digits| digits.parse().ok()), rest),
+        };
+        match (generation, rest) {
+            (Some(generation), "db" | "db-wal" | "db-shm" | "db-journal") => {
+                SegmentName::Generation(number, generation)
+            }
+            _ => SegmentName::Foreign,
         }
     }
 }
@@ -134,6 +188,24 @@ mod tests {
         fs::write(parent.path().join("holiday.jpg"), "x").unwrap();
         assert!(matches!(DataDir::open(parent.path()), Err(OpenError::Foreign(_))));
         assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1, "nothing was written");
+    }
+
+    #[test]
+    fn names_are_read_as_they_are_written() {
+        let paths = SegmentPaths("segments".into());
+        let name = |path: PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
+        for (name, wanted) in [
+            (name(paths.of(7, 1)), SegmentName::Generation(7, 1)),
+            (name(paths.of(7, 12)), SegmentName::Generation(7, 12)),
+            (name(paths.unfinished(7)), SegmentName::Unfinished),
+            ("000000000007.building-journal".into(), SegmentName::Unfinished),
+            ("000000000007.db-wal".into(), SegmentName::Generation(7, 1)),
+            ("7.db".into(), SegmentName::Foreign),
+            ("000000000007.gx.db".into(), SegmentName::Foreign),
+            ("notes.db".into(), SegmentName::Foreign),
+        ] {
+            assert_eq!(SegmentPaths::parse(&name), wanted, "{name}");
+        }
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use rusqlite::ErrorCode;
 
+use super::catalog::CatalogError;
+
 /// Why a data directory cannot be opened. Nothing has been written to it when one of the first four is returned.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -60,6 +62,20 @@ pub enum OpenError {
         /// What SQLite said.
         source: rusqlite::Error,
     },
+    /// A segment is not what SQLite wrote.
+    #[error(
+        "{path} is damaged ({reason}); restore the data directory from a backup, or look at the disk and the memory of \
+         this machine first"
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite found.
+        reason: String,
+    },
+    /// The list of segments could not be changed.
+    #[error("cannot change the list of segments: {0}")]
+    Catalog(#[from] CatalogError),
     /// A thread could not be started.
     #[error("cannot start a thread: {0}; raise the limit on processes and threads (ulimit -u)")]
     Thread(std::io::Error),

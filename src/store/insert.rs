@@ -10,6 +10,7 @@ use std::{ffi::c_int, ptr::NonNull};
 
 use rusqlite::{Connection, ffi};
 
+use super::schema;
 use crate::event::EventRow;
 
 /// The connection that writes the active segment, with the statements of its one transaction.
@@ -31,10 +32,9 @@ unsafe impl Send for EventWriter {}
 
 impl EventWriter {
     /// Prepares the statements on a connection whose schema is in place.
-    pub(super) fn new(connection: Connection, columns: &str) -> rusqlite::Result<Self> {
-        let insert = format!("INSERT INTO Event({columns}) VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14)");
+    pub(super) fn new(connection: Connection) -> rusqlite::Result<Self> {
         let begin = Statement::prepare(&connection, "BEGIN IMMEDIATE")?;
-        let insert = Statement::prepare(&connection, &insert)?;
+        let insert = Statement::prepare(&connection, schema::INSERT_EVENT)?;
         let commit = Statement::prepare(&connection, "COMMIT")?;
         Ok(Self { begin, insert, commit, connection })
     }

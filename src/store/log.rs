@@ -1,26 +1,26 @@
 //! The log: events appended to the active segment, one transaction a group.
 //!
-//! Owned by value by the writer's thread. There is one segment, number 1, and it stays active; rolling to the next
-//! and sealing the old belong here.
+//! Owned by value by the writer's thread. A row counts once its COMMIT has returned: only then are its keys in memory,
+//! where readers find it. When the segment is full, the log rolls to the next one, which stands ready.
 
 use std::{
     cell::Cell,
-    fs::{self, File},
-    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use rusqlite::{Connection, OpenFlags};
-
 use super::{
-    catalog::CatalogFile,
     checkpoint::{Checkpointer, Decision, Outcome, Policy, run_passive},
-    directory::{DataDir, sync_directory},
+    columns::{Columns, RowKeys},
     error::{AppendError, OpenError, is_full},
+    file,
     insert::EventWriter,
+    now_ms,
     read::ReaderInterrupt,
-    schema, sync_timer,
+    roll::{self, Roller},
+    schema,
+    seal::Sealer,
+    segments::{Content, Segment, Segments},
 };
 use crate::{
     event::ValidEvents,
@@ -49,22 +49,84 @@ pub struct LogOptions {
     pub wal_checkpoint_bytes: u64,
     /// The size past which readers are interrupted and the writer waits for the checkpoint, in bytes.
     pub wal_bytes_max: u64,
+    /// Rows after which a segment is full.
+    pub segment_rows_max: u64,
+    /// Time after a segment's first event until it is full.
+    pub segment_age_max: Duration,
 }
 
-/// While a checkpoint runs beside the writer, its end is looked for this often even if no group comes.
-const CHECKPOINT_POLL: Duration = Duration::from_millis(10);
+/// While a checkpoint runs beside the writer, or the next segment is being made, its end is looked for this often even
+/// if no group comes.
+const MAINTAIN_POLL: Duration = Duration::from_millis(10);
 
-const ACTIVE_SEGMENT: i64 = 1;
+/// How often at least the age of the active segment is looked at.
+const AGE_POLL: Duration = Duration::from_secs(60);
 
-/// The active segment and its one connection that writes rows.
+/// The active segment, the store's threads behind it, and the next sequence.
 pub struct Log {
-    writer: EventWriter,
+    active: ActiveSegment,
     next_sequence: u64,
+    /// Keys of the rows of the transaction under way.
+    keys: Vec<RowKeys>,
+    roller: Roller,
+    sealer: Sealer,
+    segments: Arc<Segments>,
+    options: LogOptions,
+    interrupt: ReaderInterrupt,
+    metrics: Arc<Metrics>,
+}
+
+/// A segment that rows go to, or are about to: its one connection that writes, and the one beside it.
+pub(super) struct ActiveSegment {
+    pub(super) segment: Arc<Segment>,
+    columns: Arc<Columns>,
+    writer: EventWriter,
     checkpointer: Checkpointer,
     policy: Policy,
     page_bytes: u64,
-    interrupt: ReaderInterrupt,
-    metrics: Arc<Metrics>,
+    rows: u64,
+    first_received_at: Option<i64>,
+}
+
+impl ActiveSegment {
+    /// Opens a segment that is listed and whose write-ahead log is empty.
+    pub(super) fn open(segment: Arc<Segment>, options: &LogOptions, metrics: &Arc<Metrics>) -> Result<Self, OpenError> {
+        let path = &segment.path;
+        let sqlite = || OpenError::sqlite(path);
+        let connection = file::open(path, options, metrics)?;
+        let page_bytes: i64 = schema::pragma(&connection, path, "page_size")?;
+        let first_received_at = connection
+            .query_row("SELECT (SELECT receivedAt FROM Event ORDER BY id LIMIT 1)", [], |row| row.get(0))
+            .map_err(sqlite())?;
+        // Makes the write-ahead log's file now, and not when the first group waits for it.
+        connection
+            .pragma_update(None, "user_version", schema::SEGMENT_VERSION)
+            .and_then(|()| file::truncate_wal(&connection))
+            .map_err(sqlite())?;
+        connection.wal_hook(Some(|_, frames| {
+            WAL_FRAMES.set(frames.unsigned_abs().into());
+            Ok(())
+        }));
+        let Content::Open(content) = &segment.content else {
+            return Err(OpenError::NotOurs { path: path.clone(), reason: "it is sealed".into() });
+        };
+        Ok(Self {
+            columns: content.columns().unwrap_or_default(),
+            writer: EventWriter::new(connection).map_err(sqlite())?,
+            checkpointer: Checkpointer::spawn(file::open(path, options, metrics)?).map_err(OpenError::Thread)?,
+            policy: Policy::new(options.wal_checkpoint_bytes, options.wal_bytes_max),
+            page_bytes: page_bytes.unsigned_abs(),
+            rows: segment.sequences().map_or(0, |(first, last)| last - first + 1),
+            first_received_at,
+            segment,
+        })
+    }
+
+    /// Copies everything into the segment's file, as far as readers let it, and closes it.
+    pub(super) fn retire(self) -> rusqlite::Result<()> {
+        self.checkpointer.stop();
+        file::truncate_wal(self.writer.connection()).map(|_| ())
+    }
 }
 
 thread_local! {
@@ -74,48 +136,19 @@ thread_local! {
 }
 
 impl Log {
-    /// Opens the active segment, or makes the first one; recovers its write-ahead log and leaves it empty.
-    pub fn open(
-        directory: &DataDir,
-        catalog: &mut CatalogFile,
+    /// Goes on where the last run ended.
+    pub(super) fn new(
+        active: ActiveSegment,
+        next_sequence: u64,
+        (roller, sealer): (Roller, Sealer),
+        segments: Arc<Segments>,
         options: LogOptions,
         interrupt: ReaderInterrupt,
         metrics: Arc<Metrics>,
-    ) -> Result<Self, OpenError> {
-        let path = directory.segment(ACTIVE_SEGMENT);
-        if !catalog.has_active_segment(ACTIVE_SEGMENT)? {
-            create_segment(&path, &options, &metrics)?;
-            catalog.add_active_segment(ACTIVE_SEGMENT)?;
-        }
-        let connection = open_segment(&path, &options, &metrics)?;
-        let sqlite = || OpenError::sqlite(&path);
-        let (busy, _, _) = truncate_wal(&connection).map_err(sqlite())?;
-        if busy != 0 {
-            let reason = "another program has it open".into();
-            return Err(OpenError::NotOurs { path, reason });
-        }
-        let last: Option<i64> =
-            connection.query_row("SELECT max(id) FROM Event", [], |row| row.get(0)).map_err(sqlite())?;
-        let next_sequence = catalog.sequence_floor().max(last.unwrap_or(0).unsigned_abs() + 1);
-        let page_bytes: i64 = schema::pragma(&connection, &path, "page_size")?;
-        connection.wal_hook(Some(|_, frames| {
-            WAL_FRAMES.set(frames.unsigned_abs().into());
-            Ok(())
-        }));
-        let writer = EventWriter::new(connection, schema::EVENT_COLUMNS).map_err(sqlite())?;
-        let beside = open_segment(&path, &options, &metrics)?;
-        let checkpointer = Checkpointer::spawn(beside).map_err(OpenError::Thread)?;
+    ) -> Self {
         metrics.wal_bytes_max.set(options.wal_bytes_max as f64);
         metrics.high_water_mark.set((next_sequence - 1) as f64);
-        Ok(Self {
-            writer,
-            next_sequence,
-            checkpointer,
-            policy: Policy::new(options.wal_checkpoint_bytes, options.wal_bytes_max),
-            page_bytes: page_bytes.unsigned_abs(),
-            interrupt,
-            metrics,
-        })
+        Self { active, next_sequence, keys: Vec::new(), roller, sealer, segments, options, interrupt, metrics }
     }
 
     /// Commits the events of a group in one transaction and returns the sequence of the first; the others follow
@@ -124,6 +157,9 @@ impl Log {
         let first = self.next_sequence;
         match self.commit(first, group) {
             Ok(next) => {
+                // From here on readers find the rows, and before here nobody may.
+                self.active.columns.add(first, &self.keys);
+                self.active.rows += next - first;
                 self.next_sequence = next;
                 self.metrics.high_water_mark.set((next - 1) as f64);
                 Ok(first)
@@ -133,20 +169,26 @@ impl Log {
     }
 
     fn commit<'a>(&mut self, first: u64, group: impl Iterator<Item = &'a ValidEvents>) -> rusqlite::Result<u64> {
-        self.writer.begin()?;
+        let writer = &mut self.active.writer;
+        self.keys.clear();
+        writer.begin()?;
         let mut sequence = first;
+        let mut first_received_at = self.active.first_received_at;
         for row in group.flat_map(ValidEvents::rows) {
             // A sequence is below 2^63 for the next 292,000 years at a million events a second.
-            self.writer.insert(sequence as i64, &row)?;
+            writer.insert(sequence as i64, &row)?;
+            self.keys.push(self.segments.row_keys(&row));
+            first_received_at.get_or_insert(row.received_at);
             sequence += 1;
         }
-        self.writer.commit()?;
+        writer.commit()?;
+        self.active.first_received_at = first_received_at;
         Ok(sequence)
     }
 
     /// Leaves the failed transaction, if SQLite has not already done so, and says what the failure means.
     fn give_up(&self, error: rusqlite::Error) -> AppendError {
-        let connection = self.writer.connection();
+        let connection = self.active.writer.connection();
         if !connection.is_autocommit()
             && let Err(rollback) = connection.execute_batch("ROLLBACK")
         {
@@ -157,7 +199,7 @@ impl Log {
 
     /// Whether there is room again after [`AppendError::StorageFull`]: commits one page that changes nothing.
     pub fn probe(&mut self) -> Result<bool, AppendError> {
-        match self.writer.connection().pragma_update(None, "user_version", schema::SEGMENT_VERSION) {
+        match self.active.writer.connection().pragma_update(None, "user_version", schema::SEGMENT_VERSION) {
             Ok(()) => Ok(true),
             Err(error) => match self.give_up(error) {
                 AppendError::StorageFull(_) => Ok(false),
@@ -166,33 +208,64 @@ impl Log {
         }
     }
 
-    /// Does what is due for the write-ahead log between two groups. Returns how soon it wants to be called again
-    /// if no group comes; `None` if only a group can change anything.
+    /// Does what is due between two groups, for the write-ahead log and for the segment. Returns how soon it wants to
+    /// be called again if no group comes; `None` if only a group can change anything.
     pub fn maintain(&mut self) -> Result<Option<Duration>, AppendError> {
-        if let Some(finished) = self.checkpointer.finished() {
+        let roll_wanted = self.roll_if_due()?;
+        if let Some(finished) = self.active.checkpointer.finished() {
             self.note_checkpoint(CheckpointBy::Background, finished)?;
         }
         let bytes = self.wal_bytes(WAL_FRAMES.get());
         self.metrics.wal_bytes.set(bytes as f64);
-        match self.policy.decide(bytes, self.checkpointer.is_running()) {
+        match self.active.policy.decide(bytes, self.active.checkpointer.is_running()) {
             Decision::Nothing => {}
-            Decision::Begin => self.checkpointer.begin(),
+            Decision::Begin => self.active.checkpointer.begin(),
             Decision::Finish => self.checkpoint()?,
             Decision::Force => {
                 self.interrupt.all();
-                if let Some(finished) = self.checkpointer.wait() {
+                if let Some(finished) = self.active.checkpointer.wait() {
                     self.note_checkpoint(CheckpointBy::Background, finished)?;
                 }
                 self.checkpoint()?;
             }
         }
-        Ok(self.checkpointer.is_running().then_some(CHECKPOINT_POLL))
+        if roll_wanted || self.active.checkpointer.is_running() {
+            return Ok(Some(MAINTAIN_POLL));
+        }
+        let age_left = roll::age_left(self.active.first_received_at, now_ms(), &self.options);
+        Ok(age_left.map(|left| left.clamp(MAINTAIN_POLL, AGE_POLL)))
+    }
+
+    /// Rolls to the next segment if this one is full and the next stands ready. Returns whether one is waited for.
+    fn roll_if_due(&mut self) -> Result<bool, AppendError> {
+        if !roll::is_due(self.active.rows, self.active.first_received_at, now_ms(), &self.options) {
+            return Ok(false);
+        }
+        if !self.roller.has_prepared() {
+            return Ok(true);
+        }
+        if self.options.durability == Durability::Normal {
+            // What was committed here must not be lost where later events, in the next segment, are kept.
+            let synced = self.active.writer.connection().pragma_update(None, "synchronous", "FULL");
+            synced.map_err(AppendError::Fatal)?;
+            if !self.probe()? {
+                return Ok(true);
+            }
+        }
+        let Some(next) = self.roller.prepared() else { return Ok(true) };
+        let full = std::mem::replace(&mut self.active, next);
+        WAL_FRAMES.set(0);
+        tracing::info!(segment = self.active.segment.number, rows_before = full.rows, "rolled to the next segment");
+        self.metrics.rolls.increment(1);
+        self.segments.push(Arc::clone(&self.active.segment));
+        self.roller.hand_on(full);
+        Ok(false)
     }
 
     /// A checkpoint on the writer's own connection: short, because the one beside it has done most.
     fn checkpoint(&mut self) -> Result<(), AppendError> {
         let started = Instant::now();
-        let outcome = run_passive(self.writer.connection());
+        let outcome = run_passive(self.active.writer.connection());
         self.note_checkpoint(CheckpointBy::Writer, (started.elapsed(), outcome))
     }
 
@@ -216,116 +289,24 @@ impl Log {
         let (log, checkpointed) = (self.wal_bytes(outcome.log_frames), self.wal_bytes(outcome.checkpointed_frames));
         self.metrics.checkpoint_log_bytes.set(log as f64);
         self.metrics.checkpoint_checkpointed_bytes.set(checkpointed as f64);
-        self.policy.checkpointed(by, self.wal_bytes(WAL_FRAMES.get()), checkpointed);
+        self.active.policy.checkpointed(by, self.wal_bytes(WAL_FRAMES.get()), checkpointed);
         Ok(())
     }
 
     fn wal_bytes(&self, frames: u64) -> u64 {
         // The format: a header of 32 bytes, then frames with 24 bytes before each page.
-        if frames == 0 { 0 } else { 32 + frames * (self.page_bytes + 24) }
+        if frames == 0 { 0 } else { 32 + frames * (self.active.page_bytes + 24) }
     }
 
-    /// Copies everything into the segment and removes the write-ahead log; readers must be closed by now.
+    /// Ends the threads behind the log, copies everything into the segment and removes the write-ahead log; readers
+    /// must be closed by now.
     pub fn close(self) -> Result<(), AppendError> {
-        self.checkpointer.stop();
-        truncate_wal(self.writer.connection()).map(|_| ()).map_err(|error| AppendError::classify(error, true))
+        let prepared = self.roller.stop();
+        self.sealer.stop();
+        self.segments.close_connections();
+        prepared
+            .map_or(Ok(()), ActiveSegment::retire)
+            .and_then(|()| self.active.retire())
+            .map_err(|error| AppendError::classify(error, true))
     }
-}
-
-/// Makes a segment's file, complete and durable, before anybody hears of it.
-fn create_segment(path: &Path, options: &LogOptions, metrics: &Arc<Metrics>) -> Result<(), OpenError> {
-    remove_leftover(path)?;
-    let flags = schema::write_flags() | OpenFlags::SQLITE_OPEN_CREATE;
-    let connection = connect(path, flags, metrics)?;
-    let sql = format!(
-        "PRAGMA page_size = {}; PRAGMA journal_mode = WAL;
-         BEGIN; PRAGMA application_id = {}; PRAGMA user_version = {}; {} COMMIT;",
-        options.page_bytes,
-        schema::APPLICATION_ID,
-        schema::SEGMENT_VERSION,
-        schema::SEGMENT_SQL
-    );
-    // Out of the log and into the file: SQLite deletes the write-ahead log of a database that has no pages.
-    connection.execute_batch(&sql).and_then(|()| truncate_wal(&connection)).map_err(OpenError::sqlite(path))?;
-    drop(connection);
-    File::open(path).and_then(|file| file.sync_all()).map_err(OpenError::io("sync", path))?;
-    sync_directory(path.parent().unwrap_or(path))
-}
-
-/// Removes what a start that was cut short left under this name. The catalog does not know the file, so it has no
-/// events; if it has, then it is the catalog that is lost, and nothing may be touched.
-fn remove_leftover(path: &Path) -> Result<(), OpenError> {
-    if fs::metadata(path).is_ok_and(|file| file.len() > 0) {
-        let connection = Connection::open_with_flags(path, schema::write_flags()).map_err(OpenError::sqlite(path))?;
-        let tables: i64 = connection
-            .query_row("SELECT count(*) FROM sqlite_schema WHERE name = 'Event'", [], |row| row.get(0))
-            .map_err(OpenError::sqlite(path))?;
-        let last: Option<i64> = match tables {
-            0 => None,
-            _ => connection
-                .query_row("SELECT max(id) FROM Event", [], |row| row.get(0))
-                .map_err(OpenError::sqlite(path))?,
-        };
-        if last.is_some() {
-            let reason = "it holds events, but catalog.db does not list it: was catalog.db replaced?".into();
-            return Err(OpenError::NotOurs { path: path.into(), reason });
-        }
-    }
-    for suffix in ["", "-wal", "-shm"] {
-        let mut leftover = path.as_os_str().to_owned();
-        leftover.push(suffix);
-        match fs::remove_file(&leftover) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(OpenError::io("remove the leftover", leftover)(error));
-            }
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-/// Opens a segment that the catalog lists, after a look at whether it is one that this hitlog knows.
-fn open_segment(path: &Path, options: &LogOptions, metrics: &Arc<Metrics>) -> Result<Connection, OpenError> {
-    // SQLite would take an empty file for a new database and delete its write-ahead log.
-    let file = fs::metadata(path).map_err(OpenError::io("find the segment", path))?;
-    if file.len() == 0 {
-        return Err(OpenError::NotOurs { path: path.into(), reason: "it is empty".into() });
-    }
-    let connection = connect(path, schema::write_flags(), metrics)?;
-    schema::check_application_id(&connection, path)?;
-    let found: i64 = schema::pragma(&connection, path, "user_version")?;
-    if found > schema::SEGMENT_VERSION {
-        return Err(OpenError::Newer { path: path.into(), found, known: schema::SEGMENT_VERSION });
-    }
-    let synchronous = match options.durability {
-        Durability::Full => "FULL",
-        Durability::Normal => "NORMAL",
-    };
-    connection
-        .execute_batch(&format!(
-            "PRAGMA journal_mode = WAL;
-             PRAGMA synchronous = {synchronous};
-             PRAGMA wal_autocheckpoint = 0;
-             PRAGMA mmap_size = 0;
-             PRAGMA journal_size_limit = {};
-             PRAGMA cache_size = -{};",
-            options.wal_bytes_max,
-            options.cache_bytes / 1024,
-        ))
-        .map_err(OpenError::sqlite(path))?;
-    Ok(connection)
-}
-
-fn connect(path: &Path, flags: OpenFlags, metrics: &Arc<Metrics>) -> Result<Connection, OpenError> {
-    if sync_timer::register(metrics) {
-        Connection::open_with_flags_and_vfs(path, flags, sync_timer::NAME)
-    } else {
-        tracing::warn!("the times of syncs cannot be measured: SQLite did not take the timing layer");
-        Connection::open_with_flags(path, flags)
-    }
-    .map_err(OpenError::sqlite(path))
-}
-
-fn truncate_wal(connection: &Connection) -> rusqlite::Result<(i64, i64, i64)> {
-    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
 }

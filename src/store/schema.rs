@@ -32,9 +32,53 @@ pub(super) const SEGMENT_SQL: &str = "
         receivedAt INTEGER NOT NULL -- milliseconds since 1970, UTC: the arrival
     );";
 
-/// The columns of an event in the order that [`super::insert`] binds and [`super::read`] reads.
-pub(super) const EVENT_COLUMNS: &str = "id, websiteId, eventType, url, referrer, sessionId, visitorId, \
-     deviceType, browser, os, location, properties, createdAt, receivedAt";
+/// What sealing adds: the indexes, made when every row is there.
+pub(super) const SEGMENT_INDEXES: [(&str, &str); 4] = [
+    ("EventByType", "CREATE INDEX EventByType ON Event(websiteId, eventType, createdAt)"),
+    ("EventBySession", "CREATE INDEX EventBySession ON Event(sessionId)"),
+    ("EventByVisitor", "CREATE INDEX EventByVisitor ON Event(visitorId)"),
+    ("EventByTime", "CREATE INDEX EventByTime ON Event(createdAt)"),
+];
+
+/// What a sealed segment says of itself: of each website and type, and of the whole.
+pub(super) const SUMMARY_SQL: &str = "
+    CREATE TABLE Summary(
+        websiteId TEXT NOT NULL,
+        eventType TEXT NOT NULL,
+        count INTEGER NOT NULL,
+        firstCreatedAt INTEGER NOT NULL,
+        lastCreatedAt INTEGER NOT NULL,
+        -- Of every 1,024th entry of EventByType, the oldest first: createdAt and id, 8 bytes each, little-endian.
+        fencePosts BLOB NOT NULL,
+        PRIMARY KEY(websiteId, eventType)
+    ) WITHOUT ROWID;
+    CREATE TABLE Whole(
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        count INTEGER NOT NULL,
+        firstCreatedAt INTEGER NOT NULL,
+        lastCreatedAt INTEGER NOT NULL,
+        firstSequence INTEGER NOT NULL,
+        lastSequence INTEGER NOT NULL,
+        -- A binary fuse filter over the XXH3 hashes of all session ids (seed 0) and visitor ids (seed 1).
+        filter BLOB NOT NULL,
+        -- The XXH3 hash of the filter's bytes.
+        filterHash INTEGER NOT NULL
+    );";
+
+/// The columns of an event in the order that [`super::insert`] binds and [`super::snapshot`] reads.
+macro_rules! event_columns {
+    () => {
+        "id, websiteId, eventType, url, referrer, sessionId, visitorId, deviceType, browser, os, location, \
+         properties, createdAt, receivedAt"
+    };
+}
+
+/// Adds an event.
+pub(super) const INSERT_EVENT: &str =
+    concat!("INSERT INTO Event(", event_columns!(), ") VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14)");
+
+/// Reads an event by its sequence.
+pub(super) const SELECT_EVENT: &str = concat!("SELECT ", event_columns!(), " FROM Event WHERE id = ?1");
 
 /// The steps that bring a catalog to its newest version.
 pub(super) const CATALOG_MIGRATIONS: Migrations<'static> = Migrations::from_slice(CATALOG_STEPS);
@@ -79,6 +123,16 @@ pub(super) fn check_application_id(connection: &Connection, path: &Path) -> Resu
         return Ok(());
     }
     Err(OpenError::NotOurs { path: path.into(), reason: format!("its application id is {id:#x}") })
+}
+
+/// Refuses a file that is not a segment of hitlog's, or one of a newer hitlog.
+pub(super) fn check_segment(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+    check_application_id(connection, path)?;
+    let found: i64 = pragma(connection, path, "user_version")?;
+    if found > SEGMENT_VERSION {
+        return Err(OpenError::Newer { path: path.into(), found, known: SEGMENT_VERSION });
+    }
+    Ok(())
 }
 
 /// Reads one value of a pragma.

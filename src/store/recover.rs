@@ -1,0 +1,172 @@
+//! The start: what the catalog lists is brought together with what is on the disk.
+//!
+//! Files that an interrupted seal left are removed; sealed segments say what they hold; segments without an index are
+//! recovered from their write-ahead logs, checked if hitlog did not stop in order, and read into memory.
+
+use std::{fs, sync::Arc};
+
+use rusqlite::Connection;
+
+use super::{
+    catalog::{CatalogFile, ListedSegment, SegmentChange, SegmentState},
+    columns::{Columns, RowKeys},
+    directory::{SegmentName, SegmentPaths},
+    error::OpenError,
+    file,
+    keys::Sites,
+    keys::{Stream, fingerprint, session_hash, visitor_hash},
+    log::{ActiveSegment, LogOptions},
+    schema,
+    segments::{Content, Segment, Segments},
+    summary::Summary,
+};
+use crate::metrics::Metrics;
+
+/// What the log begins with.
+pub(super) struct Recovered {
+    pub(super) active: ActiveSegment,
+    pub(super) prepared: Option<ActiveSegment>,
+    /// The oldest first.
+    pub(super) unsealed: Vec<Arc<Segment>>,
+    pub(super) next_sequence: u64,
+    pub(super) next_number: i64,
+}
+
+/// Recovers every segment and shows them all in `segments`.
+pub(super) fn recover(
+    paths: &SegmentPaths,
+    catalog: &mut CatalogFile,
+    segments: &Segments,
+    options: &LogOptions,
+    metrics: &Arc<Metrics>,
+) -> Result<Recovered, OpenError> {
+    let listed = catalog.segments()?;
+    remove_orphans(paths, &listed)?;
+    let mut open = Vec::new();
+    for segment in &listed {
+        if segment.state == SegmentState::Sealed {
+            recover_sealed(paths, *segment, segments);
+        } else {
+            open.push((recover_open(paths, *segment, segments, options, metrics)?, segment.state));
+        }
+    }
+    // Rows tell what the catalog may not have been told any more: a prepared segment that has some was rolled to.
+    let at = open.iter().rposition(|(segment, _)| segment.sequences().is_some()).unwrap_or(0);
+    let last_number = listed.last().map_or(0, |segment| segment.number);
+    if open.is_empty() {
+        let number = last_number + 1;
+        file::create(&paths.of(number, 1), options, metrics)?;
+        catalog.change_segments(SegmentChange::Prepared(number))?;
+        open.push((Arc::new(Segment::open(paths, number, Columns::default())), SegmentState::Prepared));
+    }
+    let prepared = open.split_off(at + 1).into_iter().next();
+    let Some((active, state)) = open.pop() else { unreachable!("one was made if there was none") };
+    if state != SegmentState::Active {
+        catalog.change_segments(SegmentChange::Activated(active.number))?;
+    }
+    let unsealed: Vec<_> = open.into_iter().map(|(segment, _)| segment).collect();
+    for segment in unsealed.iter().chain([&active]) {
+        segments.push(Arc::clone(segment));
+    }
+    let view = segments.view();
+    let last = view.iter().filter_map(|segment| segment.sequences()).map(|(_, last)| last).max();
+    let open = |segment| ActiveSegment::open(segment, options, metrics);
+    Ok(Recovered {
+        next_number: last_number.max(active.number) + 1,
+        active: open(active)?,
+        prepared: prepared.map(|(segment, _)| open(segment)).transpose()?,
+        unsealed,
+        next_sequence: catalog.sequence_floor().max(last.unwrap_or(0) + 1),
+    })
+}
+
+/// Removes what an interrupted seal left: a file that was being built, and generations that are not the listed one.
+fn remove_orphans(paths: &SegmentPaths, listed: &[ListedSegment]) -> Result<(), OpenError> {
+    let entries = fs::read_dir(paths.folder()).map_err(OpenError::io("read the directory", paths.folder()))?;
+    for entry in entries {
+        let entry = entry.map_err(OpenError::io("read the directory", paths.folder()))?;
+        let is_orphan = match entry.file_name().to_str().map(SegmentPaths::parse) {
+            Some(SegmentName::Unfinished) => true,
+            Some(SegmentName::Generation(number, generation)) => {
+                listed.iter().any(|segment| segment.number == number && segment.generation != generation)
+            }
+            // A segment that nobody lists is looked at when its number comes.
+            Some(SegmentName::Foreign) | None => false,
+        };
+        if is_orphan {
+            tracing::info!(file = %entry.path().display(), "removing what an interrupted seal has left");
+            fs::remove_file(entry.path()).map_err(OpenError::io("remove the leftover", entry.path()))?;
+        }
+    }
+    Ok(())
+}
+
+fn recover_sealed(paths: &SegmentPaths, listed: ListedSegment, segments: &Segments) {
+    let ListedSegment { number, generation, .. } = listed;
+    let path = paths.of(number, generation);
+    let opened = file::open_read_only(&path, true).map_err(OpenError::sqlite(&path));
+    let checked = opened.and_then(|connection| schema::check_segment(&connection, &path).map(|()| connection));
+    match checked.map(|connection| Summary::read(&connection, &segments.sites)) {
+        Ok(Ok(summary)) => {
+            let content = Content::Sealed(summary);
+            segments.push(Arc::new(Segment { number, generation, path, content }));
+        }
+        Ok(Err(error)) => segments.set_aside(number, &path, &error),
+        Err(error) => segments.set_aside(number, &path, &error),
+    }
+}
+
+fn recover_open(
+    paths: &SegmentPaths,
+    listed: ListedSegment,
+    segments: &Segments,
+    options: &LogOptions,
+    metrics: &Arc<Metrics>,
+) -> Result<Arc<Segment>, OpenError> {
+    let path = paths.of(listed.number, listed.generation);
+    let unclean = file::has_wal(&path);
+    let connection = file::open(&path, options, metrics)?;
+    let sqlite = || OpenError::sqlite(&path);
+    if file::truncate_wal(&connection).map_err(sqlite())? {
+        let reason = "another program has it open".into();
+        return Err(OpenError::NotOurs { path, reason });
+    }
+    if unclean {
+        quick_check(&connection, &path)?;
+    }
+    let columns = read_columns(&connection, &segments.sites).map_err(sqlite())?;
+    Ok(Arc::new(Segment::open(paths, listed.number, columns)))
+}
+
+/// After a stop that was none: whether the file is what SQLite wrote.
+fn quick_check(connection: &Connection, path: &std::path::Path) -> Result<(), OpenError> {
+    let verdict: String =
+        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(OpenError::sqlite(path))?;
+    if verdict == "ok" { Ok(()) } else { Err(OpenError::Damaged { path: path.into(), reason: verdict }) }
+}
+
+/// Reads the keys of all rows of a segment that has no index.
+pub(super) fn read_columns(connection: &Connection, sites: &Sites) -> rusqlite::Result<Columns> {
+    const ROWS_AT_ONCE: usize = 4_096;
+    let columns = Columns::default();
+    let mut select = connection
+        .prepare("SELECT id, websiteId, eventType, createdAt, sessionId, visitorId FROM Event ORDER BY id")?;
+    let mut rows = select.query([])?;
+    let (mut first, mut waiting) = (0, Vec::with_capacity(ROWS_AT_ONCE));
+    while let Some(row) = rows.next()? {
+        let sequence = row.get::<_, i64>(0)?.unsigned_abs();
+        if waiting.len() == ROWS_AT_ONCE || first + waiting.len() as u64 != sequence {
+            columns.add(first, &waiting);
+            waiting.clear();
+            first = sequence;
+        }
+        waiting.push(RowKeys {
+            stream: Stream::new(sites.number(row.get_ref(1)?.as_bytes()?), row.get_ref(2)?.as_bytes()?),
+            created_at: row.get(3)?,
+            session: fingerprint(session_hash(row.get_ref(4)?.as_bytes()?)),
+            visitor: fingerprint(visitor_hash(row.get_ref(5)?.as_bytes()?)),
+        });
+    }
+    columns.add(first, &waiting);
+    Ok(columns)
+}

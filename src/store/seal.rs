@@ -1,0 +1,255 @@
+//! Sealing: a full segment gets its indexes, in a new generation of it.
+//!
+//! A thread of its own copies the segment under another name, builds the indexes and the summary there, syncs the
+//! file and its folder, has the catalog switch to it in one transaction, and only then shows it to the readers. A crash
+//! at any instruction leaves the old generation listed and at most a file that the next start removes, or the new one
+//! listed and complete. Low priority: the machine belongs to the events that are coming in, unless segments pile up.
+
+use std::{
+    collections::VecDeque,
+    fs::{self, File},
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use rusqlite::{
+    Connection, ErrorCode,
+    backup::{Backup, StepResult},
+};
+
+use super::{
+    catalog::{Catalog, CatalogError, SegmentChange},
+    directory::{SegmentPaths, sync_directory},
+    error::OpenError,
+    file, schema,
+    segments::{Content, Segment, Segments},
+    summary::{Summary, SummaryError},
+};
+use crate::metrics::Metrics;
+
+/// After a failure the next try waits this long.
+const SEAL_RETRY: Duration = Duration::from_secs(30);
+/// While replaced generations are still being read, they are looked at this often.
+const UNLINK_POLL: Duration = Duration::from_millis(500);
+/// Pages copied between two looks at whether hitlog is stopping.
+const PAGES_PER_LOOK: i32 = 1_024;
+/// Instructions of SQLite's between two such looks.
+const INSTRUCTIONS_PER_LOOK: i32 = 100_000;
+
+/// Why a segment was not sealed.
+#[derive(Debug, thiserror::Error)]
+enum SealError {
+    #[error("hitlog is stopping")]
+    Stopping,
+    #[error(transparent)]
+    Sqlite(rusqlite::Error),
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error("the summary: {0}")]
+    Summary(SummaryError),
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("the catalog: {0}")]
+    Catalog(#[from] CatalogError),
+}
+
+impl From<rusqlite::Error> for SealError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::OperationInterrupted) => Self::Stopping,
+            _ => Self::Sqlite(error),
+        }
+    }
+}
+
+impl From<SummaryError> for SealError {
+    fn from(error: SummaryError) -> Self {
+        match error {
+            SummaryError::Sqlite(error) => error.into(),
+            damaged @ SummaryError::Damaged(_) => Self::Summary(damaged),
+        }
+    }
+}
+
+/// Where full segments are handed in.
+#[derive(Clone)]
+pub(super) struct SealOrders(Sender<Arc<Segment>>);
+
+impl SealOrders {
+    /// Has the segment sealed when those that were handed in before it are.
+    pub(super) fn order(&self, segment: Arc<Segment>) {
+        // The thread is gone only when hitlog stops; then the next start hands the segment in.
+        let _ = self.0.send(segment);
+    }
+}
+
+/// The sealer's thread.
+pub(super) struct Sealer {
+    stopping: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+/// What the thread works with.
+pub(super) struct Sealing {
+    pub(super) paths: SegmentPaths,
+    pub(super) catalog: Catalog,
+    pub(super) segments: Arc<Segments>,
+    /// Memory for sorting, in bytes.
+    pub(super) cache_bytes: u64,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+impl Sealer {
+    pub(super) fn spawn(sealing: Sealing) -> Result<(Self, SealOrders), OpenError> {
+        // As many as there are unsealed segments: bounded by the disk.
+        let (orders, receiver) = crossbeam_channel::unbounded();
+        let stopping = Arc::new(AtomicBool::new(false));
+        let thread = {
+            let stopping = Arc::clone(&stopping);
+            thread::Builder::new().name("sealer".into()).spawn(move || sealing.run(&receiver, &stopping))
+        };
+        Ok((Self { stopping, thread: thread.map_err(OpenError::Thread)? }, SealOrders(orders)))
+    }
+
+    /// Ends the thread; a seal under way is given up, and begun anew at the next start. Every [`SealOrders`] must be
+    /// gone by now.
+    pub(super) fn stop(self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        if self.thread.join().is_err() {
+            tracing::error!("the sealer panicked");
+        }
+    }
+}
+
+impl Sealing {
+    fn run(&self, orders: &Receiver<Arc<Segment>>, stopping: &Arc<AtomicBool>) {
+        let mut waiting = VecDeque::new();
+        let mut retry_at = None;
+        loop {
+            let all_unlinked = self.segments.unlink_replaced();
+            let patience = match (waiting.is_empty(), retry_at) {
+                (true, _) if all_unlinked => Duration::MAX,
+                (true, _) => UNLINK_POLL,
+                (false, None) => Duration::ZERO,
+                (false, Some(at)) => at - Instant::now().min(at),
+            };
+            match orders.recv_timeout(patience) {
+                Ok(segment) => {
+                    waiting.push_back(segment);
+                    continue;
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            let Some(segment) = waiting.pop_front() else { continue };
+            match self.seal_beside(&segment, waiting.len(), stopping) {
+                Ok(()) => retry_at = None,
+                Err(SealError::Stopping) => return,
+                Err(error) => {
+                    tracing::error!(
+                        segment = segment.number, %error, retry_seconds = SEAL_RETRY.as_secs(),
+                        "a segment could not be sealed; it serves as it is, and will be tried again"
+                    );
+                    self.metrics.seals_failed.increment(1);
+                    waiting.push_back(segment);
+                    retry_at = Some(Instant::now() + SEAL_RETRY);
+                }
+            }
+        }
+    }
+
+    /// Seals on a thread that lives for this seal: a priority once lowered can't be raised again without privileges.
+    fn seal_beside(&self, segment: &Segment, behind: usize, stopping: &Arc<AtomicBool>) -> Result<(), SealError> {
+        thread::scope(|scope| {
+            let seal = thread::Builder::new().name("seal".into()).spawn_scoped(scope, || {
+                // Linux takes the calling thread for process 0.
+                if let Err(error) = rustix::process::setpriority_process(None, niceness(behind)) {
+                    tracing::debug!(%error, "the sealer keeps its priority");
+                }
+                self.seal(segment, stopping)
+            })?;
+            seal.join().unwrap_or_else(|_| Err(io::Error::other("the seal panicked").into()))
+        })
+    }
+
+    fn seal(&self, segment: &Segment, stopping: &Arc<AtomicBool>) -> Result<(), SealError> {
+        let started = Instant::now();
+        let (number, generation) = (segment.number, segment.generation + 1);
+        let (unfinished, path) = (self.paths.unfinished(number), self.paths.of(number, generation));
+        file::remove(&unfinished)?;
+        {
+            let source = file::open_read_only(&segment.path, segment.is_sealed())?;
+            let mut built = Connection::open(&unfinished)?;
+            copy(&source, &mut built, stopping)?;
+            drop(source);
+            let stop = Arc::clone(stopping);
+            built.progress_handler(INSTRUCTIONS_PER_LOOK, Some(move || stop.load(Ordering::Relaxed)))?;
+            build(&built, self.cache_bytes)?;
+            built.close().map_err(|(_, error)| error)?;
+        }
+        File::open(&unfinished)?.sync_all()?;
+        fs::rename(&unfinished, &path)?;
+        sync_directory(self.paths.folder())?;
+        let sealed = self.read_sealed(number, generation)?;
+        self.catalog.change_segments(SegmentChange::Sealed { number, generation })?;
+        let (rows, seconds) = (sealed.1, started.elapsed().as_secs_f64());
+        self.segments.replace(Arc::new(sealed.0));
+        self.metrics.seal_seconds.record(seconds);
+        self.metrics.seal_rows.increment(rows);
+        tracing::info!(segment = number, generation, rows, seconds, "a segment is sealed");
+        Ok(())
+    }
+
+    fn read_sealed(&self, number: i64, generation: i64) -> Result<(Segment, u64), SealError> {
+        let path = self.paths.of(number, generation);
+        let summary = Summary::read(&file::open_read_only(&path, true)?, &self.segments.sites)?;
+        let rows = summary.count;
+        Ok((Segment { number, generation, path, content: Content::Sealed(summary) }, rows))
+    }
+}
+
+/// The lowest priority while nothing waits; more, the more segments wait.
+fn niceness(waiting: usize) -> i32 {
+    match waiting {
+        0 => 19,
+        1 | 2 => 10,
+        _ => 0,
+    }
+}
+
+fn copy(source: &Connection, built: &mut Connection, stopping: &AtomicBool) -> Result<(), SealError> {
+    // Nothing of this is worth a sync or a journal before it is complete.
+    built.execute_batch("PRAGMA synchronous = OFF;")?;
+    let copy = Backup::new(source, built)?;
+    loop {
+        if stopping.load(Ordering::Relaxed) {
+            return Err(SealError::Stopping);
+        }
+        match copy.step(PAGES_PER_LOOK)? {
+            StepResult::Done => return Ok(()),
+            StepResult::More => {}
+            // Nobody writes here, so whoever has a lock gives it back soon.
+            _ => thread::sleep(Duration::from_millis(10)),
+        }
+    }
+}
+
+/// Builds the indexes and the summary over a copy of a segment, and leaves one plain file.
+fn build(built: &Connection, cache_bytes: u64) -> Result<(), SealError> {
+    built.execute_batch(&format!(
+        "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = DELETE; PRAGMA journal_mode = OFF;
+         PRAGMA cache_size = -{};",
+        cache_bytes / 1024
+    ))?;
+    for (_, sql) in schema::SEGMENT_INDEXES {
+        built.execute_batch(sql)?;
+    }
+    Summary::write(built)?;
+    Ok(())
+}

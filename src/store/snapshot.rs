@@ -1,0 +1,192 @@
+//! One question's look at the segments: the same ones from its beginning to its end.
+
+use std::{cell::RefCell, sync::Arc, time::Instant};
+
+use parking_lot::Mutex;
+use rusqlite::{Connection, ErrorCode, Row};
+
+use super::{
+    columns::{Columns, ColumnsSnapshot},
+    file,
+    read::{ReadError, ReaderInterrupt},
+    recover, schema,
+    segments::{Content, OpenContent, ReadConnection, Segment, Segments, Watch, WatchState},
+};
+use crate::{event::EventRow, metrics::ReadRefused};
+
+/// Virtual machine instructions between two looks at the clock: some tens of microseconds.
+const INSTRUCTIONS_PER_LOOK: i32 = 4_000;
+/// A connection's page cache, in KiB: a page of a listing at most, the file system caches the rest.
+const READER_CACHE_KIB: u32 = 1_024;
+
+/// The store as it is at one moment.
+pub struct Snapshot<'a> {
+    segments: &'a Segments,
+    view: Arc<Vec<Arc<Segment>>>,
+    /// Rows without an index, by place in the view, as they were when first asked for.
+    columns: RefCell<Vec<Option<Arc<ColumnsSnapshot>>>>,
+    /// The connection used last: questions tend to stay with a segment for a while.
+    connection: RefCell<Option<ReadConnection>>,
+    interrupt: &'a ReaderInterrupt,
+    limits: WatchState,
+    /// Most keys that the question may hold in memory.
+    pub(super) keys_max: usize,
+}
+
+impl<'a> Snapshot<'a> {
+    pub(super) fn new(
+        segments: &'a Segments,
+        interrupt: &'a ReaderInterrupt,
+        limits: WatchState,
+        keys_max: usize,
+    ) -> Self {
+        let view = segments.view();
+        let columns = RefCell::new(vec![None; view.len()]);
+        Self { segments, view, columns, connection: RefCell::default(), interrupt, limits, keys_max }
+    }
+
+    /// One event, mapped while its row is at hand.
+    pub fn event<T>(
+        &self,
+        sequence: u64,
+        map: impl FnOnce(&EventRow<'_>) -> Result<T, ReadError>,
+    ) -> Result<Option<T>, ReadError> {
+        let Some(segment) = self.segment_with(sequence) else { return Ok(None) };
+        self.on(segment, |connection| fetch(connection, sequence, map))
+    }
+
+    /// The segments, by number.
+    pub(super) fn view(&self) -> &[Arc<Segment>] {
+        &self.view
+    }
+
+    /// The number of a website in the streams; `None` if it has no events.
+    pub(super) fn site(&self, website_id: &str) -> Option<u32> {
+        self.segments.sites.find(website_id.as_bytes())
+    }
+
+    /// The segment that a sequence would be in.
+    pub(super) fn segment_with(&self, sequence: u64) -> Option<&Arc<Segment>> {
+        let holds = |segment: &&Arc<Segment>| segment.sequences().is_some_and(|(first, _)| first <= sequence);
+        // Sequences rise with the numbers, so only the newest of those that begin at or below it can have it.
+        self.view
+            .iter()
+            .rev()
+            .find(holds)
+            .filter(|segment| segment.sequences().is_some_and(|(_, last)| sequence <= last))
+    }
+
+    /// The rows of a segment that has no index, the same at every call.
+    pub(super) fn columns(&self, at: usize, open: &OpenContent) -> Result<Arc<ColumnsSnapshot>, ReadError> {
+        if let Some(known) = &self.columns.borrow()[at] {
+            return Ok(Arc::clone(known));
+        }
+        let snapshot = Arc::new(match open.columns() {
+            Some(columns) => columns.snapshot(),
+            None => self.read_columns(&self.view[at])?.snapshot(),
+        });
+        self.columns.borrow_mut()[at] = Some(Arc::clone(&snapshot));
+        Ok(snapshot)
+    }
+
+    /// The rows of a segment whose columns were given up, because too many unsealed ones wait.
+    fn read_columns(&self, segment: &Arc<Segment>) -> Result<Columns, ReadError> {
+        self.on(segment, |connection| Ok(recover::read_columns(connection, &self.segments.sites)?))
+    }
+
+    /// Puts a question to one segment.
+    pub(super) fn on<T>(
+        &self,
+        segment: &Arc<Segment>,
+        question: impl FnOnce(&Connection) -> Result<T, ReadError>,
+    ) -> Result<T, ReadError> {
+        // SQLite looks at the clock in the middle of long statements; many short ones need a look of ours.
+        if Instant::now() > self.limits.deadline {
+            return Err(ReadError::Refused(ReadRefused::Deadline));
+        }
+        let last = self.connection.take();
+        let at_hand = match last {
+            Some(last) if Arc::ptr_eq(&last.segment, segment) => last,
+            last => {
+                last.into_iter().for_each(|last| self.segments.give_back(last));
+                self.connect(segment).inspect_err(|error| self.note_damage(segment, error))?
+            }
+        };
+        let answer = question(&at_hand.connection);
+        if let Err(ReadError::Storage(error)) = &answer {
+            self.note_damage(segment, error);
+        }
+        self.connection.replace(Some(at_hand));
+        answer
+    }
+
+    fn connect(&self, segment: &Arc<Segment>) -> rusqlite::Result<ReadConnection> {
+        let connection = self.segments.take_connection(segment, || self.open(segment))?;
+        *connection.watch.0.lock() = self.limits;
+        Ok(connection)
+    }
+
+    fn open(&self, segment: &Arc<Segment>) -> rusqlite::Result<ReadConnection> {
+        let connection = file::open_read_only(&segment.path, segment.is_sealed())?;
+        connection.execute_batch(&format!("PRAGMA cache_size = -{READER_CACHE_KIB};"))?;
+        let watch = Arc::new(Watch(Mutex::new(self.limits)));
+        let (watched, interrupt) = (Arc::clone(&watch), self.interrupt.clone());
+        let is_sealed = segment.is_sealed();
+        let stop = move || {
+            let limits = *watched.0.lock();
+            Instant::now() > limits.deadline || (!is_sealed && interrupt.count() != limits.interrupts)
+        };
+        connection.progress_handler(INSTRUCTIONS_PER_LOOK, Some(stop))?;
+        Ok(ReadConnection { segment: Arc::clone(segment), connection, watch })
+    }
+
+    /// A sealed segment that SQLite cannot read is damaged: the next question does without it.
+    fn note_damage(&self, segment: &Segment, error: &rusqlite::Error) {
+        let is_damage = matches!(
+            error.sqlite_error_code(),
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::CannotOpen)
+        );
+        if is_damage && matches!(segment.content, Content::Sealed(_)) {
+            self.segments.set_aside(segment.number, &segment.path, error);
+        }
+    }
+}
+
+impl Drop for Snapshot<'_> {
+    fn drop(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            self.segments.give_back(connection);
+        }
+    }
+}
+
+/// One row of a segment, by its sequence.
+pub(super) fn fetch<T>(
+    connection: &Connection,
+    sequence: u64,
+    map: impl FnOnce(&EventRow<'_>) -> Result<T, ReadError>,
+) -> Result<Option<T>, ReadError> {
+    let mut select = connection.prepare_cached(schema::SELECT_EVENT)?;
+    let mut rows = select.query([sequence.cast_signed()])?;
+    rows.next()?.map(|row| map(&event_row(row)?)).transpose()
+}
+
+fn event_row<'a>(row: &'a Row<'_>) -> rusqlite::Result<EventRow<'a>> {
+    let text = |column: usize| -> rusqlite::Result<&'a [u8]> { Ok(row.get_ref(column)?.as_bytes()?) };
+    let maybe = |column: usize| -> rusqlite::Result<Option<&'a [u8]>> { Ok(row.get_ref(column)?.as_bytes_or_null()?) };
+    Ok(EventRow {
+        website_id: text(1)?,
+        event_type: text(2)?,
+        url: text(3)?,
+        referrer: maybe(4)?,
+        session_id: text(5)?,
+        visitor_id: text(6)?,
+        device_type: maybe(7)?,
+        browser: maybe(8)?,
+        os: maybe(9)?,
+        location: maybe(10)?,
+        properties: maybe(11)?,
+        created_at: row.get(12)?,
+        received_at: row.get(13)?,
+    })
+}
