@@ -5,8 +5,11 @@
 //! histograms are written where things happen, per group where it can be; gauges that mirror somebody's state are
 //! set when they are asked for, by whoever serves `/metrics`.
 
+mod labels;
+
 use std::{sync::OnceLock, time::Duration};
 
+pub use labels::{CheckpointBy, Closed, Method, ReadRefused, Rejected, Route, SegmentLabel, Shed, StatusClass};
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, SharedString, Unit};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
@@ -26,175 +29,6 @@ const EVENTS_BUCKETS: [f64; 13] =
 /// Bytes of a group, from 256 B to 16 MiB by fours.
 const BYTES_BUCKETS: [f64; 9] =
     [256.0, 1_024.0, 4_096.0, 16_384.0, 65_536.0, 262_144.0, 1_048_576.0, 4_194_304.0, 16_777_216.0];
-
-/// Defines an enum whose values are label values, with `ALL`, `as_str` and an index into arrays of handles.
-macro_rules! label {
-    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum $name { $($(#[$variant_doc])* $variant),+ }
-
-        impl $name {
-            /// Every value.
-            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
-
-            /// The value as it stands in the label.
-            pub fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $text),+ }
-            }
-        }
-    };
-}
-
-label! {
-    /// Why events were rejected: the client's fault.
-    Rejected {
-        /// Not JSON that hitlog takes.
-        Malformed = "malformed_json",
-        /// Breaks the rules of an event or a batch.
-        Invalid = "validation",
-        /// The tracking code belongs to no website.
-        UnknownWebsite = "unknown_website",
-        /// The body is over its limit.
-        TooLarge = "too_large",
-        /// The body came too slowly.
-        Timeout = "timeout",
-        /// The `Content-Encoding` is not one that hitlog takes.
-        Encoding = "unsupported_encoding",
-    }
-}
-
-label! {
-    /// Why events were shed: "later", and definitely not stored.
-    Shed {
-        /// The queue is full.
-        QueueFull = "queue_full",
-        /// The bodies being read already take all the memory they may.
-        BodyMemory = "body_memory",
-        /// The disk is full.
-        StorageFull = "storage_full",
-        /// The writer has stopped or is stopping.
-        Stopping = "stopping",
-    }
-}
-
-label! {
-    /// The routes of the HTTP interface.
-    Route {
-        /// `/api/v1/events`
-        Events = "/api/v1/events",
-        /// `/api/v1/events/batch`
-        Batch = "/api/v1/events/batch",
-        /// `/api/v1/events/:id`
-        Event = "/api/v1/events/:id",
-        /// `/api/v1/websites`
-        Websites = "/api/v1/websites",
-        /// `/api/v1/websites/:id`
-        Website = "/api/v1/websites/:id",
-        /// `/livez`
-        Live = "/livez",
-        /// `/readyz` and `/health`
-        Ready = "/readyz",
-        /// `/metrics`
-        Metrics = "/metrics",
-        /// Anything else.
-        Unknown = "unknown",
-    }
-}
-
-label! {
-    /// The request's method.
-    Method {
-        /// GET
-        Get = "GET",
-        /// HEAD
-        Head = "HEAD",
-        /// POST
-        Post = "POST",
-        /// PUT
-        Put = "PUT",
-        /// DELETE
-        Delete = "DELETE",
-        /// OPTIONS
-        Options = "OPTIONS",
-        /// Anything else.
-        Other = "other",
-    }
-}
-
-label! {
-    /// The class of the answer's status.
-    StatusClass {
-        /// 200 to 299
-        Success = "2xx",
-        /// 300 to 399
-        Redirect = "3xx",
-        /// 400 to 499
-        Client = "4xx",
-        /// 500 to 599
-        Server = "5xx",
-    }
-}
-
-label! {
-    /// Why a connection ended.
-    Closed {
-        /// The client closed it, or asked for that.
-        Client = "client",
-        /// The head of a request came too slowly.
-        HeadTimeout = "head_timeout",
-        /// No request came for too long.
-        Idle = "idle",
-        /// The client did not read its answer.
-        WriteStalled = "write_stalled",
-        /// The head of a request was malformed or too large.
-        Malformed = "malformed",
-        /// The socket failed.
-        Error = "error",
-        /// hitlog is stopping.
-        Drain = "drain",
-    }
-}
-
-label! {
-    /// What segments are at the moment.
-    SegmentLabel {
-        /// Made ahead, empty.
-        Prepared = "prepared",
-        /// Being written.
-        Active = "active",
-        /// Full, waiting for its indexes.
-        Unsealed = "unsealed",
-        /// Indexed.
-        Sealed = "sealed",
-        /// Sealed, but not what was written: in no answer.
-        Damaged = "damaged",
-    }
-}
-
-label! {
-    /// Who ran a checkpoint.
-    CheckpointBy {
-        /// The connection beside the writer.
-        Background = "background",
-        /// The writer, between two groups.
-        Writer = "writer",
-    }
-}
-
-label! {
-    /// Why a read was refused or given up.
-    ReadRefused {
-        /// Every reader is busy and the line before them is full.
-        PoolFull = "pool_full",
-        /// The read took longer than it may.
-        Deadline = "deadline",
-        /// The pages being built or sent already take all the memory they may.
-        Memory = "memory",
-        /// The write-ahead log had grown over its cap, and the read stood in the way of the checkpoint.
-        WalCap = "wal_cap",
-    }
-}
 
 /// A family of counters, one for each value of a label.
 pub struct Counters(Vec<Counter>);

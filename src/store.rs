@@ -137,6 +137,15 @@ pub fn check_sqlite_version() -> Result<(), OpenError> {
     Ok(())
 }
 
+/// Has the calling thread give way to others, as `nice` does. Once lowered, a priority cannot be raised again without
+/// privileges.
+fn lower_priority(niceness: i32) {
+    // Linux takes the calling thread for "process 0".
+    if let Err(error) = rustix::process::setpriority_process(None, niceness) {
+        tracing::debug!(%error, "a thread keeps its priority");
+    }
+}
+
 /// Milliseconds since 1970, UTC.
 fn now_ms() -> i64 {
     let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();

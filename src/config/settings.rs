@@ -315,7 +315,7 @@ pub const SETTINGS: &[Setting] = &[
         "64",
         Kind::Count(1, 100_000),
         "COUNT",
-        "Connections to segments that stay open for the next read, each a file descriptor and up to 1 MiB",
+        "Connections to segments that stay open for the next read, each a file descriptor and up to 0.3 MB",
     ),
     setting("readers", "4", Kind::Count(1, 256), "COUNT", "Threads that answer reads, one each at a time"),
     setting("reads_waiting_max", "64", Kind::Count(1, 100_000), "COUNT", "Reads that wait for a thread; past it 503"),

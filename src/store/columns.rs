@@ -198,7 +198,10 @@ mod tests {
     proptest! {
         #[test]
         fn every_row_is_an_entry_of_its_stream_in_order(
-            groups in prop::collection::vec((0..3_u64, prop::collection::vec((0..4_u32, 0..10_000_000_000_i64), 1..3_000)), 1..6)
+            groups in prop::collection::vec(
+                (0..3_u64, prop::collection::vec((0..4_u32, 0..10_000_000_000_i64), 1..3_000)),
+                1..6
+            )
         ) {
             let (columns, mut model, mut next) = (Columns::default(), Vec::new(), 1);
             for (gap, group) in groups {

@@ -5,9 +5,9 @@
 //! than a key; the key that stands at an offset is then found by bisection over the sum of those ranks, and the
 //! page is merged from there. A question by session or visitor has few matches, which are gathered and sorted.
 
-use std::{cmp::Reverse, ops::Range, sync::Arc};
+use std::{cell::RefCell, cmp::Reverse, ops::Range, sync::Arc};
 
-use rusqlite::{Connection, ToSql, params};
+use rusqlite::{Connection, Row, ToSql, params};
 
 use super::{
     columns::Chunk,
@@ -15,7 +15,7 @@ use super::{
     read::ReadError,
     segments::{Content, Segment},
     snapshot::{Snapshot, fetch},
-    summary::{StreamSummary, Summary},
+    summary::{FENCE_ENTRIES, StreamSummary, Summary},
 };
 use crate::{
     event::{EventRow, EventType},
@@ -100,7 +100,13 @@ impl Snapshot<'_> {
                 Content::Sealed(summary) => {
                     for event_type in types(filter) {
                         if let Some(of) = summary.of(stream(site, event_type)) {
-                            sources.push(Source::Index { segment, summary, of, event_type });
+                            sources.push(Source::Index {
+                                segment,
+                                summary,
+                                of,
+                                event_type,
+                                fenced: RefCell::default(),
+                            });
                         }
                     }
                 }
@@ -182,7 +188,7 @@ impl Snapshot<'_> {
                 (entries.end - low) as u64
             }
             Source::Tail(keys) => (keys.len() - keys.partition_point(|entry| *entry <= key)) as u64,
-            Source::Index { segment, summary, of, event_type } => {
+            Source::Index { segment, summary, of, event_type, .. } => {
                 let posts = self.fence_posts(segment, summary, *of, filter, *event_type)?;
                 let bounds = summary.rank_bounds(*of, &posts, key);
                 return Ok(count - bounds.most..count - bounds.least);
@@ -193,21 +199,29 @@ impl Snapshot<'_> {
 
     /// How many entries of a source with an index are newer than the key.
     fn newer_exact(&self, source: &Source<'_>, filter: &EventFilter, key: Key) -> Result<u64, ReadError> {
-        let Source::Index { segment, summary, of, event_type } = source else {
+        let Source::Index { segment, summary, of, event_type, fenced } = source else {
             return Ok(self.newer_bounds(source, filter, key)?.start);
         };
         let posts = self.fence_posts(segment, summary, *of, filter, *event_type)?;
         let Some((post, before)) = summary.rank_bounds(*of, &posts, key).walk_from else { return Ok(of.count) };
-        let walked: i64 = self.on(segment, |connection| {
-            let mut count = connection.prepare_cached(
-                "SELECT count(*) FROM Event INDEXED BY EventByType WHERE websiteId = ?1 AND eventType = ?2
-                 AND (createdAt, id) >= (?3, ?4) AND (createdAt, id) <= (?5, ?6)",
-            )?;
-            let of = (&*filter.website_id, event_type.as_str());
-            let (from, to) = ((post.created_at, sql(post.sequence)), (key.created_at, sql(key.sequence)));
-            Ok(count.query_row(params![of.0, of.1, from.0, from.1, to.0, to.1], |row| row.get(0))?)
-        })?;
-        Ok(of.count - before - walked.unsigned_abs())
+        // A bisection ends behind one post: what is there is read once.
+        let mut fenced = fenced.borrow_mut();
+        if fenced.first() != Some(&post) {
+            fenced.clear();
+            self.on(segment, |connection| {
+                let mut select = connection.prepare_cached(
+                    "SELECT createdAt, id FROM Event INDEXED BY EventByType WHERE websiteId = ?1 AND eventType = ?2
+                     AND (createdAt, id) >= (?3, ?4) ORDER BY createdAt, id LIMIT ?5",
+                )?;
+                let (website, kind) = (&*filter.website_id, event_type.as_str());
+                let parameters = params![website, kind, post.created_at, sql(post.sequence), FENCE_ENTRIES as i64];
+                for key in select.query_map(parameters, key_of_row)? {
+                    fenced.push(key?);
+                }
+                Ok(())
+            })?;
+        }
+        Ok(of.count - before - fenced.partition_point(|entry| *entry <= key) as u64)
     }
 
     fn fence_posts(
@@ -249,11 +263,8 @@ impl Snapshot<'_> {
                      AND (createdAt, id) <= (?3, ?4) ORDER BY createdAt DESC, id DESC LIMIT ?5",
                 )?;
                 let (website, kind) = (&*filter.website_id, event_type.as_str());
-                let found = select
-                    .query_map(params![website, kind, from.created_at, sql(from.sequence), limit as i64], |row| {
-                        Ok(Key { created_at: row.get(0)?, sequence: row.get::<_, i64>(1)?.unsigned_abs() })
-                    })?;
-                for key in found {
+                let parameters = params![website, kind, from.created_at, sql(from.sequence), limit as i64];
+                for key in select.query_map(parameters, key_of_row)? {
                     keys.push(key?);
                 }
                 Ok(())
@@ -313,7 +324,7 @@ fn gather_indexed(connection: &Connection, filter: &EventFilter, matches: &mut M
     let parameters: [&dyn ToSql; 4] = [by.0, &filter.website_id, &event_type, &by.1];
     let mut rows = select.query(parameters)?;
     while let Some(row) = rows.next()? {
-        matches.add(Key { created_at: row.get(0)?, sequence: row.get::<_, i64>(1)?.unsigned_abs() })?;
+        matches.add(key_of_row(row)?)?;
     }
     Ok(())
 }
@@ -331,9 +342,19 @@ impl EventFilter {
 
 /// Keys that are sorted, or that an index has sorted.
 enum Source<'a> {
-    Chunk { chunk: Arc<Chunk>, entries: Range<usize> },
+    Chunk {
+        chunk: Arc<Chunk>,
+        entries: Range<usize>,
+    },
     Tail(Vec<Key>),
-    Index { segment: &'a Arc<Segment>, summary: &'a Summary, of: StreamSummary, event_type: EventType },
+    Index {
+        segment: &'a Arc<Segment>,
+        summary: &'a Summary,
+        of: StreamSummary,
+        event_type: EventType,
+        /// The entries behind the fence post that was looked behind last.
+        fenced: RefCell<Vec<Key>>,
+    },
 }
 
 impl Source<'_> {
@@ -403,6 +424,10 @@ fn types(filter: &EventFilter) -> impl Iterator<Item = EventType> {
 
 fn stream(site: u32, event_type: EventType) -> Stream {
     Stream::new(site, event_type.as_str().as_bytes())
+}
+
+fn key_of_row(row: &Row<'_>) -> rusqlite::Result<Key> {
+    Ok(Key { created_at: row.get(0)?, sequence: row.get::<_, i64>(1)?.unsigned_abs() })
 }
 
 /// A sequence as SQLite knows it; one beyond its integers is as good as the highest.

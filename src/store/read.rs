@@ -21,6 +21,7 @@ use tokio::sync::oneshot;
 use super::{
     error::OpenError,
     keys::Key,
+    lower_priority,
     segments::{Segments, WatchState},
     snapshot::Snapshot,
 };
@@ -67,6 +68,9 @@ impl ReaderInterrupt {
     }
 }
 
+/// Events that come in go before questions about them, where both want the last of the processor.
+const READER_NICENESS: i32 = 10;
+
 type Question = Box<dyn FnOnce(&Reader) + Send>;
 
 /// The pool. Dropping the last clone ends its threads.
@@ -97,6 +101,7 @@ impl Readers {
             };
             let receiver: Receiver<Question> = receiver.clone();
             let thread = thread::Builder::new().name(format!("reader-{number}")).spawn(move || {
+                lower_priority(READER_NICENESS);
                 for question in receiver {
                     // Whoever asked is told that nothing came; the thread stays for the next question.
                     if catch_unwind(AssertUnwindSafe(|| question(&reader))).is_err() {

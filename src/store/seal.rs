@@ -27,7 +27,7 @@ use super::{
     catalog::{Catalog, CatalogError, SegmentChange},
     directory::{SegmentPaths, sync_directory},
     error::OpenError,
-    file, schema,
+    file, lower_priority, schema,
     segments::{Content, Segment, Segments},
     summary::{Summary, SummaryError},
 };
@@ -168,10 +168,7 @@ impl Sealing {
     fn seal_beside(&self, segment: &Segment, behind: usize, stopping: &Arc<AtomicBool>) -> Result<(), SealError> {
         thread::scope(|scope| {
             let seal = thread::Builder::new().name("seal".into()).spawn_scoped(scope, || {
-                // Linux takes the calling thread for process 0.
-                if let Err(error) = rustix::process::setpriority_process(None, niceness(behind)) {
-                    tracing::debug!(%error, "the sealer keeps its priority");
-                }
+                lower_priority(niceness(behind));
                 self.seal(segment, stopping)
             })?;
             seal.join().unwrap_or_else(|_| Err(io::Error::other("the seal panicked").into()))
@@ -243,8 +240,7 @@ fn copy(source: &Connection, built: &mut Connection, stopping: &AtomicBool) -> R
 /// Builds the indexes and the summary over a copy of a segment, and leaves one plain file.
 fn build(built: &Connection, cache_bytes: u64) -> Result<(), SealError> {
     built.execute_batch(&format!(
-        "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = DELETE; PRAGMA journal_mode = OFF;
-         PRAGMA cache_size = -{};",
+        "PRAGMA journal_mode = DELETE; PRAGMA journal_mode = OFF; PRAGMA cache_size = -{};",
         cache_bytes / 1024
     ))?;
     for (_, sql) in schema::SEGMENT_INDEXES {

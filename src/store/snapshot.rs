@@ -16,8 +16,8 @@ use crate::{event::EventRow, metrics::ReadRefused};
 
 /// Virtual machine instructions between two looks at the clock: some tens of microseconds.
 const INSTRUCTIONS_PER_LOOK: i32 = 4_000;
-/// A connection's page cache, in KiB: a page of a listing at most, the file system caches the rest.
-const READER_CACHE_KIB: u32 = 1_024;
+/// A connection's page cache, in KiB: the pages on the way to a row; the file system caches the rest.
+const READER_CACHE_KIB: u32 = 256;
 
 /// The store as it is at one moment.
 pub struct Snapshot<'a> {

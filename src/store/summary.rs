@@ -17,7 +17,7 @@ use super::{
 };
 
 /// Entries of an index between two fence posts: what a rank walks at most.
-const FENCE_ENTRIES: u64 = 1_024;
+pub(super) const FENCE_ENTRIES: u64 = 1_024;
 
 /// A sealed segment, in memory.
 #[derive(Debug)]

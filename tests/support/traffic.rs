@@ -4,14 +4,38 @@
 pub fn event(code: &str, number: usize) -> String {
     let kind = if number % 10 == 7 { "click" } else { "pageview" };
     let properties = if number % 10 == 7 { r#","properties":{"buttonId":"cta-button","position":3}"# } else { "" };
-    let (session, visitor, page) = (number / 5, number / 20, number % 97);
+    let (session, visitor, page) = (session(number), visitor(number), number % 97);
     format!(
-        r#"{{"trackingCode":"{code}","eventType":"{kind}","url":"https://example.com/blog/article-{page}?utm_source=news","referrer":"https://www.google.com/search?q=analytics","sessionId":"sess-{session:012}","visitorId":"vis-{visitor:012}","deviceType":"desktop","browser":"Chrome","os":"Windows","location":"US"{properties}}}"#
+        r#"{{"trackingCode":"{code}","eventType":"{kind}","url":"https://example.com/blog/article-{page}?utm_source=news",{}"sessionId":"{session}","visitorId":"{visitor}","deviceType":"desktop","browser":"Chrome","os":"Windows","location":"US"{properties}}}"#,
+        r#""referrer":"https://www.google.com/search?q=analytics","#
     )
 }
 
-/// A batch of them.
-pub fn batch(code: &str, events: usize) -> String {
-    let events: Vec<String> = (0..events).map(|number| event(code, number)).collect();
+/// The session of an event: five events each, under ids in no order, as trackers draw them.
+pub fn session(number: usize) -> String {
+    format!("sess-{:012x}", scatter(number / 5) >> 16)
+}
+
+/// The visitor of an event: twenty events each.
+pub fn visitor(number: usize) -> String {
+    format!("vis-{:012x}", scatter(!(number / 20)) >> 16)
+}
+
+/// splitmix64, <https://prng.di.unimi.it/splitmix64.c>.
+fn scatter(number: usize) -> u64 {
+    let mut mixed = (number as u64).wrapping_add(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+/// A batch of the events from `first` on.
+pub fn batch_from(code: &str, first: usize, events: usize) -> String {
+    let events: Vec<String> = (first..first + events).map(|number| event(code, number)).collect();
     format!(r#"{{"events":[{}]}}"#, events.join(","))
+}
+
+/// A batch of the first events.
+pub fn batch(code: &str, events: usize) -> String {
+    batch_from(code, 0, events)
 }

@@ -1,0 +1,353 @@
+//! Does an event cost the same whether it is the first or the ten-millionth, and does a page of many come back as
+//! fast as a page of few? Ingest with sealing on against one SQLite table with the same four indexes, then reads beside
+//! ingest, then what each index costs.
+//!
+//! `cargo bench --bench segments [-- EVENTS]`, ten million if not said. Takes some minutes, and EVENTS times 0.6 KB of
+//! disk.
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    dead_code,
+    clippy::needless_pass_by_value,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr
+)]
+
+use std::{
+    fs,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use rusqlite::{Connection, params};
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use support::{Client, Daemon, traffic};
+
+const BATCH: usize = 500;
+const WRITERS: usize = 4;
+const READERS: usize = 8;
+const READS: usize = 400;
+const INDEXES: [&str; 4] = [
+    "CREATE INDEX EventByType ON Event(websiteId, eventType, createdAt)",
+    "CREATE INDEX EventBySession ON Event(sessionId)",
+    "CREATE INDEX EventByVisitor ON Event(visitorId)",
+    "CREATE INDEX EventByTime ON Event(createdAt)",
+];
+
+fn main() {
+    let events: usize = std::env::args().find_map(|argument| argument.parse().ok()).unwrap_or(10_000_000);
+    let step = (events / 10).max(BATCH);
+    let daemon = Daemon::start(&["--segment-rows-max", &step.to_string(), "--log-level", "warn"]);
+    let code = daemon.register("example.com");
+    let rate = ingest(&daemon, &code, events, step);
+    let ours = directory_bytes(daemon.data()) as f64 / events as f64;
+    let table = indexed_table(&daemon.data().join("../table.db"), events.min(2_000_000));
+    println!("\ningest against one table with four indexes, whole against whole: {:.1} times", rate / table.rate);
+    println!("bytes on disk an event: {ours:.0}, one table {:.0}, ratio {:.2}", table.bytes, ours / table.bytes);
+    reads(&daemon, &code, events, rate / 2.0);
+    println!("\npeak {} MiB resident, now {} MiB", memory_mib(&daemon, "VmHWM"), memory_mib(&daemon, "VmRSS"));
+    index_costs(&daemon.data().join("segments"));
+    daemon.stop();
+}
+
+/// Every writer in turn sends the next batch as soon as its last is answered. Returns events a second over all.
+fn ingest(daemon: &Daemon, code: &str, events: usize, step: usize) -> f64 {
+    println!("{events} events in batches of {BATCH} over {WRITERS} connections, durability full, sealing on");
+    println!("{:>12} {:>12} {:>10} {:>10}", "events", "events/s", "unsealed", "resident");
+    let (started, mut rates) = (Instant::now(), Vec::new());
+    for first in (0..events).step_by(step) {
+        let (begun, next) = (Instant::now(), AtomicUsize::new(first));
+        let end = (first + step).min(events);
+        thread::scope(|scope| {
+            for _ in 0..WRITERS {
+                scope.spawn(|| {
+                    let mut client = daemon.client();
+                    loop {
+                        let at = next.fetch_add(BATCH, Ordering::Relaxed);
+                        if at >= end {
+                            return;
+                        }
+                        send(&mut client, code, at, BATCH.min(end - at));
+                    }
+                });
+            }
+        });
+        rates.push((end - first) as f64 / begun.elapsed().as_secs_f64());
+        let unsealed = daemon.metrics()["hitlog_segments{state=\"unsealed\"}"];
+        let rate = rates[rates.len() - 1];
+        println!("{end:>12} {rate:>12.0} {unsealed:>10} {:>6} MiB", memory_mib(daemon, "VmRSS"));
+    }
+    let rate = events as f64 / started.elapsed().as_secs_f64();
+    while daemon.metrics()["hitlog_segments{state=\"unsealed\"}"] > 0.0 {
+        thread::sleep(Duration::from_millis(100));
+    }
+    let all = started.elapsed().as_secs_f64();
+    println!("whole {rate:.0} events/s; all sealed {:.0} s after the last", all - events as f64 / rate);
+    let metrics = daemon.metrics();
+    let sealed = (metrics["hitlog_sealed_events_total"], metrics["hitlog_seal_seconds_sum"]);
+    println!("sealed {:.0} events a second, beside the ingest", sealed.0 / sealed.1);
+    println!("the last step against the second: {:.2}", rates[rates.len() - 1] / rates[1.min(rates.len() - 1)]);
+    rate
+}
+
+fn send(client: &mut Client, code: &str, first: usize, events: usize) {
+    let answer = client.post("/api/v1/events/batch", traffic::batch_from(code, first, events));
+    assert_eq!(answer.status, 201, "{}", answer.text());
+}
+
+/// The path that asks it for the so-and-so-many-th time.
+type Question<'a> = Box<dyn Fn(usize) -> String + Sync + 'a>;
+
+struct Table {
+    rate: f64,
+    bytes: f64,
+}
+
+/// The same rows into one table that keeps its four indexes up row by row, with what SQLite is given in hitlog.
+fn indexed_table(path: &Path, events: usize) -> Table {
+    let connection = Connection::open(path).unwrap();
+    connection
+        .execute_batch(&format!(
+            "PRAGMA page_size = 16384; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
+             PRAGMA cache_size = -65536; PRAGMA wal_autocheckpoint = 512;
+             CREATE TABLE Event(id INTEGER PRIMARY KEY, websiteId TEXT NOT NULL, eventType TEXT NOT NULL,
+                 url TEXT NOT NULL, referrer TEXT, sessionId TEXT NOT NULL, visitorId TEXT NOT NULL, deviceType TEXT,
+                 browser TEXT, os TEXT, location TEXT, properties TEXT, createdAt INTEGER NOT NULL,
+                 receivedAt INTEGER NOT NULL);
+             {};",
+            INDEXES.join(";")
+        ))
+        .unwrap();
+    let mut insert =
+        connection.prepare("INSERT INTO Event VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14)").unwrap();
+    println!("\none table with four indexes kept up row by row, {BATCH} rows a transaction");
+    let mut elapsed = Duration::ZERO;
+    for first in (0..events).step_by(BATCH) {
+        let rows: Vec<serde_json::Value> = (first..(first + BATCH).min(events))
+            .map(|number| serde_json::from_str(&traffic::event("pm-x", number)).unwrap())
+            .collect();
+        let begun = Instant::now();
+        connection.execute_batch("BEGIN IMMEDIATE").unwrap();
+        for (number, event) in (first..).zip(&rows) {
+            let text = |name: &str| event[name].as_str();
+            let properties = event.get("properties").map(ToString::to_string);
+            let time = 1_769_630_400_000_i64 + (number / 100) as i64;
+            insert
+                .execute(params![
+                    number as i64 + 1,
+                    "web-0123456789ab",
+                    text("eventType"),
+                    text("url"),
+                    text("referrer"),
+                    text("sessionId"),
+                    text("visitorId"),
+                    text("deviceType"),
+                    text("browser"),
+                    text("os"),
+                    text("location"),
+                    properties,
+                    time,
+                    time
+                ])
+                .unwrap();
+        }
+        connection.execute_batch("COMMIT").unwrap();
+        elapsed += begun.elapsed();
+        if (first + BATCH).is_multiple_of((events / 4).max(BATCH)) {
+            println!(
+                "{:>12} {:>12.0} from the first on",
+                first + BATCH,
+                (first + BATCH) as f64 / elapsed.as_secs_f64()
+            );
+        }
+    }
+    let rate = events as f64 / elapsed.as_secs_f64();
+    drop(insert);
+    connection.close().unwrap();
+    Table { rate, bytes: fs::metadata(path).unwrap().len() as f64 / events as f64 }
+}
+
+/// Latencies in milliseconds.
+struct Latencies(Vec<f64>);
+
+impl Latencies {
+    fn at(&self, share: f64) -> f64 {
+        let mut sorted = self.0.clone();
+        sorted.sort_by(f64::total_cmp);
+        sorted.get(((sorted.len() as f64 * share) as usize).min(sorted.len().saturating_sub(1))).copied().unwrap_or(0.0)
+    }
+}
+
+/// Reads beside ingest at a fixed rate, and what they do to it.
+fn reads(daemon: &Daemon, code: &str, events: usize, rate: f64) {
+    let list = |rest: &str| format!("/api/v1/events?trackingCode={code}&limit=100{rest}");
+    let first = daemon.client().get(&list("")).json();
+    let total = first["pagination"]["total"].as_u64().unwrap();
+    assert_eq!(total, events as u64);
+    let id = first["events"][0]["id"].as_str().unwrap().to_owned();
+    let old = daemon.client().get(&list(&format!("&offset={}", total / 3))).json();
+    let old_id = old["events"][0]["id"].as_str().unwrap().to_owned();
+    let questions: Vec<(&str, Question<'_>)> = vec![
+        ("offset 0", Box::new(move |_| list(""))),
+        ("offset in the middle", Box::new(move |at| list(&format!("&offset={}", total / 2 + at as u64 * 97)))),
+        ("offset at the end", Box::new(move |at| list(&format!("&offset={}", total - 100 - at as u64)))),
+        (
+            "clicks, offset in the middle",
+            Box::new(move |at| list(&format!("&eventType=click&offset={}", total / 20 + at as u64))),
+        ),
+        ("by id, newest", Box::new(move |_| format!("/api/v1/events/{id}"))),
+        ("by id, old", Box::new(move |_| format!("/api/v1/events/{old_id}"))),
+        ("by sessionId", Box::new(move |at| list(&format!("&sessionId={}", traffic::session(at * 24_593 % events))))),
+        ("by visitorId", Box::new(move |at| list(&format!("&visitorId={}", traffic::visitor(at * 24_593 % events))))),
+    ];
+    println!("\nreads beside ingest at {rate:.0} events/s, {READS} of each");
+    println!("{:<30} {:>9} {:>9}", "", "p50 ms", "p99 ms");
+    let paced = Paced::new(rate, events);
+    thread::scope(|scope| {
+        scope.spawn(|| paced.run(daemon, code));
+        for (name, question) in &questions {
+            let mut client = daemon.client();
+            let latencies = Latencies((0..READS).map(|at| timed(&mut client, &question(at))).collect());
+            println!("{name:<30} {:>9.2} {:>9.2}", latencies.at(0.5), latencies.at(0.99));
+        }
+        paced.stop.store(true, Ordering::Relaxed);
+    });
+    let seconds = if events >= 1_000_000 { 10.0 } else { 0.5 };
+    let alone = paced_for(daemon, code, rate, events, seconds, 0, &questions);
+    let beside = paced_for(daemon, code, rate, events, seconds, READERS, &questions);
+    println!("ingest p50 / p99 alone:               {:>7.2} / {:>7.2} ms", alone.at(0.5), alone.at(0.99));
+    println!("ingest p50 / p99 beside {READERS} readers:    {:>7.2} / {:>7.2} ms", beside.at(0.5), beside.at(0.99));
+    println!("p99 beside readers against alone: {:.2}", beside.at(0.99) / alone.at(0.99));
+}
+
+fn timed(client: &mut Client, path: &str) -> f64 {
+    let begun = Instant::now();
+    let answer = client.get(path);
+    let elapsed = begun.elapsed().as_secs_f64() * 1e3;
+    assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+    elapsed
+}
+
+fn paced_for(
+    daemon: &Daemon,
+    code: &str,
+    rate: f64,
+    first: usize,
+    seconds: f64,
+    readers: usize,
+    questions: &[(&str, Question<'_>)],
+) -> Latencies {
+    let paced = Paced::new(rate, first);
+    thread::scope(|scope| {
+        let writer = scope.spawn(|| paced.run(daemon, code));
+        for reader in 0..readers {
+            let paced = &paced;
+            scope.spawn(move || {
+                let mut client = daemon.client();
+                for at in 0.. {
+                    if paced.stop.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    timed(&mut client, &questions[(reader + at) % questions.len()].1(at % READS));
+                }
+            });
+        }
+        thread::sleep(Duration::from_secs_f64(seconds));
+        paced.stop.store(true, Ordering::Relaxed);
+        writer.join().unwrap()
+    })
+}
+
+/// Batches at fixed times, whatever the answers take; a latency counts from when its batch was meant to be sent.
+struct Paced {
+    stop: Arc<AtomicBool>,
+    rate: f64,
+    first: usize,
+}
+
+impl Paced {
+    fn new(rate: f64, first: usize) -> Self {
+        Self { stop: Arc::default(), rate, first }
+    }
+
+    fn run(&self, daemon: &Daemon, code: &str) -> Latencies {
+        let (started, interval) = (Instant::now(), Duration::from_secs_f64(BATCH as f64 / self.rate));
+        let next = AtomicUsize::new(0);
+        let latencies = thread::scope(|scope| {
+            let senders: Vec<_> = (0..WRITERS)
+                .map(|_| {
+                    scope.spawn(|| {
+                        let (mut client, mut latencies) = (daemon.client(), Vec::new());
+                        while !self.stop.load(Ordering::Relaxed) {
+                            let at = next.fetch_add(1, Ordering::Relaxed);
+                            let due = started + interval * at as u32;
+                            let body = traffic::batch_from(code, self.first + at * BATCH, BATCH);
+                            thread::sleep(due.saturating_duration_since(Instant::now()));
+                            let answer = client.post("/api/v1/events/batch", body);
+                            assert_eq!(answer.status, 201, "{}", answer.text());
+                            latencies.push(due.elapsed().as_secs_f64() * 1e3);
+                        }
+                        latencies
+                    })
+                })
+                .collect();
+            senders.into_iter().flat_map(|sender| sender.join().unwrap()).collect()
+        });
+        Latencies(latencies)
+    }
+}
+
+/// What each index adds to a segment, built over the rows of the oldest sealed one.
+fn index_costs(segments: &Path) {
+    let mut sealed: Vec<_> = fs::read_dir(segments).unwrap().map(|entry| entry.unwrap().path()).collect();
+    sealed.retain(|path| path.to_str().unwrap().ends_with(".g2.db"));
+    sealed.sort();
+    let copy = segments.join("../costs.db");
+    fs::copy(&sealed[0], &copy).unwrap();
+    let connection = Connection::open(&copy).unwrap();
+    let number = |sql: &str| -> i64 { connection.query_row(sql, [], |row| row.get(0)).unwrap() };
+    connection
+        .execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -32768")
+        .unwrap();
+    let rows = number("SELECT count(*) FROM Event");
+    let used = || number("PRAGMA page_count") - number("PRAGMA freelist_count");
+    println!("\nan index over a segment of {rows} rows");
+    println!("{:<18} {:>12} {:>12} {:>12}", "", "seconds", "rows/s", "bytes a row");
+    for sql in INDEXES {
+        let name = sql.split(' ').nth(2).unwrap();
+        connection.execute_batch(&format!("DROP INDEX {name}")).unwrap();
+        let (before, begun) = (used(), Instant::now());
+        connection.execute_batch(sql).unwrap();
+        let seconds = begun.elapsed().as_secs_f64();
+        let bytes = (used() - before) * number("PRAGMA page_size");
+        let rows = rows as f64;
+        println!("{name:<18} {seconds:>12.2} {:>12.0} {:>12.1}", rows / seconds, bytes as f64 / rows);
+    }
+}
+
+fn directory_bytes(path: &Path) -> u64 {
+    let entries = fs::read_dir(path).unwrap().map(Result::unwrap);
+    entries
+        .map(|entry| match entry.file_type().unwrap().is_dir() {
+            true => directory_bytes(&entry.path()),
+            false => entry.metadata().unwrap().len(),
+        })
+        .sum()
+}
+
+fn memory_mib(daemon: &Daemon, key: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
+    let line = status.lines().find(|line| line.starts_with(key)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+}
