@@ -47,7 +47,8 @@ const INDEXES: [&str; 4] = [
 
 fn main() {
     let events: usize = std::env::args().find_map(|argument| argument.parse().ok()).unwrap_or(10_000_000);
-    let step = (events / 10).max(BATCH);
+    // Whole batches, ten steps.
+    let step = (events / 10).next_multiple_of(BATCH);
     let daemon = Daemon::start(&["--segment-rows-max", &step.to_string(), "--log-level", "warn"]);
     let code = daemon.register("example.com");
     let rate = ingest(&daemon, &code, events, step);
@@ -68,17 +69,17 @@ fn ingest(daemon: &Daemon, code: &str, events: usize, step: usize) -> f64 {
     let (started, mut rates) = (Instant::now(), Vec::new());
     for first in (0..events).step_by(step) {
         let (begun, next) = (Instant::now(), AtomicUsize::new(first));
-        let end = (first + step).min(events);
+        let end = first + step;
         thread::scope(|scope| {
             for _ in 0..WRITERS {
                 scope.spawn(|| {
-                    let mut client = daemon.client();
+                    let (mut client, mut batches) = (daemon.client(), traffic::Batches::new(code, BATCH));
                     loop {
                         let at = next.fetch_add(BATCH, Ordering::Relaxed);
                         if at >= end {
                             return;
                         }
-                        send(&mut client, code, at, BATCH.min(end - at));
+                        send(&mut client, batches.from(at));
                     }
                 });
             }
@@ -101,8 +102,8 @@ fn ingest(daemon: &Daemon, code: &str, events: usize, step: usize) -> f64 {
     rate
 }
 
-fn send(client: &mut Client, code: &str, first: usize, events: usize) {
-    let answer = client.post("/api/v1/events/batch", traffic::batch_from(code, first, events));
+fn send(client: &mut Client, body: &[u8]) {
+    let answer = client.post("/api/v1/events/batch", body);
     assert_eq!(answer.status, 201, "{}", answer.text());
 }
 
@@ -120,7 +121,7 @@ fn indexed_table(path: &Path, events: usize) -> Table {
     connection
         .execute_batch(&format!(
             "PRAGMA page_size = 16384; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
-             PRAGMA cache_size = -65536; PRAGMA wal_autocheckpoint = 512;
+             PRAGMA cache_size = -16384; PRAGMA wal_autocheckpoint = 512;
              CREATE TABLE Event(id INTEGER PRIMARY KEY, websiteId TEXT NOT NULL, eventType TEXT NOT NULL,
                  url TEXT NOT NULL, referrer TEXT, sessionId TEXT NOT NULL, visitorId TEXT NOT NULL, deviceType TEXT,
                  browser TEXT, os TEXT, location TEXT, properties TEXT, createdAt INTEGER NOT NULL,
@@ -289,13 +290,13 @@ impl Paced {
                 .map(|_| {
                     scope.spawn(|| {
                         let (mut client, mut latencies) = (daemon.client(), Vec::new());
+                        let mut batches = traffic::Batches::new(code, BATCH);
                         while !self.stop.load(Ordering::Relaxed) {
                             let at = next.fetch_add(1, Ordering::Relaxed);
                             let due = started + interval * at as u32;
-                            let body = traffic::batch_from(code, self.first + at * BATCH, BATCH);
+                            let body = batches.from(self.first + at * BATCH);
                             thread::sleep(due.saturating_duration_since(Instant::now()));
-                            let answer = client.post("/api/v1/events/batch", body);
-                            assert_eq!(answer.status, 201, "{}", answer.text());
+                            send(&mut client, body);
                             latencies.push(due.elapsed().as_secs_f64() * 1e3);
                         }
                         latencies

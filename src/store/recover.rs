@@ -51,7 +51,10 @@ pub(super) fn recover(
         }
     }
     // Rows tell what the catalog may not have been told any more: a prepared segment that has some was rolled to.
-    let at = open.iter().rposition(|(segment, _)| segment.sequences().is_some()).unwrap_or(0);
+    let is_begun = |(segment, state): &(Arc<Segment>, SegmentState)| {
+        *state == SegmentState::Active || segment.sequences().is_some()
+    };
+    let at = open.iter().rposition(is_begun).unwrap_or(0);
     let last_number = listed.last().map_or(0, |segment| segment.number);
     if open.is_empty() {
         let number = last_number + 1;

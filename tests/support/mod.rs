@@ -117,15 +117,29 @@ impl Daemon {
 
     /// Every sample of `/metrics` by its name and labels.
     pub fn metrics(&self) -> BTreeMap<String, f64> {
-        let answer = self.client().send("GET", "/metrics", &[], b"");
+        self.try_metrics().expect("hitlog answers")
+    }
+
+    /// The same; `None` if hitlog is gone.
+    pub fn try_metrics(&self) -> Option<BTreeMap<String, f64>> {
+        let answer = Client::try_connect(&self.address)?.try_send("GET", "/metrics", &[], b"")?;
         assert_eq!(answer.status, 200, "{}", answer.text());
-        answer
-            .text()
-            .lines()
-            .filter(|line| !line.starts_with('#') && !line.is_empty())
-            .map(|line| line.rsplit_once(' ').unwrap())
-            .map(|(name, value)| (name.to_owned(), value.parse().unwrap()))
-            .collect()
+        let text = answer.text();
+        let samples = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+        let samples = samples.map(|line| line.rsplit_once(' ').unwrap());
+        Some(samples.map(|(name, value)| (name.to_owned(), value.parse().unwrap())).collect())
+    }
+
+    /// Segments in this state.
+    pub fn segments(&self, state: &str) -> usize {
+        self.metrics()[&format!("hitlog_segments{{state=\"{state}\"}}")] as usize
+    }
+
+    /// Waits until every full segment has its indexes and the next segment stands ready.
+    pub fn wait_until_sealed(&self) {
+        wait_until("everything is sealed", || {
+            (self.segments("unsealed") == 0 && self.segments("prepared") == 1).then_some(())
+        });
     }
 
     /// Waits until nothing is in flight, then holds the law of conservation; returns (received, committed).
@@ -230,11 +244,16 @@ pub struct Client {
 
 impl Client {
     pub fn connect(address: &str) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
+        Self::try_connect(address).expect("hitlog listens")
+    }
+
+    /// `None` if nobody listens.
+    pub fn try_connect(address: &str) -> Option<Self> {
+        let stream = TcpStream::connect(address).ok()?;
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        Self { stream: BufReader::new(stream) }
+        Some(Self { stream: BufReader::new(stream) })
     }
 
     pub fn get(&mut self, path: &str) -> Answer {
@@ -333,9 +352,11 @@ impl Tampering {
             .stderr(Stdio::piped())
             .spawn()
             .expect("strace is needed: apt-get install strace");
-        let mut line = String::new();
-        BufReader::new(strace.stderr.take().unwrap()).read_line(&mut line).unwrap();
+        let (mut line, mut stderr) = (String::new(), BufReader::new(strace.stderr.take().unwrap()));
+        stderr.read_line(&mut line).unwrap();
         assert!(line.contains("attached"), "{line}");
+        // It writes a line for each new thread, and would die of a pipe that nobody reads.
+        thread::spawn(move || stderr.read_to_string(&mut String::new()));
         // strace says so after the first thread; the others' states tell when they are all traced.
         wait_until("every thread is traced", || {
             let tasks = fs::read_dir(format!("/proc/{}/task", daemon.pid())).ok()?;
