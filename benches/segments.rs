@@ -2,8 +2,8 @@
 //! fast as a page of few? Ingest with sealing on against one SQLite table with the same four indexes, then reads beside
 //! ingest, then what each index costs.
 //!
-//! `cargo bench --bench segments [-- EVENTS]`, ten million if not said. Takes some minutes, and EVENTS times 0.6 KB of
-//! disk.
+//! `cargo bench --bench segments [-- EVENTS [TABLE_EVENTS]]`: ten million into hitlog and the first two million into the
+//! table if not said. Takes some minutes, and EVENTS times 0.6 KB of disk.
 #![allow(
     missing_docs,
     unreachable_pub,
@@ -18,7 +18,7 @@
 
 use std::{
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -46,20 +46,94 @@ const INDEXES: [&str; 4] = [
 ];
 
 fn main() {
-    let events: usize = std::env::args().find_map(|argument| argument.parse().ok()).unwrap_or(10_000_000);
+    let numbers: Vec<usize> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
+    let events = numbers.first().copied().unwrap_or(10_000_000);
+    let table_events = numbers.get(1).copied().unwrap_or(2_000_000).min(events);
     // Whole batches, ten steps.
     let step = (events / 10).next_multiple_of(BATCH);
     let daemon = Daemon::start(&["--segment-rows-max", &step.to_string(), "--log-level", "warn"]);
     let code = daemon.register("example.com");
     let rate = ingest(&daemon, &code, events, step);
     let ours = directory_bytes(daemon.data()) as f64 / events as f64;
-    let table = indexed_table(&daemon.data().join("../table.db"), events.min(2_000_000));
+    let table = indexed_table(&daemon.data().join("../table.db"), table_events);
     println!("\ningest against one table with four indexes, whole against whole: {:.1} times", rate / table.rate);
     println!("bytes on disk an event: {ours:.0}, one table {:.0}, ratio {:.2}", table.bytes, ours / table.bytes);
     reads(&daemon, &code, events, rate / 2.0);
     println!("\npeak {} MiB resident, now {} MiB", memory_mib(&daemon, "VmHWM"), memory_mib(&daemon, "VmRSS"));
     index_costs(&daemon.data().join("segments"));
+    let sealed = sealed_files(&daemon.data().join("segments")).remove(0);
+    starts(&sealed, events.min(2_000_000));
     daemon.stop();
+    rolls(rate / 2.0, if events >= 1_000_000 { 20.0 } else { 0.5 });
+}
+
+/// What a request waits when its segment rolls: the batches around each of many rolls against the others.
+fn rolls(rate: f64, seconds: f64) {
+    let daemon = Daemon::start(&["--segment-rows-max", "50000", "--log-level", "warn"]);
+    let code = daemon.register("example.com");
+    let (paced, started) = (Paced::new(rate, 0), Instant::now());
+    let (latencies, rolls) = thread::scope(|scope| {
+        let writer = scope.spawn(|| paced.run(&daemon, &code));
+        let (mut rolls, mut count) = (Vec::new(), 0.0);
+        while started.elapsed().as_secs_f64() < seconds {
+            thread::sleep(Duration::from_millis(5));
+            let now = daemon.metrics()["hitlog_rolls_total"];
+            if now > std::mem::replace(&mut count, now) {
+                rolls.push(started.elapsed().as_secs_f64());
+            }
+        }
+        paced.stop.store(true, Ordering::Relaxed);
+        (writer.join().unwrap(), rolls)
+    });
+    // A roll is seen up to one look later than it happened.
+    let is_near = |due: f64| rolls.iter().any(|roll| (-0.025..0.01).contains(&(due - roll)));
+    let (near, far): (Vec<_>, Vec<_>) = latencies.0.into_iter().partition(|(due, _)| is_near(*due));
+    let (near, far) = (Latencies(near), Latencies(far));
+    println!("\n{} rolls while {rate:.0} events/s come in", rolls.len());
+    for (name, latencies) in [("around a roll", &near), ("the others", &far)] {
+        let (p50, p99) = (latencies.at(0.5), latencies.at(0.99));
+        println!("{name:<20} {:>7} batches, p50 / p99: {p50:>7.2} / {p99:>7.2} ms", latencies.0.len());
+    }
+    daemon.stop();
+}
+
+/// How long a start takes: after a kill with unindexed events, and with a thousand sealed segments.
+fn starts(sealed: &Path, events: usize) {
+    const SEALED: usize = 1_000;
+    let work = support::work_dir();
+    let data = work.path().join("data");
+    let flags = ["--segment-rows-max", "100000000", "--log-level", "warn"];
+    let timed_start = || {
+        let begun = Instant::now();
+        (Daemon::start_in(&data, &flags), begun.elapsed().as_secs_f64())
+    };
+    let (mut daemon, empty) = timed_start();
+    let code = daemon.register("example.com");
+    let (mut client, mut batches) = (daemon.client(), traffic::Batches::new(&code, BATCH));
+    (0..events).step_by(BATCH).for_each(|at| send(&mut client, batches.from(at)));
+    daemon.crash();
+    let (mut daemon, killed) = timed_start();
+    let million = (killed - empty) / events as f64 * 1e6;
+    println!(
+        "\na start takes {empty:.3} s with nothing, {million:.2} s more for each million unindexed events after a kill"
+    );
+    daemon.crash();
+    fs::remove_dir_all(&data).unwrap();
+    drop(timed_start());
+    let catalog = Connection::open(data.join("catalog.db")).unwrap();
+    catalog.execute("UPDATE Segment SET number = number + ?1", [SEALED as i64]).unwrap();
+    let file = |number: usize, generation: &str| data.join(format!("segments/{number:012}{generation}.db"));
+    for number in [2, 1] {
+        fs::rename(file(number, ""), file(number + SEALED, "")).unwrap();
+    }
+    for number in 1..=SEALED {
+        fs::hard_link(sealed, file(number, ".g2")).unwrap();
+        catalog.execute("INSERT INTO Segment VALUES(?1, 2, 'sealed')", [number as i64]).unwrap();
+    }
+    drop(catalog);
+    let (daemon, many) = timed_start();
+    assert_eq!(daemon.segments("sealed"), SEALED);
+    println!("and {:.3} s more for {SEALED} sealed segments", many - empty);
 }
 
 /// Every writer in turn sends the next batch as soon as its last is answered. Returns events a second over all.
@@ -179,12 +253,12 @@ fn indexed_table(path: &Path, events: usize) -> Table {
     Table { rate, bytes: fs::metadata(path).unwrap().len() as f64 / events as f64 }
 }
 
-/// Latencies in milliseconds.
-struct Latencies(Vec<f64>);
+/// When each request was meant to be sent, in seconds, and its latency in milliseconds.
+struct Latencies(Vec<(f64, f64)>);
 
 impl Latencies {
     fn at(&self, share: f64) -> f64 {
-        let mut sorted = self.0.clone();
+        let mut sorted: Vec<f64> = self.0.iter().map(|(_, latency)| *latency).collect();
         sorted.sort_by(f64::total_cmp);
         sorted.get(((sorted.len() as f64 * share) as usize).min(sorted.len().saturating_sub(1))).copied().unwrap_or(0.0)
     }
@@ -219,7 +293,7 @@ fn reads(daemon: &Daemon, code: &str, events: usize, rate: f64) {
         scope.spawn(|| paced.run(daemon, code));
         for (name, question) in &questions {
             let mut client = daemon.client();
-            let latencies = Latencies((0..READS).map(|at| timed(&mut client, &question(at))).collect());
+            let latencies = Latencies((0..READS).map(|at| (0.0, timed(&mut client, &question(at)))).collect());
             println!("{name:<30} {:>9.2} {:>9.2}", latencies.at(0.5), latencies.at(0.99));
         }
         paced.stop.store(true, Ordering::Relaxed);
@@ -297,7 +371,7 @@ impl Paced {
                             let body = batches.from(self.first + at * BATCH);
                             thread::sleep(due.saturating_duration_since(Instant::now()));
                             send(&mut client, body);
-                            latencies.push(due.elapsed().as_secs_f64() * 1e3);
+                            latencies.push(((due - started).as_secs_f64(), due.elapsed().as_secs_f64() * 1e3));
                         }
                         latencies
                     })
@@ -311,9 +385,7 @@ impl Paced {
 
 /// What each index adds to a segment, built over the rows of the oldest sealed one.
 fn index_costs(segments: &Path) {
-    let mut sealed: Vec<_> = fs::read_dir(segments).unwrap().map(|entry| entry.unwrap().path()).collect();
-    sealed.retain(|path| path.to_str().unwrap().ends_with(".g2.db"));
-    sealed.sort();
+    let sealed = sealed_files(segments);
     let copy = segments.join("../costs.db");
     fs::copy(&sealed[0], &copy).unwrap();
     let connection = Connection::open(&copy).unwrap();
@@ -335,6 +407,13 @@ fn index_costs(segments: &Path) {
         let rows = rows as f64;
         println!("{name:<18} {seconds:>12.2} {:>12.0} {:>12.1}", rows / seconds, bytes as f64 / rows);
     }
+}
+
+fn sealed_files(segments: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<_> = fs::read_dir(segments).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.to_str().unwrap().ends_with(".g2.db"));
+    files.sort();
+    files
 }
 
 fn directory_bytes(path: &Path) -> u64 {

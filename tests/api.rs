@@ -252,7 +252,9 @@ fn listings() {
         .enumerate()
         .map(|(number, time)| {
             let kind = ["pageview", "click", "custom"][number % 3];
-            event_with(&code, json!({"timestamp": time, "sessionId": number.to_string(), "eventType": kind}))
+            let (session, visitor) = (number.to_string(), ["a", "b"][number % 2]);
+            let ids = json!({"timestamp": time, "sessionId": session, "visitorId": visitor, "eventType": kind});
+            event_with(&code, ids)
         })
         .collect();
     assert_eq!(client.post("/api/v1/events/batch", json!({"events": events}).to_string()).status, 201);
@@ -276,6 +278,13 @@ fn listings() {
         ("&eventType=pageview", "630", json!({"total": 3, "limit": 100, "offset": 0})),
         ("&eventType=click&limit=1&offset=1", "1", json!({"total": 2, "limit": 1, "offset": 1})),
         ("&eventType=custom&other=1", "25", json!({"total": 2, "limit": 100, "offset": 0})),
+        ("&visitorId=a", "6240", json!({"total": 4, "limit": 100, "offset": 0})),
+        ("&visitorId=b&limit=2&offset=1", "15", json!({"total": 3, "limit": 2, "offset": 1})),
+        ("&visitorId=a&eventType=pageview", "60", json!({"total": 2, "limit": 100, "offset": 0})),
+        ("&sessionId=4", "4", json!({"total": 1, "limit": 100, "offset": 0})),
+        ("&sessionId=3&visitorId=b&eventType=pageview", "3", json!({"total": 1, "limit": 100, "offset": 0})),
+        ("&sessionId=3&visitorId=a", "", json!({"total": 0, "limit": 100, "offset": 0})),
+        ("&sessionId=nobody", "", json!({"total": 0, "limit": 100, "offset": 0})),
     ] {
         assert_eq!(sessions(query), (wanted.to_owned(), pagination), "{query}");
     }
@@ -289,6 +298,8 @@ fn listings() {
         (&format!("?trackingCode={code}&offset=-1"), 400),
         (&format!("?trackingCode={code}&offset=9223372036854775808"), 400),
         (&format!("?trackingCode={code}&limit=10&limit=10"), 400),
+        (&format!("?trackingCode={code}&sessionId="), 400),
+        (&format!("?trackingCode={code}&visitorId={}", "v".repeat(129)), 400),
     ] {
         assert_eq!(daemon.client().get(&format!("/api/v1/events{query}")).status, status, "{query}");
     }

@@ -1,5 +1,5 @@
 //! Segments as a user finds them: rolled, sealed, killed at every step, damaged.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::needless_pass_by_value)]
 
 use std::{
     collections::BTreeMap,

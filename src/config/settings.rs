@@ -253,7 +253,7 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting(
         "writer_cache_bytes",
-        "16MiB",
+        "8MiB",
         Kind::Bytes(MIB, 64 * GIB),
         "BYTES",
         "The writer's page cache: a group that fits is written once, at its end",
@@ -289,7 +289,7 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting(
         "seal_cache_bytes",
-        "32MiB",
+        "8MiB",
         Kind::Bytes(MIB, 64 * GIB),
         "BYTES",
         "Memory for sorting while a segment gets its indexes; the rest goes to files in SQLITE_TMPDIR or /var/tmp",

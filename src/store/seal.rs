@@ -18,6 +18,7 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use parking_lot::Mutex;
 use rusqlite::{
     Connection, ErrorCode,
     backup::{Backup, StepResult},
@@ -38,7 +39,9 @@ const SEAL_RETRY: Duration = Duration::from_secs(30);
 /// While replaced generations are still being read, they are looked at this often.
 const UNLINK_POLL: Duration = Duration::from_millis(500);
 /// Pages copied between two looks at whether hitlog is stopping.
-const PAGES_PER_LOOK: i32 = 1_024;
+const PAGES_PER_LOOK: i32 = 256;
+/// How long the pages of a segment that is built may gather before they are written out.
+const SYNC_INTERVAL: Duration = Duration::from_millis(50);
 /// Instructions of SQLite's between two such looks.
 const INSTRUCTIONS_PER_LOOK: i32 = 100_000;
 
@@ -183,14 +186,26 @@ impl Sealing {
         {
             let source = file::open_read_only(&segment.path, segment.is_sealed())?;
             let mut built = Connection::open(&unfinished)?;
-            copy(&source, &mut built, stopping)?;
+            // Nobody else has this file, so there are no locks that closing it could drop.
+            let file = Arc::new(File::open(&unfinished)?);
+            copy(&source, &mut built, &file, stopping)?;
             drop(source);
-            let stop = Arc::clone(stopping);
-            built.progress_handler(INSTRUCTIONS_PER_LOOK, Some(move || stop.load(Ordering::Relaxed)))?;
-            build(&built, self.cache_bytes)?;
+            let sync_error = Arc::new(Mutex::new(None));
+            let mut pace = Pace {
+                file: Arc::clone(&file),
+                stopping: Arc::clone(stopping),
+                synced_at: Instant::now(),
+                sync_error: Arc::clone(&sync_error),
+            };
+            built.progress_handler(INSTRUCTIONS_PER_LOOK, Some(move || pace.must_stop()))?;
+            let result = build(&built, self.cache_bytes);
+            if let Some(error) = sync_error.lock().take() {
+                return Err(SealError::Io(error));
+            }
+            result?;
             built.close().map_err(|(_, error)| error)?;
+            file.sync_all()?;
         }
-        File::open(&unfinished)?.sync_all()?;
         fs::rename(&unfinished, &path)?;
         sync_directory(self.paths.folder())?;
         let sealed = self.read_sealed(number, generation)?;
@@ -211,16 +226,38 @@ impl Sealing {
     }
 }
 
-/// The lowest priority while nothing waits; more, the more segments wait.
+/// Low while the sealer keeps up or lags a little, so that events cost the same whether segments are being sealed or
+/// not; as good as the writer's when so many wait that their keys in memory grow large.
 fn niceness(waiting: usize) -> i32 {
-    match waiting {
-        0 => 19,
-        1 | 2 => 10,
-        _ => 0,
+    const WAITING_MAX: usize = 4;
+    if waiting < WAITING_MAX { 15 } else { 0 }
+}
+
+/// Looked at while SQLite works.
+struct Pace {
+    file: Arc<File>,
+    stopping: Arc<AtomicBool>,
+    synced_at: Instant,
+    /// The kernel tells a failure once: the sync at the end would know nothing of it.
+    sync_error: Arc<Mutex<Option<io::Error>>>,
+}
+
+impl Pace {
+    /// Writes out what has come together, so that no commit ever waits behind a segment's worth of it; then says
+    /// whether hitlog is stopping.
+    fn must_stop(&mut self) -> bool {
+        if self.synced_at.elapsed() > SYNC_INTERVAL {
+            if let Err(error) = self.file.sync_data() {
+                *self.sync_error.lock() = Some(error);
+                return true;
+            }
+            self.synced_at = Instant::now();
+        }
+        self.stopping.load(Ordering::Relaxed)
     }
 }
 
-fn copy(source: &Connection, built: &mut Connection, stopping: &AtomicBool) -> Result<(), SealError> {
+fn copy(source: &Connection, built: &mut Connection, file: &File, stopping: &AtomicBool) -> Result<(), SealError> {
     // Nothing of this is worth a sync or a journal before it is complete.
     built.execute_batch("PRAGMA synchronous = OFF;")?;
     let copy = Backup::new(source, built)?;
@@ -230,7 +267,7 @@ fn copy(source: &Connection, built: &mut Connection, stopping: &AtomicBool) -> R
         }
         match copy.step(PAGES_PER_LOOK)? {
             StepResult::Done => return Ok(()),
-            StepResult::More => {}
+            StepResult::More => file.sync_data()?,
             // Nobody writes here, so whoever has a lock gives it back soon.
             _ => thread::sleep(Duration::from_millis(10)),
         }

@@ -142,10 +142,12 @@ impl<'a> Snapshot<'a> {
 
     /// A sealed segment that SQLite cannot read is damaged: the next question does without it.
     fn note_damage(&self, segment: &Segment, error: &rusqlite::Error) {
-        let is_damage = matches!(
-            error.sqlite_error_code(),
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::CannotOpen)
-        );
+        let is_damage = match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::SystemIoFailure) => true,
+            // Or there are too few file descriptors, which is no damage.
+            Some(ErrorCode::CannotOpen) => !segment.path.exists(),
+            _ => false,
+        };
         if is_damage && matches!(segment.content, Content::Sealed(_)) {
             self.segments.set_aside(segment.number, &segment.path, error);
         }

@@ -284,6 +284,34 @@ proptest! {
     }
 }
 
+/// The keys of unsealed rows are bounded; what is over it is read from the disk, with the same answers.
+#[test]
+fn more_unsealed_rows_than_are_kept_in_memory() {
+    let work = tempfile::tempdir().unwrap();
+    let mut pair = Pair::new(work.path(), options(50));
+    // Where the sealer wants to build, something stands in the way.
+    let in_the_way = work.path().join("segments/000000000001.building/x");
+    std::fs::create_dir_all(&in_the_way).unwrap();
+    for round in 0..12_i64 {
+        let events = (0..25_u8).map(|at| Event {
+            website: at % 3,
+            event_type: EventType::ALL[usize::from(at % 2)],
+            session: u16::from(at % 5),
+            visitor: at % 2,
+            created_at: 1_000 + round * 7 % 5 + i64::from(at),
+        });
+        pair.append(&events.collect::<Vec<_>>());
+        pair.roll();
+    }
+    assert!(pair.segments(SegmentLabel::Unsealed) >= 5);
+    pair.check();
+    std::fs::remove_dir_all(in_the_way.parent().unwrap()).unwrap();
+    pair.reopen();
+    pair.check();
+    pair.seal();
+    pair.check();
+}
+
 /// Large enough for several fence posts and chunks, with as many ties as there may be.
 #[test]
 fn deep_pages_over_fence_posts_and_ties() {
