@@ -298,12 +298,16 @@ fn reads(daemon: &Daemon, code: &str, events: usize, rate: f64) {
         }
         paced.stop.store(true, Ordering::Relaxed);
     });
-    let seconds = if events >= 1_000_000 { 10.0 } else { 0.5 };
-    let alone = paced_for(daemon, code, rate, events, seconds, 0, &questions);
-    let beside = paced_for(daemon, code, rate, events, seconds, READERS, &questions);
-    println!("ingest p50 / p99 alone:               {:>7.2} / {:>7.2} ms", alone.at(0.5), alone.at(0.99));
-    println!("ingest p50 / p99 beside {READERS} readers:    {:>7.2} / {:>7.2} ms", beside.at(0.5), beside.at(0.99));
-    println!("p99 beside readers against alone: {:.2}", beside.at(0.99) / alone.at(0.99));
+    let seconds = if events >= 1_000_000 { 6.0 } else { 0.5 };
+    println!("\ningest in turn alone and beside {READERS} clients that read without pause");
+    println!("{:>12} {:>12} {:>12} {:>12} {:>7}", "p50 alone", "p99 alone", "p50 beside", "p99 beside", "p99");
+    for _ in 0..5 {
+        let run = |readers| paced_for(daemon, code, rate, events, seconds, readers, &questions);
+        let (alone, beside) = (run(0), run(READERS));
+        let columns = [alone.at(0.5), alone.at(0.99), beside.at(0.5), beside.at(0.99)];
+        let ratio = columns[3] / columns[1];
+        println!("{} {ratio:>7.2}", columns.map(|column| format!("{column:>9.2} ms")).join(" "));
+    }
 }
 
 fn timed(client: &mut Client, path: &str) -> f64 {

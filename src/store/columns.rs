@@ -1,7 +1,7 @@
 //! What is kept in memory about the rows of a segment that has no index yet.
 //!
-//! The writer adds a row's keys once its COMMIT has returned; readers take a snapshot and leave the lock at once. Rows
-//! come in chunks: a full one is sorted by stream and time and never changes again, so that a rank in it is a
+//! The writer adds a row's keys once its COMMIT has returned; readers take a snapshot, which copies nothing, and leave the
+//! lock at once: the writer must never wait for a reader that lost the processor while it held it. Rows come in chunks: a full one is sorted by stream and time and never changes again, so that a rank in it is a
 //! bisection, and a question costs what it asks for and not the length of the segment.
 
 use std::{ops::Range, sync::Arc};
@@ -30,11 +30,11 @@ pub(super) struct Columns(Mutex<ColumnsSnapshot>);
 /// The rows as they were at one moment.
 #[derive(Debug, Default, Clone)]
 pub(super) struct ColumnsSnapshot {
-    chunks: Vec<Arc<Chunk>>,
+    chunks: Arc<Vec<Arc<Chunk>>>,
     /// The sequence of the first row of the tail.
     tail_first: u64,
-    /// The newest rows, in the order of their sequences.
-    tail: Vec<RowKeys>,
+    /// The newest rows, in the order of their sequences. Copied before it changes if a reader still looks at it.
+    tail: Arc<Vec<RowKeys>>,
 }
 
 /// Consecutive rows, sorted by stream, then by time, then by sequence.
@@ -102,7 +102,7 @@ impl ColumnsSnapshot {
         let mut rest = rows;
         while !rest.is_empty() {
             let (now, later) = rest.split_at(rest.len().min(CHUNK_ROWS - self.tail.len()));
-            self.tail.extend_from_slice(now);
+            Arc::make_mut(&mut self.tail).extend_from_slice(now);
             rest = later;
             if self.tail.len() == CHUNK_ROWS {
                 self.freeze_tail(self.tail_first + CHUNK_ROWS as u64);
@@ -112,8 +112,8 @@ impl ColumnsSnapshot {
 
     fn freeze_tail(&mut self, next_sequence: u64) {
         if !self.tail.is_empty() {
-            self.chunks.push(Arc::new(Chunk::new(self.tail_first, &self.tail)));
-            self.tail.clear();
+            Arc::make_mut(&mut self.chunks).push(Arc::new(Chunk::new(self.tail_first, &self.tail)));
+            self.tail = Arc::new(Vec::with_capacity(CHUNK_ROWS));
         }
         self.tail_first = next_sequence;
     }
@@ -125,7 +125,7 @@ impl ColumnsSnapshot {
     /// The entries of a stream in the tail, the oldest first.
     pub(super) fn tail_of(&self, stream: Stream) -> Vec<Key> {
         let mut keys: Vec<Key> = (self.tail_first..)
-            .zip(&self.tail)
+            .zip(&*self.tail)
             .filter(|(_, row)| row.stream == stream)
             .map(|(sequence, row)| Key { created_at: row.created_at, sequence })
             .collect();
@@ -177,6 +177,16 @@ impl Chunk {
         let at = self.directory.binary_search_by_key(&stream, |(stream, _)| *stream).ok()?;
         let end = self.directory.get(at + 1).map_or(self.rows.len(), |(_, start)| usize::from(*start));
         Some(usize::from(self.directory[at].1)..end)
+    }
+
+    /// How many of the entries are lower than or equal to a key, the oldest first.
+    pub(super) fn count_up_to(&self, entries: &Range<usize>, key: Key) -> usize {
+        let (mut low, mut high) = (entries.start, entries.end);
+        while low < high {
+            let middle = low.midpoint(high);
+            if self.key(middle) > key { high = middle } else { low = middle + 1 }
+        }
+        low - entries.start
     }
 
     /// The key of one entry.

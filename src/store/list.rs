@@ -7,7 +7,7 @@
 
 use std::{cell::RefCell, cmp::Reverse, ops::Range, sync::Arc};
 
-use rusqlite::{Connection, Row, ToSql, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{
     columns::Chunk,
@@ -76,17 +76,17 @@ impl Snapshot<'_> {
         let from = if page.offset == 0 { Key::MAX } else { self.key_at(&sources, filter, page.offset)? };
         sources.sort_unstable_by_key(|source| Reverse(source.newest_created_at()));
         let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
-        let mut keys: Vec<Key> = Vec::new();
+        let (mut keys, mut floor): (Vec<Key>, _) = (Vec::new(), Key::MIN);
         for source in &sources {
             // The page's oldest is newer than all that this source and the ones after it have.
-            if keys.len() == limit && keys.last().is_some_and(|last| last.created_at > source.newest_created_at()) {
+            if source.newest_created_at() < floor.created_at {
                 break;
             }
-            let floor = if keys.len() == limit { keys.last().copied().unwrap_or(Key::MIN) } else { Key::MIN };
-            if source.newest_created_at() >= floor.created_at && source.oldest_created_at() <= from.created_at {
-                self.newest_from(source, filter, from, limit, &mut keys)?;
+            if source.oldest_created_at() <= from.created_at {
+                self.between(source, filter, (floor, from), limit, &mut keys)?;
                 keys.sort_unstable_by_key(|key| Reverse(*key));
                 keys.truncate(limit);
+                floor = keys.last().filter(|_| keys.len() == limit).copied().unwrap_or(Key::MIN);
             }
         }
         Ok((total, keys))
@@ -95,7 +95,7 @@ impl Snapshot<'_> {
     /// Every sorted run of keys that a listing is merged from.
     fn sources(&self, filter: &EventFilter, site: u32) -> Result<Vec<Source<'_>>, ReadError> {
         let mut sources = Vec::new();
-        for (at, segment) in self.view().iter().enumerate() {
+        for segment in self.view() {
             match &segment.content {
                 Content::Sealed(summary) => {
                     for event_type in types(filter) {
@@ -111,7 +111,11 @@ impl Snapshot<'_> {
                     }
                 }
                 Content::Open(open) => {
-                    let columns = self.columns(at, open)?;
+                    let Some(columns) = open.columns() else {
+                        sources.extend(self.read_through(segment, filter)?);
+                        continue;
+                    };
+                    let columns = columns.snapshot();
                     for event_type in types(filter) {
                         let stream = stream(site, event_type);
                         let in_chunk = |chunk: &Arc<Chunk>| {
@@ -119,15 +123,28 @@ impl Snapshot<'_> {
                             Some(Source::Chunk { chunk: Arc::clone(chunk), entries })
                         };
                         sources.extend(columns.chunks().iter().filter_map(in_chunk));
-                        let tail = columns.tail_of(stream);
-                        if !tail.is_empty() {
-                            sources.push(Source::Tail(tail));
-                        }
+                        sources.extend(Source::keys(columns.tail_of(stream)));
                     }
                 }
             }
         }
         Ok(sources)
+    }
+
+    /// The keys of a segment whose columns were given up, because too many unsealed ones wait.
+    fn read_through(&self, segment: &Arc<Segment>, filter: &EventFilter) -> Result<Option<Source<'_>>, ReadError> {
+        let (mut keys, mut count) = (Vec::new(), 0);
+        self.look_up(segment, READ_THROUGH, filter, |key| {
+            count += 1;
+            if count <= self.keys_max {
+                keys.push(key);
+            }
+        })?;
+        if count > self.keys_max {
+            return Err(ReadError::Refused(ReadRefused::Memory));
+        }
+        keys.sort_unstable();
+        Ok(Source::keys(keys))
     }
 
     /// The key that has exactly `offset` others before it.
@@ -179,14 +196,7 @@ impl Snapshot<'_> {
             return Ok(0..0);
         }
         let exact = match source {
-            Source::Chunk { chunk, entries } => {
-                let (mut low, mut high) = (entries.start, entries.end);
-                while low < high {
-                    let middle = low.midpoint(high);
-                    if chunk.key(middle) > key { high = middle } else { low = middle + 1 }
-                }
-                (entries.end - low) as u64
-            }
+            Source::Chunk { chunk, entries } => (entries.len() - chunk.count_up_to(entries, key)) as u64,
             Source::Tail(keys) => (keys.len() - keys.partition_point(|entry| *entry <= key)) as u64,
             Source::Index { segment, summary, of, event_type, .. } => {
                 let posts = self.fence_posts(segment, summary, *of, filter, *event_type)?;
@@ -208,17 +218,9 @@ impl Snapshot<'_> {
         let mut fenced = fenced.borrow_mut();
         if fenced.first() != Some(&post) {
             fenced.clear();
-            self.on(segment, |connection| {
-                let mut select = connection.prepare_cached(
-                    "SELECT createdAt, id FROM Event INDEXED BY EventByType WHERE websiteId = ?1 AND eventType = ?2
-                     AND (createdAt, id) >= (?3, ?4) ORDER BY createdAt, id LIMIT ?5",
-                )?;
-                let (website, kind) = (&*filter.website_id, event_type.as_str());
-                let parameters = params![website, kind, post.created_at, sql(post.sequence), FENCE_ENTRIES as i64];
-                for key in select.query_map(parameters, key_of_row)? {
-                    fenced.push(key?);
-                }
-                Ok(())
+            self.walk(segment, FROM_KEY_UP, (filter, *event_type, post), FENCE_ENTRIES, |key| {
+                fenced.push(key);
+                true
             })?;
         }
         Ok(of.count - before - fenced.partition_point(|entry| *entry <= key) as u64)
@@ -240,37 +242,58 @@ impl Snapshot<'_> {
         }
     }
 
-    /// Adds the newest keys of a source that are not newer than `from`, at most `limit`.
-    fn newest_from(
+    /// Adds the keys of a source from `from` down to, and without, `floor`: the newest first, at most `limit`.
+    fn between(
         &self,
         source: &Source<'_>,
         filter: &EventFilter,
-        from: Key,
+        (floor, from): (Key, Key),
         limit: usize,
         keys: &mut Vec<Key>,
     ) -> Result<(), ReadError> {
         match source {
             Source::Chunk { chunk, entries } => {
-                let older = entries.clone().rev().map(|entry| chunk.key(entry)).skip_while(|key| *key > from);
-                keys.extend(older.take(limit));
+                let older = entries.start..entries.start + chunk.count_up_to(entries, from);
+                let older = older.rev().map(|entry| chunk.key(entry));
+                keys.extend(older.take_while(|key| *key > floor).take(limit));
             }
             Source::Tail(tail) => {
-                keys.extend(tail.iter().rev().copied().skip_while(|key| *key > from).take(limit));
+                let older = tail[..tail.partition_point(|key| *key <= from)].iter().rev().copied();
+                keys.extend(older.take_while(|key| *key > floor).take(limit));
             }
-            Source::Index { segment, event_type, .. } => self.on(segment, |connection| {
-                let mut select = connection.prepare_cached(
-                    "SELECT createdAt, id FROM Event INDEXED BY EventByType WHERE websiteId = ?1 AND eventType = ?2
-                     AND (createdAt, id) <= (?3, ?4) ORDER BY createdAt DESC, id DESC LIMIT ?5",
-                )?;
-                let (website, kind) = (&*filter.website_id, event_type.as_str());
-                let parameters = params![website, kind, from.created_at, sql(from.sequence), limit as i64];
-                for key in select.query_map(parameters, key_of_row)? {
-                    keys.push(key?);
-                }
-                Ok(())
-            })?,
+            Source::Index { segment, event_type, .. } => {
+                self.walk(segment, FROM_KEY_DOWN, (filter, *event_type, from), limit as u64, |key| {
+                    if key > floor {
+                        keys.push(key);
+                    }
+                    key > floor
+                })?;
+            }
         }
         Ok(())
+    }
+
+    /// Walks the index by type from a key on, for as long as `more` wants.
+    fn walk(
+        &self,
+        segment: &Arc<Segment>,
+        sql: &str,
+        (filter, event_type, from): (&EventFilter, EventType, Key),
+        limit: u64,
+        mut more: impl FnMut(Key) -> bool,
+    ) -> Result<(), ReadError> {
+        self.on(segment, |connection| {
+            let mut select = connection.prepare_cached(sql)?;
+            let of = (&*filter.website_id, event_type.as_str());
+            let mut rows =
+                select.query(params![of.0, of.1, from.created_at, sql_integer(from.sequence), limit as i64])?;
+            while let Some(row) = rows.next()? {
+                if !more(key_of_row(row)?) {
+                    break;
+                }
+            }
+            Ok(())
+        })
     }
 
     /// The page of a listing by session or visitor, and whatever else is asked for.
@@ -278,66 +301,84 @@ impl Snapshot<'_> {
         let session = filter.session_id.as_ref().map(|id| session_hash(id.as_bytes()));
         let visitor = filter.visitor_id.as_ref().map(|id| visitor_hash(id.as_bytes()));
         let mut matches = Matches::new(page, self.keys_max);
-        for (at, segment) in self.view().iter().enumerate() {
+        let by_index = if session.is_some() { BY_SESSION } else { BY_VISITOR };
+        for segment in self.view() {
             match &segment.content {
                 Content::Sealed(summary) => {
                     let here = types(filter).any(|event_type| summary.of(stream(site, event_type)).is_some());
                     if here && [session, visitor].into_iter().flatten().all(|hash| summary.may_hold(hash)) {
-                        self.on(segment, |connection| gather_indexed(connection, filter, &mut matches))?;
+                        self.look_up(segment, by_index, filter, |key| matches.add(key))?;
                     }
                 }
                 Content::Open(open) => {
-                    let columns = self.columns(at, open)?;
-                    for sequence in columns.candidates(session.map(fingerprint), visitor.map(fingerprint)) {
-                        let found = self.on(segment, |connection| {
-                            fetch(connection, sequence, |row| Ok(filter.lets_through(row).then_some(row.created_at)))
-                        })?;
-                        if let Some(created_at) = found.flatten() {
-                            matches.add(Key { created_at, sequence })?;
+                    let Some(columns) = open.columns() else {
+                        self.look_up(segment, READ_THROUGH, filter, |key| matches.add(key))?;
+                        continue;
+                    };
+                    for sequence in columns.snapshot().candidates(session.map(fingerprint), visitor.map(fingerprint)) {
+                        let found = self.on(segment, |connection| is_match(connection, filter, sequence))?;
+                        if let Some(created_at) = found {
+                            matches.add(Key { created_at, sequence });
                         }
                     }
                 }
             }
         }
-        Ok((matches.total, matches.into_page(page)))
+        matches.into_page(page)
+    }
+
+    /// Shows every key that a statement with the filter's conditions finds in a segment.
+    fn look_up(
+        &self,
+        segment: &Arc<Segment>,
+        sql: &str,
+        filter: &EventFilter,
+        mut found: impl FnMut(Key),
+    ) -> Result<(), ReadError> {
+        self.on(segment, |connection| {
+            let mut select = connection.prepare_cached(sql)?;
+            let event_type = filter.event_type.map(EventType::as_str);
+            let parameters = params![&*filter.website_id, event_type, filter.session_id, filter.visitor_id];
+            let mut rows = select.query(parameters)?;
+            while let Some(row) = rows.next()? {
+                found(key_of_row(row)?);
+            }
+            Ok(())
+        })
     }
 }
 
-/// Adds what an index by session or visitor leads to.
-fn gather_indexed(connection: &Connection, filter: &EventFilter, matches: &mut Matches) -> Result<(), ReadError> {
-    // The unary plus keeps a condition away from the choice of an index: nearly all rows of a website fit it.
-    let (select, by) = match (&filter.session_id, &filter.visitor_id) {
-        (Some(session), visitor) => (
-            "SELECT createdAt, id FROM Event INDEXED BY EventBySession WHERE sessionId = ?1 AND +websiteId = ?2
-             AND (?3 IS NULL OR eventType = ?3) AND (?4 IS NULL OR +visitorId = ?4)",
-            (session, visitor.as_ref()),
-        ),
-        (None, Some(visitor)) => (
-            "SELECT createdAt, id FROM Event INDEXED BY EventByVisitor WHERE visitorId = ?1 AND +websiteId = ?2
-             AND (?3 IS NULL OR eventType = ?3) AND ?4 IS NULL",
-            (visitor, None),
-        ),
-        (None, None) => return Ok(()),
+// Entries of the index by type from a key on. `COLLATE` changes no comparison here: SQLite does not take the second of a
+// row value into the index's range when it has no collation, and would walk through all rows of one millisecond.
+pub(super) const FROM_KEY_UP: &str = "SELECT createdAt, id FROM Event INDEXED BY EventByType
+     WHERE websiteId = ?1 AND eventType = ?2 AND (createdAt, id) >= (?3, ?4 COLLATE BINARY)
+     ORDER BY createdAt, id LIMIT ?5";
+pub(super) const FROM_KEY_DOWN: &str = "SELECT createdAt, id FROM Event INDEXED BY EventByType
+     WHERE websiteId = ?1 AND eventType = ?2 AND (createdAt, id) <= (?3, ?4 COLLATE BINARY)
+     ORDER BY createdAt DESC, id DESC LIMIT ?5";
+
+/// The conditions of a filter, each of which is one only if its value is given.
+macro_rules! conditions {
+    () => {
+        "websiteId = ?1 AND (?2 IS NULL OR eventType = ?2) AND (?3 IS NULL OR sessionId = ?3)
+         AND (?4 IS NULL OR visitorId = ?4)"
     };
-    let mut select = connection.prepare_cached(select)?;
-    let event_type = filter.event_type.map(EventType::as_str);
-    let parameters: [&dyn ToSql; 4] = [by.0, &filter.website_id, &event_type, &by.1];
-    let mut rows = select.query(parameters)?;
-    while let Some(row) = rows.next()? {
-        matches.add(key_of_row(row)?)?;
-    }
-    Ok(())
 }
 
-impl EventFilter {
-    fn lets_through(&self, row: &EventRow<'_>) -> bool {
-        let fits =
-            |wanted: &Option<String>, text: &[u8]| wanted.as_ref().is_none_or(|wanted| wanted.as_bytes() == text);
-        row.website_id == self.website_id.as_bytes()
-            && self.event_type.is_none_or(|kind| kind.as_str().as_bytes() == row.event_type)
-            && fits(&self.session_id, row.session_id)
-            && fits(&self.visitor_id, row.visitor_id)
-    }
+const BY_SESSION: &str =
+    concat!("SELECT createdAt, id FROM Event INDEXED BY EventBySession WHERE sessionId = ?3 AND ", conditions!());
+const BY_VISITOR: &str =
+    concat!("SELECT createdAt, id FROM Event INDEXED BY EventByVisitor WHERE visitorId = ?4 AND ", conditions!());
+const READ_THROUGH: &str = concat!("SELECT createdAt, id FROM Event NOT INDEXED WHERE ", conditions!());
+const IS_MATCH: &str = concat!("SELECT createdAt, id FROM Event WHERE id = ?5 AND ", conditions!());
+
+/// The time of an event, if the filter lets it through: fingerprints of different ids can be equal.
+fn is_match(connection: &Connection, filter: &EventFilter, sequence: u64) -> Result<Option<i64>, ReadError> {
+    let mut select = connection.prepare_cached(IS_MATCH)?;
+    let event_type = filter.event_type.map(EventType::as_str);
+    let parameters =
+        params![&*filter.website_id, event_type, filter.session_id, filter.visitor_id, sql_integer(sequence)];
+    Ok(select.query_row(parameters, |row| row.get(0)).optional()?)
 }
 
 /// Keys that are sorted, or that an index has sorted.
@@ -358,6 +399,11 @@ enum Source<'a> {
 }
 
 impl Source<'_> {
+    /// Sorted keys, the oldest first; nothing if there are none.
+    fn keys(keys: Vec<Key>) -> Option<Self> {
+        (!keys.is_empty()).then_some(Self::Tail(keys))
+    }
+
     fn count(&self) -> u64 {
         match self {
             Self::Chunk { entries, .. } => entries.len() as u64,
@@ -389,31 +435,42 @@ struct Matches {
     total: u64,
     wanted: usize,
     keys_max: usize,
+    /// There are more than may be held, and the page lies too deep to know which of them it needs.
+    too_many: bool,
 }
 
 impl Matches {
     fn new(page: Page, keys_max: usize) -> Self {
         let wanted = usize::try_from(page.offset.saturating_add(page.limit)).unwrap_or(usize::MAX);
-        Self { keys: Vec::new(), total: 0, wanted, keys_max }
+        Self { keys: Vec::new(), total: 0, wanted, keys_max, too_many: false }
     }
 
-    fn add(&mut self, key: Key) -> Result<(), ReadError> {
+    fn add(&mut self, key: Key) {
         self.total += 1;
+        if self.too_many {
+            return;
+        }
         self.keys.push(key);
         if self.keys.len() >= self.keys_max {
             if self.wanted > self.keys_max / 2 {
-                return Err(ReadError::Refused(ReadRefused::Memory));
+                self.too_many = true;
+                self.keys = Vec::new();
+                return;
             }
             self.keys.select_nth_unstable_by_key(self.wanted, |key| Reverse(*key));
             self.keys.truncate(self.wanted);
         }
-        Ok(())
     }
 
-    fn into_page(mut self, page: Page) -> Vec<Key> {
+    /// The total, and the keys of the page.
+    fn into_page(mut self, page: Page) -> Result<(u64, Vec<Key>), ReadError> {
+        if self.too_many && page.offset < self.total {
+            return Err(ReadError::Refused(ReadRefused::Memory));
+        }
         self.keys.sort_unstable_by_key(|key| Reverse(*key));
         let offset = usize::try_from(page.offset).unwrap_or(usize::MAX);
-        self.keys.into_iter().skip(offset).take(usize::try_from(page.limit).unwrap_or(usize::MAX)).collect()
+        let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
+        Ok((self.total, self.keys.into_iter().skip(offset).take(limit).collect()))
     }
 }
 
@@ -431,7 +488,7 @@ fn key_of_row(row: &Row<'_>) -> rusqlite::Result<Key> {
 }
 
 /// A sequence as SQLite knows it; one beyond its integers is as good as the highest.
-fn sql(sequence: u64) -> i64 {
+fn sql_integer(sequence: u64) -> i64 {
     i64::try_from(sequence).unwrap_or(i64::MAX)
 }
 

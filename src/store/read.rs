@@ -68,6 +68,8 @@ impl ReaderInterrupt {
     }
 }
 
+/// Keys that a question may hold in memory in any case: some pages of the largest size.
+const READER_KEYS_MIN: usize = 16 * 1024;
 /// Events that come in go before questions about them, where both want the last of the processor.
 const READER_NICENESS: i32 = 10;
 
@@ -96,7 +98,7 @@ impl Readers {
             let reader = Reader {
                 segments: Arc::clone(segments),
                 interrupt: interrupt.clone(),
-                keys_max: options.answer_bytes_max / options.readers / size_of::<Key>(),
+                keys_max: (options.answer_bytes_max / options.readers / size_of::<Key>()).max(READER_KEYS_MIN),
                 metrics: Arc::clone(&metrics),
             };
             let receiver: Receiver<Question> = receiver.clone();
@@ -104,9 +106,11 @@ impl Readers {
                 lower_priority(READER_NICENESS);
                 for question in receiver {
                     // Whoever asked is told that nothing came; the thread stays for the next question.
+                    reader.metrics.readers_busy.increment(1);
                     if catch_unwind(AssertUnwindSafe(|| question(&reader))).is_err() {
                         tracing::error!("a read panicked");
                     }
+                    reader.metrics.readers_busy.decrement(1);
                 }
             });
             threads.push(thread.map_err(OpenError::Thread)?);
@@ -210,7 +214,6 @@ impl Reader {
         let began_at = Instant::now();
         self.metrics.reader_wait_seconds.record((began_at - asked_at).as_secs_f64());
         let interrupts = self.interrupt.count();
-        self.metrics.readers_busy.increment(1);
         let limits = WatchState { deadline, interrupts };
         let answer = question(&Snapshot::new(&self.segments, &self.interrupt, limits, self.keys_max));
         let answer = answer.map_err(|error| match error {
@@ -223,7 +226,6 @@ impl Reader {
         if let Err(ReadError::Refused(reason)) = &answer {
             self.metrics.reads_refused(*reason).increment(1);
         }
-        self.metrics.readers_busy.decrement(1);
         self.metrics.read_seconds.record(began_at.elapsed().as_secs_f64());
         answer
     }

@@ -149,7 +149,7 @@ fn quick_check(connection: &Connection, path: &std::path::Path) -> Result<(), Op
 }
 
 /// Reads the keys of all rows of a segment that has no index.
-pub(super) fn read_columns(connection: &Connection, sites: &Sites) -> rusqlite::Result<Columns> {
+fn read_columns(connection: &Connection, sites: &Sites) -> rusqlite::Result<Columns> {
     const ROWS_AT_ONCE: usize = 4_096;
     let columns = Columns::default();
     let mut select = connection

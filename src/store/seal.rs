@@ -34,7 +34,7 @@ use super::{
 };
 use crate::metrics::Metrics;
 
-/// After a failure the next try waits this long.
+/// After a failure the next try of that segment waits this long.
 const SEAL_RETRY: Duration = Duration::from_secs(30);
 /// While replaced generations are still being read, they are looked at this often.
 const UNLINK_POLL: Duration = Duration::from_millis(500);
@@ -133,14 +133,18 @@ impl Sealer {
 impl Sealing {
     fn run(&self, orders: &Receiver<Arc<Segment>>, stopping: &Arc<AtomicBool>) {
         let mut waiting = VecDeque::new();
-        let mut retry_at = None;
+        let mut failed: VecDeque<(Instant, Arc<Segment>)> = VecDeque::new();
         loop {
             let all_unlinked = self.segments.unlink_replaced();
-            let patience = match (waiting.is_empty(), retry_at) {
-                (true, _) if all_unlinked => Duration::MAX,
-                (true, _) => UNLINK_POLL,
-                (false, None) => Duration::ZERO,
-                (false, Some(at)) => at - Instant::now().min(at),
+            let now = Instant::now();
+            while failed.front().is_some_and(|(retry_at, _)| *retry_at <= now) {
+                waiting.extend(failed.pop_front().map(|(_, segment)| segment));
+            }
+            let until_retry = failed.front().map_or(Duration::MAX, |(retry_at, _)| *retry_at - now);
+            let patience = match (waiting.is_empty(), all_unlinked) {
+                (false, _) => Duration::ZERO,
+                (true, false) => UNLINK_POLL.min(until_retry),
+                (true, true) => until_retry,
             };
             match orders.recv_timeout(patience) {
                 Ok(segment) => {
@@ -152,7 +156,7 @@ impl Sealing {
             }
             let Some(segment) = waiting.pop_front() else { continue };
             match self.seal_beside(&segment, waiting.len(), stopping) {
-                Ok(()) => retry_at = None,
+                Ok(()) => {}
                 Err(SealError::Stopping) => return,
                 Err(error) => {
                     tracing::error!(
@@ -160,8 +164,7 @@ impl Sealing {
                         "a segment could not be sealed; it serves as it is, and will be tried again"
                     );
                     self.metrics.seals_failed.increment(1);
-                    waiting.push_back(segment);
-                    retry_at = Some(Instant::now() + SEAL_RETRY);
+                    failed.push_back((Instant::now() + SEAL_RETRY, segment));
                 }
             }
         }

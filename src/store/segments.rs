@@ -58,7 +58,7 @@ pub(super) enum Content {
 /// The rows of a segment without an index.
 #[derive(Debug)]
 pub(super) struct OpenContent {
-    /// `None` when too many unsealed rows wait; then they are read from the disk for each question.
+    /// `None` when too many unsealed rows wait; then each question reads through the segment on the disk.
     columns: RwLock<Option<Arc<Columns>>>,
     /// From first to last, when the columns were given up.
     sequences: RwLock<Option<(u64, u64)>>,
@@ -154,9 +154,13 @@ impl Segments {
         Arc::clone(&self.view.read())
     }
 
-    /// Shows a segment that is newer than all others.
+    /// Shows another segment.
     pub(super) fn push(&self, segment: Arc<Segment>) {
-        self.change(|view| view.push(segment));
+        self.change(|view| {
+            view.push(segment);
+            // At the start the sealed ones come first, and one of them may be newer than an unsealed one.
+            view.sort_unstable_by_key(|segment| segment.number);
+        });
     }
 
     /// Shows another generation of a segment.

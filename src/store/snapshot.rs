@@ -6,11 +6,10 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, ErrorCode, Row};
 
 use super::{
-    columns::{Columns, ColumnsSnapshot},
     file,
     read::{ReadError, ReaderInterrupt},
-    recover, schema,
-    segments::{Content, OpenContent, ReadConnection, Segment, Segments, Watch, WatchState},
+    schema,
+    segments::{Content, ReadConnection, Segment, Segments, Watch, WatchState},
 };
 use crate::{event::EventRow, metrics::ReadRefused};
 
@@ -23,8 +22,6 @@ const READER_CACHE_KIB: u32 = 256;
 pub struct Snapshot<'a> {
     segments: &'a Segments,
     view: Arc<Vec<Arc<Segment>>>,
-    /// Rows without an index, by place in the view, as they were when first asked for.
-    columns: RefCell<Vec<Option<Arc<ColumnsSnapshot>>>>,
     /// The connection used last: questions tend to stay with a segment for a while.
     connection: RefCell<Option<ReadConnection>>,
     interrupt: &'a ReaderInterrupt,
@@ -41,8 +38,7 @@ impl<'a> Snapshot<'a> {
         keys_max: usize,
     ) -> Self {
         let view = segments.view();
-        let columns = RefCell::new(vec![None; view.len()]);
-        Self { segments, view, columns, connection: RefCell::default(), interrupt, limits, keys_max }
+        Self { segments, view, connection: RefCell::default(), interrupt, limits, keys_max }
     }
 
     /// One event, mapped while its row is at hand.
@@ -74,24 +70,6 @@ impl<'a> Snapshot<'a> {
             .rev()
             .find(holds)
             .filter(|segment| segment.sequences().is_some_and(|(_, last)| sequence <= last))
-    }
-
-    /// The rows of a segment that has no index, the same at every call.
-    pub(super) fn columns(&self, at: usize, open: &OpenContent) -> Result<Arc<ColumnsSnapshot>, ReadError> {
-        if let Some(known) = &self.columns.borrow()[at] {
-            return Ok(Arc::clone(known));
-        }
-        let snapshot = Arc::new(match open.columns() {
-            Some(columns) => columns.snapshot(),
-            None => self.read_columns(&self.view[at])?.snapshot(),
-        });
-        self.columns.borrow_mut()[at] = Some(Arc::clone(&snapshot));
-        Ok(snapshot)
-    }
-
-    /// The rows of a segment whose columns were given up, because too many unsealed ones wait.
-    fn read_columns(&self, segment: &Arc<Segment>) -> Result<Columns, ReadError> {
-        self.on(segment, |connection| Ok(recover::read_columns(connection, &self.segments.sites)?))
     }
 
     /// Puts a question to one segment.

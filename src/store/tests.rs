@@ -290,8 +290,8 @@ fn more_unsealed_rows_than_are_kept_in_memory() {
     let work = tempfile::tempdir().unwrap();
     let mut pair = Pair::new(work.path(), options(50));
     // Where the sealer wants to build, something stands in the way.
-    let in_the_way = work.path().join("segments/000000000001.building/x");
-    std::fs::create_dir_all(&in_the_way).unwrap();
+    let in_the_way = |number: u64| work.path().join(format!("segments/{number:012}.building"));
+    (1..=7).for_each(|number| std::fs::create_dir_all(in_the_way(number).join("x")).unwrap());
     for round in 0..12_i64 {
         let events = (0..25_u8).map(|at| Event {
             website: at % 3,
@@ -305,10 +305,50 @@ fn more_unsealed_rows_than_are_kept_in_memory() {
     }
     assert!(pair.segments(SegmentLabel::Unsealed) >= 5);
     pair.check();
-    std::fs::remove_dir_all(in_the_way.parent().unwrap()).unwrap();
+    (1..=7).for_each(|number| std::fs::remove_dir_all(in_the_way(number)).unwrap());
     pair.reopen();
     pair.check();
     pair.seal();
+    pair.check();
+}
+
+#[test]
+fn a_walk_begins_at_its_key_however_many_share_its_time() {
+    let connection = rusqlite::Connection::open_in_memory().unwrap();
+    connection.execute_batch(schema::SEGMENT_SQL).unwrap();
+    connection.execute_batch(schema::SEGMENT_INDEXES[0].1).unwrap();
+    for (sql, sign) in [(list::FROM_KEY_UP, '>'), (list::FROM_KEY_DOWN, '<')] {
+        let plan: String = connection
+            .query_row(&format!("EXPLAIN QUERY PLAN {sql}"), rusqlite::params!["", "", 0, 0, 0], |row| row.get(3))
+            .unwrap();
+        assert!(plan.ends_with(&format!("(websiteId=? AND eventType=? AND (createdAt,rowid){sign}(?,?))")), "{plan}");
+    }
+}
+
+/// A seal that fails is passed by; the next start finds a sealed segment that is newer than an unsealed one.
+#[test]
+fn segments_sealed_out_of_turn() {
+    let work = tempfile::tempdir().unwrap();
+    let mut pair = Pair::new(work.path(), options(10));
+    let in_the_way = work.path().join("segments/000000000002.building/x");
+    std::fs::create_dir_all(&in_the_way).unwrap();
+    for round in 0..3_i64 {
+        let event = |at: i64| Event {
+            website: 0,
+            event_type: EventType::Click,
+            session: 0,
+            visitor: 0,
+            created_at: at % 3 + round % 2,
+        };
+        pair.append(&(0..10).map(event).collect::<Vec<_>>());
+        pair.roll();
+    }
+    while pair.segments(SegmentLabel::Sealed) < 2 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    pair.check();
+    std::fs::remove_dir_all(in_the_way.parent().unwrap()).unwrap();
+    pair.reopen();
     pair.check();
 }
 
