@@ -275,6 +275,23 @@ fn damage_that_shows_only_when_it_is_read() {
     daemon.stop();
 }
 
+#[test]
+fn a_sequence_is_not_given_again_when_its_segment_is_lost() {
+    let work = work_dir();
+    let data = work.path().join("data");
+    let daemon = Daemon::start_in(&data, &["--segment-rows-max", ROWS_MAX]);
+    let (code, mut sent) = (daemon.register("example.com"), Sent::default());
+    sent.send(&daemon, &code, 3);
+    daemon.wait_until_sealed();
+    daemon.stop();
+    overwrite(&sealed_files(&data)[0], 0, 100);
+    let daemon = Daemon::start_in(&data, &[]);
+    assert_eq!(daemon.metrics()["hitlog_high_water_mark"], 60.0);
+    sent.send(&daemon, &code, 1);
+    assert_eq!(daemon.metrics()["hitlog_high_water_mark"], 80.0);
+    daemon.stop();
+}
+
 fn overwrite(file: &Path, from: u64, bytes: usize) {
     let mut file = OpenOptions::new().write(true).open(file).unwrap();
     file.seek(SeekFrom::Start(from)).unwrap();

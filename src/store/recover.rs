@@ -63,23 +63,24 @@ pub(super) fn recover(
         open.push((Arc::new(Segment::open(paths, number, Columns::default())), SegmentState::Prepared));
     }
     let prepared = open.split_off(at + 1).into_iter().next();
-    let Some((active, state)) = open.pop() else { unreachable!("one was made if there was none") };
-    if state != SegmentState::Active {
-        catalog.change_segments(SegmentChange::Activated(active.number))?;
-    }
+    let (active, state) = open.remove(at);
     let unsealed: Vec<_> = open.into_iter().map(|(segment, _)| segment).collect();
     for segment in unsealed.iter().chain([&active]) {
         segments.push(Arc::clone(segment));
     }
-    let view = segments.view();
-    let last = view.iter().filter_map(|segment| segment.sequences()).map(|(_, last)| last).max();
+    let last = segments.view().iter().filter_map(|segment| segment.sequences()).map(|(_, last)| last).max();
+    let next_sequence = catalog.sequence_floor().max(last.unwrap_or(0) + 1);
+    if state != SegmentState::Active {
+        catalog
+            .change_segments(SegmentChange::Activated { number: active.number, sequence_floor: next_sequence })?;
+    }
     let open = |segment| ActiveSegment::open(segment, options, metrics);
     Ok(Recovered {
         next_number: last_number.max(active.number) + 1,
         active: open(active)?,
         prepared: prepared.map(|(segment, _)| open(segment)).transpose()?,
         unsealed,
-        next_sequence: catalog.sequence_floor().max(last.unwrap_or(0) + 1),
+        next_sequence,
     })
 }
 

@@ -141,7 +141,8 @@ impl Rolling {
     }
 
     fn hand_on(&self, full: ActiveSegment, next: i64) {
-        if let Err(error) = self.catalog.change_segments(SegmentChange::Activated(next)) {
+        let sequence_floor = full.segment.sequences().map_or(0, |(_, last)| last + 1);
+        if let Err(error) = self.catalog.change_segments(SegmentChange::Activated { number: next, sequence_floor }) {
             // The next start sees by the rows that it was rolled to.
             tracing::warn!(%error, segment = next, "the catalog did not take note of a roll");
         }

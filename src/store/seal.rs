@@ -283,9 +283,13 @@ fn build(built: &Connection, cache_bytes: u64) -> Result<(), SealError> {
         "PRAGMA journal_mode = DELETE; PRAGMA journal_mode = OFF; PRAGMA cache_size = -{};",
         cache_bytes / 1024
     ))?;
-    for (_, sql) in schema::SEGMENT_INDEXES {
+    for (name, sql) in schema::SEGMENT_INDEXES {
+        let started = Instant::now();
         built.execute_batch(sql)?;
+        tracing::debug!(index = name, seconds = started.elapsed().as_secs_f64(), "an index is built");
     }
+    let started = Instant::now();
     Summary::write(built)?;
+    tracing::debug!(seconds = started.elapsed().as_secs_f64(), "the summary is written");
     Ok(())
 }

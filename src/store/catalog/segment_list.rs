@@ -41,8 +41,13 @@ pub(in crate::store) struct ListedSegment {
 pub(in crate::store) enum SegmentChange {
     /// A new segment's file is complete.
     Prepared(i64),
-    /// Rows go to this segment from now on; the one that they went to before waits for its indexes.
-    Activated(i64),
+    /// Rows go to this segment from now on; those that they went to before wait for their indexes.
+    Activated {
+        /// Which.
+        number: i64,
+        /// No sequence below is given any more, whatever becomes of the files that hold them.
+        sequence_floor: u64,
+    },
     /// The segment's generation is complete and takes the place of the one before.
     Sealed {
         /// Which.
@@ -77,10 +82,12 @@ pub(super) fn apply(connection: &mut Connection, change: SegmentChange) -> rusql
                 [number],
             )?;
         }
-        SegmentChange::Activated(number) => {
+        SegmentChange::Activated { number, sequence_floor } => {
             let before = "UPDATE Segment SET state = 'unsealed' WHERE number < ?1 AND state IN ('active', 'prepared')";
             transaction.execute(before, [number])?;
             transaction.execute("UPDATE Segment SET state = 'active' WHERE number = ?1", [number])?;
+            let floor = "UPDATE Log SET sequenceFloor = max(sequenceFloor, ?1)";
+            transaction.execute(floor, [sequence_floor.cast_signed()])?;
         }
         SegmentChange::Sealed { number, generation } => {
             transaction.execute(
