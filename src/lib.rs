@@ -20,10 +20,8 @@
 //! # The rooms, in reading order
 //!
 //! [`app`] builds them, [`config`] says how; then along the path: [`http`], [`event`], [`queue`], [`writer`],
-//! [`store`], [`event_id`]; [`metrics`] is counted on by all, and [`allocator`] keeps the C library's heaps few. Who
-//! may know whom is held by `tests/house.rs`.
+//! [`store`], [`event_id`]; [`metrics`] is counted on by all. Who may know whom is held by `tests/house.rs`.
 
-pub mod allocator;
 pub mod app;
 pub mod config;
 pub mod event;

@@ -9,7 +9,6 @@ use std::{
 
 use clap::{Arg, ArgMatches, Command};
 use hitlog::{
-    allocator,
     app::App,
     config::{Config, ConfigError, Layer, LogFormat, RawSettings, SETTINGS, contract},
 };
@@ -27,7 +26,6 @@ const EXIT_BAD_SETTING: u8 = 2;
 const LISTEN_BACKLOG: u32 = 4_096;
 
 fn main() -> ExitCode {
-    allocator::bound_heaps();
     let arguments = command().get_matches();
     match arguments.subcommand() {
         Some(("serve", arguments)) => with_config(arguments, serve),

@@ -71,8 +71,7 @@ pub(super) fn recover(
     let last = segments.view().iter().filter_map(|segment| segment.sequences()).map(|(_, last)| last).max();
     let next_sequence = catalog.sequence_floor().max(last.unwrap_or(0) + 1);
     if state != SegmentState::Active {
-        catalog
-            .change_segments(SegmentChange::Activated { number: active.number, sequence_floor: next_sequence })?;
+        catalog.change_segments(SegmentChange::Activated { number: active.number, sequence_floor: next_sequence })?;
     }
     let open = |segment| ActiveSegment::open(segment, options, metrics);
     Ok(Recovered {
