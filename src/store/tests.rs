@@ -317,7 +317,7 @@ fn a_walk_begins_at_its_key_however_many_share_its_time() {
     let connection = rusqlite::Connection::open_in_memory().unwrap();
     connection.execute_batch(schema::SEGMENT_SQL).unwrap();
     connection.execute_batch(schema::SEGMENT_INDEXES[0].1).unwrap();
-    for (sql, sign) in [(list::FROM_KEY_UP, '>'), (list::FROM_KEY_DOWN, '<')] {
+    for (sql, sign) in [(list::merge::FROM_KEY_UP, '>'), (list::merge::FROM_KEY_DOWN, '<')] {
         let plan: String = connection
             .query_row(&format!("EXPLAIN QUERY PLAN {sql}"), rusqlite::params!["", "", 0, 0, 0], |row| row.get(3))
             .unwrap();
