@@ -247,6 +247,9 @@ fn a_damaged_sealed_segment_is_set_aside_and_the_rest_serves() {
     let data = work.path().join("data");
     let (code, _) = three_sealed(&data);
     let files = sealed_files(&data);
+    // What a crash between the catalog's switch and the removal leaves may be all that is left.
+    let before = data.join("segments/000000000001.db");
+    fs::copy(&files[0], &before).unwrap();
     overwrite(&files[0], 0, 100);
     OpenOptions::new().write(true).open(&files[1]).unwrap().set_len(20_000).unwrap();
     let daemon = Daemon::start_in(&data, &[]);
@@ -256,6 +259,19 @@ fn a_damaged_sealed_segment_is_set_aside_and_the_rest_serves() {
     assert_eq!(send(&daemon, &code, 99), Some(201));
     daemon.stop();
     assert!(files.iter().all(|file| file.exists()), "what is damaged may still be mended");
+    assert!(before.exists(), "and so may what stands beside it");
+}
+
+#[test]
+fn a_sealed_segment_of_a_newer_hitlog_is_refused() {
+    let work = work_dir();
+    let data = work.path().join("data");
+    three_sealed(&data);
+    Connection::open(&sealed_files(&data)[1]).unwrap().pragma_update(None, "user_version", 99).unwrap();
+    let output = command(&["serve", "--listen", "127.0.0.1:0", "--data-dir", data.to_str().unwrap()]).output().unwrap();
+    let log = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{log}");
+    assert!(log.contains("format version 99"), "{log}");
 }
 
 #[test]

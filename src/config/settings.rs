@@ -285,7 +285,7 @@ pub const SETTINGS: &[Setting] = &[
         "604800",
         Kind::Seconds(1.0, 3_153_600_000.0),
         "SECONDS",
-        "Age of its first event at which a segment is full, however few it holds. Retention removes whole segments",
+        "Age of its first event at which a segment is full, however few it holds: quiet sites' events get indexes too",
     ),
     setting(
         "seal_cache_bytes",
@@ -300,7 +300,7 @@ pub const SETTINGS: &[Setting] = &[
         Kind::Count(1, 1_000_000_000),
         "COUNT",
         "Events without indexes whose keys stay in memory, for when they come faster than they are sealed; those \
-         before are read from the disk when asked for, some 0.5 s a million",
+         before are read from the disk when asked for, some 0.1 s a million",
     ),
     setting(
         "filter_bytes_max",

@@ -1,8 +1,9 @@
 //! What is kept in memory about the rows of a segment that has no index yet.
 //!
-//! The writer adds a row's keys once its COMMIT has returned; readers take a snapshot, which copies nothing, and leave the
-//! lock at once: the writer must never wait for a reader that lost the processor while it held it. Rows come in chunks: a full one is sorted by stream and time and never changes again, so that a rank in it is a
-//! bisection, and a question costs what it asks for and not the length of the segment.
+//! The writer adds a row's keys once its COMMIT has returned; readers take a snapshot, which copies nothing, and leave
+//! the lock at once: the writer must never wait for a reader that lost the processor while it held it. Rows come in
+//! chunks: a full one is sorted by stream and time and never changes again, so that a rank in it is a bisection, and a
+//! question costs what it asks for and not the length of the segment.
 
 use std::{ops::Range, sync::Arc};
 

@@ -41,12 +41,13 @@ pub(super) fn recover(
     metrics: &Arc<Metrics>,
 ) -> Result<Recovered, OpenError> {
     let listed = catalog.segments()?;
-    remove_orphans(paths, &listed)?;
+    for segment in listed.iter().filter(|segment| segment.state == SegmentState::Sealed) {
+        recover_sealed(paths, *segment, segments)?;
+    }
+    remove_orphans(paths, &listed, segments)?;
     let mut open = Vec::new();
     for segment in &listed {
-        if segment.state == SegmentState::Sealed {
-            recover_sealed(paths, *segment, segments);
-        } else {
+        if segment.state != SegmentState::Sealed {
             open.push((recover_open(paths, *segment, segments, options, metrics)?, segment.state));
         }
     }
@@ -83,16 +84,23 @@ pub(super) fn recover(
     })
 }
 
-/// Removes what an interrupted seal left: a file that was being built, and generations that are not the listed one.
-fn remove_orphans(paths: &SegmentPaths, listed: &[ListedSegment]) -> Result<(), OpenError> {
+/// Removes what an interrupted seal left: a file that was being built, and generations that are not the listed one. One
+/// that stands beside a damaged generation stays: it may be all that is left of the segment.
+fn remove_orphans(paths: &SegmentPaths, listed: &[ListedSegment], segments: &Segments) -> Result<(), OpenError> {
+    let sealed = segments.view();
+    let is_replaced = |number: i64, generation: i64| {
+        listed.iter().any(|segment| {
+            segment.number == number
+                && segment.generation != generation
+                && (segment.state != SegmentState::Sealed || sealed.iter().any(|sealed| sealed.number == number))
+        })
+    };
     let entries = fs::read_dir(paths.folder()).map_err(OpenError::io("read the directory", paths.folder()))?;
     for entry in entries {
         let entry = entry.map_err(OpenError::io("read the directory", paths.folder()))?;
         let is_orphan = match entry.file_name().to_str().map(SegmentPaths::parse) {
             Some(SegmentName::Unfinished) => true,
-            Some(SegmentName::Generation(number, generation)) => {
-                listed.iter().any(|segment| segment.number == number && segment.generation != generation)
-            }
+            Some(SegmentName::Generation(number, generation)) => is_replaced(number, generation),
             // A segment that nobody lists is looked at when its number comes.
             Some(SegmentName::Foreign) | None => false,
         };
@@ -104,7 +112,8 @@ fn remove_orphans(paths: &SegmentPaths, listed: &[ListedSegment]) -> Result<(), 
     Ok(())
 }
 
-fn recover_sealed(paths: &SegmentPaths, listed: ListedSegment, segments: &Segments) {
+/// Shows a sealed segment, or sets it aside; only one of a newer hitlog is an error.
+fn recover_sealed(paths: &SegmentPaths, listed: ListedSegment, segments: &Segments) -> Result<(), OpenError> {
     let ListedSegment { number, generation, .. } = listed;
     let path = paths.of(number, generation);
     let opened = file::open_read_only(&path, true).map_err(OpenError::sqlite(&path));
@@ -115,8 +124,10 @@ fn recover_sealed(paths: &SegmentPaths, listed: ListedSegment, segments: &Segmen
             segments.push(Arc::new(Segment { number, generation, path, content }));
         }
         Ok(Err(error)) => segments.set_aside(number, &path, &error),
+        Err(newer @ OpenError::Newer { .. }) => return Err(newer),
         Err(error) => segments.set_aside(number, &path, &error),
     }
+    Ok(())
 }
 
 fn recover_open(

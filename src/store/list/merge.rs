@@ -255,8 +255,8 @@ impl Snapshot<'_> {
     }
 }
 
-// Entries of the index by type from a key on. `COLLATE` changes no comparison here: SQLite does not take the second of a
-// row value into the index's range when it has no collation, and would walk through all rows of one millisecond.
+// Entries of the index by type from a key on. `COLLATE` changes no comparison here: SQLite does not take the second of
+// a row value into the index's range when it has no collation, and would walk through all rows of one millisecond.
 pub(in crate::store) const FROM_KEY_UP: &str = "SELECT createdAt, id FROM Event INDEXED BY EventByType
      WHERE websiteId = ?1 AND eventType = ?2 AND (createdAt, id) >= (?3, ?4 COLLATE BINARY)
      ORDER BY createdAt, id LIMIT ?5";
