@@ -334,6 +334,21 @@ fn what_an_interrupted_seal_leaves_is_removed() {
 }
 
 #[test]
+fn a_segment_that_was_being_made_is_made_anew() {
+    let work = work_dir();
+    let data = work.path().join("data");
+    let (code, mut sent) = three_sealed(&data);
+    let prepared = data.join("segments/000000000005.db");
+    fs::write(&prepared, "").unwrap();
+    let daemon = Daemon::start_in(&data, &["--segment-rows-max", ROWS_MAX]);
+    sent.send(&daemon, &code, 6);
+    daemon.wait_until_sealed();
+    assert_eq!((daemon.segments("sealed"), daemon.segments("active")), (5, 1));
+    sent.check(&daemon, &code);
+    daemon.stop();
+}
+
+#[test]
 fn after_a_crash_the_active_segment_is_checked() {
     let work = work_dir();
     let data = work.path().join("data");

@@ -47,7 +47,7 @@ pub(super) fn recover(
     remove_orphans(paths, &listed, segments)?;
     let mut open = Vec::new();
     for segment in &listed {
-        if segment.state != SegmentState::Sealed {
+        if segment.state != SegmentState::Sealed && !is_unfinished(paths, segment) {
             open.push((recover_open(paths, *segment, segments, options, metrics)?, segment.state));
         }
     }
@@ -56,9 +56,8 @@ pub(super) fn recover(
         *state == SegmentState::Active || segment.sequences().is_some()
     };
     let at = open.iter().rposition(is_begun).unwrap_or(0);
-    let last_number = listed.last().map_or(0, |segment| segment.number);
     if open.is_empty() {
-        let number = last_number + 1;
+        let number = listed.last().map_or(1, |segment| segment.number + 1);
         file::create(&paths.of(number, 1), options, metrics)?;
         catalog.change_segments(SegmentChange::Prepared(number))?;
         open.push((Arc::new(Segment::open(paths, number, Columns::default())), SegmentState::Prepared));
@@ -76,12 +75,19 @@ pub(super) fn recover(
     }
     let open = |segment| ActiveSegment::open(segment, options, metrics);
     Ok(Recovered {
-        next_number: last_number.max(active.number) + 1,
+        next_number: active.number + 1,
         active: open(active)?,
         prepared: prepared.map(|(segment, _)| open(segment)).transpose()?,
         unsealed,
         next_sequence,
     })
+}
+
+/// Whether a segment was being made for the second time, after a first try that failed when it was listed already. A
+/// segment that was ever written to has pages, so nothing is lost with it; it is made anew.
+fn is_unfinished(paths: &SegmentPaths, listed: &ListedSegment) -> bool {
+    let path = paths.of(listed.number, listed.generation);
+    listed.state == SegmentState::Prepared && fs::metadata(path).map_or(true, |file| file.len() == 0)
 }
 
 /// Removes what an interrupted seal left: a file that was being built, and generations that are not the listed one. One
