@@ -1,9 +1,9 @@
 //! The store: a log of segments in SQLite files, and a catalog beside them.
 //!
 //! The only room that knows SQLite. Owns the data directory, every connection and every thread behind the writer's:
-//! rows are appended to the active segment ([`Log`]), which is checkpointed beside ([`checkpoint`]); a full one is
-//! followed by the next ([`roll`]) and gets its indexes in the background ([`seal`]); [`recover`] brings everything
-//! back at the start. Readers take a [`Snapshot`] of the segments and ask for a listing ([`list`]) or one event. Each
+//! rows are appended to the active segment ([`Log`]), which is checkpointed beside (`checkpoint`); a full one is
+//! followed by the next (`roll`) and gets its indexes in the background (`seal`); `recover` brings everything
+//! back at the start. Readers take a [`Snapshot`] of the segments and ask for a listing (`list`) or one event. Each
 //! database file has one connection that writes rows, owned by one thread.
 //!
 //! Must not know HTTP, the queue or the configuration: it is given options and events, and returns sequences.

@@ -132,7 +132,7 @@ pub(super) struct Watch(pub(super) Mutex<WatchState>);
 #[derive(Clone, Copy)]
 pub(super) struct WatchState {
     pub(super) deadline: Instant,
-    /// The count of [`super::ReaderInterrupt`] when the question began.
+    /// The count of [`super::read::ReaderInterrupt`] when the question began.
     pub(super) interrupts: u64,
 }
 
