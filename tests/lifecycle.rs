@@ -164,9 +164,8 @@ fn a_taken_port_is_told() {
 #[test]
 fn the_log_says_what_runs() {
     let daemon = Daemon::start(&["--log-format", "text"]);
-    let log = daemon.log();
     for words in ["version=", "sqlite=\"3.", "durability=\"full\"", "file_system=", "data_dir=", "no token"] {
-        assert!(log.contains(words), "{words}: {log}");
+        daemon.wait_for_log(words);
     }
     daemon.stop();
 }

@@ -304,9 +304,13 @@ impl Log {
         let prepared = self.roller.stop();
         self.sealer.stop();
         self.segments.close_connections();
-        prepared
-            .map_or(Ok(()), ActiveSegment::retire)
-            .and_then(|()| self.active.retire())
-            .map_err(|error| AppendError::classify(error, true))
+        for segment in prepared.into_iter().chain([self.active]) {
+            match segment.retire() {
+                // What could not be copied stays in the write-ahead log, where it is as durable.
+                Err(error) if !is_full(&error) => return Err(AppendError::Fatal(error)),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 }

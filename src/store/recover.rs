@@ -98,6 +98,7 @@ fn remove_orphans(paths: &SegmentPaths, listed: &[ListedSegment], segments: &Seg
         listed.iter().any(|segment| {
             segment.number == number
                 && segment.generation != generation
+                && paths.of(number, segment.generation).exists()
                 && (segment.state != SegmentState::Sealed || sealed.iter().any(|sealed| sealed.number == number))
         })
     };

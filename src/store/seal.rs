@@ -159,6 +159,7 @@ impl Sealing {
                 Ok(()) => {}
                 Err(SealError::Stopping) => return,
                 Err(error) => {
+                    self.clear_away(&segment, &error);
                     tracing::error!(
                         segment = segment.number, %error, retry_seconds = SEAL_RETRY.as_secs(),
                         "a segment could not be sealed; it serves as it is, and will be tried again"
@@ -166,6 +167,20 @@ impl Sealing {
                     self.metrics.seals_failed.increment(1);
                     failed.push_back((Instant::now() + SEAL_RETRY, segment));
                 }
+            }
+        }
+    }
+
+    /// Gives the room of a seal that failed back at once: on a full disk the events that come in need it.
+    fn clear_away(&self, segment: &Segment, error: &SealError) {
+        let mut leftovers = vec![self.paths.unfinished(segment.number)];
+        // When the catalog's commit is in doubt, the new generation may be the one that is listed.
+        if !matches!(error, SealError::Catalog(CatalogError::Unknown)) {
+            leftovers.push(self.paths.of(segment.number, segment.generation + 1));
+        }
+        for path in leftovers {
+            if let Err(error) = file::remove(&path) {
+                tracing::warn!(file = %path.display(), %error, "could not remove what a failed seal has left");
             }
         }
     }
@@ -212,7 +227,8 @@ impl Sealing {
         fs::rename(&unfinished, &path)?;
         sync_directory(self.paths.folder())?;
         let sealed = self.read_sealed(number, generation)?;
-        self.catalog.change_segments(SegmentChange::Sealed { number, generation })?;
+        let sequence_floor = sealed.0.sequences().map_or(0, |(_, last)| last + 1);
+        self.catalog.change_segments(SegmentChange::Sealed { number, generation, sequence_floor })?;
         let (rows, seconds) = (sealed.1, started.elapsed().as_secs_f64());
         self.segments.replace(Arc::new(sealed.0));
         self.metrics.seal_seconds.record(seconds);

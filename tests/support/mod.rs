@@ -103,6 +103,11 @@ impl Daemon {
         self.log.lock().unwrap().clone()
     }
 
+    /// Waits until these words stand on standard error, which is read a little after it is written.
+    pub fn wait_for_log(&self, words: &str) {
+        wait_until(words, || self.log().contains(words).then_some(()));
+    }
+
     pub fn client(&self) -> Client {
         Client::connect(&self.address)
     }

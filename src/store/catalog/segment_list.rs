@@ -54,6 +54,8 @@ pub(in crate::store) enum SegmentChange {
         number: i64,
         /// Its new generation.
         generation: i64,
+        /// No sequence below is given any more.
+        sequence_floor: u64,
     },
 }
 
@@ -86,15 +88,23 @@ pub(super) fn apply(connection: &mut Connection, change: SegmentChange) -> rusql
             let before = "UPDATE Segment SET state = 'unsealed' WHERE number < ?1 AND state IN ('active', 'prepared')";
             transaction.execute(before, [number])?;
             transaction.execute("UPDATE Segment SET state = 'active' WHERE number = ?1", [number])?;
-            let floor = "UPDATE Log SET sequenceFloor = max(sequenceFloor, ?1)";
-            transaction.execute(floor, [sequence_floor.cast_signed()])?;
+            raise_floor(&transaction, sequence_floor)?;
         }
-        SegmentChange::Sealed { number, generation } => {
+        SegmentChange::Sealed { number, generation, sequence_floor } => {
             transaction.execute(
                 "UPDATE Segment SET state = 'sealed', generation = ?2 WHERE number = ?1",
                 params![number, generation],
             )?;
+            // Only a segment that was followed by the next is sealed; the change that said so may have failed.
+            let followed = "UPDATE Segment SET state = 'active' WHERE number = ?1 + 1 AND state = 'prepared'";
+            transaction.execute(followed, [number])?;
+            raise_floor(&transaction, sequence_floor)?;
         }
     }
     transaction.commit()
+}
+
+fn raise_floor(connection: &Connection, sequence_floor: u64) -> rusqlite::Result<()> {
+    let raise = "UPDATE Log SET sequenceFloor = max(sequenceFloor, ?1)";
+    connection.execute(raise, [sequence_floor.cast_signed()]).map(|_| ())
 }
