@@ -10,6 +10,7 @@ mod parse;
 mod record;
 mod rejection;
 mod tape;
+pub mod time;
 mod web_url;
 
 pub use parse::{ParsedBatch, Rules, parse_batch, parse_event};

@@ -3,6 +3,8 @@
 //! Used where an event is written: its properties on the way in, the event itself on the way out. Everything
 //! else that hitlog writes as JSON goes through serde.
 
+use super::{EventRow, time::write_time};
+
 /// Appends `text` as a JSON string. `text` is UTF-8; only what JSON demands is escaped.
 pub fn write_string(out: &mut Vec<u8>, text: &[u8]) {
     out.push(b'"');
@@ -41,9 +43,54 @@ pub fn write_double(out: &mut Vec<u8>, number: f64) {
     out.extend_from_slice(zmij::Buffer::new().format_finite(number).as_bytes());
 }
 
+/// Writes an event with all its members, absent ones as null.
+pub fn write_event(out: &mut Vec<u8>, id: &[u8], row: &EventRow<'_>) {
+    write_event_head(out, id, row);
+    let mut member = |name: &[u8], text: Option<&[u8]>| {
+        out.extend_from_slice(name);
+        match text {
+            Some(text) => write_string(out, text),
+            None => out.extend_from_slice(b"null"),
+        }
+    };
+    member(b",\"referrer\":", row.referrer);
+    member(b",\"sessionId\":", Some(row.session_id));
+    member(b",\"visitorId\":", Some(row.visitor_id));
+    member(b",\"deviceType\":", row.device_type);
+    member(b",\"browser\":", row.browser);
+    member(b",\"os\":", row.os);
+    member(b",\"location\":", row.location);
+    out.extend_from_slice(b",\"properties\":");
+    out.extend_from_slice(row.properties.unwrap_or(b"null"));
+    write_created_at(out, row);
+}
+
+/// Writes an event as a batch's answer lists it.
+pub fn write_event_summary(out: &mut Vec<u8>, id: &[u8], row: &EventRow<'_>) {
+    write_event_head(out, id, row);
+    write_created_at(out, row);
+}
+
+fn write_event_head(out: &mut Vec<u8>, id: &[u8], row: &EventRow<'_>) {
+    out.extend_from_slice(b"{\"id\":\"");
+    out.extend_from_slice(id);
+    out.extend_from_slice(b"\",\"websiteId\":");
+    write_string(out, row.website_id);
+    out.extend_from_slice(b",\"eventType\":");
+    write_string(out, row.event_type);
+    out.extend_from_slice(b",\"url\":");
+    write_string(out, row.url);
+}
+
+fn write_created_at(out: &mut Vec<u8>, row: &EventRow<'_>) {
+    out.extend_from_slice(b",\"createdAt\":\"");
+    write_time(out, row.created_at);
+    out.extend_from_slice(b"\"}");
+}
+
 #[cfg(test)]
 mod tests {
-    use super::write_string;
+    use super::*;
 
     #[test]
     fn strings_read_back_as_written() {
@@ -53,5 +100,35 @@ mod tests {
             write_string(&mut out, text.as_bytes());
             assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
         }
+    }
+
+    #[test]
+    fn an_event_has_all_its_members() {
+        let row = EventRow {
+            website_id: b"web-1",
+            event_type: b"click",
+            url: b"https://example.com/\"",
+            referrer: None,
+            session_id: b"s",
+            visitor_id: b"v",
+            device_type: None,
+            browser: Some("Größe".as_bytes()),
+            os: None,
+            location: None,
+            properties: Some(br#"{"a":1}"#),
+            created_at: 0,
+            received_at: 0,
+        };
+        let mut out = Vec::new();
+        write_event(&mut out, b"c0", &row);
+        let value: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(
+            value,
+            serde_json::json!({
+                "id": "c0", "websiteId": "web-1", "eventType": "click", "url": "https://example.com/\"",
+                "referrer": null, "sessionId": "s", "visitorId": "v", "deviceType": null, "browser": "Größe",
+                "os": null, "location": null, "properties": {"a": 1}, "createdAt": "1970-01-01T00:00:00.000Z"
+            })
+        );
     }
 }

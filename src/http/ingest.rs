@@ -10,10 +10,7 @@ use hyper::{HeaderMap, StatusCode};
 use super::{
     Context,
     body::{BodyError, InboundBody},
-    response::{
-        Answer, ErrorCode, commit_error, error, json, overloaded, rejection, write_event, write_event_summary,
-        write_item_error,
-    },
+    response::{Answer, ErrorCode, commit_error, error, json, overloaded, rejection, write_item_error},
 };
 use crate::{
     event::{self, Rejection, ValidEvents, json as json_text},
@@ -37,7 +34,7 @@ pub(super) async fn event(context: &Context, headers: &HeaderMap, body: &mut Inb
     match commit(context, events).await {
         Ok(stored) => {
             let mut out = Vec::with_capacity(768);
-            for_each_stored(context, &stored, |id, row| write_event(&mut out, id, row));
+            for_each_stored(context, &stored, |id, row| json_text::write_event(&mut out, id, row));
             json(StatusCode::CREATED, out)
         }
         Err(refusal) => refusal,
@@ -82,7 +79,7 @@ fn batch_answer(context: &Context, stored: Option<&Stored>, refused: &[(usize, R
         let mut first = true;
         for_each_stored(context, stored, |id, row| {
             separate(&mut out, &mut first);
-            write_event_summary(&mut out, id, row);
+            json_text::write_event_summary(&mut out, id, row);
         });
     }
     out.push(b']');

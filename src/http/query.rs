@@ -5,7 +5,7 @@ use hyper::StatusCode;
 
 use super::{
     Context, RequestLimits,
-    response::{Answer, ErrorCode, error, invalid, json, read_error, write_event},
+    response::{Answer, ErrorCode, error, invalid, json, read_error},
 };
 use crate::{
     event::{EventType, Faults, json as json_text},
@@ -109,7 +109,7 @@ pub(super) async fn list(context: &Context, query: &str) -> Answer {
                 if !std::mem::replace(&mut first, false) {
                     out.push(b',');
                 }
-                write_event(out, &ids.encode(sequence), row);
+                json_text::write_event(out, &ids.encode(sequence), row);
             })
         })?;
         answer.write(|out| {
@@ -142,7 +142,7 @@ pub(super) async fn by_id(context: &Context, id: &str) -> Answer {
                 return Ok(None);
             }
             let mut out = Vec::with_capacity(768);
-            write_event(&mut out, &id, row);
+            json_text::write_event(&mut out, &id, row);
             Ok(Some(out))
         })?;
         Ok(event.flatten())

@@ -1,4 +1,4 @@
-//! Answers: the one table from error to status, and the JSON of errors and events.
+//! Answers: the one table from error to status, and the JSON of errors.
 
 use std::time::Duration;
 
@@ -8,15 +8,10 @@ use hyper::{
     Response, StatusCode,
     header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER},
 };
-use jiff::{
-    SignedDuration,
-    civil::{DateTime, date},
-    fmt::temporal::DateTimePrinter,
-};
 use serde::Serialize;
 
 use crate::{
-    event::{EventRow, Faults, Rejection, json},
+    event::{Faults, Rejection, json},
     queue::{CommitError, Overloaded},
     store::{CatalogError, ReadError},
 };
@@ -241,114 +236,5 @@ pub(super) fn catalog_error(failure: &CatalogError) -> Answer {
             "The storage failed while the change was being committed; it may or may not be stored",
             RETRY_AFTER_DEFAULT,
         ),
-    }
-}
-
-/// Writes an event with all its members, absent ones as null.
-pub(super) fn write_event(out: &mut Vec<u8>, id: &[u8], row: &EventRow<'_>) {
-    write_event_head(out, id, row);
-    let mut member = |name: &[u8], text: Option<&[u8]>| {
-        out.extend_from_slice(name);
-        match text {
-            Some(text) => json::write_string(out, text),
-            None => out.extend_from_slice(b"null"),
-        }
-    };
-    member(b",\"referrer\":", row.referrer);
-    member(b",\"sessionId\":", Some(row.session_id));
-    member(b",\"visitorId\":", Some(row.visitor_id));
-    member(b",\"deviceType\":", row.device_type);
-    member(b",\"browser\":", row.browser);
-    member(b",\"os\":", row.os);
-    member(b",\"location\":", row.location);
-    out.extend_from_slice(b",\"properties\":");
-    out.extend_from_slice(row.properties.unwrap_or(b"null"));
-    write_created_at(out, row);
-}
-
-/// Writes an event as a batch's answer lists it.
-pub(super) fn write_event_summary(out: &mut Vec<u8>, id: &[u8], row: &EventRow<'_>) {
-    write_event_head(out, id, row);
-    write_created_at(out, row);
-}
-
-fn write_event_head(out: &mut Vec<u8>, id: &[u8], row: &EventRow<'_>) {
-    out.extend_from_slice(b"{\"id\":\"");
-    out.extend_from_slice(id);
-    out.extend_from_slice(b"\",\"websiteId\":");
-    json::write_string(out, row.website_id);
-    out.extend_from_slice(b",\"eventType\":");
-    json::write_string(out, row.event_type);
-    out.extend_from_slice(b",\"url\":");
-    json::write_string(out, row.url);
-}
-
-fn write_created_at(out: &mut Vec<u8>, row: &EventRow<'_>) {
-    out.extend_from_slice(b",\"createdAt\":\"");
-    write_time(out, row.created_at);
-    out.extend_from_slice(b"\"}");
-}
-
-/// Writes milliseconds since 1970 as RFC 3339 with milliseconds and `Z`.
-pub(super) fn write_time(out: &mut Vec<u8>, milliseconds: i64) {
-    const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
-    const IN_1970: DateTime = date(1970, 1, 1).at(0, 0, 0, 0);
-    // A civil time, because jiff's timestamps end a day before the year 9999 does. Times are checked when they come
-    // in, so the fallback is never seen.
-    let time = IN_1970.checked_add(SignedDuration::from_millis(milliseconds)).unwrap_or(DateTime::MAX);
-    let _ = PRINTER.print_datetime(&time, &mut *out);
-    out.push(b'Z');
-}
-
-/// The same as a text.
-pub(super) fn time_text(milliseconds: i64) -> String {
-    let mut out = Vec::with_capacity(24);
-    write_time(&mut out, milliseconds);
-    String::from_utf8(out).unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_rfc_3339_with_milliseconds() {
-        for (milliseconds, text) in [
-            (0, "1970-01-01T00:00:00.000Z"),
-            (1_769_630_400_001, "2026-01-28T20:00:00.001Z"),
-            (253_402_300_799_999, "9999-12-31T23:59:59.999Z"),
-        ] {
-            assert_eq!(time_text(milliseconds), text);
-        }
-    }
-
-    #[test]
-    fn an_event_has_all_its_members() {
-        let row = EventRow {
-            website_id: b"web-1",
-            event_type: b"click",
-            url: b"https://example.com/\"",
-            referrer: None,
-            session_id: b"s",
-            visitor_id: b"v",
-            device_type: None,
-            browser: Some("Größe".as_bytes()),
-            os: None,
-            location: None,
-            properties: Some(br#"{"a":1}"#),
-            created_at: 0,
-            received_at: 0,
-        };
-        let mut out = Vec::new();
-        write_event(&mut out, b"c0", &row);
-        let value: serde_json::Value = serde_json::from_slice(&out).unwrap();
-        assert_eq!(
-            value,
-            serde_json::json!({
-                "id": "c0", "websiteId": "web-1", "eventType": "click", "url": "https://example.com/\"",
-                "referrer": null, "sessionId": "s", "visitorId": "v", "deviceType": null, "browser": "Größe",
-                "os": null, "location": null, "properties": {"a": 1}, "createdAt": "1970-01-01T00:00:00.000Z"
-            })
-        );
     }
 }

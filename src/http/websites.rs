@@ -8,10 +8,10 @@ use super::{
     Context, RequestLimits,
     body::InboundBody,
     ingest::body_error,
-    response::{Answer, ErrorCode, catalog_error, error, invalid, json_of, time_text},
+    response::{Answer, ErrorCode, catalog_error, error, invalid, json_of},
 };
 use crate::{
-    event::Faults,
+    event::{Faults, time::time_text},
     store::{NewWebsite, Website, WebsiteChange},
 };
 

@@ -230,7 +230,10 @@ impl CatalogFile {
         let website = self.find(id)?;
         let transaction = self.connection.transaction()?;
         transaction.execute("DELETE FROM Website WHERE id = ?1", [id])?;
-        transaction.execute("INSERT INTO DeletedWebsite(id, deletedAt) VALUES(?1, ?2)", params![id, now_ms()])?;
+        transaction.execute(
+            "INSERT INTO Erasure(id, websiteId, requestedAt, segments, segmentsDone, rows) VALUES(?1, ?2, ?3, 0, 0, 0)",
+            params![format!("era-{}", random_letters(12)), id, now_ms()],
+        )?;
         transaction.commit()?;
         self.websites.remove(id);
         Ok(Arc::new(website))

@@ -63,7 +63,18 @@ pub(super) const SUMMARY_SQL: &str = "
         filter BLOB NOT NULL,
         -- The XXH3 hash of the filter's bytes.
         filterHash INTEGER NOT NULL
-    );";
+    );
+    -- Days since 1970, UTC, of createdAt.
+    CREATE TABLE Daily(
+        websiteId TEXT NOT NULL,
+        eventType TEXT NOT NULL,
+        day INTEGER NOT NULL,
+        count INTEGER NOT NULL,
+        PRIMARY KEY(websiteId, eventType, day)
+    ) WITHOUT ROWID;";
+
+/// Milliseconds of a day of `Daily`.
+pub(super) const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 
 /// The columns of an event in the order that [`super::insert`] binds and [`super::snapshot`] reads.
 macro_rules! event_columns {
@@ -86,8 +97,10 @@ pub(super) const CATALOG_MIGRATIONS: Migrations<'static> = Migrations::from_slic
 /// The version of the catalog's format that these steps lead to.
 pub(super) const CATALOG_VERSION: i64 = CATALOG_STEPS.len() as i64;
 
-const CATALOG_STEPS: &[M<'static>] = &[M::up(
-    "CREATE TABLE Website(
+const CATALOG_STEPS: &[M<'static>] = &[M::up(CATALOG_1), M::up(CATALOG_2)];
+
+const CATALOG_1: &str = "
+    CREATE TABLE Website(
         id TEXT PRIMARY KEY,
         trackingCode TEXT NOT NULL UNIQUE,
         name TEXT NOT NULL,
@@ -95,25 +108,52 @@ const CATALOG_STEPS: &[M<'static>] = &[M::up(
         description TEXT,
         createdAt INTEGER NOT NULL, -- milliseconds since 1970, UTC
         updatedAt INTEGER NOT NULL
-     ) STRICT;
-     -- Websites that were deleted and whose events must still be erased from the segments.
-     CREATE TABLE DeletedWebsite(
+    ) STRICT;
+    -- Websites that were deleted and whose events must still be erased from the segments.
+    CREATE TABLE DeletedWebsite(
         id TEXT PRIMARY KEY,
         deletedAt INTEGER NOT NULL
-     ) STRICT;
-     CREATE TABLE Segment(
+    ) STRICT;
+    CREATE TABLE Segment(
         number INTEGER PRIMARY KEY,
         generation INTEGER NOT NULL,
         state TEXT NOT NULL CHECK (state IN ('prepared', 'active', 'unsealed', 'sealed'))
-     ) STRICT;
-     -- One row. No sequence below the floor is ever given again, whatever the segments still hold.
-     CREATE TABLE Log(
+    ) STRICT;
+    -- One row. No sequence below the floor is ever given again, whatever the segments still hold.
+    CREATE TABLE Log(
         id INTEGER PRIMARY KEY CHECK (id = 1),
         sequenceFloor INTEGER NOT NULL,
         node INTEGER NOT NULL,
         idKey BLOB NOT NULL CHECK (length(idKey) = 16)
-     ) STRICT;",
-)];
+    ) STRICT;";
+
+const CATALOG_2: &str = "
+    -- What is to be erased from the segments, and what was.
+    CREATE TABLE Erasure(
+        id TEXT PRIMARY KEY,
+        -- Both are forgotten when nothing is left of the events. A website's erasure names no visitor.
+        websiteId TEXT,
+        visitorId TEXT,
+        -- A visitor's events up to this sequence; a website's all go, whenever they were committed.
+        upTo INTEGER,
+        requestedAt INTEGER NOT NULL, -- milliseconds since 1970, UTC
+        doneAt INTEGER,
+        segments INTEGER NOT NULL,
+        segmentsDone INTEGER NOT NULL,
+        rows INTEGER NOT NULL
+    ) STRICT;
+    INSERT INTO Erasure
+        SELECT 'era-' || substr(id, 5), id, NULL, NULL, deletedAt, NULL, 0, 0, 0 FROM DeletedWebsite;
+    DROP TABLE DeletedWebsite;
+    -- Dropped: of a segment that is no longer one, the files may still be there.
+    CREATE TABLE NewSegment(
+        number INTEGER PRIMARY KEY,
+        generation INTEGER NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('prepared', 'active', 'unsealed', 'sealed', 'dropped'))
+    ) STRICT;
+    INSERT INTO NewSegment SELECT number, generation, state FROM Segment;
+    DROP TABLE Segment;
+    ALTER TABLE NewSegment RENAME TO Segment;";
 
 /// Refuses a file that is not hitlog's. A file without pages (made by a start that was cut short) passes.
 pub(super) fn check_application_id(connection: &Connection, path: &Path) -> Result<(), OpenError> {

@@ -54,7 +54,10 @@ impl Summary {
     /// Writes the summary of a segment whose rows and indexes are complete.
     pub(super) fn write(connection: &Connection) -> Result<(), SummaryError> {
         connection.execute_batch(schema::SUMMARY_SQL)?;
-        let mut insert = connection.prepare("INSERT INTO Summary VALUES(?1, ?2, ?3, ?4, ?5, ?6)")?;
+        let mut insert = Inserts {
+            summary: connection.prepare("INSERT INTO Summary VALUES(?1, ?2, ?3, ?4, ?5, ?6)")?,
+            daily: connection.prepare("INSERT INTO Daily VALUES(?1, ?2, ?3, ?4)")?,
+        };
         let mut walk = connection.prepare(
             "SELECT websiteId, eventType, createdAt, id FROM Event INDEXED BY EventByType
              ORDER BY websiteId, eventType, createdAt, id",
@@ -183,6 +186,12 @@ pub(super) struct RankBounds {
     pub(super) walk_from: Option<(Key, u64)>,
 }
 
+/// What a stream's facts are written with.
+struct Inserts<'a> {
+    summary: Statement<'a>,
+    daily: Statement<'a>,
+}
+
 /// Gathers what is said of one website and type.
 #[derive(Default)]
 struct StreamBuilder {
@@ -192,6 +201,8 @@ struct StreamBuilder {
     first_created_at: i64,
     last_created_at: i64,
     fence_posts: Vec<u8>,
+    /// Days and counts, the oldest first.
+    daily: Vec<(i64, i64)>,
 }
 
 impl StreamBuilder {
@@ -214,24 +225,33 @@ impl StreamBuilder {
             self.fence_posts.extend_from_slice(&created_at.to_le_bytes());
             self.fence_posts.extend_from_slice(&sequence.to_le_bytes());
         }
+        let day = created_at.div_euclid(schema::DAY_MS);
+        match self.daily.last_mut() {
+            Some((last, count)) if *last == day => *count += 1,
+            _ => self.daily.push((day, 1)),
+        }
         self.count += 1;
         self.last_created_at = created_at;
         Ok(())
     }
 
-    fn finish(&self, insert: &mut Statement<'_>) -> Result<(), SummaryError> {
+    fn finish(&self, insert: &mut Inserts<'_>) -> Result<(), SummaryError> {
         if self.count == 0 {
             return Ok(());
         }
         let text = |bytes| std::str::from_utf8(bytes).map_err(|_| SummaryError::Damaged("a website's id is not UTF-8"));
-        insert.execute(params![
-            text(&self.website_id)?,
-            text(&self.event_type)?,
+        let (website_id, event_type) = (text(&self.website_id)?, text(&self.event_type)?);
+        insert.summary.execute(params![
+            website_id,
+            event_type,
             self.count.cast_signed(),
             self.first_created_at,
             self.last_created_at,
             self.fence_posts
         ])?;
+        for (day, count) in &self.daily {
+            insert.daily.execute(params![website_id, event_type, day, count])?;
+        }
         Ok(())
     }
 }

@@ -13,10 +13,12 @@ pub(in crate::store) enum SegmentState {
     Unsealed,
     /// Indexed; its file never changes again.
     Sealed,
+    /// Not a segment any more; its files may still be there.
+    Dropped,
 }
 
 impl SegmentState {
-    const ALL: [Self; 4] = [Self::Prepared, Self::Active, Self::Unsealed, Self::Sealed];
+    const ALL: [Self; 5] = [Self::Prepared, Self::Active, Self::Unsealed, Self::Sealed, Self::Dropped];
 
     pub(in crate::store) fn as_str(self) -> &'static str {
         match self {
@@ -24,6 +26,7 @@ impl SegmentState {
             Self::Active => "active",
             Self::Unsealed => "unsealed",
             Self::Sealed => "sealed",
+            Self::Dropped => "dropped",
         }
     }
 }
