@@ -71,7 +71,14 @@ fn options() -> StoreOptions {
             segment_rows_max: u64::MAX,
             segment_age_max: Duration::MAX,
         },
-        read: ReadOptions { readers: 1, waiting_max: 1, deadline: Duration::from_secs(10), answer_bytes_max: 1 << 20 },
+        read: ReadOptions {
+            readers: 1,
+            waiting_max: 1,
+            deadline: Duration::from_secs(10),
+            answer_bytes_max: 1 << 20,
+            retention: None,
+        },
+        erasures: hitlog::store::ErasureOptions { erasures_max: 1, hidden_events_max: 1 },
         segments: SegmentOptions { unsealed_rows_max: u64::MAX, filter_bytes_max: 0, connections_max: 1 },
         seal_cache_bytes: 1 << 20,
     }
@@ -85,6 +92,7 @@ fn parse(events: usize) -> ValidEvents {
         properties_bytes_max: 32 * 1024,
         properties_depth_max: 32,
         timestamp_ahead_max_ms: 86_400_000,
+        timestamp_age_max_ms: i64::MAX,
         batch_events_max: events,
     };
     let body = traffic::batch("pm-x", events).into_bytes();

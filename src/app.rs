@@ -17,10 +17,10 @@ use crate::{
     config::{Config, Durability, contract},
     event::Rules,
     event_id::EventIds,
-    http::{self, BodyLimits, BodyMemory, ConnectionLimits, Context, RequestLimits, Tokens},
+    http::{self, BodyLimits, BodyMemory, ConnectionLimits, Context, Cursors, RequestLimits, Tokens},
     metrics::{self, BuildInfo, Metrics},
     queue,
-    store::{self, DataDir, LogOptions, OpenError, ReadOptions, SegmentOptions, Store, StoreOptions},
+    store::{self, DataDir, ErasureOptions, LogOptions, OpenError, ReadOptions, SegmentOptions, Store, StoreOptions},
     writer::{self, GroupLimits},
 };
 
@@ -91,7 +91,7 @@ impl App {
         let (ended_sender, ended) = mpsc::unbounded_channel();
         let failed = ended_sender.clone();
         let failed: store::Failed = Arc::new(move |reason| drop(failed.send(Ended::Store(reason))));
-        let Store { log, readers, catalog, websites, id_key: (node, id_key), mut threads } =
+        let Store { log, readers, catalog, eraser, websites, id_key: (node, id_key), mut threads } =
             Store::open(&directory, &store_options(config), &metrics, failed)?;
         let (queue, requests) = queue::bounded(queue_limits(config), Arc::clone(&metrics));
         let group = GroupLimits { events_max: config.group_events_max, bytes_max: config.group_bytes_max };
@@ -106,8 +106,10 @@ impl App {
             queue,
             websites,
             catalog,
+            eraser,
             readers,
             ids: EventIds::new(node, id_key),
+            cursors: Cursors::new(&id_key),
             tokens: Tokens::new(config.tokens.iter().map(crate::config::Secret::reveal)),
             metrics: Arc::clone(&metrics),
             stopping: AtomicBool::new(false),
@@ -201,6 +203,9 @@ fn rules(config: &Config) -> Rules {
         properties_bytes_max: contract::PROPERTIES_BYTES_MAX,
         properties_depth_max: contract::PROPERTIES_DEPTH_MAX,
         timestamp_ahead_max_ms: i64::try_from(config.timestamp_ahead_max.as_millis()).unwrap_or(i64::MAX),
+        timestamp_age_max_ms: config
+            .retention
+            .map_or(i64::MAX, |age| i64::try_from(age.as_millis()).unwrap_or(i64::MAX)),
         batch_events_max: config.batch_events_max,
     }
 }
@@ -260,7 +265,9 @@ fn store_options(config: &Config) -> StoreOptions {
             waiting_max: config.reads_waiting_max,
             deadline: config.read_timeout,
             answer_bytes_max: config.read_bytes_max,
+            retention: config.retention,
         },
+        erasures: ErasureOptions { erasures_max: config.erasures_max, hidden_events_max: config.hidden_events_max },
         segments: SegmentOptions {
             unsealed_rows_max: config.unsealed_rows_max,
             filter_bytes_max: config.filter_bytes_max,

@@ -127,6 +127,10 @@ pub struct Config {
     pub wal_bytes_max: u64,
     pub segment_rows_max: u64,
     pub segment_age_max: Duration,
+    /// `retention_days`; `None`: for ever.
+    pub retention: Option<Duration>,
+    pub erasures_max: usize,
+    pub hidden_events_max: usize,
     pub seal_cache_bytes: u64,
     pub unsealed_rows_max: u64,
     pub filter_bytes_max: usize,
@@ -233,6 +237,9 @@ impl Reader<'_> {
             wal_bytes_max: self.number("wal_bytes_max") as u64,
             segment_rows_max: self.number("segment_rows_max") as u64,
             segment_age_max: self.duration("segment_age_max_seconds"),
+            retention: self.retention(),
+            erasures_max: self.number("erasures_max"),
+            hidden_events_max: self.number("hidden_events_max"),
             seal_cache_bytes: self.number("seal_cache_bytes") as u64,
             unsealed_rows_max: self.number("unsealed_rows_max") as u64,
             filter_bytes_max: self.number("filter_bytes_max"),
@@ -269,6 +276,11 @@ impl Reader<'_> {
 
     fn duration(&mut self, name: &str) -> Duration {
         Duration::from_secs_f64(self.bounded(name, |text| text.trim().parse().ok()))
+    }
+
+    fn retention(&mut self) -> Option<Duration> {
+        let days = self.bounded("retention_days", |text| text.trim().parse().ok());
+        (days > 0.0).then(|| Duration::from_secs_f64(days * 24.0 * 60.0 * 60.0))
     }
 
     fn choice(&mut self, name: &'static str) -> &'static str {

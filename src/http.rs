@@ -8,6 +8,8 @@ mod auth;
 mod body;
 mod connection;
 mod cors;
+mod cursor;
+mod erasures;
 mod ingest;
 mod ops;
 mod query;
@@ -20,13 +22,14 @@ use std::sync::{Arc, atomic::AtomicBool};
 pub use auth::Tokens;
 pub use body::{BodyLimits, BodyMemory};
 pub use connection::{ConnectionLimits, serve};
+pub use cursor::Cursors;
 
 use crate::{
     event::Rules,
     event_id::EventIds,
     metrics::Metrics,
     queue::Queue,
-    store::{Catalog, Readers, Websites},
+    store::{Catalog, Eraser, Readers, Websites},
 };
 
 /// The limits of what clients ask for and say of websites; values and reasons stand in the configuration.
@@ -67,10 +70,14 @@ pub struct Context {
     pub websites: Arc<Websites>,
     /// Where websites are changed.
     pub catalog: Catalog,
+    /// Who erases events.
+    pub eraser: Eraser,
     /// Who reads events back.
     pub readers: Readers,
     /// Public ids.
     pub ids: EventIds,
+    /// Places in listings.
+    pub cursors: Cursors,
     /// Who may do what.
     pub tokens: Tokens,
     /// What is counted.

@@ -73,6 +73,14 @@ pub struct Metrics {
     pub seal_seconds: Histogram,
     pub seal_rows: Counter,
     pub seals_failed: Counter,
+    pub erasures_pending: Gauge,
+    pub hidden_events: Gauge,
+    pub erased_events: Counter,
+    pub erase_seconds: Histogram,
+    pub retention_due_segments: Gauge,
+    pub retention_due_events: Gauge,
+    pub retention_removed_segments: Counter,
+    pub retention_removed_events: Counter,
     pub readers: Gauge,
     pub readers_busy: Gauge,
     pub reader_wait_seconds: Histogram,
@@ -102,6 +110,7 @@ impl Metrics {
         let recorder = PrometheusBuilder::new()
             .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS_BUCKETS)?
             .set_buckets_for_metric(Matcher::Full("hitlog_seal_seconds".into()), &SLOW_SECONDS_BUCKETS)?
+            .set_buckets_for_metric(Matcher::Full("hitlog_erase_seconds".into()), &SLOW_SECONDS_BUCKETS)?
             .set_buckets_for_metric(Matcher::Suffix("group_events".into()), &EVENTS_BUCKETS)?
             .set_buckets_for_metric(Matcher::Suffix("group_bytes".into()), &BYTES_BUCKETS)?
             .build_recorder();
@@ -215,8 +224,32 @@ impl Metrics {
                 "Time to build the indexes of one segment.",
             ),
             seal_rows: make.counter("hitlog_sealed_events_total", "Events in segments sealed since the start."),
-            seals_failed: make
-                .counter("hitlog_seals_failed_total", "Seals that failed; the segment serves unindexed meanwhile."),
+            seals_failed: make.counter(
+                "hitlog_seals_failed_total",
+                "Segments that could not be sealed or rewritten; they serve as they are meanwhile.",
+            ),
+            erasures_pending: make.gauge("hitlog_erasures_pending", "Erasures that are not done."),
+            hidden_events: make.gauge(
+                "hitlog_hidden_events",
+                "Events of visitors that are in no answer and still on the disk, to be erased.",
+            ),
+            erased_events: make.counter("hitlog_erased_events_total", "Events erased from the disk since the start."),
+            erase_seconds: make.histogram(
+                "hitlog_erase_seconds",
+                Unit::Seconds,
+                "Time to rewrite one sealed segment without the events that are erased.",
+            ),
+            retention_due_segments: make.gauge(
+                "hitlog_retention_due_segments",
+                "Segments that hold nothing but expired events and are about to be removed.",
+            ),
+            retention_due_events: make.gauge("hitlog_retention_due_events", "The events in these segments."),
+            retention_removed_segments: make.counter(
+                "hitlog_retention_removed_segments_total",
+                "Segments removed since the start because all of their events had expired.",
+            ),
+            retention_removed_events: make
+                .counter("hitlog_retention_removed_events_total", "Events removed with these segments."),
             readers: make.gauge("hitlog_readers", "Connections of the reader pool."),
             readers_busy: make.gauge("hitlog_readers_busy", "Connections of the reader pool at work."),
             reader_wait_seconds: make.histogram(

@@ -12,6 +12,7 @@ mod catalog;
 mod checkpoint;
 mod columns;
 mod directory;
+mod erasures;
 mod error;
 mod file;
 mod insert;
@@ -20,13 +21,16 @@ mod list;
 mod log;
 mod read;
 mod recover;
+mod retention;
+mod rewrite;
 mod roll;
 mod schema;
-mod seal;
+mod sealer;
 mod segments;
 mod snapshot;
 mod summary;
 mod sync_timer;
+mod view;
 mod websites;
 
 use std::{sync::Arc, thread::JoinHandle};
@@ -34,8 +38,9 @@ use std::{sync::Arc, thread::JoinHandle};
 use catalog::CatalogFile;
 pub use catalog::{Catalog, CatalogError, NewWebsite, WebsiteChange};
 pub use directory::DataDir;
+pub use erasures::{EraseError, Eraser, Erasure, ErasureOptions};
 pub use error::{AppendError, OpenError};
-pub use list::{EventFilter, Page};
+pub use list::{Cursor, EventFilter, Listed, Page, PageStart};
 pub use log::{Durability, Log, LogOptions};
 pub use read::{PageBuffer, ReadError, ReadOptions, Readers};
 pub use segments::SegmentOptions;
@@ -53,6 +58,8 @@ pub struct StoreOptions {
     pub read: ReadOptions,
     /// What is kept in memory of the segments.
     pub segments: SegmentOptions,
+    /// What may be erased at once.
+    pub erasures: ErasureOptions,
     /// Memory for sorting when a segment is sealed, in bytes.
     pub seal_cache_bytes: u64,
 }
@@ -68,6 +75,8 @@ pub struct Store {
     pub readers: Readers,
     /// For changes of websites.
     pub catalog: Catalog,
+    /// For erasures.
+    pub eraser: Eraser,
     /// The websites in memory.
     pub websites: Arc<Websites>,
     /// The node and the key of the public ids.
@@ -89,17 +98,27 @@ impl Store {
         let segments = Arc::new(segments::Segments::new(options.segments, Arc::clone(metrics)));
         let recovered = recover::recover(&paths, &mut catalog, &segments, &options.log, metrics)?;
         let (websites, id_key) = (catalog.websites(), catalog.id_key());
-        let (catalog, catalog_thread) = catalog.spawn({
+        let (wake, woken) = crossbeam_channel::bounded(1);
+        let erasures = erasures::recover(catalog.erasures()?, &segments, wake, metrics)?;
+        let memory = catalog::InMemory {
+            segments: Arc::clone(&segments),
+            erasures: Arc::clone(&erasures),
+            erasures_max: options.erasures.erasures_max,
+        };
+        let (catalog, catalog_thread) = catalog.spawn(memory, {
             let failed = Arc::clone(&failed);
             move |reason| failed(reason)
         })?;
-        let (sealer, sealer_orders) = seal::Sealer::spawn(seal::Sealing {
+        let rewriter = rewrite::Rewriter {
             paths: paths.clone(),
             catalog: catalog.clone(),
             segments: Arc::clone(&segments),
             cache_bytes: options.seal_cache_bytes,
             metrics: Arc::clone(metrics),
-        })?;
+        };
+        let retention = options.read.retention;
+        let sealing = sealer::Sealing { rewriter, erasures: Arc::clone(&erasures), wake: woken, retention };
+        let (sealer, sealer_orders) = sealer::Sealer::spawn(sealing)?;
         recovered.unsealed.into_iter().for_each(|segment| sealer_orders.order(segment));
         let rolling = roll::Rolling {
             paths,
@@ -115,10 +134,17 @@ impl Store {
         let interrupt = read::ReaderInterrupt::default();
         let (readers, mut threads) = Readers::spawn(&segments, options.read, &interrupt, Arc::clone(metrics))?;
         threads.push(catalog_thread);
+        let eraser = Eraser {
+            catalog: catalog.clone(),
+            readers: readers.clone(),
+            segments: Arc::clone(&segments),
+            erasures,
+            options: options.erasures,
+        };
         let behind = (roller, sealer);
         let (active, next) = (recovered.active, recovered.next_sequence);
         let log = Log::new(active, next, behind, segments, options.log, interrupt, Arc::clone(metrics));
-        Ok(Self { log, readers, catalog, websites, id_key, threads })
+        Ok(Self { log, readers, catalog, eraser, websites, id_key, threads })
     }
 }
 

@@ -18,6 +18,8 @@ pub enum Kind {
     Bytes(u64, u64),
     /// A number of seconds, with fractions, from the first to the second.
     Seconds(f64, f64),
+    /// A number of days, with fractions, from the first to the second.
+    Days(f64, f64),
 }
 
 impl Kind {
@@ -26,6 +28,7 @@ impl Kind {
             Self::Count(min, max) => (min as f64, max as f64, "things"),
             Self::Bytes(min, max) => (min as f64, max as f64, "bytes"),
             Self::Seconds(min, max) => (min, max, "seconds"),
+            Self::Days(min, max) => (min, max, "days"),
             Self::Text | Self::Choice(_) => (0.0, 0.0, ""),
         }
     }
@@ -286,6 +289,29 @@ pub const SETTINGS: &[Setting] = &[
         Kind::Seconds(1.0, 3_153_600_000.0),
         "SECONDS",
         "Age of its first event at which a segment is full, however few it holds: quiet sites' events get indexes too",
+    ),
+    setting(
+        "retention_days",
+        "0",
+        Kind::Days(0.0, 36_500.0),
+        "DAYS",
+        "How long events are kept, by their createdAt. Older ones are refused and in no answer, and leave the disk \
+         segment by segment. 0 keeps them for ever",
+    ),
+    setting(
+        "erasures_max",
+        "10000",
+        Kind::Count(1, 1_000_000),
+        "COUNT",
+        "Erasures that are remembered, those done in the last 30 days included; past it 503",
+    ),
+    setting(
+        "hidden_events_max",
+        "2000000",
+        Kind::Count(1, 1_000_000_000),
+        "COUNT",
+        "Events that may be hidden at once, from the request to erase them until their segments are rewritten: 16 bytes \
+         each. A visitor with more can't be erased",
     ),
     setting(
         "seal_cache_bytes",

@@ -254,6 +254,10 @@ impl Output {
         let Some(timestamp) = milliseconds.filter(|at| (0..=TIMESTAMP_MAX_MS).contains(at)) else {
             return Err("Expected milliseconds since 1970, from 0 to the end of the year 9999".into());
         };
+        if self.events.received_at - timestamp > rules.timestamp_age_max_ms {
+            let days = rules.timestamp_age_max_ms as f64 / (24.0 * 60.0 * 60.0 * 1_000.0);
+            return Err(format!("Older than events are kept here, which is {days} days").into());
+        }
         if timestamp - self.events.received_at > rules.timestamp_ahead_max_ms {
             event.clock_corrected = true;
         } else {

@@ -25,6 +25,8 @@ pub struct Rules {
     pub properties_depth_max: usize,
     /// How far ahead of the server a timestamp may be before the arrival takes its place, in milliseconds.
     pub timestamp_ahead_max_ms: i64,
+    /// How old a timestamp may be, in milliseconds: what has expired is not stored.
+    pub timestamp_age_max_ms: i64,
     /// Most events in one batch.
     pub batch_events_max: usize,
 }

@@ -8,8 +8,8 @@ use super::{
     response::{Answer, ErrorCode, error, invalid, json, read_error},
 };
 use crate::{
-    event::{EventType, Faults, json as json_text},
-    store::{EventFilter, Page},
+    event::{EventType, Faults, json as json_text, time::parse_time},
+    store::{EventFilter, Page, PageStart},
 };
 
 /// What a listing's query string asks for.
@@ -19,8 +19,13 @@ struct ListQuery {
     event_type: Option<EventType>,
     session_id: Option<String>,
     visitor_id: Option<String>,
+    /// Milliseconds since 1970, UTC.
+    from: Option<i64>,
+    to: Option<i64>,
     limit: u64,
     offset: u64,
+    /// Not looked into yet.
+    cursor: Option<String>,
 }
 
 impl ListQuery {
@@ -29,21 +34,27 @@ impl ListQuery {
         let mut tracking_code = None;
         let mut event_type = None;
         let (mut session_id, mut visitor_id) = (None, None);
-        let mut limit = None;
-        let mut offset = None;
+        let (mut from, mut to) = (None, None);
+        let (mut limit, mut offset, mut cursor) = (None, None, None);
         for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
             let (field, slot) = match &*name {
                 "trackingCode" => ("trackingCode", &mut tracking_code),
                 "eventType" => ("eventType", &mut event_type),
                 "sessionId" => ("sessionId", &mut session_id),
                 "visitorId" => ("visitorId", &mut visitor_id),
+                "from" => ("from", &mut from),
+                "to" => ("to", &mut to),
                 "limit" => ("limit", &mut limit),
                 "offset" => ("offset", &mut offset),
+                "cursor" => ("cursor", &mut cursor),
                 _ => continue,
             };
             if slot.replace(value.into_owned()).is_some() {
                 faults.add(field, "Given more than once");
             }
+        }
+        if cursor.is_some() && offset.is_some() {
+            faults.add("offset", "A cursor says where the page begins; leave one of the two out");
         }
         let mut number = |field: &'static str, text: Option<String>, default: u64, min: u64| {
             let Some(text) = text else { return default };
@@ -59,6 +70,17 @@ impl ListQuery {
         };
         let limit = number("limit", limit, limits.page_events_default, 1).min(limits.page_events_max);
         let offset = number("offset", offset, 0, 0);
+        let mut time = |field: &'static str, text: Option<String>| {
+            let time = parse_time(text.as_ref()?);
+            if time.is_none() {
+                faults.add(field, "Expected RFC 3339 such as 2026-01-28T20:00:00Z, or milliseconds since 1970");
+            }
+            time
+        };
+        let (from, to) = (time("from", from), time("to", to));
+        if from.zip(to).is_some_and(|(from, to)| from > to) {
+            faults.add("to", "Expected a time that is not before from");
+        }
         let event_type = event_type.and_then(|name| {
             let kind = EventType::from_name(&name);
             if kind.is_none() {
@@ -76,7 +98,7 @@ impl ListQuery {
             }
         }
         if faults.is_empty() {
-            Ok(Self { tracking_code, event_type, session_id, visitor_id, limit, offset })
+            Ok(Self { tracking_code, event_type, session_id, visitor_id, from, to, limit, offset, cursor })
         } else {
             Err(faults)
         }
@@ -97,14 +119,23 @@ pub(super) async fn list(context: &Context, query: &str) -> Answer {
         event_type: query.event_type,
         session_id: query.session_id,
         visitor_id: query.visitor_id,
+        from: query.from.unwrap_or(i64::MIN),
+        to: query.to.unwrap_or(i64::MAX),
     };
-    let page = Page { limit: query.limit, offset: query.offset };
-    let ids = context.ids.clone();
+    let start = match &query.cursor {
+        None => PageStart::Offset(query.offset),
+        Some(text) => match context.cursors.decode(text, &filter) {
+            Some(cursor) => PageStart::Cursor(cursor),
+            None => return invalid("Invalid query", &unknown_cursor()),
+        },
+    };
+    let page = Page { limit: query.limit, start };
+    let (ids, cursors) = (context.ids.clone(), context.cursors.clone());
     let mut answer = context.readers.page_buffer();
     let read = context.readers.ask(move |snapshot| {
         answer.write(|out| out.extend_from_slice(b"{\"events\":["))?;
         let mut first = true;
-        let total = snapshot.list(&filter, page, |sequence, row| {
+        let listed = snapshot.list(&filter, page, |sequence, row| {
             answer.write(|out| {
                 if !std::mem::replace(&mut first, false) {
                     out.push(b',');
@@ -114,11 +145,16 @@ pub(super) async fn list(context: &Context, query: &str) -> Answer {
         })?;
         answer.write(|out| {
             out.extend_from_slice(b"],\"pagination\":{\"total\":");
-            json_text::write_integer(out, total);
+            json_text::write_integer(out, listed.total);
             out.extend_from_slice(b",\"limit\":");
             json_text::write_integer(out, page.limit);
             out.extend_from_slice(b",\"offset\":");
-            json_text::write_integer(out, page.offset);
+            json_text::write_integer(out, page.start.passed());
+            out.extend_from_slice(b",\"next\":");
+            match &listed.next {
+                Some(next) => json_text::write_string(out, cursors.encode(next, &filter).as_bytes()),
+                None => out.extend_from_slice(b"null"),
+            }
             out.extend_from_slice(b"}}");
         })?;
         Ok(answer)
@@ -127,6 +163,12 @@ pub(super) async fn list(context: &Context, query: &str) -> Answer {
         Ok(answer) => json(StatusCode::OK, Bytes::from_owner(answer)),
         Err(failure) => read_error(&failure),
     }
+}
+
+fn unknown_cursor() -> Faults {
+    let mut faults = Faults::default();
+    faults.add("cursor", "Expected pagination.next of a page of this listing, with the same trackingCode and filters");
+    faults
 }
 
 /// `GET /api/v1/events/:id`
@@ -176,8 +218,11 @@ mod tests {
             event_type,
             session_id: None,
             visitor_id: None,
+            from: None,
+            to: None,
             limit,
             offset,
+            cursor: None,
         };
         for (text, wanted) in [
             ("trackingCode=pm-x", Ok(query("pm-x", None, 100, 0))),
@@ -192,6 +237,18 @@ mod tests {
                     ..query("pm-x", None, 100, 0)
                 }),
             ),
+            (
+                "trackingCode=pm-x&from=1970-01-01T00:00:01Z&to=2000&cursor=x",
+                Ok(ListQuery {
+                    from: Some(1_000),
+                    to: Some(2_000),
+                    cursor: Some("x".into()),
+                    ..query("pm-x", None, 100, 0)
+                }),
+            ),
+            ("trackingCode=pm-x&from=yesterday&to=-5", Err(&["from", "to"][..])),
+            ("trackingCode=pm-x&from=2&to=1", Err(&["to"])),
+            ("trackingCode=pm-x&cursor=x&offset=0", Err(&["offset"])),
             ("trackingCode=pm-x&sessionId=&visitorId=v&visitorId=w", Err(&["visitorId", "sessionId"][..])),
             ("", Err(&["trackingCode"][..])),
             ("trackingCode=", Err(&["trackingCode"])),

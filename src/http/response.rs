@@ -225,7 +225,7 @@ pub(super) fn catalog_error(failure: &CatalogError) -> Answer {
     match failure {
         CatalogError::NotFound => error(ErrorCode::NotFound, "Website not found"),
         CatalogError::DomainTaken => error(ErrorCode::Conflict, "A website with this domain exists already"),
-        CatalogError::Busy => {
+        CatalogError::Busy | CatalogError::Stale => {
             retry_later(ErrorCode::Overloaded, "Too many changes are waiting; nothing was changed", RETRY_AFTER_DEFAULT)
         }
         CatalogError::StorageFull => {

@@ -12,7 +12,7 @@ use hyper::{
 use super::{
     Context,
     body::{InboundBody, Rest},
-    cors, ingest, ops, query,
+    cors, erasures, ingest, ops, query,
     response::{Answer, ErrorCode, error, invalid},
     websites,
 };
@@ -63,7 +63,12 @@ fn resolve(path: &str) -> (Route, &str) {
     if plain != Route::Unknown {
         return (plain, "");
     }
-    for (prefix, route) in [("/api/v1/events/", Route::Event), ("/api/v1/websites/", Route::Website)] {
+    for (prefix, route) in [
+        ("/api/v1/events/", Route::Event),
+        ("/api/v1/websites/", Route::Website),
+        ("/api/v1/visitors/", Route::Visitor),
+        ("/api/v1/erasures/", Route::Erasure),
+    ] {
         if let Some(id) = path.strip_prefix(prefix).filter(|id| !id.is_empty() && !id.contains('/')) {
             return (route, id);
         }
@@ -107,6 +112,8 @@ async fn dispatch(context: &Context, route: Route, id: &str, head: &Parts, body:
         (Route::Website, &HttpMethod::PUT) => websites::update(context, id, &head.headers, body).await,
         (Route::Website, &HttpMethod::DELETE) => websites::delete(context, id).await,
         (Route::Website, _) => websites::get(context, id),
+        (Route::Visitor, _) => erasures::erase_visitor(context, id, head.uri.query().unwrap_or_default()).await,
+        (Route::Erasure, _) => erasures::get(context, id),
         (Route::Live, _) => ops::live(),
         (Route::Ready, _) => ops::ready(context),
         (Route::Metrics, _) => ops::metrics(context),
@@ -121,6 +128,8 @@ fn allowed_methods(route: Route) -> &'static str {
         Route::Event => "GET, HEAD, OPTIONS",
         Route::Websites => "GET, HEAD, POST",
         Route::Website => "GET, HEAD, PUT, DELETE",
+        Route::Visitor => "DELETE",
+        Route::Erasure => "GET, HEAD",
         Route::Live | Route::Ready | Route::Metrics => "GET, HEAD",
         Route::Unknown => "",
     }
@@ -140,7 +149,7 @@ fn needs_token(route: Route, method: &HttpMethod) -> bool {
     match route {
         Route::Events => method == HttpMethod::GET,
         Route::Event => method != HttpMethod::OPTIONS,
-        Route::Websites | Route::Website | Route::Metrics => true,
+        Route::Websites | Route::Website | Route::Visitor | Route::Erasure | Route::Metrics => true,
         Route::Batch | Route::Live | Route::Ready | Route::Unknown => false,
     }
 }
@@ -177,6 +186,8 @@ mod tests {
             ("/api/v1/events/", Route::Unknown, ""),
             ("/api/v1/events/a/b", Route::Unknown, ""),
             ("/api/v1/websites/web-1", Route::Website, "web-1"),
+            ("/api/v1/visitors/a%2Fb", Route::Visitor, "a%2Fb"),
+            ("/api/v1/erasures/era-1", Route::Erasure, "era-1"),
             ("/health", Route::Ready, ""),
             ("/", Route::Unknown, ""),
             ("*", Route::Unknown, ""),

@@ -94,14 +94,16 @@ pub(super) async fn update(context: &Context, id: &str, headers: &HeaderMap, bod
 /// `DELETE /api/v1/websites/:id`
 pub(super) async fn delete(context: &Context, id: &str) -> Answer {
     #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
     struct Deleted {
         success: bool,
         message: String,
+        erasure_id: String,
     }
     match context.catalog.delete_website(id.to_owned()).await {
-        Ok(website) => {
+        Ok((website, erasure)) => {
             let message = format!("Website \"{}\" deleted; its events are in no answer any more", website.name);
-            json_of(StatusCode::OK, &Deleted { success: true, message })
+            json_of(StatusCode::OK, &Deleted { success: true, message, erasure_id: erasure.to_string() })
         }
         Err(failure) => catalog_error(&failure),
     }

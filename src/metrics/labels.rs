@@ -64,6 +64,10 @@ label! {
         Websites = "/api/v1/websites",
         /// `/api/v1/websites/:id`
         Website = "/api/v1/websites/:id",
+        /// `/api/v1/visitors/:visitorId`
+        Visitor = "/api/v1/visitors/:visitorId",
+        /// `/api/v1/erasures/:id`
+        Erasure = "/api/v1/erasures/:id",
         /// `/livez`
         Live = "/livez",
         /// `/readyz` and `/health`

@@ -20,6 +20,7 @@ fn events(count: usize) -> ValidEvents {
         properties_bytes_max: 100,
         properties_depth_max: 8,
         timestamp_ahead_max_ms: 0,
+        timestamp_age_max_ms: i64::MAX,
         batch_events_max: 1_000,
     };
     let event = r#"{"trackingCode":"pm-a","eventType":"click","url":"https://a.b/","sessionId":"s","visitorId":"v"}"#;

@@ -3,6 +3,7 @@
 //! [`CatalogFile`] is the connection; it opens the store and then moves into a thread of its own, which [`Catalog`]
 //! talks to. A change is answered after its COMMIT, and only then does [`Websites`] show it.
 
+mod erasure_list;
 mod segment_list;
 
 use std::{
@@ -19,8 +20,10 @@ use tokio::sync::oneshot;
 
 use super::{
     directory::{DataDir, sync_directory},
+    erasures::{self, Erasure, Erasures, NewErasure, Subject, VisitorSubject},
     error::{OpenError, is_full},
     now_ms, schema,
+    segments::Segments,
     websites::{Website, Websites},
 };
 
@@ -58,6 +61,9 @@ pub enum CatalogError {
     /// The disk is full; nothing was changed.
     #[error("the disk is full")]
     StorageFull,
+    /// Segments were rewritten since the events to erase were looked for; nothing was changed.
+    #[error("segments were rewritten meanwhile")]
+    Stale,
     /// Too many changes wait; nothing was changed.
     #[error("too many changes wait")]
     Busy,
@@ -68,6 +74,8 @@ pub enum CatalogError {
 
 /// Changes that may wait for the catalog's thread. Each takes a sync, and people make them, not trackers.
 const CHANGES_WAITING_MAX: usize = 64;
+/// How long an erasure that is done is remembered.
+const ERASURE_KEPT_MS: i64 = 30 * schema::DAY_MS;
 const NODE: u32 = 0;
 
 type Answer<T> = oneshot::Sender<Result<T, CatalogError>>;
@@ -75,8 +83,18 @@ type Answer<T> = oneshot::Sender<Result<T, CatalogError>>;
 enum Change {
     Create(NewWebsite, Answer<Arc<Website>>),
     Update(String, WebsiteChange, Answer<Arc<Website>>),
-    Delete(String, Answer<Arc<Website>>),
+    Delete(String, Answer<(Arc<Website>, Arc<str>)>),
+    Erase(NewErasure, Answer<Erasure>),
+    Forget(Arc<str>, Answer<bool>),
     Segment(SegmentChange, Answer<()>),
+}
+
+/// What the catalog's thread changes in memory, each time that a change is committed.
+pub(super) struct InMemory {
+    pub(super) segments: Arc<Segments>,
+    pub(super) erasures: Arc<Erasures>,
+    /// Most erasures that are remembered.
+    pub(super) erasures_max: usize,
 }
 
 /// The open catalog.
@@ -102,7 +120,10 @@ impl CatalogFile {
             return Err(OpenError::Newer { path, found, known: schema::CATALOG_VERSION });
         }
         connection
-            .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA mmap_size = 0;")
+            .execute_batch(
+                "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA mmap_size = 0;
+                 PRAGMA secure_delete = ON; -- of who was erased nothing may stay",
+            )
             .and_then(|()| connection.pragma_update(None, "application_id", schema::APPLICATION_ID))
             .map_err(sqlite())?;
         schema::CATALOG_MIGRATIONS.to_latest(&mut connection).map_err(|error| OpenError::NotOurs {
@@ -147,14 +168,20 @@ impl CatalogFile {
     }
 
     /// Changes the list of segments, before the catalog moves to its thread.
-    pub(super) fn change_segments(&mut self, change: SegmentChange) -> Result<(), OpenError> {
+    pub(super) fn change_segments(&mut self, change: &SegmentChange) -> Result<(), OpenError> {
         segment_list::apply(&mut self.connection, change).map_err(OpenError::sqlite(&self.path))
+    }
+
+    /// The erasures, those that are done included.
+    pub(super) fn erasures(&self) -> Result<Vec<Erasure>, OpenError> {
+        erasure_list::read(&self.connection).map_err(OpenError::sqlite(&self.path))
     }
 
     /// Moves the catalog to its thread. When it ends early, `failed` is called with the reason: the storage can't
     /// be trusted any more.
     pub(super) fn spawn(
         self,
+        memory: InMemory,
         failed: impl FnOnce(String) + Send + 'static,
     ) -> Result<(Catalog, JoinHandle<()>), OpenError> {
         let (sender, receiver) = crossbeam_channel::bounded(CHANGES_WAITING_MAX);
@@ -162,7 +189,7 @@ impl CatalogFile {
         let thread = thread::Builder::new()
             .name("catalog".into())
             .spawn(move || {
-                if let Err(error) = self.run(&receiver) {
+                if let Err(error) = self.run(&receiver, &memory) {
                     failed(format!("the catalog: {error}"));
                 }
             })
@@ -171,15 +198,15 @@ impl CatalogFile {
     }
 
     /// Until the last [`Catalog`] is dropped, or a change fails in a way that leaves the disk in doubt.
-    fn run(mut self, changes: &Receiver<Change>) -> rusqlite::Result<()> {
+    fn run(mut self, changes: &Receiver<Change>, memory: &InMemory) -> rusqlite::Result<()> {
         for change in changes {
             match change {
                 Change::Create(new, answer) => reply(answer, self.create(new))?,
                 Change::Update(id, change, answer) => reply(answer, self.update(&id, change))?,
-                Change::Delete(id, answer) => reply(answer, self.delete(&id))?,
-                Change::Segment(change, answer) => {
-                    reply(answer, segment_list::apply(&mut self.connection, change).map_err(ChangeError::from))?;
-                }
+                Change::Delete(id, answer) => reply(answer, self.delete(&id, memory))?,
+                Change::Erase(new, answer) => reply(answer, self.erase(new, memory))?,
+                Change::Forget(id, answer) => reply(answer, self.forget(&id, memory))?,
+                Change::Segment(change, answer) => reply(answer, self.change_segment(change, memory))?,
             }
         }
         Ok(())
@@ -226,17 +253,72 @@ impl CatalogFile {
         Ok(self.websites.insert(website))
     }
 
-    fn delete(&mut self, id: &str) -> Result<Arc<Website>, ChangeError> {
+    fn delete(&mut self, id: &str, memory: &InMemory) -> Result<(Arc<Website>, Arc<str>), ChangeError> {
         let website = self.find(id)?;
+        let (erasure, now) = self.new_erasure(memory)?;
         let transaction = self.connection.transaction()?;
         transaction.execute("DELETE FROM Website WHERE id = ?1", [id])?;
-        transaction.execute(
-            "INSERT INTO Erasure(id, websiteId, requestedAt, segments, segmentsDone, rows) VALUES(?1, ?2, ?3, 0, 0, 0)",
-            params![format!("era-{}", random_letters(12)), id, now_ms()],
-        )?;
+        erasure_list::insert_website(&transaction, &erasure, id, now)?;
         transaction.commit()?;
         self.websites.remove(id);
-        Ok(Arc::new(website))
+        let subject = Subject { website_id: Arc::clone(&website.id), visitor: None };
+        memory.erasures.insert(Erasure::new(Arc::clone(&erasure), Some(subject), now));
+        Ok((Arc::new(website), erasure))
+    }
+
+    fn erase(&mut self, new: NewErasure, memory: &InMemory) -> Result<Erasure, ChangeError> {
+        self.find(&new.website_id)?;
+        // Generations change on this thread only, so what is current stays so until the events are hidden.
+        if !erasures::is_current(&new.found, &memory.segments) {
+            return Err(ChangeError::Refused(CatalogError::Stale));
+        }
+        let (id, now) = self.new_erasure(memory)?;
+        erasure_list::insert_visitor(&self.connection, &id, &new, now)?;
+        let NewErasure { website_id, visitor_id, up_to, found } = new;
+        let visitor = Some(VisitorSubject { visitor_id, up_to });
+        let mut erasure = Erasure::new(id, Some(Subject { website_id, visitor }), now);
+        erasure.remaining = found.iter().map(|(number, _, _)| *number).collect();
+        memory.segments.hide(&erasure.id, found);
+        memory.erasures.insert(erasure.clone());
+        Ok(erasure)
+    }
+
+    /// The id and the time of an erasure that is asked for now.
+    fn new_erasure(&mut self, memory: &InMemory) -> Result<(Arc<str>, i64), ChangeError> {
+        let now = now_ms();
+        erasure_list::remove_done_before(&self.connection, now - ERASURE_KEPT_MS)?;
+        memory.erasures.remove_done_before(now - ERASURE_KEPT_MS);
+        if memory.erasures.len() >= memory.erasures_max {
+            return Err(ChangeError::Refused(CatalogError::Busy));
+        }
+        Ok((format!("era-{}", random_letters(12)).into(), now))
+    }
+
+    fn forget(&mut self, id: &str, memory: &InMemory) -> Result<bool, ChangeError> {
+        let now = now_ms();
+        let is_done = erasure_list::forget(&self.connection, id, now)?;
+        if is_done {
+            memory.erasures.done(id, now);
+        }
+        Ok(is_done)
+    }
+
+    fn change_segment(&mut self, change: SegmentChange, memory: &InMemory) -> Result<(), ChangeError> {
+        segment_list::apply(&mut self.connection, &change)?;
+        match change {
+            SegmentChange::Prepared(_) | SegmentChange::Activated { .. } | SegmentChange::Forgotten(_) => {}
+            SegmentChange::Sealed { segment, erased, .. } => {
+                let number = segment.number;
+                let erasures: Vec<_> = erased.iter().map(|(erasure, _)| Arc::clone(erasure)).collect();
+                memory.segments.replace(segment, &erasures);
+                memory.erasures.segment_done(number, &erased);
+            }
+            SegmentChange::Dropped { number, erased, .. } => {
+                memory.segments.drop_segment(number);
+                memory.erasures.segment_done(number, &erased);
+            }
+        }
+        Ok(())
     }
 
     fn find(&self, id: &str) -> Result<Website, ChangeError> {
@@ -291,15 +373,31 @@ impl Catalog {
         self.ask(|answer| Change::Update(id, change, answer)).await
     }
 
-    /// Forgets a website; from the answer on its events are in no answer.
-    pub async fn delete_website(&self, id: String) -> Result<Arc<Website>, CatalogError> {
+    /// Forgets a website, and has its events erased; from the answer on they are in no answer. The second value is the
+    /// erasure's id.
+    pub async fn delete_website(&self, id: String) -> Result<(Arc<Website>, Arc<str>), CatalogError> {
         self.ask(|answer| Change::Delete(id, answer)).await
     }
 
-    /// Changes the list of segments. Blocks: for the store's own threads, one of which asks at a time.
+    /// Has a visitor's events erased; from the answer on they are in no answer.
+    pub(super) async fn erase_visitor(&self, new: NewErasure) -> Result<Erasure, CatalogError> {
+        self.ask(|answer| Change::Erase(new, answer)).await
+    }
+
+    /// Changes the list of segments, and then what readers see of it. Blocks: for the store's own threads.
     pub(super) fn change_segments(&self, change: SegmentChange) -> Result<(), CatalogError> {
+        self.ask_blocking(|answer| Change::Segment(change, answer))
+    }
+
+    /// Forgets whose events an erasure has removed. Returns whether nothing of it is left: who reads the catalog may be
+    /// in the way. Blocks, as above.
+    pub(super) fn forget_erased(&self, erasure: Arc<str>) -> Result<bool, CatalogError> {
+        self.ask_blocking(|answer| Change::Forget(erasure, answer))
+    }
+
+    fn ask_blocking<T>(&self, change: impl FnOnce(Answer<T>) -> Change) -> Result<T, CatalogError> {
         let (sender, answer) = oneshot::channel();
-        self.changes.send(Change::Segment(change, sender)).map_err(|_| CatalogError::Unknown)?;
+        self.changes.send(change(sender)).map_err(|_| CatalogError::Unknown)?;
         answer.blocking_recv().unwrap_or(Err(CatalogError::Unknown))
     }
 

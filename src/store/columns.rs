@@ -119,6 +119,17 @@ impl ColumnsSnapshot {
         self.tail_first = next_sequence;
     }
 
+    /// Whether any of these rows is of the website with this number.
+    pub(super) fn holds_site(&self, site: u32) -> bool {
+        let in_chunk = |chunk: &Arc<Chunk>| chunk.directory.iter().any(|(stream, _)| stream.site() == site);
+        self.chunks.iter().any(in_chunk) || self.tail.iter().any(|row| row.stream.site() == site)
+    }
+
+    /// The highest sequence of these rows; 0 if there are none.
+    pub(super) fn last_sequence(&self) -> u64 {
+        if self.chunks.is_empty() && self.tail.is_empty() { 0 } else { self.tail_first + self.tail.len() as u64 - 1 }
+    }
+
     pub(super) fn chunks(&self) -> &[Arc<Chunk>] {
         &self.chunks
     }

@@ -44,6 +44,9 @@ pub enum OpenError {
         "SQLite {0} can lose commits in WAL mode; build hitlog with SQLite 3.51.3 or later (the default build does)"
     )]
     SqliteTooOld(&'static str),
+    /// The events of an erasure that goes on could not be looked for.
+    #[error("cannot look for what the erasure {0} removes: {1}; see whether the segments can be read")]
+    Erasure(std::sync::Arc<str>, super::read::ReadError),
     /// The operating system refused.
     #[error("cannot {action} {path}: {source}; check that the directory exists, is writable and has room")]
     Io {

@@ -84,13 +84,17 @@ pub(super) fn open(path: &Path, options: &LogOptions, metrics: &Arc<Metrics>) ->
 
 /// Opens a segment for reading only. A sealed one never changes, which spares every statement its file locks.
 pub(super) fn open_read_only(path: &Path, sealed: bool) -> rusqlite::Result<Connection> {
-    const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'-').remove(b'_');
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
-    let path = percent_encode(path.as_os_str().as_encoded_bytes(), IN_PATH);
-    let immutable = if sealed { "?immutable=1" } else { "" };
-    let connection = Connection::open_with_flags(format!("file:{path}{immutable}"), flags)?;
+    let access = if sealed { "immutable=1" } else { "mode=ro" };
+    let connection = Connection::open_with_flags(uri(path, access), flags)?;
     connection.execute_batch("PRAGMA query_only = ON; PRAGMA mmap_size = 0;")?;
     Ok(connection)
+}
+
+/// A file as SQLite's URI, <https://sqlite.org/uri.html>.
+pub(super) fn uri(path: &Path, parameters: &str) -> String {
+    const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'-').remove(b'_');
+    format!("file:{}?{parameters}", percent_encode(path.as_os_str().as_encoded_bytes(), IN_PATH))
 }
 
 fn connect(path: &Path, flags: OpenFlags, metrics: &Arc<Metrics>) -> Result<Connection, OpenError> {
@@ -120,9 +124,10 @@ pub(super) fn has_wal(path: &Path) -> bool {
     fs::metadata(with_suffix(path, "-wal")).is_ok_and(|wal| wal.len() > 0)
 }
 
-/// Removes a segment's file with all that SQLite keeps beside it; what is not there need not be removed.
+/// Removes a segment's file with all that SQLite keeps beside it; what is not there need not be removed. The file goes
+/// first: who opens it from another process finds it with its write-ahead log, or not at all.
 pub(super) fn remove(path: &Path) -> io::Result<()> {
-    for suffix in ["-wal", "-shm", "-journal", ""] {
+    for suffix in ["", "-wal", "-shm", "-journal"] {
         match fs::remove_file(with_suffix(path, suffix)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}

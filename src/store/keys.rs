@@ -30,6 +30,11 @@ impl Stream {
         let kind = EventType::ALL.iter().position(|kind| kind.as_str().as_bytes() == event_type).unwrap_or(3);
         Self(site << 2 | kind as u32)
     }
+
+    /// The website's number.
+    pub(super) fn site(self) -> u32 {
+        self.0 >> 2
+    }
 }
 
 /// A number for each website that has ever had an event, for as long as the process lives.

@@ -19,7 +19,7 @@ use super::{
     read::ReaderInterrupt,
     roll::{self, Roller},
     schema,
-    seal::Sealer,
+    sealer::Sealer,
     segments::{Content, Segment, Segments},
 };
 use crate::{
@@ -59,8 +59,8 @@ pub struct LogOptions {
 /// if no group comes.
 const MAINTAIN_POLL: Duration = Duration::from_millis(10);
 
-/// How often at least the age of the active segment is looked at.
-const AGE_POLL: Duration = Duration::from_secs(60);
+/// How often at least it is looked whether the active segment is too old, or somebody wants the next one.
+const ROLL_POLL: Duration = Duration::from_secs(1);
 
 /// The active segment, the store's threads behind it, and the next sequence.
 pub struct Log {
@@ -233,12 +233,13 @@ impl Log {
             return Ok(Some(MAINTAIN_POLL));
         }
         let age_left = roll::age_left(self.active.first_received_at, now_ms(), &self.options);
-        Ok(age_left.map(|left| left.clamp(MAINTAIN_POLL, AGE_POLL)))
+        Ok(age_left.map(|left| left.clamp(MAINTAIN_POLL, ROLL_POLL)))
     }
 
     /// Rolls to the next segment if this one is full and the next stands ready. Returns whether one is waited for.
     fn roll_if_due(&mut self) -> Result<bool, AppendError> {
-        if !roll::is_due(self.active.rows, self.active.first_received_at, now_ms(), &self.options) {
+        let is_due = roll::is_due(self.active.rows, self.active.first_received_at, now_ms(), &self.options);
+        if !is_due && !self.segments.is_roll_requested(self.active.segment.number) {
             return Ok(false);
         }
         if !self.roller.has_prepared() {

@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 use super::{
     error::OpenError,
     keys::Key,
-    lower_priority,
+    lower_priority, now_ms, retention,
     segments::{Segments, WatchState},
     snapshot::Snapshot,
 };
@@ -38,6 +38,8 @@ pub struct ReadOptions {
     pub deadline: Duration,
     /// The memory of all answers that are being built or sent, in bytes.
     pub answer_bytes_max: usize,
+    /// The age of `createdAt` past which an event is in no answer; `None` if there is no such age.
+    pub retention: Option<Duration>,
 }
 
 /// Why a question has no answer.
@@ -99,6 +101,7 @@ impl Readers {
                 segments: Arc::clone(segments),
                 interrupt: interrupt.clone(),
                 keys_max: (options.answer_bytes_max / options.readers / size_of::<Key>()).max(READER_KEYS_MIN),
+                retention: options.retention,
                 metrics: Arc::clone(&metrics),
             };
             let receiver: Receiver<Question> = receiver.clone();
@@ -201,6 +204,7 @@ struct Reader {
     segments: Arc<Segments>,
     interrupt: ReaderInterrupt,
     keys_max: usize,
+    retention: Option<Duration>,
     metrics: Arc<Metrics>,
 }
 
@@ -215,7 +219,10 @@ impl Reader {
         self.metrics.reader_wait_seconds.record((began_at - asked_at).as_secs_f64());
         let interrupts = self.interrupt.count();
         let limits = WatchState { deadline, interrupts };
-        let answer = question(&Snapshot::new(&self.segments, &self.interrupt, limits, self.keys_max));
+        let expired_before = retention::expired_before(self.retention, now_ms());
+        let snapshot = Snapshot::new(&self.segments, self.interrupt.clone(), limits, expired_before, self.keys_max);
+        let answer = question(&snapshot);
+        drop(snapshot);
         let answer = answer.map_err(|error| match error {
             ReadError::Storage(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => {
                 let capped = self.interrupt.count() != interrupts;

@@ -1,6 +1,6 @@
 //! The start: what the catalog lists is brought together with what is on the disk.
 //!
-//! Files that an interrupted seal left are removed; sealed segments say what they hold; segments without an index are
+//! Files that an interrupted rewriting or removal left are removed; sealed segments say what they hold; segments without an index are
 //! recovered from their write-ahead logs, checked if hitlog did not stop in order, and read into memory.
 
 use std::{fs, sync::Arc};
@@ -45,9 +45,13 @@ pub(super) fn recover(
         recover_sealed(paths, *segment, segments)?;
     }
     remove_orphans(paths, &listed, segments)?;
+    for segment in listed.iter().filter(|segment| segment.state == SegmentState::Dropped) {
+        catalog.change_segments(&SegmentChange::Forgotten(segment.number))?;
+    }
     let mut open = Vec::new();
     for segment in &listed {
-        if segment.state != SegmentState::Sealed && !is_unfinished(paths, segment) {
+        let is_open = !matches!(segment.state, SegmentState::Sealed | SegmentState::Dropped);
+        if is_open && !is_unfinished(paths, segment) {
             open.push((recover_open(paths, *segment, segments, options, metrics)?, segment.state));
         }
     }
@@ -59,7 +63,7 @@ pub(super) fn recover(
     if open.is_empty() {
         let number = listed.last().map_or(1, |segment| segment.number + 1);
         file::create(&paths.of(number, 1), options, metrics)?;
-        catalog.change_segments(SegmentChange::Prepared(number))?;
+        catalog.change_segments(&SegmentChange::Prepared(number))?;
         open.push((Arc::new(Segment::open(paths, number, Columns::default())), SegmentState::Prepared));
     }
     let prepared = open.split_off(at + 1).into_iter().next();
@@ -68,10 +72,10 @@ pub(super) fn recover(
     for segment in unsealed.iter().chain([&active]) {
         segments.push(Arc::clone(segment));
     }
-    let last = segments.view().iter().filter_map(|segment| segment.sequences()).map(|(_, last)| last).max();
+    let last = segments.view().segments.iter().filter_map(|segment| segment.sequences()).map(|(_, last)| last).max();
     let next_sequence = catalog.sequence_floor().max(last.unwrap_or(0) + 1);
     if state != SegmentState::Active {
-        catalog.change_segments(SegmentChange::Activated { number: active.number, sequence_floor: next_sequence })?;
+        catalog.change_segments(&SegmentChange::Activated { number: active.number, sequence_floor: next_sequence })?;
     }
     let open = |segment| ActiveSegment::open(segment, options, metrics);
     Ok(Recovered {
@@ -90,8 +94,9 @@ fn is_unfinished(paths: &SegmentPaths, listed: &ListedSegment) -> bool {
     listed.state == SegmentState::Prepared && fs::metadata(path).map_or(true, |file| file.len() == 0)
 }
 
-/// Removes what an interrupted seal left: a file that was being built, and generations that are not the listed one. One
-/// that stands beside a damaged generation stays: it may be all that is left of the segment.
+/// Removes what an interrupted rewriting left: a file that was being built, generations that are not the listed one,
+/// dropped segments. What
+/// stands beside a damaged generation stays: it may be all that is left of the segment.
 fn remove_orphans(paths: &SegmentPaths, listed: &[ListedSegment], segments: &Segments) -> Result<(), OpenError> {
     let sealed = segments.view();
     let is_replaced = |number: i64, generation: i64| {
@@ -99,20 +104,22 @@ fn remove_orphans(paths: &SegmentPaths, listed: &[ListedSegment], segments: &Seg
             segment.number == number
                 && segment.generation != generation
                 && paths.of(number, segment.generation).exists()
-                && (segment.state != SegmentState::Sealed || sealed.iter().any(|sealed| sealed.number == number))
+                && (segment.state != SegmentState::Sealed || sealed.segment(number).is_some())
         })
     };
+    let is_dropped =
+        |number: i64| listed.iter().any(|segment| segment.number == number && segment.state == SegmentState::Dropped);
     let entries = fs::read_dir(paths.folder()).map_err(OpenError::io("read the directory", paths.folder()))?;
     for entry in entries {
         let entry = entry.map_err(OpenError::io("read the directory", paths.folder()))?;
         let is_orphan = match entry.file_name().to_str().map(SegmentPaths::parse) {
             Some(SegmentName::Unfinished) => true,
-            Some(SegmentName::Generation(number, generation)) => is_replaced(number, generation),
+            Some(SegmentName::Generation(number, generation)) => is_dropped(number) || is_replaced(number, generation),
             // A segment that nobody lists is looked at when its number comes.
             Some(SegmentName::Foreign) | None => false,
         };
         if is_orphan {
-            tracing::info!(file = %entry.path().display(), "removing what an interrupted seal has left");
+            tracing::info!(file = %entry.path().display(), "removing what an interrupted rewriting has left");
             fs::remove_file(entry.path()).map_err(OpenError::io("remove the leftover", entry.path()))?;
         }
     }

@@ -20,7 +20,7 @@ use super::{
     error::{OpenError, is_full},
     file,
     log::{ActiveSegment, LogOptions},
-    seal::SealOrders,
+    sealer::SealOrders,
     segments::{Segment, Segments},
 };
 use crate::metrics::Metrics;

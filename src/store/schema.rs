@@ -84,6 +84,9 @@ macro_rules! event_columns {
     };
 }
 
+/// The same for other statements.
+pub(super) const EVENT_COLUMNS: &str = event_columns!();
+
 /// Adds an event.
 pub(super) const INSERT_EVENT: &str =
     concat!("INSERT INTO Event(", event_columns!(), ") VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14)");
@@ -138,12 +141,11 @@ const CATALOG_2: &str = "
         upTo INTEGER,
         requestedAt INTEGER NOT NULL, -- milliseconds since 1970, UTC
         doneAt INTEGER,
-        segments INTEGER NOT NULL,
-        segmentsDone INTEGER NOT NULL,
-        rows INTEGER NOT NULL
+        segmentsDone INTEGER NOT NULL, -- rewritten without its events
+        rows INTEGER NOT NULL -- gone from the disk
     ) STRICT;
     INSERT INTO Erasure
-        SELECT 'era-' || substr(id, 5), id, NULL, NULL, deletedAt, NULL, 0, 0, 0 FROM DeletedWebsite;
+        SELECT 'era-' || substr(id, 5), id, NULL, NULL, deletedAt, NULL, 0, 0 FROM DeletedWebsite;
     DROP TABLE DeletedWebsite;
     -- Dropped: of a segment that is no longer one, the files may still be there.
     CREATE TABLE NewSegment(

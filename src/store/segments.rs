@@ -1,13 +1,15 @@
 //! The segments that there are, shared by everybody: the writer adds, the sealer replaces, readers look.
 //!
-//! A view is a list that never changes; whoever asks a question keeps the one that was current when it began, and with
-//! it the generations that are in it. A generation that was replaced is unlinked when nobody keeps it any more.
+//! A generation that was replaced is unlinked when nobody keeps a [`View`] of it any more.
 
 use std::{
     collections::BTreeSet,
     fmt::Display,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
     time::Instant,
 };
 
@@ -19,7 +21,9 @@ use super::{
     directory::SegmentPaths,
     file,
     keys::{Sites, Stream, fingerprint, session_hash, visitor_hash},
+    list::FoundIn,
     summary::Summary,
+    view::View,
 };
 use crate::{
     event::EventRow,
@@ -86,7 +90,15 @@ impl Segment {
     }
 
     pub(super) fn is_sealed(&self) -> bool {
-        matches!(self.content, Content::Sealed(_))
+        self.summary().is_some()
+    }
+
+    /// What a sealed segment says of itself.
+    pub(super) fn summary(&self) -> Option<&Summary> {
+        match &self.content {
+            Content::Sealed(summary) => Some(summary),
+            Content::Open(_) => None,
+        }
     }
 }
 
@@ -94,6 +106,11 @@ impl OpenContent {
     /// The columns in memory, if they are.
     pub(super) fn columns(&self) -> Option<Arc<Columns>> {
         self.columns.read().clone()
+    }
+
+    /// Whether any of its events may be of the website with this number.
+    pub(super) fn holds_site(&self, site: u32) -> bool {
+        self.columns().is_none_or(|columns| columns.snapshot().holds_site(site))
     }
 
     /// Gives the memory up. The segment must be full.
@@ -108,11 +125,13 @@ impl OpenContent {
 
 /// The current view, and what readers share.
 pub(super) struct Segments {
-    view: RwLock<Arc<Vec<Arc<Segment>>>>,
+    view: RwLock<Arc<View>>,
     /// Replaced generations that somebody may still read.
     replaced: Mutex<Vec<Arc<Segment>>>,
     connections: Mutex<Vec<ReadConnection>>,
     damaged: Mutex<BTreeSet<i64>>,
+    /// The number of the segment that is to be followed by the next, full or not.
+    roll_requested: AtomicI64,
     pub(super) sites: Sites,
     options: SegmentOptions,
     metrics: Arc<Metrics>,
@@ -143,6 +162,7 @@ impl Segments {
             replaced: Mutex::default(),
             connections: Mutex::default(),
             damaged: Mutex::default(),
+            roll_requested: AtomicI64::new(0),
             sites: Sites::default(),
             options,
             metrics,
@@ -150,29 +170,48 @@ impl Segments {
     }
 
     /// The segments as they are now, by number.
-    pub(super) fn view(&self) -> Arc<Vec<Arc<Segment>>> {
+    pub(super) fn view(&self) -> Arc<View> {
         Arc::clone(&self.view.read())
     }
 
     /// Shows another segment.
     pub(super) fn push(&self, segment: Arc<Segment>) {
         self.change(|view| {
-            view.push(segment);
+            view.segments.push(segment);
             // At the start the sealed ones come first, and one of them may be newer than an unsealed one.
-            view.sort_unstable_by_key(|segment| segment.number);
+            view.segments.sort_unstable_by_key(|segment| segment.number);
         });
     }
 
-    /// Shows another generation of a segment.
-    pub(super) fn replace(&self, new: Arc<Segment>) {
+    /// Shows another generation of a segment, in which nothing is left of these erasures.
+    pub(super) fn replace(&self, new: Arc<Segment>, erasures: &[Arc<str>]) {
         self.change(|view| {
-            if let Some(place) = view.iter_mut().find(|segment| segment.number == new.number) {
+            view.erased(new.number, erasures);
+            if let Some(place) = view.segments.iter_mut().find(|segment| segment.number == new.number) {
                 let old = std::mem::replace(place, new);
                 self.connections.lock().retain(|connection| !Arc::ptr_eq(&connection.segment, &old));
                 self.replaced.lock().push(old);
             }
         });
-        self.unlink_replaced();
+    }
+
+    /// Shows a segment no more.
+    pub(super) fn drop_segment(&self, number: i64) {
+        self.change(|view| {
+            if let Some(old) = view.remove(number) {
+                self.connections.lock().retain(|connection| !Arc::ptr_eq(&connection.segment, &old));
+                self.replaced.lock().push(old);
+            }
+        });
+    }
+
+    /// Hides the events that were found from every question that is asked from now on.
+    pub(super) fn hide(&self, erasure: &Arc<str>, found: Vec<FoundIn>) {
+        self.change(|view| {
+            for (number, _, events) in found {
+                view.hide(number, erasure, events);
+            }
+        });
     }
 
     /// A sealed segment that is not what was written: the others serve without it.
@@ -185,14 +224,29 @@ impl Segments {
             "a sealed segment is damaged and set aside: its events are in no answer. Restore the file from a backup \
              and start again"
         );
-        self.change(|view| view.retain(|segment| segment.number != number));
+        self.change(|view| drop(view.remove(number)));
     }
 
-    fn change(&self, change: impl FnOnce(&mut Vec<Arc<Segment>>)) {
+    /// Whether any segment is set aside.
+    pub(super) fn has_damaged(&self) -> bool {
+        !self.damaged.lock().is_empty()
+    }
+
+    /// Has the writer go on to the next segment when it looks next, if it still writes to this one.
+    pub(super) fn request_roll(&self, number: i64) {
+        self.roll_requested.store(number, Ordering::Relaxed);
+    }
+
+    /// Whether this segment is to be followed by the next, full or not.
+    pub(super) fn is_roll_requested(&self, number: i64) -> bool {
+        self.roll_requested.load(Ordering::Relaxed) == number
+    }
+
+    fn change(&self, change: impl FnOnce(&mut View)) {
         let mut current = self.view.write();
-        let mut view = Vec::clone(&current);
+        let mut view = View::clone(&current);
         change(&mut view);
-        self.bound_memory(&view);
+        self.bound_memory(&view.segments);
         self.report(&view);
         *current = Arc::new(view);
     }
@@ -218,9 +272,10 @@ impl Segments {
         }
     }
 
-    fn report(&self, view: &[Arc<Segment>]) {
-        let sealed = view.iter().filter(|segment| segment.is_sealed()).count();
-        let open = view.len() - sealed;
+    fn report(&self, view: &View) {
+        self.metrics.hidden_events.set(view.hidden_events() as f64);
+        let sealed = view.segments.iter().filter(|segment| segment.is_sealed()).count();
+        let open = view.segments.len() - sealed;
         self.metrics.segments(SegmentLabel::Sealed).set(sealed as f64);
         self.metrics.segments(SegmentLabel::Active).set(open.min(1) as f64);
         self.metrics.segments(SegmentLabel::Unsealed).set(open.saturating_sub(1) as f64);
@@ -232,20 +287,29 @@ impl Segments {
         self.metrics.segments(SegmentLabel::Prepared).set(f64::from(u8::from(prepared)));
     }
 
-    /// Unlinks the replaced generations that nobody reads any more. Returns whether none is left.
-    pub(super) fn unlink_replaced(&self) -> bool {
-        let mut replaced = self.replaced.lock();
-        replaced.retain(|segment| {
+    /// Unlinks the replaced generations that nobody reads any more. Returns the numbers of those that are gone.
+    pub(super) fn unlink_replaced(&self) -> Vec<i64> {
+        let mut gone = Vec::new();
+        self.replaced.lock().retain(|segment| {
             if Arc::strong_count(segment) > 1 {
                 return true;
             }
-            if let Err(error) = file::remove(&segment.path) {
-                // The next start removes it: the catalog does not list it.
-                tracing::warn!(segment = %segment.path.display(), %error, "could not remove a replaced segment");
+            match file::remove(&segment.path) {
+                Ok(()) => gone.push(segment.number),
+                Err(error) => {
+                    let path = segment.path.display();
+                    tracing::warn!(segment = %path, %error, "could not remove a replaced segment; trying again");
+                    return true;
+                }
             }
             false
         });
-        replaced.is_empty()
+        gone
+    }
+
+    /// The numbers of the segments of which a replaced generation is still on the disk.
+    pub(super) fn replaced(&self) -> Vec<i64> {
+        self.replaced.lock().iter().map(|segment| segment.number).collect()
     }
 
     /// A connection to the segment, from those that are kept or a new one.
@@ -265,7 +329,7 @@ impl Segments {
     /// Keeps the connection for the next question; the one that was used longest ago goes when there are too many.
     pub(super) fn give_back(&self, connection: ReadConnection) {
         let current = self.view.read();
-        let is_current = current.iter().any(|segment| Arc::ptr_eq(segment, &connection.segment));
+        let is_current = current.segments.iter().any(|segment| Arc::ptr_eq(segment, &connection.segment));
         let mut kept = self.connections.lock();
         if is_current {
             kept.push(connection);

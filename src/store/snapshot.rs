@@ -1,15 +1,22 @@
 //! One question's look at the segments: the same ones from its beginning to its end.
 
-use std::{cell::RefCell, sync::Arc, time::Instant};
+use std::{
+    cell::RefCell,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use parking_lot::Mutex;
 use rusqlite::{Connection, ErrorCode, Row};
 
 use super::{
+    columns::ColumnsSnapshot,
     file,
+    keys::Key,
     read::{ReadError, ReaderInterrupt},
     schema,
     segments::{Content, ReadConnection, Segment, Segments, Watch, WatchState},
+    view::{Hidden, View},
 };
 use crate::{event::EventRow, metrics::ReadRefused};
 
@@ -21,11 +28,15 @@ const READER_CACHE_KIB: u32 = 256;
 /// The store as it is at one moment.
 pub struct Snapshot<'a> {
     segments: &'a Segments,
-    view: Arc<Vec<Arc<Segment>>>,
+    view: Arc<View>,
+    /// The rows in memory, by the number of their segment.
+    columns: Vec<(i64, ColumnsSnapshot)>,
     /// The connection used last: questions tend to stay with a segment for a while.
     connection: RefCell<Option<ReadConnection>>,
-    interrupt: &'a ReaderInterrupt,
+    interrupt: ReaderInterrupt,
     limits: WatchState,
+    /// Events with an earlier `createdAt` are older than the retention: in no answer.
+    pub(super) expired_before: i64,
     /// Most keys that the question may hold in memory.
     pub(super) keys_max: usize,
 }
@@ -33,12 +44,25 @@ pub struct Snapshot<'a> {
 impl<'a> Snapshot<'a> {
     pub(super) fn new(
         segments: &'a Segments,
-        interrupt: &'a ReaderInterrupt,
+        interrupt: ReaderInterrupt,
         limits: WatchState,
+        expired_before: i64,
         keys_max: usize,
     ) -> Self {
         let view = segments.view();
-        Self { segments, view, connection: RefCell::default(), interrupt, limits, keys_max }
+        let in_memory = |segment: &Arc<Segment>| match &segment.content {
+            Content::Open(open) => Some((segment.number, open.columns()?.snapshot())),
+            Content::Sealed(_) => None,
+        };
+        let columns = view.segments.iter().filter_map(in_memory).collect();
+        Self { segments, view, columns, connection: RefCell::default(), interrupt, limits, expired_before, keys_max }
+    }
+
+    /// Before anybody asks: without a limit of time or memory.
+    pub(super) fn at_start(segments: &'a Segments) -> Self {
+        let deadline = Instant::now() + Duration::from_secs(24 * 60 * 60);
+        let limits = WatchState { deadline, interrupts: 0 };
+        Self::new(segments, ReaderInterrupt::default(), limits, i64::MIN, usize::MAX)
     }
 
     /// One event, mapped while its row is at hand.
@@ -48,12 +72,39 @@ impl<'a> Snapshot<'a> {
         map: impl FnOnce(&EventRow<'_>) -> Result<T, ReadError>,
     ) -> Result<Option<T>, ReadError> {
         let Some(segment) = self.segment_with(sequence) else { return Ok(None) };
-        self.on(segment, |connection| fetch(connection, sequence, map))
+        let hidden = self.hidden(segment);
+        let is_gone = |row: &EventRow<'_>| {
+            let key = Key { created_at: row.created_at, sequence };
+            row.created_at < self.expired_before || hidden.is_some_and(|hidden| hidden.holds(key))
+        };
+        let event = self.on(segment, |connection| {
+            fetch(connection, sequence, |row| if is_gone(row) { Ok(None) } else { map(row).map(Some) })
+        })?;
+        Ok(event.flatten())
     }
 
     /// The segments, by number.
-    pub(super) fn view(&self) -> &[Arc<Segment>] {
-        &self.view
+    pub(super) fn segments(&self) -> &[Arc<Segment>] {
+        &self.view.segments
+    }
+
+    /// The keys in memory of the rows of a segment that has no index.
+    pub(super) fn columns(&self, segment: &Segment) -> Option<&ColumnsSnapshot> {
+        self.columns.iter().find(|(number, _)| *number == segment.number).map(|(_, columns)| columns)
+    }
+
+    /// What is hidden in a segment.
+    pub(super) fn hidden(&self, segment: &Segment) -> Option<&Hidden> {
+        self.view.hidden(segment.number)
+    }
+
+    /// The highest sequence of all that there is to see.
+    pub(super) fn high_water_mark(&self) -> u64 {
+        let last = |segment: &Arc<Segment>| match self.columns(segment) {
+            Some(columns) => Some(columns.last_sequence()).filter(|last| *last > 0),
+            None => segment.sequences().map(|(_, last)| last),
+        };
+        self.segments().iter().rev().find_map(last).unwrap_or(0)
     }
 
     /// The number of a website in the streams; `None` if it has no events.
@@ -65,7 +116,7 @@ impl<'a> Snapshot<'a> {
     pub(super) fn segment_with(&self, sequence: u64) -> Option<&Arc<Segment>> {
         let holds = |segment: &&Arc<Segment>| segment.sequences().is_some_and(|(first, _)| first <= sequence);
         // Sequences rise with the numbers, so only the newest of those that begin at or below it can have it.
-        self.view
+        self.segments()
             .iter()
             .rev()
             .find(holds)
@@ -123,7 +174,7 @@ impl<'a> Snapshot<'a> {
         let is_damage = match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::SystemIoFailure) => true,
             // Or there are too few file descriptors, which is no damage.
-            Some(ErrorCode::CannotOpen) => !segment.path.exists(),
+            Some(ErrorCode::CannotOpen) => matches!(segment.path.try_exists(), Ok(false)),
             _ => false,
         };
         if is_damage && matches!(segment.content, Content::Sealed(_)) {

@@ -122,6 +122,16 @@ impl Summary {
         self.streams.binary_search_by_key(&stream, |of| of.stream).ok().map(|at| self.streams[at])
     }
 
+    /// Whether any event is of the website with this number.
+    pub(super) fn holds_site(&self, site: u32) -> bool {
+        self.streams.iter().any(|of| of.stream.site() == site)
+    }
+
+    /// The newest `createdAt`.
+    pub(super) fn last_created_at(&self) -> i64 {
+        self.streams.iter().map(|of| of.last_created_at).max().unwrap_or(i64::MIN)
+    }
+
     /// Whether a session or visitor with this hash may be in the segment; no means no.
     pub(super) fn may_hold(&self, hash: u64) -> bool {
         let filter = self.filter.read();

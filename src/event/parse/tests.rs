@@ -13,6 +13,7 @@ const RULES: Rules = Rules {
     properties_bytes_max: 32 * 1024,
     properties_depth_max: 32,
     timestamp_ahead_max_ms: 86_400_000,
+    timestamp_age_max_ms: i64::MAX,
     batch_events_max: 1_000,
 };
 const NOW: i64 = 1_769_630_400_000;

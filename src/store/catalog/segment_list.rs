@@ -1,6 +1,11 @@
 //! The catalog's list of segments: which there are, in which state, and which generation of each counts.
 
+use std::sync::Arc;
+
 use rusqlite::{Connection, params};
+
+use super::erasure_list;
+use crate::store::segments::Segment;
 
 /// What a segment is at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +45,7 @@ pub(in crate::store) struct ListedSegment {
 }
 
 /// A change of the list, made in one transaction.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(in crate::store) enum SegmentChange {
     /// A new segment's file is complete.
     Prepared(i64),
@@ -53,13 +58,24 @@ pub(in crate::store) enum SegmentChange {
     },
     /// The segment's generation is complete and takes the place of the one before.
     Sealed {
-        /// Which.
-        number: i64,
-        /// Its new generation.
-        generation: i64,
+        /// The new generation.
+        segment: Arc<Segment>,
         /// No sequence below is given any more.
         sequence_floor: u64,
+        /// What was left out: the erasures, and how many events of each.
+        erased: Vec<(Arc<str>, u64)>,
     },
+    /// The segment is one no more: its events have expired, or all of them are erased.
+    Dropped {
+        /// Which.
+        number: i64,
+        /// No sequence below is given any more.
+        sequence_floor: u64,
+        /// What it held of erasures.
+        erased: Vec<(Arc<str>, u64)>,
+    },
+    /// The files of a dropped segment are gone.
+    Forgotten(i64),
 }
 
 pub(super) fn read(connection: &Connection) -> rusqlite::Result<Vec<ListedSegment>> {
@@ -77,7 +93,7 @@ pub(super) fn read(connection: &Connection) -> rusqlite::Result<Vec<ListedSegmen
     rows.collect()
 }
 
-pub(super) fn apply(connection: &mut Connection, change: SegmentChange) -> rusqlite::Result<()> {
+pub(super) fn apply(connection: &mut Connection, change: &SegmentChange) -> rusqlite::Result<()> {
     let transaction = connection.transaction()?;
     match change {
         SegmentChange::Prepared(number) => {
@@ -91,17 +107,26 @@ pub(super) fn apply(connection: &mut Connection, change: SegmentChange) -> rusql
             let before = "UPDATE Segment SET state = 'unsealed' WHERE number < ?1 AND state IN ('active', 'prepared')";
             transaction.execute(before, [number])?;
             transaction.execute("UPDATE Segment SET state = 'active' WHERE number = ?1", [number])?;
-            raise_floor(&transaction, sequence_floor)?;
+            raise_floor(&transaction, *sequence_floor)?;
         }
-        SegmentChange::Sealed { number, generation, sequence_floor } => {
+        SegmentChange::Sealed { segment, sequence_floor, erased } => {
             transaction.execute(
                 "UPDATE Segment SET state = 'sealed', generation = ?2 WHERE number = ?1",
-                params![number, generation],
+                params![segment.number, segment.generation],
             )?;
             // Only a segment that was followed by the next is sealed; the change that said so may have failed.
             let followed = "UPDATE Segment SET state = 'active' WHERE number = ?1 + 1 AND state = 'prepared'";
-            transaction.execute(followed, [number])?;
-            raise_floor(&transaction, sequence_floor)?;
+            transaction.execute(followed, [segment.number])?;
+            raise_floor(&transaction, *sequence_floor)?;
+            erasure_list::segment_done(&transaction, erased)?;
+        }
+        SegmentChange::Dropped { number, sequence_floor, erased } => {
+            transaction.execute("UPDATE Segment SET state = 'dropped' WHERE number = ?1", [number])?;
+            raise_floor(&transaction, *sequence_floor)?;
+            erasure_list::segment_done(&transaction, erased)?;
+        }
+        SegmentChange::Forgotten(number) => {
+            transaction.execute("DELETE FROM Segment WHERE number = ?1 AND state = 'dropped'", [number])?;
         }
     }
     transaction.commit()

@@ -8,6 +8,14 @@ fn open(path: &Path) -> (DataDir, CatalogFile) {
     (directory, catalog)
 }
 
+fn memory() -> InMemory {
+    let metrics = crate::store::tests::metrics();
+    let options = crate::store::tests::options(10);
+    let segments = Arc::new(Segments::new(options.segments, Arc::clone(&metrics)));
+    let erasures = erasures::recover(Vec::new(), &segments, crossbeam_channel::bounded(1).0, &metrics).unwrap();
+    InMemory { segments, erasures, erasures_max: 1 }
+}
+
 fn new(name: &str, domain: &str) -> NewWebsite {
     NewWebsite { name: name.into(), domain: domain.into(), description: None }
 }
@@ -32,8 +40,10 @@ fn websites_outlive_the_process() {
     assert_eq!((&changed.name, &changed.tracking_code), (&second.name, &second.tracking_code));
     let taken = WebsiteChange { domain: Some("first.example".into()), ..WebsiteChange::default() };
     assert_eq!(refused(catalog.update(&second.id, taken)), CatalogError::DomainTaken);
-    catalog.delete(&first.id).unwrap_or_else(|_| panic!());
-    assert_eq!(refused(catalog.delete(&first.id)), CatalogError::NotFound);
+    let memory = memory();
+    let (_, erasure) = catalog.delete(&first.id, &memory).unwrap_or_else(|_| panic!());
+    assert_eq!(refused(catalog.delete(&first.id, &memory)), CatalogError::NotFound);
+    assert_eq!(refused(catalog.delete(&second.id, &memory)), CatalogError::Busy, "one erasure is the most");
     let again = catalog.create(new("First again", "first.example")).unwrap_or_else(|_| panic!());
     let key = catalog.id_key();
     drop((catalog, directory));
@@ -46,6 +56,8 @@ fn websites_outlive_the_process() {
     assert_eq!(websites.id_of_code(&again.tracking_code).as_ref(), Some(&again.id));
     assert_eq!(websites.id_of_code(&first.tracking_code), None);
     assert_eq!(websites.newest_first()[0].id, again.id);
+    let pending = catalog.erasures().unwrap();
+    assert_eq!(pending.iter().map(|pending| &*pending.id).collect::<Vec<_>>(), [&*erasure]);
 }
 
 #[test]

@@ -2,67 +2,111 @@
 
 use std::{cmp::Reverse, sync::Arc};
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, Rows, Statement, params};
 
-use super::{EventFilter, Page, key_of_row, sql_integer, stream, types};
+use super::{EventFilter, Wanted, key_of_row, sql_integer, stream, types};
 use crate::{
     event::EventType,
     metrics::ReadRefused,
     store::{
-        keys::{Key, fingerprint, session_hash, visitor_hash},
+        keys::{Key, Stream, fingerprint, session_hash, visitor_hash},
         read::ReadError,
         segments::{Content, Segment},
         snapshot::Snapshot,
     },
 };
 
+/// A visitor's events in one segment: its number, its generation, and the events.
+pub(in crate::store) type FoundIn = (i64, i64, Vec<(Stream, Key)>);
+
 impl Snapshot<'_> {
-    /// The page of a listing by session or visitor, and whatever else is asked for.
-    pub(super) fn gather(&self, filter: &EventFilter, site: u32, page: Page) -> Result<(u64, Vec<Key>), ReadError> {
-        let session = filter.session_id.as_ref().map(|id| session_hash(id.as_bytes()));
-        let visitor = filter.visitor_id.as_ref().map(|id| visitor_hash(id.as_bytes()));
-        let mut matches = Matches::new(page, self.keys_max);
-        let by_index = if session.is_some() { BY_SESSION } else { BY_VISITOR };
-        for segment in self.view() {
-            match &segment.content {
-                Content::Sealed(summary) => {
-                    let here = types(filter).any(|event_type| summary.of(stream(site, event_type)).is_some());
-                    if here && [session, visitor].into_iter().flatten().all(|hash| summary.may_hold(hash)) {
-                        self.look_up(segment, by_index, filter, |key| matches.add(key))?;
-                    }
+    /// The keys of a listing by session or visitor, and whatever else is asked for; and the total.
+    pub(super) fn gather(&self, filter: &EventFilter, site: u32, wanted: Wanted) -> Result<(u64, Vec<Key>), ReadError> {
+        let mut matches = Matches::new(wanted, self.keys_max);
+        for segment in self.segments() {
+            let hidden = self.hidden(segment);
+            self.find(segment, filter, site, |key, _| {
+                if hidden.is_none_or(|hidden| !hidden.holds(key)) {
+                    matches.add(key);
                 }
-                Content::Open(open) => {
-                    let Some(columns) = open.columns() else {
-                        self.look_up(segment, READ_THROUGH, filter, |key| matches.add(key))?;
-                        continue;
-                    };
-                    for sequence in columns.snapshot().candidates(session.map(fingerprint), visitor.map(fingerprint)) {
-                        let found = self.on(segment, |connection| is_match(connection, filter, sequence))?;
-                        if let Some(created_at) = found {
-                            matches.add(Key { created_at, sequence });
-                        }
-                    }
-                }
-            }
+                Ok(())
+            })?;
         }
-        matches.into_page(page)
+        matches.into_page()
     }
 
-    /// Shows every key that a statement with the filter's conditions finds in a segment.
+    /// Every event of a visitor of a website, by segment, the hidden ones too; at most `events_max`.
+    pub(in crate::store) fn find_visitor(
+        &self,
+        website_id: &Arc<str>,
+        visitor_id: &str,
+        events_max: usize,
+    ) -> Result<Vec<FoundIn>, ReadError> {
+        let filter = EventFilter {
+            website_id: Arc::clone(website_id),
+            event_type: None,
+            session_id: None,
+            visitor_id: Some(visitor_id.to_owned()),
+            from: i64::MIN,
+            to: i64::MAX,
+        };
+        let (mut found, mut left) = (Vec::new(), events_max);
+        let Some(site) = self.site(website_id) else { return Ok(found) };
+        for segment in self.segments() {
+            let mut here = Vec::new();
+            self.find(segment, &filter, site, |key, event_type| {
+                left = left.checked_sub(1).ok_or(ReadError::Refused(ReadRefused::Memory))?;
+                here.push((Stream::new(site, event_type), key));
+                Ok(())
+            })?;
+            if !here.is_empty() {
+                found.push((segment.number, segment.generation, here));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Shows every match in a segment with its type, in no order.
+    fn find(
+        &self,
+        segment: &Arc<Segment>,
+        filter: &EventFilter,
+        site: u32,
+        mut found: impl FnMut(Key, &[u8]) -> Result<(), ReadError>,
+    ) -> Result<(), ReadError> {
+        let session = filter.session_id.as_ref().map(|id| session_hash(id.as_bytes()));
+        let visitor = filter.visitor_id.as_ref().map(|id| visitor_hash(id.as_bytes()));
+        let by_index = if session.is_some() { BY_SESSION } else { BY_VISITOR };
+        if let Content::Sealed(summary) = &segment.content {
+            let is_here = types(filter).any(|event_type| summary.of(stream(site, event_type)).is_some());
+            if is_here && [session, visitor].into_iter().flatten().all(|hash| summary.may_hold(hash)) {
+                self.look_up(segment, by_index, filter, found)?;
+            }
+            return Ok(());
+        }
+        let Some(columns) = self.columns(segment) else { return self.look_up(segment, READ_THROUGH, filter, found) };
+        for sequence in columns.candidates(session.map(fingerprint), visitor.map(fingerprint)) {
+            let is_match = self.on(segment, |connection| check(connection, filter, sequence))?;
+            if let Some((created_at, event_type)) = is_match {
+                found(Key { created_at, sequence }, event_type.as_bytes())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Shows every key that a statement with the filter's conditions finds in a segment, and its type.
     pub(super) fn look_up(
         &self,
         segment: &Arc<Segment>,
         sql: &str,
         filter: &EventFilter,
-        mut found: impl FnMut(Key),
+        mut found: impl FnMut(Key, &[u8]) -> Result<(), ReadError>,
     ) -> Result<(), ReadError> {
         self.on(segment, |connection| {
             let mut select = connection.prepare_cached(sql)?;
-            let event_type = filter.event_type.map(EventType::as_str);
-            let parameters = params![&*filter.website_id, event_type, filter.session_id, filter.visitor_id];
-            let mut rows = select.query(parameters)?;
+            let mut rows = query(&mut select, filter, u64::MAX)?;
             while let Some(row) = rows.next()? {
-                found(key_of_row(row)?);
+                found(key_of_row(row)?, row.get_ref(2)?.as_bytes().map_err(rusqlite::Error::from)?)?;
             }
             Ok(())
         })
@@ -73,68 +117,79 @@ impl Snapshot<'_> {
 macro_rules! conditions {
     () => {
         "websiteId = ?1 AND (?2 IS NULL OR eventType = ?2) AND (?3 IS NULL OR sessionId = ?3)
-         AND (?4 IS NULL OR visitorId = ?4)"
+         AND (?4 IS NULL OR visitorId = ?4) AND createdAt >= ?5 AND createdAt < ?6"
     };
 }
 
-const BY_SESSION: &str =
-    concat!("SELECT createdAt, id FROM Event INDEXED BY EventBySession WHERE sessionId = ?3 AND ", conditions!());
-const BY_VISITOR: &str =
-    concat!("SELECT createdAt, id FROM Event INDEXED BY EventByVisitor WHERE visitorId = ?4 AND ", conditions!());
-/// For a segment whose columns were given up.
-pub(super) const READ_THROUGH: &str = concat!("SELECT createdAt, id FROM Event NOT INDEXED WHERE ", conditions!());
-const IS_MATCH: &str = concat!("SELECT createdAt, id FROM Event WHERE id = ?5 AND ", conditions!());
+macro_rules! matches_in {
+    ($rows:literal) => {
+        concat!("SELECT createdAt, id, eventType FROM Event ", $rows, " AND ", conditions!())
+    };
+}
 
-/// The time of an event, if the filter lets it through: fingerprints of different ids can be equal.
-fn is_match(connection: &Connection, filter: &EventFilter, sequence: u64) -> Result<Option<i64>, ReadError> {
-    let mut select = connection.prepare_cached(IS_MATCH)?;
+const BY_SESSION: &str = matches_in!("INDEXED BY EventBySession WHERE sessionId = ?3 AND ?7 > 0");
+const BY_VISITOR: &str = matches_in!("INDEXED BY EventByVisitor WHERE visitorId = ?4 AND ?7 > 0");
+/// For a segment whose columns were given up.
+pub(super) const READ_THROUGH: &str = matches_in!("NOT INDEXED WHERE ?7 > 0");
+const ONE: &str = matches_in!("WHERE id = ?7");
+
+/// Runs a statement with [`conditions!`], and a sequence that [`ONE`] looks for.
+fn query<'a>(select: &'a mut Statement<'_>, filter: &EventFilter, sequence: u64) -> rusqlite::Result<Rows<'a>> {
     let event_type = filter.event_type.map(EventType::as_str);
-    let parameters =
-        params![&*filter.website_id, event_type, filter.session_id, filter.visitor_id, sql_integer(sequence)];
-    Ok(select.query_row(parameters, |row| row.get(0)).optional()?)
+    let EventFilter { website_id, session_id, visitor_id, from, to, .. } = filter;
+    select.query(params![website_id, event_type, session_id, visitor_id, from, to, sql_integer(sequence)])
+}
+
+/// The time and type of an event, if the filter lets it through: fingerprints of different ids can be equal.
+fn check(connection: &Connection, filter: &EventFilter, sequence: u64) -> Result<Option<(i64, String)>, ReadError> {
+    let mut select = connection.prepare_cached(ONE)?;
+    let mut rows = query(&mut select, filter, sequence)?;
+    Ok(rows.next()?.map(|row| Ok::<_, rusqlite::Error>((row.get(0)?, row.get(2)?))).transpose()?)
 }
 
 /// The matches of a question by session or visitor: their number, and the newest that the page may need.
 struct Matches {
     keys: Vec<Key>,
     total: u64,
-    wanted: usize,
+    wanted: Wanted,
+    /// How many of the newest, from the page's highest key on, are needed.
+    needed: usize,
     keys_max: usize,
     /// There are more than may be held, and the page lies too deep to know which of them it needs.
     too_many: bool,
 }
 
 impl Matches {
-    fn new(page: Page, keys_max: usize) -> Self {
-        let wanted = usize::try_from(page.offset.saturating_add(page.limit)).unwrap_or(usize::MAX);
-        Self { keys: Vec::new(), total: 0, wanted, keys_max, too_many: false }
+    fn new(wanted: Wanted, keys_max: usize) -> Self {
+        let needed = usize::try_from(wanted.offset().saturating_add(wanted.limit)).unwrap_or(usize::MAX);
+        Self { keys: Vec::new(), total: 0, wanted, needed, keys_max, too_many: false }
     }
 
     fn add(&mut self, key: Key) {
         self.total += 1;
-        if self.too_many {
+        if self.too_many || key > self.wanted.highest_key() || key.sequence > self.wanted.high_water_mark {
             return;
         }
         self.keys.push(key);
         if self.keys.len() >= self.keys_max {
-            if self.wanted > self.keys_max / 2 {
+            if self.needed > self.keys_max / 2 {
                 self.too_many = true;
                 self.keys = Vec::new();
                 return;
             }
-            self.keys.select_nth_unstable_by_key(self.wanted, |key| Reverse(*key));
-            self.keys.truncate(self.wanted);
+            self.keys.select_nth_unstable_by_key(self.needed, |key| Reverse(*key));
+            self.keys.truncate(self.needed);
         }
     }
 
     /// The total, and the keys of the page.
-    fn into_page(mut self, page: Page) -> Result<(u64, Vec<Key>), ReadError> {
-        if self.too_many && page.offset < self.total {
+    fn into_page(mut self) -> Result<(u64, Vec<Key>), ReadError> {
+        if self.too_many && self.wanted.offset() < self.total {
             return Err(ReadError::Refused(ReadRefused::Memory));
         }
         self.keys.sort_unstable_by_key(|key| Reverse(*key));
-        let offset = usize::try_from(page.offset).unwrap_or(usize::MAX);
-        let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
+        let offset = usize::try_from(self.wanted.offset()).unwrap_or(usize::MAX);
+        let limit = usize::try_from(self.wanted.limit).unwrap_or(usize::MAX);
         Ok((self.total, self.keys.into_iter().skip(offset).take(limit).collect()))
     }
 }

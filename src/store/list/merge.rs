@@ -9,7 +9,7 @@ use std::{cell::RefCell, cmp::Reverse, ops::Range, sync::Arc};
 
 use rusqlite::params;
 
-use super::{EventFilter, Page, gather::READ_THROUGH, key_of_row, sql_integer, stream, types};
+use super::{EventFilter, Wanted, gather::READ_THROUGH, key_of_row, sql_integer, stream, types};
 use crate::{
     event::EventType,
     metrics::ReadRefused,
@@ -20,31 +20,39 @@ use crate::{
         segments::{Content, Segment},
         snapshot::Snapshot,
         summary::{FENCE_ENTRIES, StreamSummary, Summary},
+        view::Hidden,
     },
 };
 
 impl Snapshot<'_> {
-    /// The page of a listing by website and type.
-    pub(super) fn merge(&self, filter: &EventFilter, site: u32, page: Page) -> Result<(u64, Vec<Key>), ReadError> {
+    /// The keys of a listing by website and type, and the total.
+    pub(super) fn merge(&self, filter: &EventFilter, site: u32, wanted: Wanted) -> Result<(u64, Vec<Key>), ReadError> {
         let mut sources = self.sources(filter, site)?;
-        let total = sources.iter().map(Source::count).sum();
-        if page.offset >= total {
+        // The listing lies between two keys: the lower one is not in it.
+        let (lowest, highest) = bounds(filter);
+        let newer = self.newer(&sources, filter, highest)?;
+        let total = self.newer(&sources, filter, lowest)? - newer;
+        if wanted.offset() >= total {
             return Ok((total, Vec::new()));
         }
-        let from = if page.offset == 0 { Key::MAX } else { self.key_at(&sources, filter, page.offset)? };
+        let from = match wanted.offset() {
+            0 => highest.min(wanted.highest_key()),
+            offset => self.key_at(&sources, filter, newer + offset)?,
+        };
         sources.sort_unstable_by_key(|source| Reverse(source.newest_created_at()));
-        let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
-        let (mut keys, mut floor): (Vec<Key>, _) = (Vec::new(), Key::MIN);
-        for source in &sources {
+        let limit = usize::try_from(wanted.limit).unwrap_or(usize::MAX);
+        let (mut keys, mut floor): (Vec<Key>, _) = (Vec::new(), lowest);
+        for source in sources.iter().filter(|source| source.first_sequence <= wanted.high_water_mark) {
             // The page's oldest is newer than all that this source and the ones after it have.
             if source.newest_created_at() < floor.created_at {
                 break;
             }
             if source.oldest_created_at() <= from.created_at {
-                self.between(source, filter, (floor, from), limit, &mut keys)?;
+                let is_wanted = |key: Key| key.sequence <= wanted.high_water_mark && !source.is_hidden(key);
+                self.between(source, filter, (floor, from), limit, is_wanted, &mut keys)?;
                 keys.sort_unstable_by_key(|key| Reverse(*key));
                 keys.truncate(limit);
-                floor = keys.last().filter(|_| keys.len() == limit).copied().unwrap_or(Key::MIN);
+                floor = keys.last().filter(|_| keys.len() == limit).copied().unwrap_or(lowest);
             }
         }
         Ok((total, keys))
@@ -53,56 +61,49 @@ impl Snapshot<'_> {
     /// Every sorted run of keys that a listing is merged from.
     fn sources(&self, filter: &EventFilter, site: u32) -> Result<Vec<Source<'_>>, ReadError> {
         let mut sources = Vec::new();
-        for segment in self.view() {
-            match &segment.content {
-                Content::Sealed(summary) => {
-                    for event_type in types(filter) {
-                        if let Some(of) = summary.of(stream(site, event_type)) {
-                            sources.push(Source::Index {
-                                segment,
-                                summary,
-                                of,
-                                event_type,
-                                fenced: RefCell::default(),
-                            });
-                        }
-                    }
-                }
-                Content::Open(open) => {
-                    let Some(columns) = open.columns() else {
-                        sources.extend(self.read_through(segment, filter)?);
-                        continue;
+        for segment in self.segments() {
+            let first_sequence = segment.sequences().map_or(0, |(first, _)| first);
+            let hidden = self.hidden(segment);
+            let source = |run| Source { run, hidden, first_sequence };
+            for event_type in types(filter) {
+                let stream = stream(site, event_type);
+                if let Content::Sealed(summary) = &segment.content {
+                    let index = |of| Run::Index { segment, summary, of, event_type, fenced: RefCell::default() };
+                    sources.extend(summary.of(stream).map(index).map(source));
+                } else if let Some(columns) = self.columns(segment) {
+                    let in_chunk = |chunk: &Arc<Chunk>| {
+                        let entries = chunk.entries_of(stream)?;
+                        Some(Run::Chunk { chunk: Arc::clone(chunk), entries })
                     };
-                    let columns = columns.snapshot();
-                    for event_type in types(filter) {
-                        let stream = stream(site, event_type);
-                        let in_chunk = |chunk: &Arc<Chunk>| {
-                            let entries = chunk.entries_of(stream)?;
-                            Some(Source::Chunk { chunk: Arc::clone(chunk), entries })
-                        };
-                        sources.extend(columns.chunks().iter().filter_map(in_chunk));
-                        sources.extend(Source::keys(columns.tail_of(stream)));
-                    }
+                    sources.extend(columns.chunks().iter().filter_map(in_chunk).map(source));
+                    sources.extend(Run::keys(columns.tail_of(stream)).map(source));
+                } else {
+                    sources.extend(self.read_through(segment, filter, event_type)?.map(source));
                 }
+                let hidden = hidden.into_iter().flat_map(Hidden::streams);
+                let hidden = hidden.filter(|(of, keys)| *of == stream && !keys.is_empty());
+                sources.extend(hidden.map(|(_, keys)| source(Run::Hidden(keys))));
             }
         }
         Ok(sources)
     }
 
     /// The keys of a segment whose columns were given up, because too many unsealed ones wait.
-    fn read_through(&self, segment: &Arc<Segment>, filter: &EventFilter) -> Result<Option<Source<'_>>, ReadError> {
-        let (mut keys, mut count) = (Vec::new(), 0);
-        self.look_up(segment, READ_THROUGH, filter, |key| {
-            count += 1;
-            if count <= self.keys_max {
-                keys.push(key);
-            }
+    fn read_through(
+        &self,
+        segment: &Arc<Segment>,
+        filter: &EventFilter,
+        event_type: EventType,
+    ) -> Result<Option<Run<'_>>, ReadError> {
+        let mut keys = Vec::new();
+        // The whole stream, as the other sources are: it is cut to the times that are asked for later.
+        let whole = EventFilter { event_type: Some(event_type), from: i64::MIN, to: i64::MAX, ..filter.clone() };
+        self.look_up(segment, READ_THROUGH, &whole, |key, _| {
+            keys.push(key);
+            if keys.len() > self.keys_max { Err(ReadError::Refused(ReadRefused::Memory)) } else { Ok(()) }
         })?;
-        if count > self.keys_max {
-            return Err(ReadError::Refused(ReadRefused::Memory));
-        }
         keys.sort_unstable();
-        Ok(Source::keys(keys))
+        Ok(Run::keys(keys))
     }
 
     /// The key that has exactly `offset` others before it.
@@ -114,21 +115,32 @@ impl Snapshot<'_> {
             self.more_than(sources, filter, Key { created_at: time, sequence: 0 }, offset)
         })?;
         // Among the events of this one time, the same by arrival.
-        let last = self.view().iter().rev().find_map(|segment| segment.sequences()).map_or(0, |(_, last)| last);
-        let sequence = bisect(0, last.cast_signed(), |sequence| {
+        let sequence = bisect(0, sql_integer(self.high_water_mark()), |sequence| {
             let below = sequence.cast_unsigned().saturating_sub(1);
             self.more_than(sources, filter, Key { created_at, sequence: below }, offset)
         })?;
         Ok(Key { created_at, sequence: sequence.cast_unsigned() })
     }
 
-    /// Whether more than `count` entries are newer than the key.
+    /// How many events are newer than the key.
+    fn newer(&self, sources: &[Source<'_>], filter: &EventFilter, key: Key) -> Result<u64, ReadError> {
+        let mut newer = 0;
+        for source in sources {
+            newer += source.sign() * self.newer_exact(source, filter, key)?.cast_signed();
+        }
+        Ok(newer.cast_unsigned())
+    }
+
+    /// Whether more than `count` events are newer than the key.
     fn more_than(&self, sources: &[Source<'_>], filter: &EventFilter, key: Key, count: u64) -> Result<bool, ReadError> {
+        let count = count.cast_signed();
         let (mut least, mut most) = (0, 0);
         let mut open = Vec::new();
         for source in sources {
             let newer = self.newer_bounds(source, filter, key)?;
-            (least, most) = (least + newer.start, most + newer.end);
+            // Hidden events are counted exactly: their bounds are one number.
+            least += source.sign() * newer.start.cast_signed();
+            most += source.sign() * newer.end.cast_signed();
             if newer.start < newer.end {
                 open.push((source, newer));
             }
@@ -139,7 +151,8 @@ impl Snapshot<'_> {
                 break;
             }
             let exact = self.newer_exact(source, filter, key)?;
-            (least, most) = (least - newer.start + exact, most - newer.end + exact);
+            least += exact.cast_signed() - newer.start.cast_signed();
+            most += exact.cast_signed() - newer.end.cast_signed();
         }
         Ok(least > count)
     }
@@ -153,10 +166,12 @@ impl Snapshot<'_> {
         if source.newest_created_at() < key.created_at {
             return Ok(0..0);
         }
-        let exact = match source {
-            Source::Chunk { chunk, entries } => (entries.len() - chunk.count_up_to(entries, key)) as u64,
-            Source::Tail(keys) => (keys.len() - keys.partition_point(|entry| *entry <= key)) as u64,
-            Source::Index { segment, summary, of, event_type, .. } => {
+        let newer_in = |keys: &[Key]| (keys.len() - keys.partition_point(|entry| *entry <= key)) as u64;
+        let exact = match &source.run {
+            Run::Chunk { chunk, entries } => (entries.len() - chunk.count_up_to(entries, key)) as u64,
+            Run::Keys(keys) => newer_in(keys),
+            Run::Hidden(keys) => newer_in(keys),
+            Run::Index { segment, summary, of, event_type, .. } => {
                 let posts = self.fence_posts(segment, summary, *of, filter, *event_type)?;
                 let bounds = summary.rank_bounds(*of, &posts, key);
                 return Ok(count - bounds.most..count - bounds.least);
@@ -167,9 +182,11 @@ impl Snapshot<'_> {
 
     /// How many entries of a source with an index are newer than the key.
     fn newer_exact(&self, source: &Source<'_>, filter: &EventFilter, key: Key) -> Result<u64, ReadError> {
-        let Source::Index { segment, summary, of, event_type, fenced } = source else {
-            return Ok(self.newer_bounds(source, filter, key)?.start);
-        };
+        let bounds = self.newer_bounds(source, filter, key)?;
+        let Run::Index { segment, summary, of, event_type, fenced } = &source.run else { return Ok(bounds.start) };
+        if bounds.start == bounds.end {
+            return Ok(bounds.start);
+        }
         let posts = self.fence_posts(segment, summary, *of, filter, *event_type)?;
         let Some((post, before)) = summary.rank_bounds(*of, &posts, key).walk_from else { return Ok(of.count) };
         // A bisection ends behind one post: what is there is read once.
@@ -200,33 +217,36 @@ impl Snapshot<'_> {
         }
     }
 
-    /// Adds the keys of a source from `from` down to, and without, `floor`: the newest first, at most `limit`.
+    /// Adds the keys of a source from `from` down to, and without, `floor` that are wanted: the newest, at most `limit`.
     fn between(
         &self,
         source: &Source<'_>,
         filter: &EventFilter,
         (floor, from): (Key, Key),
         limit: usize,
+        is_wanted: impl Fn(Key) -> bool,
         keys: &mut Vec<Key>,
     ) -> Result<(), ReadError> {
-        match source {
-            Source::Chunk { chunk, entries } => {
+        match &source.run {
+            Run::Chunk { chunk, entries } => {
                 let older = entries.start..entries.start + chunk.count_up_to(entries, from);
-                let older = older.rev().map(|entry| chunk.key(entry));
-                keys.extend(older.take_while(|key| *key > floor).take(limit));
+                let older = older.rev().map(|entry| chunk.key(entry)).take_while(|key| *key > floor);
+                keys.extend(older.filter(|key| is_wanted(*key)).take(limit));
             }
-            Source::Tail(tail) => {
-                let older = tail[..tail.partition_point(|key| *key <= from)].iter().rev().copied();
-                keys.extend(older.take_while(|key| *key > floor).take(limit));
+            Run::Keys(run) => {
+                let older = run[..run.partition_point(|key| *key <= from)].iter().rev().copied();
+                keys.extend(older.take_while(|key| *key > floor).filter(|key| is_wanted(*key)).take(limit));
             }
-            Source::Index { segment, event_type, .. } => {
-                self.walk(segment, FROM_KEY_DOWN, (filter, *event_type, from), limit as u64, |key| {
-                    if key > floor {
+            Run::Index { segment, event_type, .. } => {
+                let enough = keys.len() + limit;
+                self.walk(segment, FROM_KEY_DOWN, (filter, *event_type, from), u64::MAX, |key| {
+                    if key > floor && is_wanted(key) {
                         keys.push(key);
                     }
-                    key > floor
+                    key > floor && keys.len() < enough
                 })?;
             }
+            Run::Hidden(_) => {}
         }
         Ok(())
     }
@@ -244,7 +264,7 @@ impl Snapshot<'_> {
             let mut select = connection.prepare_cached(sql)?;
             let of = (&*filter.website_id, event_type.as_str());
             let mut rows =
-                select.query(params![of.0, of.1, from.created_at, sql_integer(from.sequence), limit as i64])?;
+                select.query(params![of.0, of.1, from.created_at, sql_integer(from.sequence), sql_integer(limit)])?;
             while let Some(row) = rows.next()? {
                 if !more(key_of_row(row)?) {
                     break;
@@ -264,13 +284,22 @@ pub(in crate::store) const FROM_KEY_DOWN: &str = "SELECT createdAt, id FROM Even
      WHERE websiteId = ?1 AND eventType = ?2 AND (createdAt, id) <= (?3, ?4 COLLATE BINARY)
      ORDER BY createdAt DESC, id DESC LIMIT ?5";
 
+/// Keys of one stream in one segment.
+struct Source<'a> {
+    run: Run<'a>,
+    /// What is hidden in the segment.
+    hidden: Option<&'a Hidden>,
+    /// The segment's.
+    first_sequence: u64,
+}
+
 /// Keys that are sorted, or that an index has sorted.
-enum Source<'a> {
+enum Run<'a> {
     Chunk {
         chunk: Arc<Chunk>,
         entries: Range<usize>,
     },
-    Tail(Vec<Key>),
+    Keys(Vec<Key>),
     Index {
         segment: &'a Arc<Segment>,
         summary: &'a Summary,
@@ -279,37 +308,60 @@ enum Source<'a> {
         /// The entries behind the fence post that was looked behind last.
         fenced: RefCell<Vec<Key>>,
     },
+    /// Of the keys of other runs, those that are in no answer.
+    Hidden(&'a [Key]),
+}
+
+impl Run<'_> {
+    /// Sorted keys, the oldest first; nothing if there are none.
+    fn keys(keys: Vec<Key>) -> Option<Self> {
+        (!keys.is_empty()).then_some(Self::Keys(keys))
+    }
 }
 
 impl Source<'_> {
-    /// Sorted keys, the oldest first; nothing if there are none.
-    fn keys(keys: Vec<Key>) -> Option<Self> {
-        (!keys.is_empty()).then_some(Self::Tail(keys))
+    /// Whether its keys count for events or against them.
+    fn sign(&self) -> i64 {
+        if matches!(self.run, Run::Hidden(_)) { -1 } else { 1 }
+    }
+
+    fn is_hidden(&self, key: Key) -> bool {
+        self.hidden.is_some_and(|hidden| hidden.holds(key))
     }
 
     fn count(&self) -> u64 {
-        match self {
-            Self::Chunk { entries, .. } => entries.len() as u64,
-            Self::Tail(keys) => keys.len() as u64,
-            Self::Index { of, .. } => of.count,
+        match &self.run {
+            Run::Chunk { entries, .. } => entries.len() as u64,
+            Run::Keys(keys) => keys.len() as u64,
+            Run::Hidden(keys) => keys.len() as u64,
+            Run::Index { of, .. } => of.count,
         }
     }
 
     fn oldest_created_at(&self) -> i64 {
-        match self {
-            Self::Chunk { chunk, entries } => chunk.key(entries.start).created_at,
-            Self::Tail(keys) => keys[0].created_at,
-            Self::Index { of, .. } => of.first_created_at,
+        match &self.run {
+            Run::Chunk { chunk, entries } => chunk.key(entries.start).created_at,
+            Run::Keys(keys) => keys[0].created_at,
+            Run::Hidden(keys) => keys[0].created_at,
+            Run::Index { of, .. } => of.first_created_at,
         }
     }
 
     fn newest_created_at(&self) -> i64 {
-        match self {
-            Self::Chunk { chunk, entries } => chunk.key(entries.end - 1).created_at,
-            Self::Tail(keys) => keys[keys.len() - 1].created_at,
-            Self::Index { of, .. } => of.last_created_at,
+        match &self.run {
+            Run::Chunk { chunk, entries } => chunk.key(entries.end - 1).created_at,
+            Run::Keys(keys) => keys[keys.len() - 1].created_at,
+            Run::Hidden(keys) => keys[keys.len() - 1].created_at,
+            Run::Index { of, .. } => of.last_created_at,
         }
     }
+}
+
+/// The keys that a filter's times lie between: those that are higher than the first, up to and with the second.
+fn bounds(filter: &EventFilter) -> (Key, Key) {
+    let before = |time: i64| Key { created_at: time.saturating_sub(1), sequence: u64::MAX };
+    let lowest = if filter.from == i64::MIN { Key::MIN } else { before(filter.from) };
+    (lowest, if filter.to == i64::MAX { Key::MAX } else { before(filter.to) })
 }
 
 /// The highest number from `low` to `high` for which `holds`, which holds up to somewhere and not after, and for `low`.

@@ -1,0 +1,93 @@
+//! Erasing a visitor's events, and telling how far an erasure is.
+
+use hyper::{
+    StatusCode,
+    header::{HeaderValue, LOCATION},
+};
+use percent_encoding::percent_decode_str;
+use serde::Serialize;
+
+use super::{
+    Context,
+    response::{
+        Answer, ErrorCode, RETRY_AFTER_DEFAULT, catalog_error, error, invalid, json_of, read_error, retry_later,
+    },
+};
+use crate::{
+    event::{Faults, time::time_text},
+    metrics::ReadRefused,
+    store::{EraseError, Erasure, ReadError},
+};
+
+/// An erasure as the API shows it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ErasureView<'a> {
+    id: &'a str,
+    state: &'static str,
+    segments: u64,
+    segments_done: u64,
+    rows: u64,
+    requested_at: String,
+    done_at: Option<String>,
+}
+
+impl<'a> From<&'a Erasure> for ErasureView<'a> {
+    fn from(erasure: &'a Erasure) -> Self {
+        Self {
+            id: &erasure.id,
+            state: if erasure.done_at.is_some() { "done" } else { "running" },
+            segments: erasure.segments(),
+            segments_done: erasure.segments_done,
+            rows: erasure.rows,
+            requested_at: time_text(erasure.requested_at),
+            done_at: erasure.done_at.map(time_text),
+        }
+    }
+}
+
+/// `DELETE /api/v1/visitors/:visitorId?trackingCode=…`
+pub(super) async fn erase_visitor(context: &Context, visitor_id: &str, query: &str) -> Answer {
+    let mut faults = Faults::default();
+    let visitor_id = percent_decode_str(visitor_id).decode_utf8().map(std::borrow::Cow::into_owned).unwrap_or_default();
+    if visitor_id.is_empty() || visitor_id.len() > context.limits.id_bytes_max {
+        faults.add("visitorId", format!("Expected 1 to {} bytes of UTF-8", context.limits.id_bytes_max));
+    }
+    let mut codes = url::form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == "trackingCode");
+    let code = codes.next().map(|(_, code)| code.into_owned()).unwrap_or_default();
+    if code.is_empty() {
+        faults.add("trackingCode", "Required");
+    } else if codes.next().is_some() {
+        faults.add("trackingCode", "Given more than once");
+    }
+    if !faults.is_empty() {
+        return invalid("Invalid query", &faults);
+    }
+    let Some(website_id) = context.websites.id_of_code(&code) else {
+        return error(ErrorCode::NotFound, "Website with this tracking code not found");
+    };
+    match context.eraser.erase_visitor(website_id, visitor_id).await {
+        Ok(erasure) => {
+            let mut answer = json_of(StatusCode::ACCEPTED, &ErasureView::from(&erasure));
+            if let Ok(location) = HeaderValue::try_from(format!("/api/v1/erasures/{}", erasure.id)) {
+                answer.headers_mut().insert(LOCATION, location);
+            }
+            answer
+        }
+        Err(EraseError::Catalog(failure)) => catalog_error(&failure),
+        Err(EraseError::Read(ReadError::Refused(ReadRefused::Memory))) => retry_later(
+            ErrorCode::Overloaded,
+            "Too many events would be hidden at once; wait for the erasures that are running, or raise hidden_events_max",
+            RETRY_AFTER_DEFAULT,
+        ),
+        Err(EraseError::Read(failure)) => read_error(&failure),
+    }
+}
+
+/// `GET /api/v1/erasures/:id`
+pub(super) fn get(context: &Context, id: &str) -> Answer {
+    match context.eraser.get(id) {
+        Some(erasure) => json_of(StatusCode::OK, &ErasureView::from(&erasure)),
+        None => error(ErrorCode::NotFound, "Erasure not found"),
+    }
+}
