@@ -36,7 +36,9 @@ pub fn spawn(
 ) -> std::io::Result<JoinHandle<()>> {
     thread::Builder::new().name("writer".into()).spawn(move || {
         // The queue's end stays outside of what may panic: the waiters must be answered whatever happens.
-        let run = || Writer { log, requests: &requests, limits, metrics, patience: None, full: false }.run();
+        // What is due may be due at the start, whether anybody sends something or not.
+        let patience = Some(Duration::ZERO);
+        let run = || Writer { log, requests: &requests, limits, metrics, patience, full: false }.run();
         let outcome = catch_unwind(AssertUnwindSafe(run))
             .unwrap_or_else(|panic| Err(format!("the writer panicked: {}", panic_message(&*panic))));
         requests.set_state(State::Stopped);

@@ -6,7 +6,7 @@ mod support;
 use std::io::Write;
 
 use serde_json::{Value, json};
-use support::{Answer, Daemon, event_with, traffic};
+use support::{Answer, Client, Daemon, event_with, traffic};
 
 fn gzip(data: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
@@ -265,7 +265,12 @@ fn listings() {
         let body = answer.json();
         let events = body["events"].as_array().unwrap();
         let sessions: Vec<_> = events.iter().map(|event| event["sessionId"].as_str().unwrap().to_owned()).collect();
-        (sessions.join(""), body["pagination"].clone())
+        let mut pagination = body["pagination"].clone();
+        let next = pagination.as_object_mut().unwrap().remove("next").unwrap();
+        let number = |name: &str| pagination[name].as_u64().unwrap();
+        let is_last = number("offset").saturating_add(number("limit")) >= number("total");
+        assert_eq!(next.is_null(), is_last, "{query}: {next}");
+        (sessions.join(""), pagination)
     };
     for (query, wanted, pagination) in [
         ("", "6243015", json!({"total": 7, "limit": 100, "offset": 0})),
@@ -285,6 +290,13 @@ fn listings() {
         ("&sessionId=3&visitorId=b&eventType=pageview", "3", json!({"total": 1, "limit": 100, "offset": 0})),
         ("&sessionId=3&visitorId=a", "", json!({"total": 0, "limit": 100, "offset": 0})),
         ("&sessionId=nobody", "", json!({"total": 0, "limit": 100, "offset": 0})),
+        ("&from=5", "62430", json!({"total": 5, "limit": 100, "offset": 0})),
+        ("&from=1970-01-01T00:00:00.001Z&to=9", "4301", json!({"total": 4, "limit": 100, "offset": 0})),
+        ("&to=1970-01-01T01:00:00.005%2B01:00", "15", json!({"total": 2, "limit": 100, "offset": 0})),
+        ("&from=1&to=9&limit=2&offset=1", "30", json!({"total": 4, "limit": 2, "offset": 1})),
+        ("&from=5&to=5", "", json!({"total": 0, "limit": 100, "offset": 0})),
+        ("&visitorId=a&from=1&to=9", "40", json!({"total": 2, "limit": 100, "offset": 0})),
+        ("&eventType=pageview&to=6", "30", json!({"total": 2, "limit": 100, "offset": 0})),
     ] {
         assert_eq!(sessions(query), (wanted.to_owned(), pagination), "{query}");
     }
@@ -299,9 +311,51 @@ fn listings() {
         (&format!("?trackingCode={code}&offset=9223372036854775808"), 400),
         (&format!("?trackingCode={code}&limit=10&limit=10"), 400),
         (&format!("?trackingCode={code}&sessionId="), 400),
+        (&format!("?trackingCode={code}&from=yesterday"), 400),
+        (&format!("?trackingCode={code}&from=5&to=4"), 400),
+        (&format!("?trackingCode={code}&cursor="), 400),
+        (&format!("?trackingCode={code}&cursor=AAAA"), 400),
         (&format!("?trackingCode={code}&visitorId={}", "v".repeat(129)), 400),
     ] {
         assert_eq!(daemon.client().get(&format!("/api/v1/events{query}")).status, status, "{query}");
+    }
+    daemon.stop();
+}
+
+#[test]
+fn cursors() {
+    let daemon = Daemon::start(&[]);
+    let (code, other) = (daemon.register("example.com"), daemon.register("other.example"));
+    let mut client = daemon.client();
+    let event = |number: u64| event_with(&code, json!({"timestamp": number / 3, "sessionId": number.to_string()}));
+    let send = |client: &mut Client, numbers: std::ops::Range<u64>| {
+        let body = json!({"events": numbers.map(event).collect::<Vec<_>>()}).to_string();
+        assert_eq!(client.post("/api/v1/events/batch", body).status, 201);
+    };
+    send(&mut client, 0..50);
+    let (mut seen, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = client.get(&format!("/api/v1/events?trackingCode={code}&from=1&limit=7{cursor}")).json();
+        assert_eq!(page["pagination"]["offset"], seen.len());
+        let sessions = page["events"].as_array().unwrap().iter().map(|event| event["sessionId"].as_str().unwrap());
+        seen.extend(sessions.map(|session| session.parse::<u64>().unwrap()));
+        let Some(next) = page["pagination"]["next"].as_str() else { break };
+        cursor = format!("&cursor={next}");
+        // Among those that are still to come, and those that have been shown.
+        send(&mut client, 0..50);
+    }
+    assert_eq!(seen, (3..50).rev().collect::<Vec<_>>());
+    for query in [
+        format!("?trackingCode={code}&from=1&limit=100{cursor}"),
+        format!("?trackingCode={code}&limit=7{cursor}"),
+        format!("?trackingCode={other}&from=1{cursor}"),
+        format!("?trackingCode={code}&from=1&eventType=click{cursor}"),
+        format!("?trackingCode={code}&from=1&offset=0{cursor}"),
+        format!("?trackingCode={code}&from=1{cursor}x"),
+    ] {
+        let answer = daemon.client().get(&format!("/api/v1/events{query}"));
+        let wanted = if query.contains("limit=100") { 200 } else { 400 };
+        assert_eq!(answer.status, wanted, "{query}: {}", answer.text());
     }
     daemon.stop();
 }

@@ -310,8 +310,8 @@ pub const SETTINGS: &[Setting] = &[
         "2000000",
         Kind::Count(1, 1_000_000_000),
         "COUNT",
-        "Events that may be hidden at once, from the request to erase them until their segments are rewritten: 16 bytes \
-         each. A visitor with more can't be erased",
+        "Events that may be hidden at once, from the request to erase them until their segments are rewritten: 16 \
+         bytes each. A visitor with more can't be erased",
     ),
     setting(
         "seal_cache_bytes",

@@ -77,7 +77,7 @@ pub(super) async fn erase_visitor(context: &Context, visitor_id: &str, query: &s
         Err(EraseError::Catalog(failure)) => catalog_error(&failure),
         Err(EraseError::Read(ReadError::Refused(ReadRefused::Memory))) => retry_later(
             ErrorCode::Overloaded,
-            "Too many events would be hidden at once; wait for the erasures that are running, or raise hidden_events_max",
+            "Too many events would be hidden at once; wait for erasures that are running, or raise hidden_events_max",
             RETRY_AFTER_DEFAULT,
         ),
         Err(EraseError::Read(failure)) => read_error(&failure),

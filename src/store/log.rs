@@ -60,7 +60,7 @@ pub struct LogOptions {
 const MAINTAIN_POLL: Duration = Duration::from_millis(10);
 
 /// How often at least it is looked whether the active segment is too old, or somebody wants the next one.
-const ROLL_POLL: Duration = Duration::from_secs(1);
+const ROLL_POLL: Duration = Duration::from_millis(250);
 
 /// The active segment, the store's threads behind it, and the next sequence.
 pub struct Log {

@@ -1,7 +1,7 @@
 //! The start: what the catalog lists is brought together with what is on the disk.
 //!
-//! Files that an interrupted rewriting or removal left are removed; sealed segments say what they hold; segments without an index are
-//! recovered from their write-ahead logs, checked if hitlog did not stop in order, and read into memory.
+//! Files that an interrupted rewriting or removal left go; sealed segments say what they hold; segments without an
+//! index are recovered from their write-ahead logs, checked if hitlog did not stop in order, and read into memory.
 
 use std::{fs, sync::Arc};
 

@@ -30,7 +30,7 @@ use super::{
 /// After a failure the next try of the same thing waits this long.
 const RETRY: Duration = Duration::from_secs(30);
 /// While something waits for readers to leave an old generation, it is looked at this often.
-const POLL: Duration = Duration::from_millis(200);
+const POLL: Duration = Duration::from_millis(50);
 /// How often it is looked whether segments have expired.
 const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
 

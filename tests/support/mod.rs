@@ -378,6 +378,13 @@ impl Tampering {
 impl Drop for Tampering {
     fn drop(&mut self) {
         let _ = Command::new("kill").args(["-INT", &self.0.id().to_string()]).status();
-        let _ = self.0.wait();
+        // When the interrupt meets it while its tracee is dying, strace may wait for a first thread that waits for it.
+        let asked_at = Instant::now();
+        while self.0.try_wait().is_ok_and(|status| status.is_none()) {
+            if asked_at.elapsed() > Duration::from_secs(2) {
+                let _ = self.0.kill();
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 }

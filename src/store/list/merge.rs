@@ -217,7 +217,8 @@ impl Snapshot<'_> {
         }
     }
 
-    /// Adds the keys of a source from `from` down to, and without, `floor` that are wanted: the newest, at most `limit`.
+    /// Adds the keys of a source from `from` down to, and without, `floor` that are wanted, the newest first, at most
+    /// `limit`.
     fn between(
         &self,
         source: &Source<'_>,

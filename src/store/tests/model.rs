@@ -1,0 +1,395 @@
+//! A store and, beside it, what it should answer: a plain list.
+
+use std::{cmp::Reverse, collections::BTreeSet, ops::Range, path::Path, time::Duration};
+
+use crate::{
+    event::{EventType, Rules, ValidEvents, parse_batch},
+    metrics::{BuildInfo, SegmentLabel},
+    store::*,
+};
+
+/// Times are so far apart that none expires while a test runs.
+pub(super) const fn unit(number: i64) -> i64 {
+    number * 1_000_000
+}
+
+const RULES: Rules = Rules {
+    url_bytes_max: 4_096,
+    id_bytes_max: 128,
+    text_chars_max: 100,
+    properties_bytes_max: 32 * 1024,
+    properties_depth_max: 32,
+    timestamp_ahead_max_ms: i64::MAX,
+    timestamp_age_max_ms: i64::MAX,
+    batch_events_max: 100_000,
+};
+
+pub(in crate::store) fn options(segment_rows_max: u64) -> StoreOptions {
+    StoreOptions {
+        log: LogOptions {
+            durability: Durability::Full,
+            page_bytes: 4_096,
+            cache_bytes: 1 << 20,
+            wal_checkpoint_bytes: 1 << 20,
+            wal_bytes_max: 64 << 20,
+            segment_rows_max,
+            segment_age_max: Duration::MAX,
+        },
+        read: ReadOptions {
+            readers: 2,
+            waiting_max: 16,
+            deadline: Duration::from_secs(10),
+            answer_bytes_max: 1 << 20,
+            retention: None,
+        },
+        erasures: ErasureOptions { erasures_max: 1_000, hidden_events_max: 1_000_000 },
+        segments: SegmentOptions { unsealed_rows_max: 100, filter_bytes_max: 300, connections_max: 3 },
+        seal_cache_bytes: 1 << 20,
+    }
+}
+
+/// An event as the model knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Event {
+    pub(super) website: u8,
+    pub(super) event_type: EventType,
+    pub(super) session: u16,
+    pub(super) visitor: u8,
+    pub(super) created_at: i64,
+}
+
+impl Event {
+    fn json(&self) -> String {
+        format!(
+            r#"{{"trackingCode":"pm-{}","eventType":"{}","url":"https://example.com/","sessionId":"s{}",
+                "visitorId":"v{}","timestamp":{}}}"#,
+            self.website,
+            self.event_type.as_str(),
+            self.session,
+            self.visitor,
+            self.created_at
+        )
+    }
+}
+
+fn group(events: &[Event], websites: &[Option<Arc<str>>]) -> ValidEvents {
+    let body = format!(r#"{{"events":[{}]}}"#, events.iter().map(Event::json).collect::<Vec<_>>().join(","));
+    let website = |code: &str| websites[code.strip_prefix("pm-")?.parse::<usize>().ok()?].clone();
+    let parsed = parse_batch(body.into_bytes(), &RULES, 1_000, website).unwrap();
+    assert_eq!(parsed.events.len(), events.len());
+    parsed.events
+}
+
+/// An open store and the model beside it.
+pub(super) struct Pair {
+    store: Option<Store>,
+    directory: DataDir,
+    options: StoreOptions,
+    metrics: Arc<Metrics>,
+    /// The ids of the websites; `None` for one that is deleted.
+    websites: Vec<Option<Arc<str>>>,
+    /// In the order of their sequences, which begin at 1; `None` for one that is erased.
+    model: Vec<Option<Event>>,
+    /// What is older has expired.
+    expired_before: i64,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Pair {
+    pub(super) fn new(path: &Path, options: StoreOptions) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let metrics = metrics();
+        let directory = DataDir::open(path).unwrap();
+        let store = Some(open(&directory, &options, &metrics));
+        let mut pair = Self {
+            store,
+            directory,
+            options,
+            metrics,
+            websites: Vec::new(),
+            model: Vec::new(),
+            expired_before: i64::MIN,
+            runtime,
+        };
+        for number in 0..3 {
+            let (name, domain) = (format!("Website {number}"), format!("website-{number}.example"));
+            let new = NewWebsite { name, domain, description: None };
+            let website = pair.runtime.block_on(pair.store().catalog.create_website(new)).unwrap();
+            pair.websites.push(Some(Arc::clone(&website.id)));
+        }
+        pair
+    }
+
+    fn store(&self) -> &Store {
+        self.store.as_ref().unwrap()
+    }
+
+    pub(super) fn append(&mut self, events: &[Event]) {
+        let mut events = events.to_vec();
+        events.retain(|event| self.websites[usize::from(event.website)].is_some());
+        if events.is_empty() {
+            return;
+        }
+        let log = &mut self.store.as_mut().unwrap().log;
+        let first = log.append(std::iter::once(&group(&events, &self.websites))).unwrap();
+        assert_eq!(first, self.model.len() as u64 + 1);
+        log.maintain().unwrap();
+        self.model.extend(events.into_iter().map(Some));
+    }
+
+    /// Gives a roll that is due the time to happen.
+    pub(super) fn roll(&mut self) {
+        let log = &mut self.store.as_mut().unwrap().log;
+        while log.maintain().unwrap().is_some_and(|patience| patience < Duration::from_secs(1)) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Waits until nothing is left to seal.
+    pub(super) fn seal(&mut self) {
+        self.roll();
+        while self.segments(SegmentLabel::Unsealed) > 0 || self.segments(SegmentLabel::Prepared) == 0 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    pub(super) fn segments(&self, state: SegmentLabel) -> usize {
+        let line = format!("hitlog_segments{{state=\"{}\"}} ", state.as_str());
+        let text = self.metrics.render();
+        text.lines().find_map(|rest| rest.strip_prefix(&line)).unwrap_or("0").parse().unwrap()
+    }
+
+    fn close(&mut self) {
+        let Some(store) = self.store.take() else { return };
+        let Store { log, readers, catalog, eraser, threads, .. } = store;
+        drop((readers, catalog, eraser));
+        log.close().unwrap();
+        for thread in threads {
+            thread.join().unwrap();
+        }
+    }
+
+    pub(super) fn reopen(&mut self) {
+        self.close();
+        self.metrics = metrics();
+        self.store = Some(open(&self.directory, &self.options, &self.metrics));
+    }
+
+    /// Keeps only what is not older than this from now on, and begins anew.
+    pub(super) fn retain(&mut self, from: i64) {
+        // What has expired once may be gone from the disk.
+        self.expired_before = self.expired_before.max(from);
+        self.options.read.retention = Some(Duration::from_millis(now_ms().abs_diff(self.expired_before)));
+        self.reopen();
+    }
+
+    /// Erases a visitor's events; returns the erasure's id.
+    pub(super) fn erase(&mut self, website: u8, visitor: u8) -> Option<Arc<str>> {
+        let website_id = self.websites[usize::from(website)].clone()?;
+        let erasure = self.store().eraser.erase_visitor(website_id, format!("v{visitor}"));
+        let erasure = self.runtime.block_on(erasure).unwrap();
+        for event in &mut self.model {
+            event.take_if(|event| event.website == website && event.visitor == visitor);
+        }
+        Some(erasure.id)
+    }
+
+    /// Deletes a website, and waits until its events are gone: until then it is the edge that does not show them.
+    pub(super) fn delete_website(&mut self, website: u8) {
+        let Some(id) = self.websites[usize::from(website)].take() else { return };
+        let (deleted, erasure) = self.runtime.block_on(self.store().catalog.delete_website(id.to_string())).unwrap();
+        for event in &mut self.model {
+            event.take_if(|event| event.website == website);
+        }
+        self.roll();
+        assert!(self.store().eraser.get(&erasure).unwrap().done_at.is_none(), "somebody still has the website's id");
+        drop((id, deleted));
+        self.finish(&erasure);
+    }
+
+    /// Waits until an erasure is done.
+    pub(super) fn finish(&mut self, erasure: &str) {
+        while self.store().eraser.get(erasure).unwrap().done_at.is_none() {
+            self.store.as_mut().unwrap().log.maintain().unwrap();
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn list(&self, filter: EventFilter, page: Page) -> (Listed, Vec<u64>) {
+        let question = move |snapshot: &Snapshot<'_>| {
+            let mut found = Vec::new();
+            let listed = snapshot.list(&filter, page, |sequence, _| {
+                found.push(sequence);
+                Ok(())
+            })?;
+            Ok((listed, found))
+        };
+        self.runtime.block_on(self.store().readers.ask(question)).unwrap()
+    }
+
+    fn event(&self, sequence: u64) -> Option<Event> {
+        let number_of = |id: &str| self.websites.iter().position(|known| known.as_deref() == Some(id)).unwrap() as u8;
+        let question = move |snapshot: &Snapshot<'_>| {
+            snapshot.event(sequence, |row| {
+                let text = |bytes: &[u8]| std::str::from_utf8(bytes).unwrap().to_owned();
+                let event = Event {
+                    website: 0,
+                    event_type: EventType::from_name(&text(row.event_type)).unwrap(),
+                    session: text(row.session_id).strip_prefix('s').unwrap().parse().unwrap(),
+                    visitor: text(row.visitor_id).strip_prefix('v').unwrap().parse().unwrap(),
+                    created_at: row.created_at,
+                };
+                Ok((text(row.website_id), event))
+            })
+        };
+        let found = self.runtime.block_on(self.store().readers.ask(question)).unwrap();
+        found.map(|(website, event)| Event { website: number_of(&website), ..event })
+    }
+
+    /// The events that are in answers, with their sequences.
+    fn visible(&self) -> impl Iterator<Item = (u64, &Event)> {
+        let events = (1..).zip(&self.model).filter_map(|(sequence, event)| Some((sequence, event.as_ref()?)));
+        events.filter(|(_, event)| event.created_at >= self.expired_before)
+    }
+
+    /// Every kind of question with every kind of page.
+    pub(super) fn check(&self) {
+        let types = [None, Some(EventType::Pageview), Some(EventType::Click), Some(EventType::Custom)];
+        for website in 0..3_u8 {
+            for event_type in types {
+                for session in [None, Some(0_u16), Some(3), Some(999)] {
+                    for visitor in [None, Some(0_u8), Some(1), Some(99)] {
+                        self.check_filter(Asked { website, event_type, session, visitor, ..ANYTHING });
+                    }
+                }
+                for times in [unit(1_020)..unit(1_030), unit(1_025)..i64::MAX, 0..unit(1_025), unit(7)..unit(7)] {
+                    self.check_filter(Asked { website, event_type, times: times.clone(), ..ANYTHING });
+                    self.check_filter(Asked { website, event_type, visitor: Some(1), times, ..ANYTHING });
+                }
+            }
+        }
+        for sequence in [0, 1, self.model.len() as u64 / 2, self.model.len() as u64, self.model.len() as u64 + 1] {
+            let wanted = self.visible().find(|(of, _)| *of == sequence).map(|(_, event)| event.clone());
+            assert_eq!(self.event(sequence), wanted, "{sequence}");
+        }
+    }
+
+    /// The keys that a question has for an answer, the newest first.
+    fn keys(&self, asked: &Asked) -> Vec<(i64, u64)> {
+        let mut wanted: Vec<(i64, u64)> = self
+            .visible()
+            .filter(|(_, event)| {
+                event.website == asked.website
+                    && asked.event_type.is_none_or(|kind| kind == event.event_type)
+                    && asked.session.is_none_or(|session| session == event.session)
+                    && asked.visitor.is_none_or(|visitor| visitor == event.visitor)
+                    && asked.times.contains(&event.created_at)
+            })
+            .map(|(sequence, event)| (event.created_at, sequence))
+            .collect();
+        wanted.sort_unstable_by_key(|key| Reverse(*key));
+        wanted
+    }
+
+    fn filter(&self, asked: &Asked) -> EventFilter {
+        EventFilter {
+            website_id: self.websites[usize::from(asked.website)].clone().unwrap_or_else(|| "web-gone".into()),
+            event_type: asked.event_type,
+            session_id: asked.session.map(|session| format!("s{session}")),
+            visitor_id: asked.visitor.map(|visitor| format!("v{visitor}")),
+            from: asked.times.start,
+            to: asked.times.end,
+        }
+    }
+
+    pub(super) fn check_filter(&self, asked: Asked) {
+        let (wanted, filter) = (self.keys(&asked), self.filter(&asked));
+        let total = wanted.len() as u64;
+        let offsets = [0, 1, total / 3, total / 2, total.saturating_sub(3), total, total + 1, i64::MAX as u64];
+        for offset in BTreeSet::from(offsets) {
+            for limit in [1, 7, 1_000] {
+                let page: Vec<u64> =
+                    wanted.iter().skip(offset as usize).take(limit as usize).map(|(_, sequence)| *sequence).collect();
+                let (listed, found) = self.list(filter.clone(), Page { limit, start: PageStart::Offset(offset) });
+                assert_eq!((listed.total, &found), (total, &page), "{filter:?}, {limit} from {offset}");
+                let more = offset.saturating_add(limit) < total;
+                assert_eq!(listed.next.map(|next| next.passed), more.then(|| offset + limit), "{filter:?}");
+            }
+        }
+        let limit = 5.max(total / 7);
+        let mut walk = Walk::begin(self, asked, limit);
+        while walk.go_on(self, limit) {}
+        assert_eq!(walk.seen, wanted.iter().map(|(_, sequence)| *sequence).collect::<Vec<_>>(), "{filter:?}");
+    }
+}
+
+/// What a question asks for.
+#[derive(Debug, Clone)]
+pub(super) struct Asked {
+    pub(super) website: u8,
+    pub(super) event_type: Option<EventType>,
+    pub(super) session: Option<u16>,
+    pub(super) visitor: Option<u8>,
+    pub(super) times: Range<i64>,
+}
+
+pub(super) const ANYTHING: Asked =
+    Asked { website: 0, event_type: None, session: None, visitor: None, times: i64::MIN..i64::MAX };
+
+/// A walk from cursor to cursor, which anything may interrupt.
+pub(super) struct Walk {
+    pub(super) asked: Asked,
+    /// What there was when it began.
+    wanted: Vec<u64>,
+    seen: Vec<u64>,
+    /// `None` at the end.
+    next: Option<PageStart>,
+}
+
+impl Walk {
+    pub(super) fn begin(pair: &Pair, asked: Asked, limit: u64) -> Self {
+        let wanted = pair.keys(&asked).into_iter().map(|(_, sequence)| sequence).collect();
+        let mut walk = Self { asked, wanted, seen: Vec::new(), next: Some(PageStart::Offset(0)) };
+        walk.go_on(pair, limit);
+        walk
+    }
+
+    /// Goes one page further; says whether there is another.
+    pub(super) fn go_on(&mut self, pair: &Pair, limit: u64) -> bool {
+        let Some(start) = self.next else { return false };
+        let (listed, mut found) = pair.list(pair.filter(&self.asked), Page { limit, start });
+        assert_eq!(listed.total as usize, pair.keys(&self.asked).len());
+        assert!(found.len() as u64 == limit || listed.next.is_none());
+        self.seen.append(&mut found);
+        self.next = listed.next.map(PageStart::Cursor);
+        self.next.is_some()
+    }
+
+    /// Everything that there was is seen once and in order, but for what has been erased or has expired meanwhile.
+    pub(super) fn end(mut self, pair: &Pair) {
+        while self.go_on(pair, 3) {}
+        let mut seen = self.seen.iter().peekable();
+        let visible: BTreeSet<u64> = pair.visible().map(|(sequence, _)| sequence).collect();
+        for wanted in &self.wanted {
+            let is_seen = seen.next_if_eq(&wanted).is_some();
+            assert!(is_seen || !visible.contains(wanted), "{wanted} is missing: {:?}", self.asked);
+        }
+        assert_eq!(seen.next(), None, "{:?}", self.asked);
+    }
+}
+
+impl Drop for Pair {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.close();
+        }
+    }
+}
+
+pub(in crate::store) fn metrics() -> Arc<Metrics> {
+    Arc::new(Metrics::new(&BuildInfo { version: "", sqlite: "", durability: "" }).unwrap())
+}
+
+fn open(directory: &DataDir, options: &StoreOptions, metrics: &Arc<Metrics>) -> Store {
+    Store::open(directory, options, metrics, Arc::new(|reason| panic!("{reason}"))).unwrap()
+}
