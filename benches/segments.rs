@@ -19,10 +19,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicUsize, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -32,10 +29,11 @@ use rusqlite::{Connection, params};
 #[path = "../tests/support/mod.rs"]
 mod support;
 
-use support::{Client, Daemon, traffic};
+mod harness;
 
-const BATCH: usize = 500;
-const WRITERS: usize = 4;
+use harness::{BATCH, Latencies, Paced, WRITERS, memory_mib, send, timed};
+use support::{Daemon, traffic};
+
 const READERS: usize = 8;
 const READS: usize = 400;
 const INDEXES: [&str; 4] = [
@@ -176,11 +174,6 @@ fn ingest(daemon: &Daemon, code: &str, events: usize, step: usize) -> f64 {
     rate
 }
 
-fn send(client: &mut Client, body: &[u8]) {
-    let answer = client.post("/api/v1/events/batch", body);
-    assert_eq!(answer.status, 201, "{}", answer.text());
-}
-
 /// The path that asks it for the so-and-so-many-th time.
 type Question<'a> = Box<dyn Fn(usize) -> String + Sync + 'a>;
 
@@ -253,17 +246,6 @@ fn indexed_table(path: &Path, events: usize) -> Table {
     Table { rate, bytes: fs::metadata(path).unwrap().len() as f64 / events as f64 }
 }
 
-/// When each request was meant to be sent, in seconds, and its latency in milliseconds.
-struct Latencies(Vec<(f64, f64)>);
-
-impl Latencies {
-    fn at(&self, share: f64) -> f64 {
-        let mut sorted: Vec<f64> = self.0.iter().map(|(_, latency)| *latency).collect();
-        sorted.sort_by(f64::total_cmp);
-        sorted.get(((sorted.len() as f64 * share) as usize).min(sorted.len().saturating_sub(1))).copied().unwrap_or(0.0)
-    }
-}
-
 /// Reads beside ingest at a fixed rate, and what they do to it.
 fn reads(daemon: &Daemon, code: &str, events: usize, rate: f64) {
     let list = |rest: &str| format!("/api/v1/events?trackingCode={code}&limit=100{rest}");
@@ -310,14 +292,6 @@ fn reads(daemon: &Daemon, code: &str, events: usize, rate: f64) {
     }
 }
 
-fn timed(client: &mut Client, path: &str) -> f64 {
-    let begun = Instant::now();
-    let answer = client.get(path);
-    let elapsed = begun.elapsed().as_secs_f64() * 1e3;
-    assert_eq!(answer.status, 200, "{path}: {}", answer.text());
-    elapsed
-}
-
 fn paced_for(
     daemon: &Daemon,
     code: &str,
@@ -346,45 +320,6 @@ fn paced_for(
         paced.stop.store(true, Ordering::Relaxed);
         writer.join().unwrap()
     })
-}
-
-/// Batches at fixed times, whatever the answers take; a latency counts from when its batch was meant to be sent.
-struct Paced {
-    stop: Arc<AtomicBool>,
-    rate: f64,
-    first: usize,
-}
-
-impl Paced {
-    fn new(rate: f64, first: usize) -> Self {
-        Self { stop: Arc::default(), rate, first }
-    }
-
-    fn run(&self, daemon: &Daemon, code: &str) -> Latencies {
-        let (started, interval) = (Instant::now(), Duration::from_secs_f64(BATCH as f64 / self.rate));
-        let next = AtomicUsize::new(0);
-        let latencies = thread::scope(|scope| {
-            let senders: Vec<_> = (0..WRITERS)
-                .map(|_| {
-                    scope.spawn(|| {
-                        let (mut client, mut latencies) = (daemon.client(), Vec::new());
-                        let mut batches = traffic::Batches::new(code, BATCH);
-                        while !self.stop.load(Ordering::Relaxed) {
-                            let at = next.fetch_add(1, Ordering::Relaxed);
-                            let due = started + interval * at as u32;
-                            let body = batches.from(self.first + at * BATCH);
-                            thread::sleep(due.saturating_duration_since(Instant::now()));
-                            send(&mut client, body);
-                            latencies.push(((due - started).as_secs_f64(), due.elapsed().as_secs_f64() * 1e3));
-                        }
-                        latencies
-                    })
-                })
-                .collect();
-            senders.into_iter().flat_map(|sender| sender.join().unwrap()).collect()
-        });
-        Latencies(latencies)
-    }
 }
 
 /// What each index adds to a segment, built over the rows of the oldest sealed one.
@@ -428,10 +363,4 @@ fn directory_bytes(path: &Path) -> u64 {
             false => entry.metadata().unwrap().len(),
         })
         .sum()
-}
-
-fn memory_mib(daemon: &Daemon, key: &str) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
-    let line = status.lines().find(|line| line.starts_with(key)).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
 }

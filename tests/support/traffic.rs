@@ -41,6 +41,7 @@ pub fn batch(code: &str, events: usize) -> String {
 pub struct Batches {
     body: Vec<u8>,
     ids: Vec<(usize, usize)>,
+    times: Vec<usize>,
 }
 
 impl Batches {
@@ -48,7 +49,37 @@ impl Batches {
         let body = batch(code, events);
         let places = |name: &str| body.match_indices(name).map(|(at, name)| at + name.len()).collect::<Vec<_>>();
         let ids = places(r#""sessionId":""#).into_iter().zip(places(r#""visitorId":""#)).collect();
-        Self { body: body.into_bytes(), ids }
+        Self { body: body.into_bytes(), ids, times: Vec::new() }
+    }
+
+    /// The same with a timestamp in each event.
+    pub fn timed(code: &str, events: usize) -> Self {
+        let mut batches = Self::new(code, events);
+        let body = String::from_utf8(batches.body).unwrap();
+        let body = body.replace(r#""sessionId""#, r#""timestamp":1000000000000,"sessionId""#);
+        let places = |name: &str| body.match_indices(name).map(|(at, name)| at + name.len()).collect::<Vec<_>>();
+        batches.ids = places(r#""sessionId":""#).into_iter().zip(places(r#""visitorId":""#)).collect();
+        batches.times = places(r#""timestamp":"#);
+        batches.body = body.into_bytes();
+        batches
+    }
+
+    /// The events from `first` on, each with its time in milliseconds, of 13 digits; and with another visitor, under a
+    /// name of as many bytes, where there is one.
+    pub fn batch_with(
+        &mut self,
+        first: usize,
+        time: impl Fn(usize) -> u64,
+        visitor: impl Fn(usize) -> Option<String>,
+    ) -> &[u8] {
+        self.from(first);
+        for (number, (&time_at, &(_, visitor_at))) in (first..).zip(self.times.iter().zip(&self.ids)) {
+            self.body[time_at..time_at + 13].copy_from_slice(time(number).to_string().as_bytes());
+            if let Some(id) = visitor(number) {
+                self.body[visitor_at..visitor_at + id.len()].copy_from_slice(id.as_bytes());
+            }
+        }
+        &self.body
     }
 
     /// The events from `first` on.
