@@ -18,6 +18,7 @@ mod insert;
 mod keys;
 mod list;
 mod log;
+pub mod offline;
 mod read;
 mod recover;
 mod roll;

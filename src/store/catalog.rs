@@ -14,7 +14,7 @@ use std::{
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use rand::RngExt;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row, params};
-pub(super) use segment_list::{ListedSegment, SegmentChange, SegmentState};
+pub(super) use segment_list::{ListedSegment, SegmentChange, SegmentState, read as read_segments};
 use tokio::sync::oneshot;
 
 use super::{
@@ -76,6 +76,7 @@ enum Change {
     Create(NewWebsite, Answer<Arc<Website>>),
     Update(String, WebsiteChange, Answer<Arc<Website>>),
     Delete(String, Answer<Arc<Website>>),
+    Import(Website, Answer<Arc<Website>>),
     Segment(SegmentChange, Answer<()>),
 }
 
@@ -177,6 +178,7 @@ impl CatalogFile {
                 Change::Create(new, answer) => reply(answer, self.create(new))?,
                 Change::Update(id, change, answer) => reply(answer, self.update(&id, change))?,
                 Change::Delete(id, answer) => reply(answer, self.delete(&id))?,
+                Change::Import(website, answer) => reply(answer, self.insert(website))?,
                 Change::Segment(change, answer) => {
                     reply(answer, segment_list::apply(&mut self.connection, change).map_err(ChangeError::from))?;
                 }
@@ -197,6 +199,10 @@ impl CatalogFile {
             created_at: now,
             updated_at: now,
         };
+        self.insert(website)
+    }
+
+    fn insert(&mut self, website: Website) -> Result<Arc<Website>, ChangeError> {
         self.connection.execute(
             "INSERT INTO Website(id, trackingCode, name, domain, description, createdAt, updatedAt)
              VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)",
@@ -296,6 +302,14 @@ impl Catalog {
         self.ask(|answer| Change::Delete(id, answer)).await
     }
 
+    /// Registers a website under the id and the tracking code that it had elsewhere. Blocks: for the import, which has
+    /// the store to itself.
+    pub fn import_website(&self, website: Website) -> Result<Arc<Website>, CatalogError> {
+        let (sender, answer) = oneshot::channel();
+        self.changes.send(Change::Import(website, sender)).map_err(|_| CatalogError::Unknown)?;
+        answer.blocking_recv().unwrap_or(Err(CatalogError::Unknown))
+    }
+
     /// Changes the list of segments. Blocks: for the store's own threads, one of which asks at a time.
     pub(super) fn change_segments(&self, change: SegmentChange) -> Result<(), CatalogError> {
         let (sender, answer) = oneshot::channel();
@@ -313,7 +327,7 @@ impl Catalog {
     }
 }
 
-fn read_websites(connection: &Connection) -> rusqlite::Result<Websites> {
+pub(super) fn read_websites(connection: &Connection) -> rusqlite::Result<Websites> {
     let websites = Websites::default();
     let mut statement =
         connection.prepare("SELECT id, trackingCode, name, domain, description, createdAt, updatedAt FROM Website")?;

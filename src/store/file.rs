@@ -84,13 +84,18 @@ pub(super) fn open(path: &Path, options: &LogOptions, metrics: &Arc<Metrics>) ->
 
 /// Opens a segment for reading only. A sealed one never changes, which spares every statement its file locks.
 pub(super) fn open_read_only(path: &Path, sealed: bool) -> rusqlite::Result<Connection> {
-    const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'-').remove(b'_');
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
-    let path = percent_encode(path.as_os_str().as_encoded_bytes(), IN_PATH);
-    let immutable = if sealed { "?immutable=1" } else { "" };
-    let connection = Connection::open_with_flags(format!("file:{path}{immutable}"), flags)?;
+    let connection = Connection::open_with_flags(read_only_uri(path, sealed), flags)?;
     connection.execute_batch("PRAGMA query_only = ON; PRAGMA mmap_size = 0;")?;
     Ok(connection)
+}
+
+/// The name under which SQLite reads a file, <https://sqlite.org/uri.html>.
+pub(super) fn read_only_uri(path: &Path, sealed: bool) -> String {
+    const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'-').remove(b'_');
+    let path = percent_encode(path.as_os_str().as_encoded_bytes(), IN_PATH);
+    let immutable = if sealed { "&immutable=1" } else { "" };
+    format!("file:{path}?mode=ro{immutable}")
 }
 
 fn connect(path: &Path, flags: OpenFlags, metrics: &Arc<Metrics>) -> Result<Connection, OpenError> {
@@ -131,7 +136,7 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()

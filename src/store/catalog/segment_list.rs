@@ -62,7 +62,7 @@ pub(in crate::store) enum SegmentChange {
     },
 }
 
-pub(super) fn read(connection: &Connection) -> rusqlite::Result<Vec<ListedSegment>> {
+pub(in crate::store) fn read(connection: &Connection) -> rusqlite::Result<Vec<ListedSegment>> {
     let mut statement = connection.prepare("SELECT number, generation, state FROM Segment ORDER BY number")?;
     let rows = statement.query_map([], |row| {
         let name: String = row.get(2)?;
