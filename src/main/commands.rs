@@ -29,7 +29,7 @@ use super::{EXIT_BAD_SETTING, EXIT_FAILURE, fail, settings, start_logging};
 
 /// The settings that a tool's help shows; the import takes the others from the environment and the file.
 const READING: &[&str] = &["data_dir"];
-const WRITING: &[&str] = &["data_dir", "durability", "segment_rows_max", "log_level"];
+const WRITING: &[&str] = &["data_dir", "durability", "segment_rows_max"];
 const MAY_RUN: &str = "May run while hitlog serves.";
 const WEBSITE_HELP: &str = "Of this website only: its id, tracking code or domain";
 

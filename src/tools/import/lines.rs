@@ -142,6 +142,10 @@ impl<'a> Lines<'a> {
         if text.len() > self.line_bytes_max {
             return Err(format!("longer than {} bytes", self.line_bytes_max));
         }
+        // serde would take an array for an event without names.
+        if text[0] != b'{' {
+            return Err("not an event as JSON: expected an object".into());
+        }
         let line: Line<'_> = serde_json::from_slice(text).map_err(|error| at_column(&error))?;
         let name = |raw: Option<&'_ RawValue>, member| match raw.map(text_of) {
             None => Ok(None),
