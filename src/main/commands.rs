@@ -31,7 +31,6 @@ use super::{EXIT_BAD_SETTING, EXIT_FAILURE, fail, settings, start_logging};
 const READING: &[&str] = &["data_dir"];
 const WRITING: &[&str] = &["data_dir", "durability", "segment_rows_max"];
 const MAY_RUN: &str = "May run while hitlog serves.";
-const WEBSITE_HELP: &str = "Of this website only: its id, tracking code or domain";
 
 /// The tools as subcommands.
 pub(super) fn commands() -> [Command; 6] {
@@ -40,7 +39,9 @@ pub(super) fn commands() -> [Command; 6] {
         Arg::new(name).long(name).value_name(value).help(help)
     };
     let json = || Arg::new("json").long("json").action(ArgAction::SetTrue).help("For programs: all numbers exact");
-    let website = || flag("website", "WEBSITE", WEBSITE_HELP);
+    let website = || flag("website", "WEBSITE", "Of this website only: its id, tracking code or domain");
+    let format = flag("format", "ndjson|csv", "How a line looks");
+    let format = format.value_parser(["ndjson", "csv"]).default_value("ndjson");
     [
         Command::new("segments")
             .about(format!("Lists the segments: state, generation, events, bytes, first and last time. {MAY_RUN}"))
@@ -57,12 +58,12 @@ pub(super) fn commands() -> [Command; 6] {
             .arg(Arg::new("directory").value_name("DIR").required(true).help("Empty, or not there yet"))
             .args(shown(READING))
             .after_help(
-                "Sealed segments are linked where the copy is on the same file system, and copied elsewhere. Start from \
-                 it with `hitlog serve --data-dir DIR`.",
+                "Sealed segments are linked where the copy is on the same file system, and copied elsewhere. Start \
+                 from it with `hitlog serve --data-dir DIR`.",
             ),
         Command::new("export")
             .about(format!("Writes events to standard output, in the order of their arrival. {MAY_RUN}"))
-            .arg(flag("format", "ndjson|csv", "How a line looks").value_parser(["ndjson", "csv"]).default_value("ndjson"))
+            .arg(format)
             .arg(flag("from", "TIME", "createdAt at or after this: RFC 3339, or milliseconds since 1970"))
             .arg(flag("to", "TIME", "createdAt before this"))
             .arg(website())
@@ -75,7 +76,7 @@ pub(super) fn commands() -> [Command; 6] {
         Command::new("import")
             .about("Appends the events of an export (ndjson) as new ones. Refuses to run while hitlog serves")
             .arg(Arg::new("file").value_name("FILE").required(true).help("Read twice: checked first, imported then"))
-            .arg(flag("website", "WEBSITE", "Put all events into this website of here: its id, tracking code or domain"))
+            .arg(flag("website", "WEBSITE", "Put all events into this website, by its id, tracking code or domain"))
             .arg(
                 flag("skip", "LINES", "Leave out as many lines at the beginning, which are imported already")
                     .value_parser(value_parser!(u64))

@@ -3,7 +3,7 @@
 //!
 //! Owns no lock and no thread, and writes to no file of the daemon's. What it reads may be replaced while it reads: a
 //! seal or an erasure writes the next generation of a segment, switches the catalog and unlinks the one before. So
-//! whoever finds a file gone asks the catalog again ([`OfflineDir::on_segment`]), and statements are short, because a
+//! whoever finds a file gone asks the catalog again (`on_segment`), and statements are short, because a
 //! long one would keep the daemon's write-ahead log from beginning anew. Must not know how anything is shown to people.
 
 mod backup;
@@ -145,7 +145,8 @@ impl OfflineDir {
     }
 
     /// Puts a question to the file that a segment is in now, which may be a later generation than the listed one.
-    /// `None` if there is no such segment any more, or no row in it yet. A question may be put again, from its beginning.
+    /// `None` if there is no such segment any more, or no row in it yet. A question may be put again, from its
+    /// beginning.
     fn on_segment<T>(
         &self,
         listed: ListedSegment,

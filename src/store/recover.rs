@@ -28,7 +28,7 @@ use super::{
 };
 use crate::metrics::Metrics;
 
-/// How long the start waits for a program that reads a segment without an index: a backup of a large one on a slow disk.
+/// How long the start waits for a program that reads a segment without an index, such as a backup on a slow disk.
 const READER_PATIENCE: Duration = Duration::from_secs(30);
 /// Between two tries, besides the time for which SQLite itself waits.
 const READER_POLL: Duration = Duration::from_millis(200);

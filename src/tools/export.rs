@@ -177,8 +177,8 @@ impl Lines {
     }
 }
 
-/// What a spreadsheet takes for the beginning of a formula, <https://owasp.org/www-community/attacks/CSV_Injection>. The
-/// last four are their full-width forms, which some take as well.
+/// What a spreadsheet takes for the beginning of a formula,
+/// <https://owasp.org/www-community/attacks/CSV_Injection>. The last four are full-width forms, which some take too.
 const FORMULA_BEGINS: [&str; 11] = ["=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠"];
 
 /// Writes a cell as RFC 4180 has it. What trackers send is anybody's text, and a spreadsheet would run some of it as a

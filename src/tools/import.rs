@@ -1,8 +1,8 @@
 //! `hitlog import`: the lines of an export, appended as new events.
 //!
-//! The file is read twice. The first time every line and every website is checked, by the rules of the door, and nothing
-//! is written: a bad line means that nothing is imported. The second time the events are appended, group by group, each
-//! durable before the next; a failure there says after which line to go on.
+//! The file is read twice. The first time every line and every website is checked, by the rules of the door, and
+//! nothing is written: a bad line means that nothing is imported. The second time the events are appended, group by
+//! group, each durable before the next; a failure there says after which line to go on.
 
 mod lines;
 mod websites;

@@ -64,9 +64,9 @@ pub fn run(options: &SegmentsOptions) -> Outcome {
     };
     let listing = Listing { segments: segments.into_iter().map(line).collect(), total };
     if options.json {
-        print_json(&listing)?
+        print_json(&listing)?;
     } else {
-        print(table(&listing).as_bytes())?
+        print(table(&listing).as_bytes())?;
     }
     Ok(true)
 }

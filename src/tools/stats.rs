@@ -88,9 +88,9 @@ pub fn run(options: &StatsOptions) -> Outcome {
     let website = options.website.as_deref().map(|text| find_website(&catalog, text)).transpose()?;
     let stats = gather(count(&directory, &catalog, website)?, options.days);
     if options.json {
-        print_json(&stats)?
+        print_json(&stats)?;
     } else {
-        print(text(&stats).as_bytes())?
+        print(text(&stats).as_bytes())?;
     }
     Ok(true)
 }

@@ -64,19 +64,26 @@ impl CatalogView {
 #[derive(Debug, Default)]
 pub(super) struct Erasures {
     websites: HashSet<String>,
-    /// By visitor: of which website (of every one if there is none), and up to which sequence.
-    visitors: HashMap<Box<[u8]>, Vec<(Option<String>, u64)>>,
+    visitors: HashMap<Box<[u8]>, Vec<OfVisitor>>,
+}
+
+/// The erasure of a visitor.
+#[derive(Debug)]
+struct OfVisitor {
+    /// Of every website if there is none.
+    website_id: Option<String>,
+    /// A sequence.
+    up_to: u64,
 }
 
 impl Erasures {
     /// Whether an event is to be erased.
     pub(super) fn covers(&self, website_id: &[u8], visitor_id: &[u8], sequence: u64) -> bool {
-        let of_site = |site: &Option<String>| site.as_ref().is_none_or(|site| site.as_bytes() == website_id);
-        !self.visitors.is_empty()
-            && self
-                .visitors
-                .get(visitor_id)
-                .is_some_and(|of| of.iter().any(|(site, up_to)| of_site(site) && sequence <= *up_to))
+        let is_meant = |of: &OfVisitor| {
+            sequence <= of.up_to && of.website_id.as_ref().is_none_or(|website| website.as_bytes() == website_id)
+        };
+        // Most of the time there is none.
+        !self.visitors.is_empty() && self.visitors.get(visitor_id).is_some_and(|erasures| erasures.iter().any(is_meant))
     }
 }
 
@@ -113,14 +120,15 @@ fn read_erasures(connection: &Connection) -> rusqlite::Result<Erasures> {
     let mut select = connection.prepare("SELECT websiteId, visitorId, upTo FROM Erasure WHERE doneAt IS NULL")?;
     let mut rows = select.query([])?;
     while let Some(row) = rows.next()? {
-        let (website, visitor, up_to): (Option<String>, Option<String>, Option<i64>) =
+        let (website_id, visitor, up_to): (Option<String>, Option<String>, Option<i64>) =
             (row.get(0)?, row.get(1)?, row.get(2)?);
         match visitor {
             Some(visitor) => {
                 let up_to = up_to.map_or(u64::MAX, i64::unsigned_abs);
-                erasures.visitors.entry(visitor.into_bytes().into()).or_default().push((website, up_to));
+                let of_visitor = erasures.visitors.entry(visitor.into_bytes().into()).or_default();
+                of_visitor.push(OfVisitor { website_id, up_to });
             }
-            None => erasures.websites.extend(website),
+            None => erasures.websites.extend(website_id),
         }
     }
     Ok(erasures)

@@ -1,8 +1,8 @@
 //! How many events there are, of which website, day and type: from the summaries of sealed segments.
 //!
 //! A segment without a summary, the active one and those that wait for their indexes, is read through; a sealed one of
-//! before there were counts by day has them counted from its index. Counts are of what is stored: a visitor whose erasure
-//! is under way is in them until it has reached their segment.
+//! before there were counts by day has them counted from its index. Counts are of what is stored: a visitor whose
+//! erasure is under way is in them until it has reached their segment.
 
 use std::{
     collections::{BTreeMap, HashMap},

@@ -1,8 +1,8 @@
 //! Every event that an answer would show, in the order of arrival.
 //!
 //! Rows are read some thousand at a time, each time by a statement of its own that is over before anybody writes them
-//! anywhere: a slow reader of the export never keeps the daemon's write-ahead log from beginning anew, and a segment that
-//! is sealed or erased between two such statements is simply found in its next generation, behind the last sequence.
+//! anywhere: a slow reader of the export never keeps the daemon's write-ahead log from beginning anew, and a segment
+//! that is sealed or erased between two such statements is found in its next generation, behind the last sequence.
 
 use std::{collections::VecDeque, sync::Arc};
 

@@ -55,7 +55,7 @@ fn line(directory: &OfflineDir, listed: ListedSegment) -> SegmentLine {
         Ok(None) => {}
         Err(OfflineError::Missing(_)) => line.fault = Some("missing".into()),
         Err(OfflineError::Read { source, .. } | OfflineError::Open(OpenError::Sqlite { source, .. })) => {
-            line.fault = Some(format!("damaged: {source}"))
+            line.fault = Some(format!("damaged: {source}"));
         }
         Err(error) => line.fault = Some(error.to_string()),
     }

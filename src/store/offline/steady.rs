@@ -6,7 +6,13 @@
 //! to) is read as though it never changed, because SQLite would otherwise leave a log of its own beside it, and must be
 //! found unchanged afterwards.
 
-use std::{fs, io, os::unix::fs::MetadataExt, path::Path};
+use std::{
+    fs, io,
+    os::unix::fs::MetadataExt,
+    path::Path,
+    thread,
+    time::{Duration, SystemTime},
+};
 
 use rusqlite::{Connection, ErrorCode};
 
@@ -39,6 +45,10 @@ pub(super) fn read_steady<T>(
     Ok(if guard.holds(path) { Answer::Steady(answer) } else { Answer::Moved })
 }
 
+/// Two writes within one tick of the kernel's clock leave a file with one and the same time. A file that was written to
+/// this recently is given the time to show the next write.
+const CLOCK_TICK: Duration = Duration::from_millis(20);
+
 /// What must still be true when a file has been read.
 pub(super) enum Guard {
     /// Nothing: it never changes, and an open file stays readable when its name is gone.
@@ -52,7 +62,11 @@ pub(super) enum Guard {
 impl Guard {
     /// `None` if there is no such file.
     pub(super) fn of(path: &Path, sealed: bool) -> Option<Self> {
-        let stamp = Stamp::of(path).ok()?;
+        let mut stamp = Stamp::of(path).ok()?;
+        if stamp.is_fresh() {
+            thread::sleep(CLOCK_TICK);
+            stamp = Stamp::of(path).ok()?;
+        }
         Some(match (sealed, file::has_wal(path)) {
             (true, _) => Self::Sealed,
             (false, true) => Self::Live,
@@ -81,12 +95,17 @@ impl Guard {
 pub(super) struct Stamp {
     file: (u64, u64),
     len: u64,
-    modified: (i64, i64),
+    modified: SystemTime,
 }
 
 impl Stamp {
     fn of(path: &Path) -> io::Result<Self> {
         let of = fs::metadata(path)?;
-        Ok(Self { file: (of.dev(), of.ino()), len: of.len(), modified: (of.mtime(), of.mtime_nsec()) })
+        Ok(Self { file: (of.dev(), of.ino()), len: of.len(), modified: of.modified()? })
+    }
+
+    fn is_fresh(&self) -> bool {
+        // A time ahead of the clock tells nothing of when it was.
+        self.modified.elapsed().is_ok_and(|age| age < CLOCK_TICK)
     }
 }

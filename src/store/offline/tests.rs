@@ -56,16 +56,11 @@ fn what_moves_is_read_again() {
         matches!(answer.unwrap(), Answer::Steady(Ok(1)))
     };
     assert!(look(false, &|| {}));
-    let write = || {
-        let connection = Connection::open(&path).unwrap();
-        connection.execute_batch("UPDATE Segment SET generation = generation").unwrap();
-    };
+    let change = "UPDATE Log SET sequenceFloor = sequenceFloor + 1";
+    let write = || Connection::open(&path).unwrap().execute_batch(change).unwrap();
     assert!(!look(false, &write), "a daemon started, wrote and stopped");
     let writer = Connection::open(&path).unwrap();
-    assert!(
-        !look(false, &|| writer.execute_batch("UPDATE Segment SET generation = generation").unwrap()),
-        "it started"
-    );
+    assert!(!look(false, &|| writer.execute_batch(change).unwrap()), "it started");
     assert!(look(false, &write), "beside a log SQLite sees to it");
     let aside = path.with_extension("aside");
     assert!(!look(false, &|| fs::rename(&path, &aside).unwrap()), "its name is gone");

@@ -147,18 +147,13 @@ impl<'a> Lines<'a> {
             return Err("not an event as JSON: expected an object".into());
         }
         let line: Line<'_> = serde_json::from_slice(text).map_err(|error| at_column(&error))?;
-        let name = |raw: Option<&'_ RawValue>, member| match raw.map(text_of) {
-            None => Ok(None),
-            Some(Some(text)) => Ok(Some(text.into_owned())),
-            Some(None) => Err(format!("{member}: Expected a string")),
-        };
         let created_at = line.created_at.ok_or("createdAt: Required")?;
         let created_at = text_of(created_at).as_deref().and_then(parse_time);
         let created_at = created_at.ok_or("createdAt: Expected a time such as 2026-01-28T20:00:00.000Z")?;
         let target = targets.of_line(
-            name(line.website_id, "websiteId")?.as_deref(),
-            name(line.tracking_code, "trackingCode")?.as_deref(),
-            name(line.domain, "domain")?.as_deref(),
+            name_of(line.website_id, "websiteId")?.as_deref(),
+            name_of(line.tracking_code, "trackingCode")?.as_deref(),
+            name_of(line.domain, "domain")?.as_deref(),
         )?;
         if !out.is_empty() {
             out.push(b',');
@@ -225,6 +220,12 @@ struct Place {
 fn text_of(raw: &RawValue) -> Option<Cow<'_, str>> {
     let plain = raw.get().strip_prefix('"')?.strip_suffix('"')?;
     if plain.contains('\\') { serde_json::from_str(raw.get()).ok().map(Cow::Owned) } else { Some(Cow::Borrowed(plain)) }
+}
+
+/// The text of a member that may be absent.
+fn name_of<'a>(raw: Option<&'a RawValue>, member: &str) -> Result<Option<Cow<'a, str>>, String> {
+    let Some(raw) = raw else { return Ok(None) };
+    text_of(raw).map(Some).ok_or_else(|| format!("{member}: Expected a string"))
 }
 
 /// What serde says of a line, which is always line 1 to it.

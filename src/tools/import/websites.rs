@@ -27,8 +27,10 @@ pub(super) struct Targets<'a> {
     numbers: HashMap<Arc<str>, u32>,
     /// To be registered.
     planned: Vec<Planned>,
-    /// What the line before named, and where it went: most lines are like the one before.
-    last: Option<([Option<String>; 3], u32)>,
+    /// Where lines that named the same went.
+    known: HashMap<String, u32>,
+    /// What a line names, as a key of these.
+    key: String,
 }
 
 struct Planned {
@@ -39,8 +41,15 @@ struct Planned {
 
 impl<'a> Targets<'a> {
     pub(super) fn new(catalog: Option<&'a CatalogView>, forced: Option<Arc<str>>) -> Self {
-        let mut targets =
-            Self { catalog, forced: None, ids: Vec::new(), numbers: HashMap::new(), planned: Vec::new(), last: None };
+        let mut targets = Self {
+            catalog,
+            forced: None,
+            ids: Vec::new(),
+            numbers: HashMap::new(),
+            planned: Vec::new(),
+            known: HashMap::new(),
+            key: String::new(),
+        };
         targets.forced = forced.map(|id| targets.number(&id));
         targets
     }
@@ -55,15 +64,17 @@ impl<'a> Targets<'a> {
         if let Some(forced) = self.forced {
             return Ok(forced);
         }
-        let named = [id, tracking_code, domain];
-        if let Some((last, number)) = &self.last
-            && last.iter().map(Option::as_deref).eq(named)
-        {
+        self.key.clear();
+        for text in [id, tracking_code, domain] {
+            // Absent is not the same as empty.
+            self.key.extend(text.map_or(["\u{1}", ""], |text| [text, "\u{0}"]));
+        }
+        if let Some(number) = self.known.get(&self.key) {
             return Ok(*number);
         }
         let found = self.find(id, tracking_code).map_or_else(|| self.plan(id, tracking_code, domain), Ok)?;
         let number = self.number(&found);
-        self.last = Some((named.map(|text| text.map(str::to_owned)), number));
+        self.known.insert(self.key.clone(), number);
         Ok(number)
     }
 
@@ -122,10 +133,11 @@ impl<'a> Targets<'a> {
         const ELSEWHERE: &str = "--website ID puts every event into one website that is here";
         let (Some(id), Some(tracking_code), Some(domain)) = (id, tracking_code, domain) else {
             return Err(format!(
-                "its website is not here, and cannot be registered without websiteId, trackingCode and domain; {ELSEWHERE}"
+                "its website is not here, and without websiteId, trackingCode and domain it cannot be registered; \
+                 {ELSEWHERE}"
             ));
         };
-        if !(1..=ID_BYTES_MAX).contains(&id.len()) || id.chars().any(|letter| letter.is_control()) {
+        if !(1..=ID_BYTES_MAX).contains(&id.len()) || id.chars().any(char::is_control) {
             return Err(format!("websiteId: Expected 1 to {ID_BYTES_MAX} bytes without control characters"));
         }
         if !is_tracking_code(tracking_code) {
@@ -146,8 +158,8 @@ impl<'a> Targets<'a> {
         let taken = taken.or_else(|| self.planned.iter().find(|of| of.domain == domain).map(|of| &of.id));
         if let Some(taken) = taken {
             return Err(format!(
-                "its website {id} is not here, and its domain {domain} belongs to the website {taken}; --website {taken} \
-                 puts every event into that one"
+                "its website {id} is not here, and its domain {domain} belongs to the website {taken}; \
+                 --website {taken} puts every event into that one"
             ));
         }
         let id: Arc<str> = id.into();
