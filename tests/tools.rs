@@ -458,6 +458,30 @@ fn import_refuses_what_it_cannot_do() {
 }
 
 #[test]
+fn an_import_that_is_interrupted_says_how_to_go_on() {
+    const COPIES: usize = 1_000;
+    let work = work_dir();
+    let (data, new) = (work.path().join("data"), work.path().join("new"));
+    filled(&data);
+    let file = work.path().join("events.ndjson");
+    fs::write(&file, fine(&data, &["export"]).repeat(COPIES)).unwrap();
+    let arguments = ["import", file.to_str().unwrap(), "--data-dir", new.to_str().unwrap()];
+    let import = command(&arguments).spawn().unwrap();
+    let wal = new.join("segments/000000000001.db-wal");
+    wait_until("some groups are stored", || fs::metadata(&wal).is_ok_and(|file| file.len() > 1_000_000).then_some(()));
+    assert!(std::process::Command::new("kill").args(["-INT", &import.id().to_string()]).status().unwrap().success());
+    let output = import.wait_with_output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    let skip = error.split("--skip ").nth(1).unwrap().split(' ').next().unwrap();
+    let stored: usize = skip.parse().unwrap();
+    assert!(stored > 0 && stored < COPIES * 200, "{error}");
+    assert_eq!(fine(&new, &["export"]).lines().count(), stored);
+    fine(&new, &["import", file.to_str().unwrap(), "--skip", skip]);
+    assert_eq!(fine(&new, &["export"]).lines().count(), COPIES * 200);
+}
+
+#[test]
 fn foreign_directories_are_left_alone() {
     let work = work_dir();
     fs::write(work.path().join("holiday.jpg"), "x").unwrap();
@@ -478,6 +502,15 @@ fn foreign_directories_are_left_alone() {
 struct Load {
     stop: AtomicBool,
     acknowledged: Mutex<Vec<usize>>,
+}
+
+/// Ends the load also when an assertion beside it fails, which would wait for it otherwise.
+struct StopLoad<'a>(&'a Load);
+
+impl Drop for StopLoad<'_> {
+    fn drop(&mut self) {
+        self.0.stop.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Load {
@@ -527,6 +560,7 @@ fn a_backup_beside_a_busy_daemon_is_a_place_in_its_log() {
     let backups = work_dir();
     thread::scope(|scope| {
         scope.spawn(|| load.run(&daemon, &code, 0));
+        let _stop = StopLoad(&load);
         for round in 0..8 {
             wait_until("some segments more", || {
                 (daemon.metrics()["hitlog_rolls_total"] > f64::from(round * 3)).then_some(())
@@ -543,7 +577,6 @@ fn a_backup_beside_a_busy_daemon_is_a_place_in_its_log() {
             assert_eq!(tool(&to, &["check"]).code, 0);
             assert!(fine(daemon.data(), &["check"]).contains("nothing is wrong"));
         }
-        load.stop.store(true, Ordering::Relaxed);
     });
     for round in [0, 7] {
         let to = backups.path().join(round.to_string());
@@ -559,8 +592,8 @@ fn a_backup_beside_a_busy_daemon_is_a_place_in_its_log() {
         let more = Load { stop: AtomicBool::new(false), acknowledged: Mutex::default() };
         thread::scope(|scope| {
             scope.spawn(|| more.run(&restored, &code, 1_000_000));
+            let _stop = StopLoad(&more);
             wait_until("it takes events", || (more.acknowledged().len() > 50).then_some(()));
-            more.stop.store(true, Ordering::Relaxed);
         });
         restored.wait_until_sealed();
         check_batches(&events(&to, &[]), &more.acknowledged());

@@ -34,74 +34,83 @@ const MAY_RUN: &str = "May run while hitlog serves.";
 
 /// The tools as subcommands.
 pub(super) fn commands() -> [Command; 6] {
-    let shown = |names: &'static [&'static str]| settings(move |name| names.contains(&name));
-    let flag = |name: &'static str, value: &'static str, help: &'static str| {
-        Arg::new(name).long(name).value_name(value).help(help)
-    };
-    let json = || Arg::new("json").long("json").action(ArgAction::SetTrue).help("For programs: all numbers exact");
-    let website = || flag("website", "WEBSITE", "Of this website only: its id, tracking code or domain");
+    let segments = Command::new("segments")
+        .about(format!("Lists the segments: state, generation, events, bytes, first and last time. {MAY_RUN}"))
+        .args(shown(READING))
+        .arg(json());
+    let check = Command::new("check")
+        .about(format!(
+            "Checks every file, and what sealed segments say of themselves against their events; exits 1 if anything \
+             is wrong. {MAY_RUN}"
+        ))
+        .args(shown(READING));
+    let backup = Command::new("backup")
+        .about(format!("Copies the data directory so that hitlog can start from the copy. {MAY_RUN}"))
+        .arg(Arg::new("directory").value_name("DIR").required(true).help("Empty, or not there yet"))
+        .args(shown(READING))
+        .after_help(
+            "Sealed segments are linked where the copy is on the same file system, and copied elsewhere. Start from it \
+             with `hitlog serve --data-dir DIR`.",
+        );
+    let days = flag("days", "COUNT", "The newest days with events that are shown");
+    let stats = Command::new("stats")
+        .about(format!("Counts events by day and type, and the busiest websites, from summaries. {MAY_RUN}"))
+        .arg(website())
+        .arg(days.value_parser(value_parser!(u32).range(1..)).default_value("14"))
+        .args(shown(READING))
+        .arg(json())
+        .after_help(
+            "Sealed segments are not read, only their summaries. The active segment and those that wait for their \
+             indexes have none and are read through.",
+        );
+    [segments, check, backup, export_command(), import_command(), stats]
+}
+
+fn export_command() -> Command {
     let format = flag("format", "ndjson|csv", "How a line looks");
-    let format = format.value_parser(["ndjson", "csv"]).default_value("ndjson");
-    [
-        Command::new("segments")
-            .about(format!("Lists the segments: state, generation, events, bytes, first and last time. {MAY_RUN}"))
-            .args(shown(READING))
-            .arg(json()),
-        Command::new("check")
-            .about(format!(
-                "Checks every file, and what sealed segments say of themselves against their events; exits 1 if \
-                 anything is wrong. {MAY_RUN}"
-            ))
-            .args(shown(READING)),
-        Command::new("backup")
-            .about(format!("Copies the data directory so that hitlog can start from the copy. {MAY_RUN}"))
-            .arg(Arg::new("directory").value_name("DIR").required(true).help("Empty, or not there yet"))
-            .args(shown(READING))
-            .after_help(
-                "Sealed segments are linked where the copy is on the same file system, and copied elsewhere. Start \
-                 from it with `hitlog serve --data-dir DIR`.",
-            ),
-        Command::new("export")
-            .about(format!("Writes events to standard output, in the order of their arrival. {MAY_RUN}"))
-            .arg(format)
-            .arg(flag("from", "TIME", "createdAt at or after this: RFC 3339, or milliseconds since 1970"))
-            .arg(flag("to", "TIME", "createdAt before this"))
-            .arg(website())
-            .arg(flag("type", "TYPE", "Of this type only: pageview, click or custom"))
-            .args(shown(READING))
-            .after_help(
-                "Events that arrive while it runs are not in it, and neither are those of deleted websites. In CSV an \
-                 apostrophe stands before a cell that a spreadsheet would run as a formula.",
-            ),
-        Command::new("import")
-            .about("Appends the events of an export (ndjson) as new ones. Refuses to run while hitlog serves")
-            .arg(Arg::new("file").value_name("FILE").required(true).help("Read twice: checked first, imported then"))
-            .arg(flag("website", "WEBSITE", "Put all events into this website, by its id, tracking code or domain"))
-            .arg(
-                flag("skip", "LINES", "Leave out as many lines at the beginning, which are imported already")
-                    .value_parser(value_parser!(u64))
-                    .default_value("0"),
-            )
-            .args(shown(WRITING))
-            .after_help(
-                "createdAt stays, ids are new. A website that is not here, by its id or its tracking code, is \
-                 registered. Every setting of `hitlog serve` is taken from the environment and the file.",
-            ),
-        Command::new("stats")
-            .about(format!("Counts events by day and type, and the busiest websites, from summaries. {MAY_RUN}"))
-            .arg(website())
-            .arg(
-                flag("days", "COUNT", "The newest days with events that are shown")
-                    .value_parser(value_parser!(u32).range(1..))
-                    .default_value("14"),
-            )
-            .args(shown(READING))
-            .arg(json())
-            .after_help(
-                "Sealed segments are not read, only their summaries. The active segment and those that wait for their \
-                 indexes have none and are read through.",
-            ),
-    ]
+    Command::new("export")
+        .about(format!("Writes events to standard output, in the order of their arrival. {MAY_RUN}"))
+        .arg(format.value_parser(["ndjson", "csv"]).default_value("ndjson"))
+        .arg(flag("from", "TIME", "createdAt at or after this: RFC 3339, or milliseconds since 1970"))
+        .arg(flag("to", "TIME", "createdAt before this"))
+        .arg(website())
+        .arg(flag("type", "TYPE", "Of this type only: pageview, click or custom"))
+        .args(shown(READING))
+        .after_help(
+            "Events that arrive while it runs are not in it, and neither are those of deleted websites. In CSV an \
+             apostrophe stands before a cell that a spreadsheet would run as a formula.",
+        )
+}
+
+fn import_command() -> Command {
+    let skip = flag("skip", "LINES", "Leave out as many lines at the beginning, which are imported already");
+    Command::new("import")
+        .about("Appends the events of an export (ndjson) as new ones. Refuses to run while hitlog serves")
+        .arg(Arg::new("file").value_name("FILE").required(true).help("Read twice: checked first, imported then"))
+        .arg(flag("website", "WEBSITE", "Put all events into this website, by its id, tracking code or domain"))
+        .arg(skip.value_parser(value_parser!(u64)).default_value("0"))
+        .args(shown(WRITING))
+        .after_help(
+            "createdAt stays, ids are new. A website that is not here, by its id or its tracking code, is registered. \
+             Every setting of `hitlog serve` is taken from the environment and the file.",
+        )
+}
+
+/// The flags of these settings.
+fn shown(names: &[&str]) -> Vec<Arg> {
+    settings(|name| names.contains(&name))
+}
+
+fn flag(name: &'static str, value: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).value_name(value).help(help)
+}
+
+fn json() -> Arg {
+    Arg::new("json").long("json").action(ArgAction::SetTrue).help("For programs: all numbers exact")
+}
+
+fn website() -> Arg {
+    flag("website", "WEBSITE", "Of this website only: its id, tracking code or domain")
 }
 
 /// Runs a tool.

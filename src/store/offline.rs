@@ -15,7 +15,7 @@ mod list;
 mod steady;
 
 use std::{
-    io,
+    fs, io,
     path::{Path, PathBuf},
     thread,
     time::Duration,
@@ -114,10 +114,15 @@ pub struct OfflineDir {
 impl OfflineDir {
     /// Finds the directory; nothing is made that is not there.
     pub fn open(path: &Path) -> Result<Self, OfflineError> {
-        if !path.is_dir() {
+        let look = |at: &Path| match fs::metadata(at) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(OfflineError::io("look at", at)(error)),
+        };
+        if !look(path)? {
             return Err(OfflineError::NoDirectory(path.into()));
         }
-        if !path.join(CATALOG).is_file() {
+        if !look(&path.join(CATALOG))? {
             return Err(OfflineError::NoCatalog(path.into()));
         }
         Ok(Self { path: path.into(), segments: SegmentPaths::of_directory(path) })
@@ -158,6 +163,10 @@ impl OfflineDir {
                 return Ok(None);
             }
             let path = self.path_of(&now);
+            if now.state == SegmentState::Prepared && fs::metadata(&path).is_ok_and(|file| file.len() == 0) {
+                // It is being made, or its making was cut short: no row was ever in it.
+                return Ok(None);
+            }
             let answer = read_steady(&path, now.state == SegmentState::Sealed, |connection| {
                 schema::check_segment(connection, &path)?;
                 question(&now, connection).map_err(OfflineError::read(&path))

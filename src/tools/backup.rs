@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::{
     Outcome, print,
     progress::{Unit, bar},
-    table::bytes,
+    table::{bytes, many},
 };
 use crate::store::offline::{Backup, OfflineDir};
 
@@ -31,8 +31,9 @@ pub fn run(options: &BackupOptions) -> Outcome {
     let ((linked, linked_bytes), (copied, copied_bytes)) = (report.linked, report.copied);
     let to = options.to.display();
     let mut text = format!(
-        "{linked} segments linked ({}), {copied} copied ({}), and the catalog.\nStart from it with: hitlog serve \
+        "{} linked ({}), {copied} copied ({}), and the catalog.\nStart from it with: hitlog serve \
          --data-dir {to}\n",
+        many(linked, "segment"),
         bytes(linked_bytes),
         bytes(copied_bytes)
     );

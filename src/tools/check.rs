@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::{
     Outcome, print,
     progress::{Unit, bar},
-    table::thousands,
+    table::many,
 };
 use crate::store::offline::{Check, Fault, OfflineDir};
 
@@ -32,12 +32,8 @@ pub fn run(options: &CheckOptions) -> Outcome {
     for path in &report.unlisted {
         print(format!("{}: not one of the catalog's files, which harms nothing\n", path.display()).as_bytes())?;
     }
-    let verdict = match report.faults {
-        0 => "nothing is wrong".to_owned(),
-        1 => "1 fault".to_owned(),
-        faults => format!("{faults} faults"),
-    };
-    let (segments, rows) = (report.segments, thousands(report.rows));
-    print(format!("{segments} segments, {rows} events: {verdict}\n").as_bytes())?;
+    let (segments, events) = (many(report.segments, "segment"), many(report.rows, "event"));
+    let verdict = if report.faults == 0 { "nothing is wrong".into() } else { many(report.faults, "fault") };
+    print(format!("{segments}, {events}: {verdict}\n").as_bytes())?;
     Ok(report.faults == 0)
 }

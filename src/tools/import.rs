@@ -24,7 +24,7 @@ use websites::Targets;
 use super::{
     Outcome, ToolError, print,
     progress::{Unit, bar},
-    table::thousands,
+    table::many,
 };
 use crate::{
     event::Rules,
@@ -86,13 +86,11 @@ pub fn run(options: ImportOptions) -> Outcome {
     let directory = locked.map_or_else(|| DataDir::open(&options.data_dir), Ok)?;
     let events = append(&options, &directory, &mut targets, &bar)?;
     bar.finish_and_clear();
-    let (events, new) = (thousands(events), targets.planned().len());
-    let websites = match new {
+    let websites = match targets.planned().len() {
         0 => String::new(),
-        1 => ", and 1 website registered".to_owned(),
-        new => format!(", and {new} websites registered"),
+        new => format!(", and {} registered", many(new as u64, "website")),
     };
-    print(format!("{events} events imported{websites}\n").as_bytes())?;
+    print(format!("{} imported{websites}\n", many(events, "event")).as_bytes())?;
     Ok(true)
 }
 

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{
     Outcome, ToolError, print, print_json,
-    table::{Align, Table, bytes, shorten, thousands},
+    table::{Align, Table, bytes, many, shorten, thousands},
 };
 use crate::{
     event::{EventType, time::time_text},
@@ -152,9 +152,9 @@ fn date(day: i64) -> String {
 fn text(stats: &Stats) -> String {
     let time = |time: &Option<String>| time.clone().unwrap_or_else(|| "-".into());
     let mut out = format!(
-        "events    {} of {} websites\nsegments  {}\noldest    {}\nnewest    {}\n",
+        "events    {} of {}\nsegments  {}\noldest    {}\nnewest    {}\n",
         thousands(stats.events.total),
-        thousands(stats.websites as u64),
+        many(stats.websites as u64, "website"),
         bytes(stats.segment_bytes),
         time(&stats.oldest),
         time(&stats.newest)
@@ -173,7 +173,9 @@ fn text(stats: &Stats) -> String {
         for day in &stats.days {
             table.row([vec![day.day.clone()], numbers(&day.events)].concat());
         }
-        table.row([vec![format!("all {} days", stats.days_with_events)], numbers(&stats.events)].concat());
+        table.row(
+            [vec![format!("all {}", many(stats.days_with_events as u64, "day"))], numbers(&stats.events)].concat(),
+        );
         out.push('\n');
         out.push_str(&table.render());
     }
