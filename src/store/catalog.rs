@@ -14,7 +14,9 @@ use std::{
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use rand::RngExt;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row, params};
-pub(super) use segment_list::{ListedSegment, SegmentChange, SegmentState, read as read_segments};
+pub(super) use segment_list::{
+    ListedSegment, SegmentChange, SegmentState, apply as change_segments, read as read_segments,
+};
 use tokio::sync::oneshot;
 
 use super::{

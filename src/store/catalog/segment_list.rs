@@ -77,7 +77,7 @@ pub(in crate::store) fn read(connection: &Connection) -> rusqlite::Result<Vec<Li
     rows.collect()
 }
 
-pub(super) fn apply(connection: &mut Connection, change: SegmentChange) -> rusqlite::Result<()> {
+pub(in crate::store) fn apply(connection: &mut Connection, change: SegmentChange) -> rusqlite::Result<()> {
     let transaction = connection.transaction()?;
     match change {
         SegmentChange::Prepared(number) => {

@@ -12,8 +12,10 @@
 //!   copy of a segment has a row, every one copied after it is full, and its copy complete. So the backup ends at one
 //!   place in the log, with no gap before it. In the other order the log could roll between two copies, and the older
 //!   copy would lack rows that come before the newer one's.
-//! - A listed file that is gone was sealed, erased or dropped meanwhile. Then all of this begins again with a new copy
-//!   of the catalog; only the links that are still right are kept.
+//! - A listed file that is gone was sealed, erased or dropped meanwhile. What became of the segment is taken instead,
+//!   and the copy of the catalog is told so, in the words that the daemon told its own: a segment that was sealed is
+//!   full, and one that was dropped or erased in part was to go in any case. Only when the newest listed segment is
+//!   sealed does all of this begin again, as the log has then gone on to one that the copy does not know.
 //!
 //! The catalog gets its name last, when everything else is on the disk: without it the directory is none of hitlog's.
 
@@ -33,7 +35,7 @@ use rusqlite::{
 
 use super::{OfflineDir, OfflineError, RETRY_PAUSE, TRIES_MAX, catalog::read_catalog, read_steady, steady::Answer};
 use crate::store::{
-    catalog::{ListedSegment, SegmentState},
+    catalog::{ListedSegment, SegmentChange, SegmentState, change_segments},
     directory::{CATALOG, SegmentPaths, sync_directory},
     file,
 };
@@ -70,10 +72,15 @@ pub struct Backup<'a> {
     linked: BTreeSet<PathBuf>,
 }
 
-/// Whether a round of copying got what it went for.
-enum Round {
-    Complete(BackupReport),
-    /// A listed file is gone.
+/// What was done about a segment.
+enum Taken {
+    Linked(u64),
+    Copied(u64),
+    /// It is not made yet, or not there any more.
+    Nothing,
+    /// It is listed and not there.
+    Missing(PathBuf),
+    /// The log has gone on to a segment that is not listed.
     Again,
 }
 
@@ -99,47 +106,106 @@ impl<'a> Backup<'a> {
     /// Copies everything.
     pub fn run(mut self, mut on_progress: impl FnMut(Progress)) -> Result<BackupReport, OfflineError> {
         for _ in 0..TRIES_MAX {
-            if let Round::Complete(report) = self.round(&mut on_progress)? {
+            if let Some(report) = self.round(&mut on_progress)? {
                 self.finish()?;
                 return Ok(report);
             }
-            thread::sleep(RETRY_PAUSE);
         }
         Err(OfflineError::Restless(self.from.segments.folder().into()))
     }
 
-    fn round(&mut self, on_progress: &mut impl FnMut(Progress)) -> Result<Round, OfflineError> {
-        let Some(listed) = self.copy_catalog()? else { return Ok(Round::Again) };
+    /// Copies what one copy of the catalog lists; `None` if that is out of date before it is done.
+    fn round(&mut self, on_progress: &mut impl FnMut(Progress)) -> Result<Option<BackupReport>, OfflineError> {
+        let Some(listed) = self.copy_catalog()? else { return Ok(None) };
         self.remove_unlisted(&listed)?;
         let mut report = BackupReport::default();
         let total = listed.iter().map(|listed| bytes_of_file(&self.from.path_of(listed))).sum();
         let mut progress = Progress { done: 0, total };
-        for segment in listed.iter().rev().filter(|segment| segment.state != SegmentState::Sealed) {
+        let newest = listed.last().map(|segment| segment.number);
+        // The newest of those that are written to goes first.
+        let is_sealed = |segment: &&ListedSegment| segment.state == SegmentState::Sealed;
+        let open = listed.iter().rev().filter(|segment| !is_sealed(segment));
+        for segment in open.chain(listed.iter().filter(is_sealed)) {
             let done = progress.done;
-            let copied = self.copy_open(segment, |bytes| {
+            let mut on_bytes = |bytes| {
                 progress.done = done + bytes;
                 progress.total = progress.total.max(progress.done);
                 on_progress(progress);
-            })?;
-            match copied {
-                Some(bytes) => report.copied = (report.copied.0 + 1, report.copied.1 + bytes),
-                None if !self.is_still_listed(segment)? => return Ok(Round::Again),
-                // Its making was cut short; the start makes it anew.
-                None if segment.state == SegmentState::Prepared => {}
-                None => report.missing.push(self.from.path_of(segment)),
+            };
+            match self.take(*segment, newest == Some(segment.number), &mut on_bytes)? {
+                Taken::Linked(bytes) => report.linked = (report.linked.0 + 1, report.linked.1 + bytes),
+                Taken::Copied(bytes) => report.copied = (report.copied.0 + 1, report.copied.1 + bytes),
+                Taken::Nothing => {}
+                Taken::Missing(path) => report.missing.push(path),
+                Taken::Again => return Ok(None),
             }
         }
-        for segment in listed.iter().filter(|segment| segment.state == SegmentState::Sealed) {
-            match self.take_sealed(segment)? {
-                Some((true, bytes)) => report.linked = (report.linked.0 + 1, report.linked.1 + bytes),
-                Some((false, bytes)) => report.copied = (report.copied.0 + 1, report.copied.1 + bytes),
-                None if !self.is_still_listed(segment)? => return Ok(Round::Again),
-                None => report.missing.push(self.from.path_of(segment)),
+        Ok(Some(report))
+    }
+
+    /// Takes a segment as it is now.
+    fn take(
+        &mut self,
+        listed: ListedSegment,
+        is_newest: bool,
+        on_bytes: &mut impl FnMut(u64),
+    ) -> Result<Taken, OfflineError> {
+        let mut now = listed;
+        for _ in 0..TRIES_MAX {
+            let taken = match now.state {
+                SegmentState::Sealed => self.take_sealed(&now, on_bytes)?,
+                _ => self.copy_open(&now, on_bytes)?,
+            };
+            if let Some(taken) = taken {
+                if now.generation != listed.generation {
+                    self.note_generation(&now)?;
+                }
+                return Ok(taken);
             }
-            progress.done += bytes_of_file(&self.segments.of(segment.number, segment.generation));
-            on_progress(progress);
+            let current = self.from.catalog()?.segment(now.number);
+            let Some(current) = current.filter(|current| current.state != SegmentState::Dropped) else {
+                self.change_copy(|copy| copy.execute("DELETE FROM Segment WHERE number = ?1", [now.number]).map(drop))?;
+                return Ok(Taken::Nothing);
+            };
+            if is_newest && current.state == SegmentState::Sealed {
+                return Ok(Taken::Again);
+            }
+            let path = self.from.path_of(&now);
+            if current == now && bytes_of_file(&path) == 0 {
+                // The start makes a segment anew whose making was cut short.
+                return Ok(if now.state == SegmentState::Prepared { Taken::Nothing } else { Taken::Missing(path) });
+            }
+            now = current;
         }
-        Ok(Round::Complete(report))
+        Err(OfflineError::Restless(self.from.path_of(&now)))
+    }
+
+    /// Tells the copy of the catalog what the original was told when the segment was sealed, or erased from.
+    fn note_generation(&self, now: &ListedSegment) -> Result<(), OfflineError> {
+        if now.state != SegmentState::Sealed {
+            let sql = "UPDATE Segment SET generation = ?2 WHERE number = ?1";
+            return self.change_copy(|copy| copy.execute(sql, [now.number, now.generation]).map(drop));
+        }
+        let path = self.segments.of(now.number, now.generation);
+        let last: i64 = file::open_read_only(&path, true)
+            .and_then(|connection| connection.query_row("SELECT lastSequence FROM Whole", [], |row| row.get(0)))
+            .map_err(OfflineError::read(&path))?;
+        let change = SegmentChange::Sealed {
+            number: now.number,
+            generation: now.generation,
+            sequence_floor: last.unsigned_abs() + 1,
+        };
+        self.change_copy(|copy| change_segments(copy, change))
+    }
+
+    fn change_copy(&self, change: impl FnOnce(&mut Connection) -> rusqlite::Result<()>) -> Result<(), OfflineError> {
+        let path = self.path.join(UNFINISHED_CATALOG);
+        let changed = Connection::open(&path).and_then(|mut copy| {
+            // What is cut short is thrown away, and what is whole is synced at its end.
+            copy.execute_batch("PRAGMA synchronous = OFF")?;
+            change(&mut copy)
+        });
+        changed.map_err(|source| OfflineError::Copy { path, source })
     }
 
     /// Copies the catalog under a name that makes no data directory yet, and returns what that copy lists.
@@ -150,49 +216,53 @@ impl<'a> Backup<'a> {
             Answer::Steady(copied) => drop(copied?),
             Answer::Moved => return Ok(None),
         }
-        let connection = Connection::open(&copy).map_err(OfflineError::read(&copy))?;
         // One plain file, as the name will change. What is dropped is not copied, so it need not be listed either.
-        connection
-            .execute_batch("PRAGMA journal_mode = DELETE; DELETE FROM Segment WHERE state = 'dropped';")
-            .map_err(OfflineError::read(&copy))?;
+        self.change_copy(|copy| {
+            copy.execute_batch("PRAGMA journal_mode = DELETE; DELETE FROM Segment WHERE state = 'dropped';")
+        })?;
+        let connection = Connection::open(&copy).map_err(OfflineError::read(&copy))?;
         Ok(Some(read_catalog(&connection, &copy)?.segments))
     }
 
-    fn is_still_listed(&self, segment: &ListedSegment) -> Result<bool, OfflineError> {
-        let is_there = bytes_of_file(&self.from.path_of(segment)) > 0;
-        Ok(!is_there && self.from.catalog()?.segment(segment.number) == Some(*segment))
-    }
-
     /// Copies a segment that has no indexes yet; `None` if its file is not there, or was replaced.
-    fn copy_open(&self, segment: &ListedSegment, on_bytes: impl FnMut(u64)) -> Result<Option<u64>, OfflineError> {
+    fn copy_open(
+        &self,
+        segment: &ListedSegment,
+        on_bytes: &mut impl FnMut(u64),
+    ) -> Result<Option<Taken>, OfflineError> {
         let (path, copy) = (self.from.path_of(segment), self.segments.of(segment.number, segment.generation));
         if bytes_of_file(&path) == 0 {
             return Ok(None);
         }
         let copied = read_steady(&path, false, |source| copy_database(source, &copy, on_bytes));
         match copied.map_err(OfflineError::read(&path))? {
-            Answer::Steady(copied) => copied.map(Some),
-            Answer::Moved => Ok(None),
+            Answer::Steady(copied) => copied.map(|bytes| Some(Taken::Copied(bytes))),
+            Answer::Moved => file::remove(&copy).map(|()| None).map_err(OfflineError::io("remove", copy)),
         }
     }
 
-    /// Links or copies a sealed segment. Returns whether it is a link, and its bytes; `None` if its file is not there.
-    fn take_sealed(&mut self, segment: &ListedSegment) -> Result<Option<(bool, u64)>, OfflineError> {
+    /// Links or copies a sealed segment; `None` if its file is not there.
+    fn take_sealed(
+        &mut self,
+        segment: &ListedSegment,
+        on_bytes: &mut impl FnMut(u64),
+    ) -> Result<Option<Taken>, OfflineError> {
         let (path, copy) = (self.from.path_of(segment), self.segments.of(segment.number, segment.generation));
         if !copy.exists() {
             match fs::hard_link(&path, &copy) {
                 Ok(()) => drop(self.linked.insert(copy.clone())),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
                 // Another file system, or one without links, or a file of somebody else's.
-                Err(_) => match fs::copy(&path, &copy).and_then(|_| File::open(&copy)?.sync_all()) {
-                    Ok(()) => {}
+                Err(_) => match fs::copy(&path, &copy) {
+                    Ok(_) => {}
                     Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
                     Err(error) => return Err(OfflineError::io("copy a segment to", copy)(error)),
                 },
             }
         }
-        let bytes = fs::metadata(&copy).map_err(OfflineError::io("find", &copy))?.len();
-        Ok(Some((self.linked.contains(&copy), bytes)))
+        let bytes = bytes_of_file(&copy);
+        on_bytes(bytes);
+        Ok(Some(if self.linked.contains(&copy) { Taken::Linked(bytes) } else { Taken::Copied(bytes) }))
     }
 
     /// Removes what an earlier round has left and this one does not want: other generations, and every segment that is
@@ -214,7 +284,17 @@ impl<'a> Backup<'a> {
     /// Makes the copy durable, and only then a data directory.
     fn finish(&self) -> Result<(), OfflineError> {
         let (unfinished, catalog) = (self.path.join(UNFINISHED_CATALOG), self.path.join(CATALOG));
-        sync_directory(self.segments.folder())?;
+        let sync =
+            |path: &Path| File::open(path).and_then(|file| file.sync_all()).map_err(OfflineError::io("sync", path));
+        let folder = self.segments.folder();
+        for entry in fs::read_dir(folder).map_err(OfflineError::io("read the directory", folder))? {
+            let path = entry.map_err(OfflineError::io("read the directory", folder))?.path();
+            if !self.linked.contains(&path) {
+                sync(&path)?;
+            }
+        }
+        sync(&unfinished)?;
+        sync_directory(folder)?;
         sync_directory(&self.path)?;
         fs::rename(&unfinished, &catalog).map_err(OfflineError::io("rename", unfinished))?;
         sync_directory(&self.path)?;
@@ -227,12 +307,11 @@ fn bytes_of_file(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |file| file.len())
 }
 
-/// Copies a database as it is at one moment into one durable file, and returns its bytes.
+/// Copies a database as it is at one moment into one file, and returns its bytes.
 fn copy_database(source: &Connection, path: &Path, mut on_bytes: impl FnMut(u64)) -> Result<u64, OfflineError> {
     file::remove(path).map_err(OfflineError::io("remove", path))?;
     let bytes =
         copy_pages(source, path, &mut on_bytes).map_err(|source| OfflineError::Copy { path: path.into(), source })?;
-    File::open(path).and_then(|file| file.sync_all()).map_err(OfflineError::io("sync", path))?;
     on_bytes(bytes);
     Ok(bytes)
 }
