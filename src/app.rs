@@ -195,7 +195,8 @@ async fn upkeep(metrics: Arc<Metrics>) {
     }
 }
 
-fn rules(config: &Config) -> Rules {
+/// The rules of an event.
+pub fn rules(config: &Config) -> Rules {
     Rules {
         url_bytes_max: contract::URL_BYTES_MAX,
         id_bytes_max: contract::ID_BYTES_MAX,
@@ -246,7 +247,8 @@ fn queue_limits(config: &Config) -> queue::Limits {
     queue::Limits { events_max: config.queue_events_max, bytes_max: config.queue_bytes_max }
 }
 
-fn store_options(config: &Config) -> StoreOptions {
+/// How the store works.
+pub fn store_options(config: &Config) -> StoreOptions {
     StoreOptions {
         log: LogOptions {
             durability: match config.durability {

@@ -41,6 +41,9 @@ pub mod contract {
     pub const DISCARD_BYTES_MAX: usize = 1024 * 1024;
     /// ... and for how long.
     pub const DISCARD_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(2);
+    /// Longest line that an import takes, in bytes: an event with every field at its longest and escaped, and room to
+    /// spare.
+    pub const IMPORT_LINE_BYTES_MAX: usize = 1024 * 1024;
     /// Shortest token, in bytes.
     pub const TOKEN_BYTES_MIN: usize = 16;
     /// File descriptors kept for everything but client connections.

@@ -13,6 +13,7 @@ mod tape;
 pub mod time;
 mod web_url;
 
+pub use fields::is_tracking_code;
 pub use parse::{ParsedBatch, Rules, parse_batch, parse_event};
 pub use record::{DeviceType, EventRow, EventType, ValidEvents};
 pub use rejection::{Faults, Rejection};

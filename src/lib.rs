@@ -20,7 +20,8 @@
 //! # The rooms, in reading order
 //!
 //! [`app`] builds them, [`config`] says how; then along the path: [`http`], [`event`], [`queue`], [`writer`],
-//! [`store`], [`event_id`]; [`metrics`] is counted on by all. Who may know whom is held by `tests/house.rs`.
+//! [`store`], [`event_id`]; [`metrics`] is counted on by all. Beside it stand the [`tools`] of the command line. Who
+//! may know whom is held by `tests/house.rs`.
 
 pub mod app;
 pub mod config;
@@ -30,4 +31,5 @@ pub mod http;
 pub mod metrics;
 pub mod queue;
 pub mod store;
+pub mod tools;
 pub mod writer;

@@ -1,5 +1,9 @@
 //! The command line: arguments, logging, signals, exit code.
 
+// Beside this file, as every room's parts are; a crate's root would look for it one folder up.
+#[path = "main/commands.rs"]
+mod commands;
+
 use std::{
     fs,
     io::{self, IsTerminal, Write},
@@ -34,24 +38,28 @@ fn main() -> ExitCode {
             Some((_, arguments)) => with_config(arguments, |_, _, _| print("The configuration is good.\n")),
             None => ExitCode::from(EXIT_BAD_SETTING),
         },
-        _ => ExitCode::from(EXIT_BAD_SETTING),
+        Some((tool, arguments)) => with_config(arguments, |config, _, _| commands::run(tool, arguments, &config)),
+        None => ExitCode::from(EXIT_BAD_SETTING),
     }
 }
 
+/// The flags of the settings that are wanted, and of the file that all of them may come from.
+fn settings(is_wanted: impl Fn(&str) -> bool) -> Vec<Arg> {
+    let file = Arg::new("config")
+        .long("config")
+        .value_name("FILE")
+        .help("A TOML file of settings; config/hitlog.toml is a commented example [env: HITLOG_CONFIG]");
+    SETTINGS.iter().filter(|setting| is_wanted(setting.name)).fold(vec![file], |mut flags, setting| {
+        let default =
+            if setting.default.is_empty() { String::new() } else { format!(" [default: {}]", setting.default) };
+        let help = format!("{}{default} [env: {}]", setting.help, setting.variable());
+        flags.push(Arg::new(setting.name).long(setting.flag()).value_name(setting.value_name).help(help));
+        flags
+    })
+}
+
 fn command() -> Command {
-    let settings = || {
-        let file = Arg::new("config")
-            .long("config")
-            .value_name("FILE")
-            .help("A TOML file of settings; config/hitlog.toml is a commented example [env: HITLOG_CONFIG]");
-        SETTINGS.iter().fold(vec![file], |mut flags, setting| {
-            let default =
-                if setting.default.is_empty() { String::new() } else { format!(" [default: {}]", setting.default) };
-            let help = format!("{}{default} [env: {}]", setting.help, setting.variable());
-            flags.push(Arg::new(setting.name).long(setting.flag()).value_name(setting.value_name).help(help));
-            flags
-        })
-    };
+    let settings = || settings(|_| true);
     Command::new("hitlog")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Takes web-analytics events over HTTP and answers 201 only when they are safely on disk")
@@ -85,6 +93,7 @@ fn command() -> Command {
                         .args(settings()),
                 ),
         )
+        .subcommands(commands::commands())
 }
 
 /// Gathers and checks the settings, then runs `run`.
@@ -117,7 +126,8 @@ fn gather(arguments: &ArgMatches, warnings: &mut Vec<String>) -> Result<RawSetti
         ));
     }
     for setting in SETTINGS {
-        if let Some(value) = arguments.get_one::<String>(setting.name) {
+        // The tools show only the flags that matter to them.
+        if let Ok(Some(value)) = arguments.try_get_one::<String>(setting.name) {
             raw.set(setting, value, Layer::Flag);
         }
     }
@@ -125,7 +135,7 @@ fn gather(arguments: &ArgMatches, warnings: &mut Vec<String>) -> Result<RawSetti
 }
 
 fn serve(mut config: Config, _raw: &RawSettings, warnings: &[String]) -> ExitCode {
-    start_logging(&config);
+    start_logging(&config, config.log_level);
     for warning in warnings {
         tracing::warn!("{warning}");
     }
@@ -213,13 +223,13 @@ fn raise_descriptor_limit(config: &mut Config) {
     }
 }
 
-fn start_logging(config: &Config) {
+fn start_logging(config: &Config, level: tracing::Level) {
     let json = match config.log_format {
         LogFormat::Auto => !io::stderr().is_terminal(),
         LogFormat::Text => false,
         LogFormat::Json => true,
     };
-    let log = tracing_subscriber::fmt().with_max_level(config.log_level).with_writer(io::stderr);
+    let log = tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr);
     if json {
         log.json().flatten_event(true).init();
     } else {

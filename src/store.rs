@@ -19,6 +19,7 @@ mod insert;
 mod keys;
 mod list;
 mod log;
+pub mod offline;
 mod read;
 mod recover;
 mod retention;
@@ -161,6 +162,11 @@ pub fn check_sqlite_version() -> Result<(), OpenError> {
         return Err(OpenError::SqliteTooOld(sqlite_version()));
     }
     Ok(())
+}
+
+/// The earliest `createdAt` that has not expired by now, in milliseconds since 1970, UTC.
+pub fn expired_before(retention: Option<std::time::Duration>) -> i64 {
+    retention::expired_before(retention, now_ms())
 }
 
 /// Has the calling thread give way to others, as `nice` does. Once lowered, a priority cannot be raised again without

@@ -8,7 +8,7 @@ use std::{
 };
 
 /// The rooms, and the rooms that each may name. `main` and `app` know everything.
-const ARROWS: [(&str, &[&str]); 8] = [
+const ARROWS: [(&str, &[&str]); 9] = [
     ("config", &[]),
     ("event", &[]),
     ("event_id", &[]),
@@ -17,6 +17,7 @@ const ARROWS: [(&str, &[&str]); 8] = [
     ("http", &["event", "event_id", "queue", "metrics", "store"]),
     ("writer", &["event", "queue", "metrics", "store"]),
     ("store", &["event", "metrics"]),
+    ("tools", &["event", "event_id", "metrics", "store"]),
 ];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {

@@ -305,7 +305,7 @@ fn empty_record(out: &Output) -> Record {
 }
 
 /// `pm-` followed by letters, digits and `-`, 4 to 64 characters in all.
-pub(super) fn is_tracking_code(text: &str) -> bool {
+pub fn is_tracking_code(text: &str) -> bool {
     text.strip_prefix("pm-").is_some_and(|rest| {
         (1..=61).contains(&rest.len()) && rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
     })

@@ -15,7 +15,7 @@ use std::{
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use rand::RngExt;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row, params};
-pub(super) use segment_list::{ListedSegment, SegmentChange, SegmentState};
+pub(super) use segment_list::{ListedSegment, SegmentChange, SegmentState, note_sealed, read as read_segments};
 use tokio::sync::oneshot;
 
 use super::{
@@ -84,6 +84,7 @@ enum Change {
     Create(NewWebsite, Answer<Arc<Website>>),
     Update(String, WebsiteChange, Answer<Arc<Website>>),
     Delete(String, Answer<(Arc<Website>, Arc<str>)>),
+    Import(Website, Answer<Arc<Website>>),
     Erase(NewErasure, Answer<Erasure>),
     Forget(Arc<str>, Answer<bool>),
     Segment(SegmentChange, Answer<()>),
@@ -204,6 +205,7 @@ impl CatalogFile {
                 Change::Create(new, answer) => reply(answer, self.create(new))?,
                 Change::Update(id, change, answer) => reply(answer, self.update(&id, change))?,
                 Change::Delete(id, answer) => reply(answer, self.delete(&id, memory))?,
+                Change::Import(website, answer) => reply(answer, self.insert(website))?,
                 Change::Erase(new, answer) => reply(answer, self.erase(new, memory))?,
                 Change::Forget(id, answer) => reply(answer, self.forget(&id, memory))?,
                 Change::Segment(change, answer) => reply(answer, self.change_segment(change, memory))?,
@@ -224,6 +226,10 @@ impl CatalogFile {
             created_at: now,
             updated_at: now,
         };
+        self.insert(website)
+    }
+
+    fn insert(&mut self, website: Website) -> Result<Arc<Website>, ChangeError> {
         self.connection.execute(
             "INSERT INTO Website(id, trackingCode, name, domain, description, createdAt, updatedAt)
              VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)",
@@ -379,6 +385,12 @@ impl Catalog {
         self.ask(|answer| Change::Delete(id, answer)).await
     }
 
+    /// Registers a website under the id and the tracking code that it had elsewhere. Blocks: for the import, which has
+    /// the store to itself.
+    pub fn import_website(&self, website: Website) -> Result<Arc<Website>, CatalogError> {
+        self.ask_blocking(|answer| Change::Import(website, answer))
+    }
+
     /// Has a visitor's events erased; from the answer on they are in no answer.
     pub(super) async fn erase_visitor(&self, new: NewErasure) -> Result<Erasure, CatalogError> {
         self.ask(|answer| Change::Erase(new, answer)).await
@@ -411,7 +423,7 @@ impl Catalog {
     }
 }
 
-fn read_websites(connection: &Connection) -> rusqlite::Result<Websites> {
+pub(super) fn read_websites(connection: &Connection) -> rusqlite::Result<Websites> {
     let websites = Websites::default();
     let mut statement =
         connection.prepare("SELECT id, trackingCode, name, domain, description, createdAt, updatedAt FROM Website")?;

@@ -9,9 +9,9 @@ use std::{
 
 use super::error::OpenError;
 
-const CATALOG: &str = "catalog.db";
+pub(super) const CATALOG: &str = "catalog.db";
 const LOCK: &str = "lock";
-const SEGMENTS: &str = "segments";
+pub(super) const SEGMENTS: &str = "segments";
 /// What an interrupted first start, or `mkfs`, may have left in a directory that is otherwise new.
 const NEW_DIRECTORY_MAY_HOLD: [&str; 3] = [LOCK, SEGMENTS, "lost+found"];
 
@@ -47,12 +47,17 @@ impl DataDir {
         &self.path
     }
 
+    /// Whether hitlog has kept anything there before.
+    pub fn has_catalog(&self) -> bool {
+        self.catalog().exists()
+    }
+
     pub(super) fn catalog(&self) -> PathBuf {
         self.path.join(CATALOG)
     }
 
     pub(super) fn segments(&self) -> SegmentPaths {
-        SegmentPaths(self.path.join(SEGMENTS))
+        SegmentPaths::of_directory(&self.path)
     }
 
     /// The kind of file system below, for the log: durability is only as good as what it does with a sync.
@@ -90,6 +95,11 @@ pub(super) enum SegmentName {
 }
 
 impl SegmentPaths {
+    /// Of a data directory.
+    pub(super) fn of_directory(path: &Path) -> Self {
+        Self(path.join(SEGMENTS))
+    }
+
     /// The folder.
     pub(super) fn folder(&self) -> &Path {
         &self.0

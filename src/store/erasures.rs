@@ -8,6 +8,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use crossbeam_channel::Sender;
@@ -17,6 +18,7 @@ use super::{
     catalog::{Catalog, CatalogError},
     error::OpenError,
     list::FoundIn,
+    now_ms,
     read::{ReadError, Readers},
     segments::{Content, Segments},
     snapshot::Snapshot,
@@ -205,6 +207,13 @@ impl Erasures {
         let finished =
             |erasure: &&Erasure| erasure.done_at.is_none() && erasure.remaining.is_empty() && erasure.is_settled();
         all.values().filter(finished).map(|erasure| Arc::clone(&erasure.id)).collect()
+    }
+
+    /// Whether one that is not done has been waiting for so long.
+    pub(super) fn oldest_is(&self, age: Duration) -> bool {
+        let all = self.all.lock();
+        let oldest = all.values().filter(|erasure| erasure.done_at.is_none()).map(|erasure| erasure.requested_at).min();
+        oldest.is_some_and(|requested_at| u128::from(now_ms().abs_diff(requested_at)) >= age.as_millis())
     }
 
     /// Whether anything is left to do.

@@ -85,16 +85,17 @@ pub(super) fn open(path: &Path, options: &LogOptions, metrics: &Arc<Metrics>) ->
 /// Opens a segment for reading only. A sealed one never changes, which spares every statement its file locks.
 pub(super) fn open_read_only(path: &Path, sealed: bool) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
-    let access = if sealed { "immutable=1" } else { "mode=ro" };
-    let connection = Connection::open_with_flags(uri(path, access), flags)?;
+    let connection = Connection::open_with_flags(read_only_uri(path, sealed), flags)?;
     connection.execute_batch("PRAGMA query_only = ON; PRAGMA mmap_size = 0;")?;
     Ok(connection)
 }
 
-/// A file as SQLite's URI, <https://sqlite.org/uri.html>.
-pub(super) fn uri(path: &Path, parameters: &str) -> String {
+/// The name under which SQLite reads a file, <https://sqlite.org/uri.html>.
+pub(super) fn read_only_uri(path: &Path, sealed: bool) -> String {
     const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'-').remove(b'_');
-    format!("file:{}?{parameters}", percent_encode(path.as_os_str().as_encoded_bytes(), IN_PATH))
+    let path = percent_encode(path.as_os_str().as_encoded_bytes(), IN_PATH);
+    let immutable = if sealed { "&immutable=1" } else { "" };
+    format!("file:{path}?mode=ro{immutable}")
 }
 
 fn connect(path: &Path, flags: OpenFlags, metrics: &Arc<Metrics>) -> Result<Connection, OpenError> {
@@ -136,7 +137,7 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()

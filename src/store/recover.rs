@@ -3,7 +3,13 @@
 //! Files that an interrupted rewriting or removal left go; sealed segments say what they hold; segments without an
 //! index are recovered from their write-ahead logs, checked if hitlog did not stop in order, and read into memory.
 
-use std::{fs, sync::Arc};
+use std::{
+    fs,
+    path::Path,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use rusqlite::Connection;
 
@@ -21,6 +27,11 @@ use super::{
     summary::Summary,
 };
 use crate::metrics::Metrics;
+
+/// How long the start waits for a program that reads a segment without an index, such as a backup on a slow disk.
+const READER_PATIENCE: Duration = Duration::from_secs(30);
+/// Between two tries, besides the time for which SQLite itself waits.
+const READER_POLL: Duration = Duration::from_millis(200);
 
 /// What the log begins with.
 pub(super) struct Recovered {
@@ -155,10 +166,7 @@ fn recover_open(
     let unclean = file::has_wal(&path);
     let connection = file::open(&path, options, metrics)?;
     let sqlite = || OpenError::sqlite(&path);
-    if file::truncate_wal(&connection).map_err(sqlite())? {
-        let reason = "another program has it open".into();
-        return Err(OpenError::NotOurs { path, reason });
-    }
+    truncate_patiently(&connection, &path)?;
     if unclean {
         quick_check(&connection, &path)?;
     }
@@ -166,8 +174,22 @@ fn recover_open(
     Ok(Arc::new(Segment::open(paths, listed.number, columns)))
 }
 
+/// Empties the write-ahead log. A backup or an export may be reading the segment: it is waited for, not failed for.
+fn truncate_patiently(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+    let began_at = Instant::now();
+    while file::truncate_wal(connection).map_err(OpenError::sqlite(path))? {
+        if began_at.elapsed() > READER_PATIENCE {
+            let reason = "another program has it open; end that one".into();
+            return Err(OpenError::NotOurs { path: path.into(), reason });
+        }
+        tracing::info!(file = %path.display(), "waiting for another program that reads this segment");
+        thread::sleep(READER_POLL);
+    }
+    Ok(())
+}
+
 /// After a stop that was none: whether the file is what SQLite wrote.
-fn quick_check(connection: &Connection, path: &std::path::Path) -> Result<(), OpenError> {
+fn quick_check(connection: &Connection, path: &Path) -> Result<(), OpenError> {
     let verdict: String =
         connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(OpenError::sqlite(path))?;
     if verdict == "ok" { Ok(()) } else { Err(OpenError::Damaged { path: path.into(), reason: verdict }) }

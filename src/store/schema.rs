@@ -94,6 +94,10 @@ pub(super) const INSERT_EVENT: &str =
 /// Reads an event by its sequence.
 pub(super) const SELECT_EVENT: &str = concat!("SELECT ", event_columns!(), " FROM Event WHERE id = ?1");
 
+/// Reads the next events after a sequence, in the order of their arrival.
+pub(super) const SELECT_EVENTS_AFTER: &str =
+    concat!("SELECT ", event_columns!(), " FROM Event WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3");
+
 /// The steps that bring a catalog to its newest version.
 pub(super) const CATALOG_MIGRATIONS: Migrations<'static> = Migrations::from_slice(CATALOG_STEPS);
 

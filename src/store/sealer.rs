@@ -31,6 +31,8 @@ use super::{
 const RETRY: Duration = Duration::from_secs(30);
 /// While something waits for readers to leave an old generation, it is looked at this often.
 const POLL: Duration = Duration::from_millis(50);
+/// How long an erasure may wait for full segments to be sealed.
+const ERASE_PATIENCE: Duration = Duration::from_secs(600);
 /// How often it is looked whether segments have expired.
 const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -92,7 +94,7 @@ struct Plan {
     retry_at: HashMap<i64, Instant>,
     retention_at: Option<Instant>,
     forget_at: Option<Instant>,
-    /// Sealing and erasing take turns.
+    /// Sealing goes first, or takes turns with an erasure that has waited long.
     erased_last: bool,
 }
 
@@ -145,7 +147,8 @@ impl Sealing {
     fn next(&self, plan: &mut Plan) -> Option<Arc<Segment>> {
         let to_seal = plan.unsealed.iter().find(|segment| !plan.is_delayed(segment.number)).map(Arc::clone);
         let to_erase = self.next_to_erase(plan);
-        let erase_now = to_erase.is_some() && (to_seal.is_none() || (!plan.erased_last && !is_behind(&plan.unsealed)));
+        let takes_turns = || !plan.erased_last && !is_behind(&plan.unsealed) && self.erasures.oldest_is(ERASE_PATIENCE);
+        let erase_now = to_erase.is_some() && (to_seal.is_none() || takes_turns());
         plan.erased_last = erase_now;
         if erase_now { to_erase } else { to_seal }
     }

@@ -202,7 +202,7 @@ pub(super) fn fetch<T>(
     rows.next()?.map(|row| map(&event_row(row)?)).transpose()
 }
 
-fn event_row<'a>(row: &'a Row<'_>) -> rusqlite::Result<EventRow<'a>> {
+pub(super) fn event_row<'a>(row: &'a Row<'_>) -> rusqlite::Result<EventRow<'a>> {
     let text = |column: usize| -> rusqlite::Result<&'a [u8]> { Ok(row.get_ref(column)?.as_bytes()?) };
     let maybe = |column: usize| -> rusqlite::Result<Option<&'a [u8]>> { Ok(row.get_ref(column)?.as_bytes_or_null()?) };
     Ok(EventRow {

@@ -78,7 +78,7 @@ pub(in crate::store) enum SegmentChange {
     Forgotten(i64),
 }
 
-pub(super) fn read(connection: &Connection) -> rusqlite::Result<Vec<ListedSegment>> {
+pub(in crate::store) fn read(connection: &Connection) -> rusqlite::Result<Vec<ListedSegment>> {
     let mut statement = connection.prepare("SELECT number, generation, state FROM Segment ORDER BY number")?;
     let rows = statement.query_map([], |row| {
         let name: String = row.get(2)?;
@@ -110,14 +110,7 @@ pub(super) fn apply(connection: &mut Connection, change: &SegmentChange) -> rusq
             raise_floor(&transaction, *sequence_floor)?;
         }
         SegmentChange::Sealed { segment, sequence_floor, erased } => {
-            transaction.execute(
-                "UPDATE Segment SET state = 'sealed', generation = ?2 WHERE number = ?1",
-                params![segment.number, segment.generation],
-            )?;
-            // Only a segment that was followed by the next is sealed; the change that said so may have failed.
-            let followed = "UPDATE Segment SET state = 'active' WHERE number = ?1 + 1 AND state = 'prepared'";
-            transaction.execute(followed, [segment.number])?;
-            raise_floor(&transaction, *sequence_floor)?;
+            note_sealed(&transaction, segment.number, segment.generation, *sequence_floor)?;
             erasure_list::segment_done(&transaction, erased)?;
         }
         SegmentChange::Dropped { number, sequence_floor, erased } => {
@@ -130,6 +123,21 @@ pub(super) fn apply(connection: &mut Connection, change: &SegmentChange) -> rusq
         }
     }
     transaction.commit()
+}
+
+/// Notes that a generation is the one that counts, within a transaction.
+pub(in crate::store) fn note_sealed(
+    connection: &Connection,
+    number: i64,
+    generation: i64,
+    sequence_floor: u64,
+) -> rusqlite::Result<()> {
+    let sealed = "UPDATE Segment SET state = 'sealed', generation = ?2 WHERE number = ?1";
+    connection.execute(sealed, params![number, generation])?;
+    // Only a segment that was followed by the next is sealed; the change that said so may have failed.
+    let followed = "UPDATE Segment SET state = 'active' WHERE number = ?1 + 1 AND state = 'prepared'";
+    connection.execute(followed, [number])?;
+    raise_floor(connection, sequence_floor)
 }
 
 fn raise_floor(connection: &Connection, sequence_floor: u64) -> rusqlite::Result<()> {

@@ -1,6 +1,7 @@
 //! What a new generation begins with: the pages of the one before, or its rows without those that are to be erased.
 
 use std::{
+    collections::HashMap,
     fs::File,
     io,
     path::Path,
@@ -106,52 +107,71 @@ pub(super) fn rows_without(
 ) -> Result<Vec<u64>, RewriteError> {
     // Before anything is written to the temporary table: it must not go to a file either.
     built.execute_batch("PRAGMA temp_store = MEMORY;")?;
-    let access = if is_sealed { "immutable=1" } else { "mode=ro" };
-    built.execute("ATTACH ?1 AS source", [file::uri(source, access)])?;
+    built.execute("ATTACH ?1 AS source", [file::read_only_uri(source, is_sealed)])?;
     let page_bytes: i64 = built.query_row("PRAGMA source.page_size", [], |row| row.get(0))?;
     built.execute_batch(&format!(
         "PRAGMA main.page_size = {page_bytes};
          PRAGMA main.application_id = {}; PRAGMA main.user_version = {};
          {}
-         CREATE TEMP TABLE Erased(
-            number INTEGER PRIMARY KEY, websiteId TEXT NOT NULL, visitorId TEXT, upTo INTEGER NOT NULL
-         );
-         CREATE INDEX temp.ErasedBySubject ON Erased(websiteId, visitorId);",
+         CREATE TEMP TABLE Erased(id INTEGER PRIMARY KEY);",
         schema::APPLICATION_ID,
         schema::SEGMENT_VERSION,
         schema::SEGMENT_SQL,
     ))?;
-    for (number, (_, Subject { website_id, visitor })) in targets.iter().enumerate() {
-        let visitor_id = visitor.as_ref().map(|visitor| &visitor.visitor_id);
-        let up_to = visitor.as_ref().map_or(i64::MAX, |visitor| visitor.up_to.cast_signed());
-        let row = params![number as i64, website_id, visitor_id, up_to];
-        built.execute("INSERT INTO temp.Erased VALUES(?1, ?2, ?3, ?4)", row)?;
-    }
-    let mut counts = vec![0; targets.len()];
-    for condition in [OF_VISITOR, OF_WEBSITE] {
-        let count = format!(
-            "SELECT erased.number, count(*) FROM source.Event AS event NOT INDEXED CROSS JOIN temp.Erased AS erased
-             WHERE {condition} GROUP BY erased.number"
-        );
-        let mut count = built.prepare(&count)?;
-        let mut rows = count.query([])?;
-        while let Some(row) = rows.next()? {
-            let (number, count): (i64, i64) = (row.get(0)?, row.get(1)?);
-            counts[number as usize] += count.unsigned_abs();
-        }
-    }
-    let erased = |condition| format!("EXISTS (SELECT 1 FROM temp.Erased AS erased WHERE {condition})");
+    let erased = if is_sealed { find_by_index(targets, built)? } else { find_by_scan(targets, built)? };
     let columns = schema::EVENT_COLUMNS;
     built.execute_batch(&format!(
-        "INSERT INTO main.Event({columns}) SELECT {columns} FROM source.Event AS event NOT INDEXED
-         WHERE NOT {} AND NOT {} ORDER BY id",
-        erased(OF_VISITOR),
-        erased(OF_WEBSITE),
+        "INSERT INTO main.Event({columns}) SELECT {columns} FROM source.Event NOT INDEXED
+         WHERE id NOT IN temp.Erased ORDER BY id;
+         DETACH source;"
     ))?;
-    built.execute_batch("DETACH source;")?;
-    Ok(counts)
+    Ok(erased)
 }
 
-const OF_VISITOR: &str =
-    "erased.websiteId = event.websiteId AND erased.visitorId = event.visitorId AND event.id <= erased.upTo";
-const OF_WEBSITE: &str = "erased.websiteId = event.websiteId AND erased.visitorId IS NULL";
+/// Notes the rows of the targets in a segment that has indexes.
+fn find_by_index(targets: &[Target], built: &Connection) -> rusqlite::Result<Vec<u64>> {
+    let mut of_visitor = built.prepare(
+        "INSERT OR IGNORE INTO temp.Erased SELECT id FROM source.Event INDEXED BY EventByVisitor
+         WHERE visitorId = ?2 AND websiteId = ?1 AND id <= ?3",
+    )?;
+    let mut of_website = built.prepare(
+        "INSERT OR IGNORE INTO temp.Erased SELECT id FROM source.Event INDEXED BY EventByType WHERE websiteId = ?1",
+    )?;
+    let found = targets.iter().map(|(_, Subject { website_id, visitor })| {
+        let rows = match visitor {
+            Some(of) => of_visitor.execute(params![website_id, of.visitor_id, of.up_to.cast_signed()])?,
+            None => of_website.execute([website_id])?,
+        };
+        Ok(rows as u64)
+    });
+    found.collect()
+}
+
+/// The number of a target, and the highest sequence that it removes.
+type NumberUpTo = (usize, u64);
+
+/// Notes the rows of the targets in a segment that has none: one look at each row, however many targets there are.
+fn find_by_scan(targets: &[Target], built: &Connection) -> rusqlite::Result<Vec<u64>> {
+    let mut by_subject: HashMap<(&[u8], Option<&[u8]>), Vec<NumberUpTo>> = HashMap::new();
+    for (number, (_, Subject { website_id, visitor })) in targets.iter().enumerate() {
+        let visitor_id = visitor.as_ref().map(|of| of.visitor_id.as_bytes());
+        let up_to = visitor.as_ref().map_or(u64::MAX, |of| of.up_to);
+        by_subject.entry((website_id.as_bytes(), visitor_id)).or_default().push((number, up_to));
+    }
+    let mut counts = vec![0; targets.len()];
+    let mut select = built.prepare("SELECT id, websiteId, visitorId FROM source.Event ORDER BY id")?;
+    let mut insert = built.prepare("INSERT OR IGNORE INTO temp.Erased VALUES(?1)")?;
+    let mut rows = select.query([])?;
+    while let Some(row) = rows.next()? {
+        let sequence: i64 = row.get(0)?;
+        let (website_id, visitor_id) = (row.get_ref(1)?.as_bytes()?, row.get_ref(2)?.as_bytes()?);
+        for subject in [(website_id, Some(visitor_id)), (website_id, None)] {
+            let here = by_subject.get(&subject).into_iter().flatten();
+            for (number, _) in here.filter(|(_, up_to)| sequence.unsigned_abs() <= *up_to) {
+                counts[*number] += 1;
+                insert.execute([sequence])?;
+            }
+        }
+    }
+    Ok(counts)
+}

@@ -1,0 +1,190 @@
+//! The tools of the command line: their arguments, and what their ends mean as exit codes.
+
+use std::{
+    path::PathBuf,
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+};
+
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use hitlog::{
+    app,
+    config::{Config, contract},
+    tools::{
+        Outcome, ToolError,
+        backup::{self, BackupOptions},
+        check::{self, CheckOptions},
+        export::{self, ExportOptions, Format},
+        import::{self, ImportOptions},
+        segments::{self, SegmentsOptions},
+        stats::{self, StatsOptions},
+    },
+};
+
+use super::{EXIT_BAD_SETTING, EXIT_FAILURE, fail, settings, start_logging};
+
+/// The settings that a tool's help shows; the import takes the others from the environment and the file.
+const READING: &[&str] = &["data_dir"];
+const WRITING: &[&str] = &["data_dir", "durability", "segment_rows_max"];
+const MAY_RUN: &str = "May run while hitlog serves.";
+
+/// The tools as subcommands.
+pub(super) fn commands() -> [Command; 6] {
+    let segments = Command::new("segments")
+        .about(format!("Lists the segments: state, generation, events, bytes, first and last time. {MAY_RUN}"))
+        .args(shown(READING))
+        .arg(json());
+    let check = Command::new("check")
+        .about(format!(
+            "Checks every file, and what sealed segments say of themselves against their events; exits 1 if anything \
+             is wrong. {MAY_RUN}"
+        ))
+        .args(shown(READING));
+    let backup = Command::new("backup")
+        .about(format!("Copies the data directory so that hitlog can start from the copy. {MAY_RUN}"))
+        .arg(Arg::new("directory").value_name("DIR").required(true).help("Empty, or not there yet"))
+        .args(shown(READING))
+        .after_help(
+            "Sealed segments are linked where the copy is on the same file system, and copied elsewhere. Start from it \
+             with `hitlog serve --data-dir DIR`.",
+        );
+    let days = flag("days", "COUNT", "The newest days with events that are shown");
+    let stats = Command::new("stats")
+        .about(format!("Counts events by day and type, and the busiest websites, from summaries. {MAY_RUN}"))
+        .arg(website())
+        .arg(days.value_parser(value_parser!(u32).range(1..)).default_value("14"))
+        .args(shown(READING))
+        .arg(json())
+        .after_help(
+            "Sealed segments are not read, only their summaries. The active segment and those that wait for their \
+             indexes have none and are read through.",
+        );
+    [segments, check, backup, export_command(), import_command(), stats]
+}
+
+fn export_command() -> Command {
+    let format = flag("format", "ndjson|csv", "How a line looks");
+    Command::new("export")
+        .about(format!("Writes events to standard output, in the order of their arrival. {MAY_RUN}"))
+        .arg(format.value_parser(["ndjson", "csv"]).default_value("ndjson"))
+        .arg(flag("from", "TIME", "createdAt at or after this: RFC 3339, or milliseconds since 1970"))
+        .arg(flag("to", "TIME", "createdAt before this"))
+        .arg(website())
+        .arg(flag("type", "TYPE", "Of this type only: pageview, click or custom"))
+        .args(shown(READING))
+        .after_help(
+            "Events that arrive while it runs are not in it, and neither are those of deleted websites. In CSV an \
+             apostrophe stands before a cell that a spreadsheet would run as a formula.",
+        )
+}
+
+fn import_command() -> Command {
+    let skip = flag("skip", "LINES", "Leave out as many lines at the beginning, which are imported already");
+    Command::new("import")
+        .about("Appends the events of an export (ndjson) as new ones. Refuses to run while hitlog serves")
+        .arg(Arg::new("file").value_name("FILE").required(true).help("Read twice: checked first, imported then"))
+        .arg(flag("website", "WEBSITE", "Put all events into this website, by its id, tracking code or domain"))
+        .arg(skip.value_parser(value_parser!(u64)).default_value("0"))
+        .args(shown(WRITING))
+        .after_help(
+            "createdAt stays, ids are new. A website that is not here, by its id or its tracking code, is registered. \
+             Every setting of `hitlog serve` is taken from the environment and the file.",
+        )
+}
+
+/// The flags of these settings.
+fn shown(names: &[&str]) -> Vec<Arg> {
+    settings(|name| names.contains(&name))
+}
+
+fn flag(name: &'static str, value: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).value_name(value).help(help)
+}
+
+fn json() -> Arg {
+    Arg::new("json").long("json").action(ArgAction::SetTrue).help("For programs: all numbers exact")
+}
+
+fn website() -> Arg {
+    flag("website", "WEBSITE", "Of this website only: its id, tracking code or domain")
+}
+
+/// Runs a tool.
+pub(super) fn run(name: &str, arguments: &ArgMatches, config: &Config) -> ExitCode {
+    let data_dir = config.data_dir.clone();
+    let text = |name: &str| arguments.get_one::<String>(name).cloned();
+    let path = |name: &str| text(name).map(PathBuf::from).unwrap_or_default();
+    let is_json = || arguments.get_flag("json");
+    start_logging(config, tracing::Level::WARN.min(config.log_level));
+    end(match name {
+        "segments" => segments::run(&SegmentsOptions { data_dir, json: is_json() }),
+        "check" => check::run(&CheckOptions { data_dir }),
+        "backup" => backup::run(&BackupOptions { data_dir, to: path("directory") }),
+        "export" => export::run(&ExportOptions {
+            data_dir,
+            format: if text("format").as_deref() == Some("csv") { Format::Csv } else { Format::Ndjson },
+            from: text("from"),
+            to: text("to"),
+            website: text("website"),
+            event_type: text("type"),
+            expired_before: hitlog::store::expired_before(config.retention),
+        }),
+        "import" => import::run(ImportOptions {
+            file: path("file"),
+            data_dir,
+            website: text("website"),
+            skip: arguments.get_one("skip").copied().unwrap_or_default(),
+            rules: app::rules(config),
+            line_bytes_max: contract::IMPORT_LINE_BYTES_MAX,
+            store: app::store_options(config),
+            stop: on_interrupt(),
+        }),
+        _ => stats::run(&StatsOptions {
+            data_dir,
+            website: text("website"),
+            days: arguments.get_one::<u32>("days").map_or(1, |days| *days as usize),
+            json: is_json(),
+        }),
+    })
+}
+
+fn end(outcome: Outcome) -> ExitCode {
+    match outcome {
+        // Whoever read the output had enough of it: that is how `head` ends.
+        Ok(true) | Err(ToolError::OutputClosed) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(EXIT_FAILURE),
+        Err(error) => {
+            fail(&format!("hitlog: {error}"));
+            let is_argument = matches!(error, ToolError::Arguments(_));
+            ExitCode::from(if is_argument { EXIT_BAD_SETTING } else { EXIT_FAILURE })
+        }
+    }
+}
+
+/// Set at the first SIGINT or SIGTERM; without a thread to listen they end the process, as a crash would.
+fn on_interrupt() -> Arc<AtomicBool> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let stop = Arc::new(AtomicBool::new(false));
+    let set = Arc::clone(&stop);
+    let listen = move || {
+        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_io().build() else { return };
+        runtime.block_on(async {
+            let (Ok(mut terminate), Ok(mut interrupt)) =
+                (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+            else {
+                return;
+            };
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            set.store(true, Ordering::Relaxed);
+        });
+    };
+    drop(thread::Builder::new().name("signals".into()).spawn(listen));
+    stop
+}

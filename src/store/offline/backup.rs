@@ -1,0 +1,344 @@
+//! A copy of a data directory that hitlog can start from, made while it serves or not.
+//!
+//! # Why what is copied belongs together
+//!
+//! The copy of the catalog is one moment of it, and the files are those that this copy lists:
+//!
+//! - A segment is listed before a row goes to it, so every event that was acknowledged before the copy of the catalog
+//!   is in a listed segment.
+//! - Sealed files never change, and a name stands for one content for ever: a link is as good as a copy.
+//! - The others are copied by SQLite, each in one read transaction, so that a batch is in it whole or not at all; and
+//!   from the newest to the oldest. The log goes to a segment only when it has left the one before for good: once the
+//!   copy of a segment has a row, every one copied after it is full, and its copy complete. So the backup ends at one
+//!   place in the log, with no gap before it. In the other order the log could roll between two copies, and the older
+//!   copy would lack rows that come before the newer one's.
+//! - A listed file that is gone was sealed, erased or dropped meanwhile. What became of the segment is taken instead,
+//!   and the copy of the catalog is told so, in the words that the daemon told its own: a segment that was sealed is
+//!   full, and one that was dropped or erased in part was to go in any case. Only when the newest listed segment is
+//!   sealed does all of this begin again, as the log has then gone on to one that the copy does not know.
+//!
+//! The catalog gets its name last, when everything else is on the disk: without it the directory is none of hitlog's.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, DirBuilder, File},
+    io,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    thread,
+};
+
+use rusqlite::{
+    Connection,
+    backup::{self, StepResult},
+};
+
+use super::{OfflineDir, OfflineError, RETRY_PAUSE, TRIES_MAX, catalog::read_catalog, read_steady, steady::Answer};
+use crate::store::{
+    catalog::{ListedSegment, SegmentState, note_sealed},
+    directory::{CATALOG, SegmentPaths, sync_directory},
+    file,
+};
+
+/// Pages copied between two signs of life.
+const PAGES_PER_STEP: i32 = 1_024;
+const UNFINISHED_CATALOG: &str = "catalog.db.unfinished";
+
+/// What a backup has become.
+#[derive(Debug, Default)]
+pub struct BackupReport {
+    /// Segments that share their file with the original, and their bytes.
+    pub linked: (u64, u64),
+    /// Segments that were copied, and their bytes.
+    pub copied: (u64, u64),
+    /// Segments that are listed and whose files are not there: the backup cannot have them either.
+    pub missing: Vec<PathBuf>,
+}
+
+/// How far a backup is.
+#[derive(Debug, Clone, Copy)]
+pub struct Progress {
+    /// Bytes that are there.
+    pub done: u64,
+    /// Bytes that are to be there.
+    pub total: u64,
+}
+
+/// A backup that is about to begin.
+pub struct Backup<'a> {
+    from: &'a OfflineDir,
+    path: PathBuf,
+    segments: SegmentPaths,
+    linked: BTreeSet<PathBuf>,
+}
+
+/// What was done about a segment.
+enum Taken {
+    Linked(u64),
+    Copied(u64),
+    /// It is not made yet, or not there any more.
+    Nothing,
+    /// It is listed and not there.
+    Missing(PathBuf),
+    /// The log has gone on to a segment that is not listed.
+    Again,
+}
+
+impl<'a> Backup<'a> {
+    /// Makes the directory, which must be empty if it is there.
+    pub fn new(from: &'a OfflineDir, path: &Path) -> Result<Self, OfflineError> {
+        let segments = SegmentPaths::of_directory(path);
+        match DirBuilder::new().mode(0o700).create(path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                let mut entries = fs::read_dir(path).map_err(OfflineError::io("read the directory", path))?;
+                if entries.next().is_some() {
+                    return Err(OfflineError::NotEmpty(path.into()));
+                }
+            }
+            Err(error) => return Err(OfflineError::io("make the directory", path)(error)),
+        }
+        let folder = segments.folder();
+        DirBuilder::new().mode(0o700).create(folder).map_err(OfflineError::io("make the directory", folder))?;
+        Ok(Self { from, path: path.into(), segments, linked: BTreeSet::new() })
+    }
+
+    /// Copies everything.
+    pub fn run(mut self, mut on_progress: impl FnMut(Progress)) -> Result<BackupReport, OfflineError> {
+        for _ in 0..TRIES_MAX {
+            if let Some(report) = self.round(&mut on_progress)? {
+                self.finish()?;
+                return Ok(report);
+            }
+        }
+        Err(OfflineError::Restless(self.from.segments.folder().into()))
+    }
+
+    /// Copies what one copy of the catalog lists; `None` if that is out of date before it is done.
+    fn round(&mut self, on_progress: &mut impl FnMut(Progress)) -> Result<Option<BackupReport>, OfflineError> {
+        let Some(listed) = self.copy_catalog()? else { return Ok(None) };
+        self.remove_unlisted(&listed)?;
+        let mut report = BackupReport::default();
+        let total = listed.iter().map(|listed| bytes_of_file(&self.from.path_of(listed))).sum();
+        let mut progress = Progress { done: 0, total };
+        let newest = listed.last().map(|segment| segment.number);
+        // The newest of those that are written to goes first.
+        let is_sealed = |segment: &&ListedSegment| segment.state == SegmentState::Sealed;
+        let open = listed.iter().rev().filter(|segment| !is_sealed(segment));
+        for segment in open.chain(listed.iter().filter(is_sealed)) {
+            let done = progress.done;
+            let mut on_bytes = |bytes| {
+                progress.done = done + bytes;
+                progress.total = progress.total.max(progress.done);
+                on_progress(progress);
+            };
+            match self.take(*segment, newest == Some(segment.number), &mut on_bytes)? {
+                Taken::Linked(bytes) => report.linked = (report.linked.0 + 1, report.linked.1 + bytes),
+                Taken::Copied(bytes) => report.copied = (report.copied.0 + 1, report.copied.1 + bytes),
+                Taken::Nothing => {}
+                Taken::Missing(path) => report.missing.push(path),
+                Taken::Again => return Ok(None),
+            }
+        }
+        Ok(Some(report))
+    }
+
+    /// Takes a segment as it is now.
+    fn take(
+        &mut self,
+        listed: ListedSegment,
+        is_newest: bool,
+        on_bytes: &mut impl FnMut(u64),
+    ) -> Result<Taken, OfflineError> {
+        let mut now = listed;
+        for _ in 0..TRIES_MAX {
+            let taken = match now.state {
+                SegmentState::Sealed => self.take_sealed(&now, on_bytes)?,
+                _ => self.copy_open(&now, on_bytes)?,
+            };
+            if let Some(taken) = taken {
+                if now.generation != listed.generation {
+                    self.note_generation(&now)?;
+                }
+                return Ok(taken);
+            }
+            let current = self.from.catalog()?.segment(now.number);
+            let Some(current) = current.filter(|current| current.state != SegmentState::Dropped) else {
+                self.change_copy(|copy| copy.execute("DELETE FROM Segment WHERE number = ?1", [now.number]).map(drop))?;
+                return Ok(Taken::Nothing);
+            };
+            if is_newest && current.state == SegmentState::Sealed {
+                return Ok(Taken::Again);
+            }
+            let path = self.from.path_of(&now);
+            if current == now && bytes_of_file(&path) == 0 {
+                // The start makes a segment anew whose making was cut short.
+                return Ok(if now.state == SegmentState::Prepared { Taken::Nothing } else { Taken::Missing(path) });
+            }
+            now = current;
+        }
+        Err(OfflineError::Restless(self.from.path_of(&now)))
+    }
+
+    /// Tells the copy of the catalog what the original was told when the segment was sealed, or erased from.
+    fn note_generation(&self, now: &ListedSegment) -> Result<(), OfflineError> {
+        if now.state != SegmentState::Sealed {
+            let sql = "UPDATE Segment SET generation = ?2 WHERE number = ?1";
+            return self.change_copy(|copy| copy.execute(sql, [now.number, now.generation]).map(drop));
+        }
+        let path = self.segments.of(now.number, now.generation);
+        let last: i64 = file::open_read_only(&path, true)
+            .and_then(|connection| connection.query_row("SELECT lastSequence FROM Whole", [], |row| row.get(0)))
+            .map_err(OfflineError::read(&path))?;
+        self.change_copy(|copy| {
+            let transaction = copy.transaction()?;
+            note_sealed(&transaction, now.number, now.generation, last.unsigned_abs() + 1)?;
+            transaction.commit()
+        })
+    }
+
+    fn change_copy(&self, change: impl FnOnce(&mut Connection) -> rusqlite::Result<()>) -> Result<(), OfflineError> {
+        let path = self.path.join(UNFINISHED_CATALOG);
+        let changed = Connection::open(&path).and_then(|mut copy| {
+            // What is cut short is thrown away, and what is whole is synced at its end.
+            copy.execute_batch("PRAGMA synchronous = OFF")?;
+            change(&mut copy)
+        });
+        changed.map_err(|source| OfflineError::Copy { path, source })
+    }
+
+    /// Copies the catalog under a name that makes no data directory yet, and returns what that copy lists.
+    fn copy_catalog(&self) -> Result<Option<Vec<ListedSegment>>, OfflineError> {
+        let (path, copy) = (self.from.catalog_path(), self.path.join(UNFINISHED_CATALOG));
+        let copied = read_steady(&path, false, |source| copy_database(source, &copy, |_| {}));
+        match copied.map_err(OfflineError::read(&path))? {
+            Answer::Steady(copied) => drop(copied?),
+            Answer::Moved => return Ok(None),
+        }
+        // One plain file, as the name will change. What is dropped is not copied, so it need not be listed either.
+        self.change_copy(|copy| {
+            copy.execute_batch("PRAGMA journal_mode = DELETE; DELETE FROM Segment WHERE state = 'dropped';")
+        })?;
+        let connection = Connection::open(&copy).map_err(OfflineError::read(&copy))?;
+        Ok(Some(read_catalog(&connection, &copy)?.segments))
+    }
+
+    /// Copies a segment that has no indexes yet; `None` if its file is not there, or was replaced.
+    fn copy_open(
+        &self,
+        segment: &ListedSegment,
+        on_bytes: &mut impl FnMut(u64),
+    ) -> Result<Option<Taken>, OfflineError> {
+        let (path, copy) = (self.from.path_of(segment), self.segments.of(segment.number, segment.generation));
+        if bytes_of_file(&path) == 0 {
+            return Ok(None);
+        }
+        let copied = read_steady(&path, false, |source| copy_database(source, &copy, on_bytes));
+        match copied.map_err(OfflineError::read(&path))? {
+            Answer::Steady(copied) => copied.map(|bytes| Some(Taken::Copied(bytes))),
+            Answer::Moved => file::remove(&copy).map(|()| None).map_err(OfflineError::io("remove", copy)),
+        }
+    }
+
+    /// Links or copies a sealed segment; `None` if its file is not there.
+    fn take_sealed(
+        &mut self,
+        segment: &ListedSegment,
+        on_bytes: &mut impl FnMut(u64),
+    ) -> Result<Option<Taken>, OfflineError> {
+        let (path, copy) = (self.from.path_of(segment), self.segments.of(segment.number, segment.generation));
+        if !copy.exists() {
+            match fs::hard_link(&path, &copy) {
+                Ok(()) => drop(self.linked.insert(copy.clone())),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                // Another file system, or one without links, or a file of somebody else's.
+                Err(_) => match fs::copy(&path, &copy) {
+                    Ok(_) => {}
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                    Err(error) => return Err(OfflineError::io("copy a segment to", copy)(error)),
+                },
+            }
+        }
+        let bytes = bytes_of_file(&copy);
+        on_bytes(bytes);
+        Ok(Some(if self.linked.contains(&copy) { Taken::Linked(bytes) } else { Taken::Copied(bytes) }))
+    }
+
+    /// Removes what an earlier round has left and this one does not want: other generations, and every segment that is
+    /// not sealed, as these are copied anew.
+    fn remove_unlisted(&mut self, listed: &[ListedSegment]) -> Result<(), OfflineError> {
+        let sealed = listed.iter().filter(|segment| segment.state == SegmentState::Sealed);
+        let kept: BTreeSet<_> = sealed.map(|of| self.segments.of(of.number, of.generation)).collect();
+        let folder = self.segments.folder();
+        for entry in fs::read_dir(folder).map_err(OfflineError::io("read the directory", folder))? {
+            let path = entry.map_err(OfflineError::io("read the directory", folder))?.path();
+            if !kept.contains(&path) {
+                fs::remove_file(&path).map_err(OfflineError::io("remove", &path))?;
+                self.linked.remove(&path);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the copy durable, and only then a data directory.
+    fn finish(&self) -> Result<(), OfflineError> {
+        let (unfinished, catalog) = (self.path.join(UNFINISHED_CATALOG), self.path.join(CATALOG));
+        let sync =
+            |path: &Path| File::open(path).and_then(|file| file.sync_all()).map_err(OfflineError::io("sync", path));
+        let folder = self.segments.folder();
+        for entry in fs::read_dir(folder).map_err(OfflineError::io("read the directory", folder))? {
+            let path = entry.map_err(OfflineError::io("read the directory", folder))?.path();
+            if !self.linked.contains(&path) {
+                sync(&path)?;
+            }
+        }
+        sync(&unfinished)?;
+        sync_directory(folder)?;
+        sync_directory(&self.path)?;
+        fs::rename(&unfinished, &catalog).map_err(OfflineError::io("rename", unfinished))?;
+        sync_directory(&self.path)?;
+        sync_directory(self.path.parent().unwrap_or(&self.path))?;
+        Ok(())
+    }
+}
+
+fn bytes_of_file(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |file| file.len())
+}
+
+/// Copies a database as it is at one moment into one file, and returns its bytes.
+fn copy_database(source: &Connection, path: &Path, mut on_bytes: impl FnMut(u64)) -> Result<u64, OfflineError> {
+    file::remove(path).map_err(OfflineError::io("remove", path))?;
+    let bytes =
+        copy_pages(source, path, &mut on_bytes).map_err(|source| OfflineError::Copy { path: path.into(), source })?;
+    on_bytes(bytes);
+    Ok(bytes)
+}
+
+fn copy_pages(source: &Connection, path: &Path, on_bytes: &mut impl FnMut(u64)) -> rusqlite::Result<u64> {
+    // The moment: without a transaction of its own a copy in steps would begin anew with each change.
+    let moment = source.unchecked_transaction()?;
+    moment.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
+    let number = |pragma| -> rusqlite::Result<u64> {
+        Ok(moment.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0))?.unsigned_abs())
+    };
+    let (page_bytes, pages) = (number("page_size")?, number("page_count")?);
+    let mut copy = Connection::open(path)?;
+    // A copy that is cut short is thrown away.
+    copy.execute_batch("PRAGMA synchronous = OFF; PRAGMA journal_mode = OFF;")?;
+    let backup = backup::Backup::new(&moment, &mut copy)?;
+    loop {
+        match backup.step(PAGES_PER_STEP)? {
+            StepResult::Done => break,
+            StepResult::More => {
+                let left = u64::from(backup.progress().remaining.unsigned_abs());
+                on_bytes(pages.saturating_sub(left) * page_bytes);
+            }
+            // Somebody recovers the write-ahead log; that is over soon.
+            _ => thread::sleep(RETRY_PAUSE),
+        }
+    }
+    drop(backup);
+    copy.close().map_err(|(_, error)| error)?;
+    Ok(pages * page_bytes)
+}

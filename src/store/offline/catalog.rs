@@ -1,0 +1,135 @@
+//! The catalog, read in one transaction and never written.
+
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+    sync::Arc,
+};
+
+use rusqlite::Connection;
+
+use super::OfflineError;
+use crate::store::{
+    catalog::{ListedSegment, SegmentState, read_segments, read_websites},
+    error::OpenError,
+    schema,
+    websites::Website,
+};
+
+/// What the catalog said at one moment.
+#[derive(Debug)]
+pub struct CatalogView {
+    /// By id, as the events name them.
+    websites: HashMap<Box<[u8]>, Arc<Website>>,
+    pub(super) segments: Vec<ListedSegment>,
+    pub(super) erasures: Erasures,
+    /// The node and the key of the public ids.
+    pub id_key: (u32, [u8; 16]),
+}
+
+impl CatalogView {
+    /// The website with this id.
+    pub fn website(&self, id: &[u8]) -> Option<&Arc<Website>> {
+        self.websites.get(id)
+    }
+
+    /// All of them, in no order.
+    pub fn websites(&self) -> impl Iterator<Item = &Arc<Website>> {
+        self.websites.values()
+    }
+
+    /// The website with this id, tracking code or domain.
+    pub fn find_website(&self, text: &str) -> Option<&Arc<Website>> {
+        let domain = text.to_lowercase();
+        let is_meant = |website: &&Arc<Website>| *website.tracking_code == *text || website.domain == domain;
+        self.website(text.as_bytes()).or_else(|| self.websites().find(is_meant))
+    }
+
+    /// Whether a website of this id was deleted and what it had is still to be erased.
+    pub fn is_being_erased(&self, website_id: &str) -> bool {
+        self.erasures.websites.contains(website_id)
+    }
+
+    pub(super) fn segment(&self, number: i64) -> Option<ListedSegment> {
+        self.segments.iter().find(|listed| listed.number == number).copied()
+    }
+
+    /// The segments that may have rows, by number.
+    pub(super) fn segments_in_use(&self) -> impl DoubleEndedIterator<Item = ListedSegment> {
+        self.segments.iter().filter(|listed| listed.state != SegmentState::Dropped).copied()
+    }
+}
+
+/// What is in no answer any more although its rows may still be there.
+#[derive(Debug, Default)]
+pub(super) struct Erasures {
+    websites: HashSet<String>,
+    visitors: HashMap<Box<[u8]>, Vec<OfVisitor>>,
+}
+
+/// The erasure of a visitor.
+#[derive(Debug)]
+struct OfVisitor {
+    /// Of every website if there is none.
+    website_id: Option<String>,
+    /// A sequence.
+    up_to: u64,
+}
+
+impl Erasures {
+    /// Whether an event is to be erased.
+    pub(super) fn covers(&self, website_id: &[u8], visitor_id: &[u8], sequence: u64) -> bool {
+        let is_meant = |of: &OfVisitor| {
+            sequence <= of.up_to && of.website_id.as_ref().is_none_or(|website| website.as_bytes() == website_id)
+        };
+        // Most of the time there is none.
+        !self.visitors.is_empty() && self.visitors.get(visitor_id).is_some_and(|erasures| erasures.iter().any(is_meant))
+    }
+}
+
+pub(super) fn read_catalog(connection: &Connection, path: &Path) -> Result<CatalogView, OfflineError> {
+    let sqlite = || OfflineError::read(path);
+    let transaction = connection.unchecked_transaction().map_err(sqlite())?;
+    schema::check_application_id(&transaction, path)?;
+    let found: i64 = schema::pragma(&transaction, path, "user_version")?;
+    if found > schema::CATALOG_VERSION {
+        return Err(OpenError::Newer { path: path.into(), found, known: schema::CATALOG_VERSION }.into());
+    }
+    if found == 0 {
+        let reason = "its making was cut short; start `hitlog serve` once, which finishes it".into();
+        return Err(OpenError::NotOurs { path: path.into(), reason }.into());
+    }
+    read_tables(&transaction).map_err(sqlite())
+}
+
+fn read_tables(connection: &Connection) -> rusqlite::Result<CatalogView> {
+    let websites = read_websites(connection)?.newest_first();
+    // A catalog of the first version has no erasures but of websites, which are gone from its list.
+    let erasures =
+        if connection.table_exists(None, "Erasure")? { read_erasures(connection)? } else { Erasures::default() };
+    Ok(CatalogView {
+        websites: websites.into_iter().map(|website| (website.id.as_bytes().into(), website)).collect(),
+        segments: read_segments(connection)?,
+        erasures,
+        id_key: connection.query_row("SELECT node, idKey FROM Log", [], |row| Ok((row.get(0)?, row.get(1)?)))?,
+    })
+}
+
+fn read_erasures(connection: &Connection) -> rusqlite::Result<Erasures> {
+    let mut erasures = Erasures::default();
+    let mut select = connection.prepare("SELECT websiteId, visitorId, upTo FROM Erasure WHERE doneAt IS NULL")?;
+    let mut rows = select.query([])?;
+    while let Some(row) = rows.next()? {
+        let (website_id, visitor, up_to): (Option<String>, Option<String>, Option<i64>) =
+            (row.get(0)?, row.get(1)?, row.get(2)?);
+        match visitor {
+            Some(visitor) => {
+                let up_to = up_to.map_or(u64::MAX, i64::unsigned_abs);
+                let of_visitor = erasures.visitors.entry(visitor.into_bytes().into()).or_default();
+                of_visitor.push(OfVisitor { website_id, up_to });
+            }
+            None => erasures.websites.extend(website_id),
+        }
+    }
+    Ok(erasures)
+}

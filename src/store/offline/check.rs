@@ -1,0 +1,242 @@
+//! Whether the files hold what was written: SQLite's own check of every file, and of sealed segments whether their
+//! summaries, fence posts and filters say what the rows say.
+
+use std::{collections::BTreeSet, fmt::Display, fs, path::PathBuf};
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::{CatalogView, OfflineDir, OfflineError, list::bytes_of, read_steady, steady::Answer};
+use crate::store::{
+    catalog::{ListedSegment, SegmentState},
+    directory::{SegmentName, SegmentPaths},
+    file,
+    keys::{Sites, session_hash, visitor_hash},
+    summary::{Summary, SummaryError},
+};
+
+/// Faults of one kind in one file that are told; one is enough to act on.
+const FAULTS_TOLD: usize = 5;
+
+/// Something that is not as it was written.
+#[derive(Debug)]
+pub struct Fault {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub what: String,
+    /// What to do now.
+    pub advice: &'static str,
+}
+
+/// What a check has looked at.
+#[derive(Debug, Default)]
+pub struct CheckReport {
+    /// Segments.
+    pub segments: u64,
+    /// Their events.
+    pub rows: u64,
+    /// Faults.
+    pub faults: u64,
+    /// Files beside the segments that the catalog knows nothing of: no damage, but room.
+    pub unlisted: Vec<PathBuf>,
+}
+
+const RESTORE_CATALOG: &str = "restore the data directory from a backup";
+const RESTORE_SEALED: &str =
+    "restore this file from a backup; until then hitlog serves without its events, or with wrong totals";
+const RESTORE_OPEN: &str = "restore the data directory from a backup, and look at the disk of this machine";
+
+/// A check that is about to begin.
+pub struct Check<'a> {
+    directory: &'a OfflineDir,
+    catalog: CatalogView,
+    unlisted: BTreeSet<PathBuf>,
+}
+
+impl<'a> Check<'a> {
+    /// Reads what there is to check.
+    pub fn new(directory: &'a OfflineDir) -> Result<Self, OfflineError> {
+        let catalog = directory.catalog()?;
+        let unlisted = unlisted(directory, &catalog)?;
+        Ok(Self { directory, catalog, unlisted })
+    }
+
+    /// What there is to check, in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.catalog.segments_in_use().map(|listed| bytes_of(self.directory, &listed)).sum()
+    }
+
+    /// Checks it all. `done` hears the bytes of each segment when it is through, `found` of each fault.
+    pub fn run(self, mut done: impl FnMut(u64), mut found: impl FnMut(&Fault)) -> Result<CheckReport, OfflineError> {
+        let mut report = CheckReport::default();
+        let mut tell = |path: PathBuf, what: String, advice| {
+            report.faults += 1;
+            found(&Fault { path, what, advice });
+        };
+        let path = self.directory.catalog_path();
+        for what in check_catalog(self.directory)? {
+            tell(path.clone(), what, RESTORE_CATALOG);
+        }
+        let mut last_before = 0;
+        for listed in self.catalog.segments_in_use() {
+            let advice = if listed.state == SegmentState::Sealed { RESTORE_SEALED } else { RESTORE_OPEN };
+            let mut now = listed;
+            let checked = self.directory.on_segment(listed, |listed, connection| {
+                now = *listed;
+                Segment::check(self.directory, listed, connection)
+            });
+            let path = self.directory.path_of(&now);
+            match checked {
+                Ok(None) => {}
+                Ok(Some(segment)) => {
+                    segment.faults.into_iter().for_each(|what| tell(path.clone(), what, advice));
+                    if let Some((first, last)) = segment.sequences {
+                        if first <= last_before {
+                            let what =
+                                format!("it begins with event {first}, but one before it ends with {last_before}");
+                            tell(path, what, advice);
+                        }
+                        last_before = last_before.max(last);
+                    }
+                    report.rows += segment.rows;
+                }
+                Err(OfflineError::Missing(path)) => tell(path, "it is listed and not there".into(), advice),
+                Err(error) => tell(path, reason(&error), advice),
+            }
+            report.segments += 1;
+            done(bytes_of(self.directory, &now));
+        }
+        // What a daemon was making when the check began has its place by now.
+        let still = unlisted(self.directory, &self.directory.catalog()?)?;
+        report.unlisted = self.unlisted.intersection(&still).cloned().collect();
+        Ok(report)
+    }
+}
+
+/// An error without the advice that it carries for those who did not call the check.
+fn reason(error: &OfflineError) -> String {
+    match error {
+        OfflineError::Read { source, .. } => format!("it cannot be read: {source}"),
+        other => other.to_string(),
+    }
+}
+
+fn check_catalog(directory: &OfflineDir) -> Result<Vec<String>, OfflineError> {
+    let path = directory.catalog_path();
+    match read_steady(&path, false, integrity).map_err(OfflineError::read(&path))? {
+        Answer::Steady(faults) => faults.map_err(OfflineError::read(path)),
+        // A daemon has just started or stopped; it looks for itself.
+        Answer::Moved => Ok(Vec::new()),
+    }
+}
+
+/// What SQLite finds wrong with a file.
+fn integrity(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    let mut check = connection.prepare(&format!("PRAGMA integrity_check({FAULTS_TOLD})"))?;
+    let lines = check.query_map([], |row| row.get::<_, String>(0))?.collect::<rusqlite::Result<Vec<_>>>()?;
+    Ok(lines.into_iter().filter(|line| line != "ok").collect())
+}
+
+/// What was found of one segment.
+struct Segment {
+    rows: u64,
+    sequences: Option<(i64, i64)>,
+    faults: Vec<String>,
+}
+
+impl Segment {
+    fn check(directory: &OfflineDir, listed: &ListedSegment, connection: &Connection) -> rusqlite::Result<Self> {
+        let mut faults = integrity(connection)?;
+        // Where the pages are damaged, everything that is counted from them would be a fault once more.
+        if faults.is_empty() && listed.state == SegmentState::Sealed {
+            faults.extend(check_summary(&directory.path_of(listed))?);
+            faults.extend(check_filter(connection)?);
+        }
+        let (rows, sequences) = connection.query_row("SELECT count(*), min(id), max(id) FROM Event", [], |row| {
+            Ok((row.get::<_, i64>(0)?.unsigned_abs(), row.get::<_, Option<i64>>(1)?.zip(row.get(2)?)))
+        })?;
+        Ok(Self { rows, sequences, faults })
+    }
+}
+
+/// Compares what a sealed segment says of itself with what its rows say now: the summary is written once more, into
+/// memory, and the two are laid side by side.
+fn check_summary(path: &std::path::Path) -> rusqlite::Result<Vec<String>> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_URI;
+    let counted = Connection::open_in_memory_with_flags(flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    counted.execute("ATTACH ?1 AS kept", [file::read_only_uri(path, true)])?;
+    match Summary::write(&counted) {
+        Ok(()) => {}
+        Err(SummaryError::Sqlite(error)) => return Err(error),
+        Err(damaged @ SummaryError::Damaged(_)) => return Ok(vec![damaged.to_string()]),
+    }
+    let mut faults = Vec::new();
+    for (table, keys, columns) in [
+        ("Summary", "websiteId, eventType", &["count", "firstCreatedAt", "lastCreatedAt", "fencePosts"][..]),
+        ("Daily", "websiteId, eventType, day", &["count"]),
+        ("Whole", "id", &["count", "firstCreatedAt", "lastCreatedAt", "firstSequence", "lastSequence"]),
+    ] {
+        // Segments that were sealed before there were counts by day do without.
+        if table == "Daily" && !counted.table_exists(Some("kept"), table)? {
+            continue;
+        }
+        for column in columns {
+            let mut differ = counted.prepare(&format!(
+                "SELECT concat_ws(', ', {keys}) FROM main.{table} AS counted FULL JOIN kept.{table} AS kept
+                 USING ({keys}) WHERE counted.{column} IS NOT kept.{column} LIMIT {FAULTS_TOLD}"
+            ))?;
+            for of in differ.query_map([], |row| row.get::<_, String>(0))? {
+                faults.push(format!("table {table}: {column} of ({}) is not what the rows say", of?));
+            }
+        }
+    }
+    Ok(faults)
+}
+
+/// Whether the filter lets every session and visitor of the segment through.
+fn check_filter(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    let summary = match Summary::read(connection, &Sites::default()) {
+        Ok(summary) => summary,
+        Err(SummaryError::Sqlite(error)) => return Err(error),
+        Err(damaged @ SummaryError::Damaged(_)) => return Ok(vec![damaged.to_string()]),
+    };
+    let mut faults = Vec::new();
+    for (what, select, hash) in [
+        ("session", "SELECT DISTINCT sessionId FROM Event", session_hash as fn(&[u8]) -> u64),
+        ("visitor", "SELECT DISTINCT visitorId FROM Event", visitor_hash),
+    ] {
+        let mut select = connection.prepare(select)?;
+        let mut rows = select.query([])?;
+        let mut missed = 0_u64;
+        while let Some(row) = rows.next()? {
+            missed += u64::from(!summary.may_hold(hash(row.get_ref(0)?.as_bytes()?)));
+        }
+        if missed > 0 {
+            faults.push(missed_by_filter(what, missed));
+        }
+    }
+    Ok(faults)
+}
+
+fn missed_by_filter(what: &str, missed: impl Display) -> String {
+    format!("its filter denies {missed} {what}s that it holds")
+}
+
+/// Files among the segments that the catalog knows nothing of.
+fn unlisted(directory: &OfflineDir, catalog: &CatalogView) -> Result<BTreeSet<PathBuf>, OfflineError> {
+    let folder = directory.segments.folder();
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir(folder).map_err(OfflineError::io("read the directory", folder))? {
+        let entry = entry.map_err(OfflineError::io("read the directory", folder))?;
+        let is_listed = match entry.file_name().to_str().map(SegmentPaths::parse) {
+            Some(SegmentName::Generation(number, generation)) => {
+                catalog.segment(number).is_some_and(|listed| listed.generation == generation)
+            }
+            _ => false,
+        };
+        if !is_listed {
+            found.insert(entry.path());
+        }
+    }
+    Ok(found)
+}

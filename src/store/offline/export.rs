@@ -1,0 +1,168 @@
+//! Every event that an answer would show, in the order of arrival.
+//!
+//! Rows are read some thousand at a time, each time by a statement of its own that is over before anybody writes them
+//! anywhere: a slow reader of the export never keeps the daemon's write-ahead log from beginning anew, and a segment
+//! that is sealed or erased between two such statements is found in its next generation, behind the last sequence.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{CatalogView, OfflineDir, OfflineError};
+use crate::{
+    event::{EventRow, EventType},
+    store::{
+        catalog::{ListedSegment, SegmentState},
+        file, schema, snapshot,
+        websites::Website,
+    },
+};
+
+/// Rows of a statement: some milliseconds of reading, so that opening the file is nothing beside it.
+const CHUNK_ROWS: i64 = 16_384;
+/// Or as many as fill this, where they are large.
+const CHUNK_BYTES: usize = 8 << 20;
+
+/// Which events are wanted.
+#[derive(Debug, Clone)]
+pub struct EventChoice {
+    /// Of this website only.
+    pub website_id: Option<Arc<str>>,
+    /// Of this type only.
+    pub event_type: Option<EventType>,
+    /// The lowest `createdAt`.
+    pub from: i64,
+    /// The lowest `createdAt` that is not wanted any more.
+    pub to: i64,
+    /// Events before this `createdAt` are past their retention; `i64::MIN` if they are kept for ever.
+    pub expired_before: i64,
+}
+
+impl EventChoice {
+    /// Whether something of a website and type, between two times, may be wanted.
+    fn may_want(&self, website_id: &[u8], event_type: &[u8], first: i64, last: i64) -> bool {
+        self.website_id.as_ref().is_none_or(|wanted| wanted.as_bytes() == website_id)
+            && self.event_type.is_none_or(|wanted| wanted.as_str().as_bytes() == event_type)
+            && last >= self.from.max(self.expired_before)
+            && first < self.to
+    }
+}
+
+/// An export under way.
+pub struct Export<'a> {
+    directory: &'a OfflineDir,
+    catalog: &'a CatalogView,
+    choice: EventChoice,
+    /// What is left to read, and how many rows each holds about.
+    waiting: VecDeque<(ListedSegment, u64)>,
+    /// Rows up to this sequence have been read.
+    last: i64,
+    /// What came later than the export began is not in it, or it would run after the daemon for ever.
+    until: i64,
+}
+
+impl<'a> Export<'a> {
+    /// Looks which segments hold something that is wanted.
+    pub fn new(directory: &'a OfflineDir, catalog: &'a CatalogView, choice: EventChoice) -> Result<Self, OfflineError> {
+        let (mut waiting, mut until) = (VecDeque::new(), None);
+        // From the newest on: once one of them has rows, those before it are full.
+        for listed in catalog.segments_in_use().rev() {
+            let held = directory.on_segment(listed, |listed, connection| match listed.state {
+                SegmentState::Sealed => Ok((wanted_rows(connection, catalog, &choice)?, None)),
+                _ => {
+                    let last = file::last_sequence(connection)?;
+                    let first: Option<i64> = connection.query_row("SELECT min(id) FROM Event", [], |row| row.get(0))?;
+                    Ok((last.zip(first).map(|(last, first)| last - first.unsigned_abs() + 1), last))
+                }
+            })?;
+            let Some((Some(rows), last)) = held else { continue };
+            until = until.or(last);
+            waiting.push_front((listed, rows));
+        }
+        let until = until.map_or(i64::MAX, u64::cast_signed);
+        Ok(Self { directory, catalog, choice, waiting, last: i64::MIN, until })
+    }
+
+    /// About how many rows there are to look at.
+    pub fn rows(&self) -> u64 {
+        self.waiting.iter().map(|(_, rows)| rows).sum()
+    }
+
+    /// Appends some thousand events to `out` by `write`, and returns how many rows it has looked at; `None` when all is
+    /// done. What stands in `out` before is left as it is.
+    pub fn next_chunk(
+        &mut self,
+        out: &mut Vec<u8>,
+        mut write: impl FnMut(&mut Vec<u8>, u64, &EventRow<'_>, &Arc<Website>),
+    ) -> Result<Option<u64>, OfflineError> {
+        let (begin, after) = (out.len(), self.last);
+        while let Some(&(mut listed, rows)) = self.waiting.front() {
+            let read = self.directory.on_segment(listed, |now, connection| {
+                listed = *now;
+                out.truncate(begin);
+                self.read(connection, after, out, &mut write)
+            })?;
+            self.waiting[0] = (listed, rows);
+            match read {
+                Some(chunk) if chunk.rows > 0 => {
+                    self.last = chunk.last;
+                    return Ok(Some(chunk.rows));
+                }
+                _ => drop(self.waiting.pop_front()),
+            }
+        }
+        Ok(None)
+    }
+
+    fn read(
+        &self,
+        connection: &Connection,
+        after: i64,
+        out: &mut Vec<u8>,
+        write: &mut impl FnMut(&mut Vec<u8>, u64, &EventRow<'_>, &Arc<Website>),
+    ) -> rusqlite::Result<Chunk> {
+        let begin = out.len();
+        let mut select = connection.prepare(schema::SELECT_EVENTS_AFTER)?;
+        let mut rows = select.query(params![after, self.until, CHUNK_ROWS])?;
+        let mut chunk = Chunk { rows: 0, last: after };
+        let mut website: Option<&Arc<Website>> = None;
+        while let Some(row) = rows.next()? {
+            (chunk.last, chunk.rows) = (row.get(0)?, chunk.rows + 1);
+            let (sequence, event) = (chunk.last.unsigned_abs(), snapshot::event_row(row)?);
+            if website.is_none_or(|website| website.id.as_bytes() != event.website_id) {
+                website = self.catalog.website(event.website_id);
+            }
+            let Some(website) = website else { continue };
+            let at = event.created_at;
+            if self.choice.may_want(event.website_id, event.event_type, at, at)
+                && !self.catalog.erasures.covers(event.website_id, event.visitor_id, sequence)
+            {
+                write(out, sequence, &event, website);
+                if out.len() - begin > CHUNK_BYTES {
+                    break;
+                }
+            }
+        }
+        Ok(chunk)
+    }
+}
+
+struct Chunk {
+    rows: u64,
+    last: i64,
+}
+
+/// The rows of a sealed segment, if its summary does not rule out that one of them is wanted.
+fn wanted_rows(connection: &Connection, catalog: &CatalogView, choice: &EventChoice) -> rusqlite::Result<Option<u64>> {
+    let mut select = connection.prepare("SELECT websiteId, eventType, firstCreatedAt, lastCreatedAt FROM Summary")?;
+    let mut rows = select.query([])?;
+    while let Some(row) = rows.next()? {
+        let (website_id, event_type) = (row.get_ref(0)?.as_bytes()?, row.get_ref(1)?.as_bytes()?);
+        let is_known = catalog.website(website_id).is_some();
+        if is_known && choice.may_want(website_id, event_type, row.get(2)?, row.get(3)?) {
+            let rows: Option<i64> = connection.query_row("SELECT count FROM Whole", [], |row| row.get(0)).optional()?;
+            return Ok(rows.map(i64::unsigned_abs));
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,105 @@
+//! What a tool finds when files move under it.
+
+use std::fs;
+
+use super::*;
+use crate::{
+    metrics::{BuildInfo, Metrics},
+    store::{
+        DataDir,
+        catalog::{CatalogFile, SegmentChange},
+        file,
+        tests::options,
+    },
+};
+
+/// A directory with one active segment, not open anywhere.
+fn directory(path: &Path) -> OfflineDir {
+    let metrics = Metrics::new(&BuildInfo { version: "0", sqlite: "0", durability: "full" }).unwrap().into();
+    let directory = DataDir::open(path).unwrap();
+    let mut catalog = CatalogFile::open(&directory).unwrap();
+    let paths = directory.segments();
+    file::create(&paths.of(1, 1), &options(100).log, &metrics).unwrap();
+    catalog.change_segments(&SegmentChange::Prepared(1)).unwrap();
+    catalog.change_segments(&SegmentChange::Activated { number: 1, sequence_floor: 1 }).unwrap();
+    OfflineDir::open(path).unwrap()
+}
+
+fn files(path: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<_> = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn a_look_leaves_nothing_behind() {
+    let work = tempfile::tempdir().unwrap();
+    let directory = directory(work.path());
+    let before = (files(work.path()), files(&work.path().join("segments")));
+    let catalog = directory.catalog().unwrap();
+    assert_eq!(list_segments(&directory, &catalog).len(), 1);
+    assert!(count(&directory, &catalog, None).unwrap().sites.is_empty());
+    let report = Check::new(&directory).unwrap().run(|_| {}, |fault| panic!("{fault:?}")).unwrap();
+    assert_eq!((report.segments, report.faults), (1, 0));
+    assert_eq!((files(work.path()), files(&work.path().join("segments"))), before);
+}
+
+#[test]
+fn what_moves_is_read_again() {
+    let work = tempfile::tempdir().unwrap();
+    let path = directory(work.path()).catalog_path();
+    let look = |sealed, meanwhile: &dyn Fn()| {
+        let answer = read_steady(&path, sealed, |connection| {
+            meanwhile();
+            connection.query_row("SELECT count(*) FROM Segment", [], |row| row.get::<_, i64>(0))
+        });
+        matches!(answer.unwrap(), Answer::Steady(Ok(1)))
+    };
+    assert!(look(false, &|| {}));
+    let change = "UPDATE Log SET sequenceFloor = sequenceFloor + 1";
+    let write = || Connection::open(&path).unwrap().execute_batch(change).unwrap();
+    assert!(!look(false, &write), "a daemon started, wrote and stopped");
+    let writer = Connection::open(&path).unwrap();
+    assert!(!look(false, &|| writer.execute_batch(change).unwrap()), "it started");
+    assert!(look(false, &write), "beside a log SQLite sees to it");
+    let aside = path.with_extension("aside");
+    assert!(!look(false, &|| fs::rename(&path, &aside).unwrap()), "its name is gone");
+    assert!(!look(true, &|| {}), "there is none");
+    fs::rename(&aside, &path).unwrap();
+    assert!(look(true, &|| fs::rename(&path, &aside).unwrap()), "an open file that never changes stays readable");
+}
+
+#[test]
+fn a_segment_is_followed_to_its_generation() {
+    let work = tempfile::tempdir().unwrap();
+    let directory = directory(work.path());
+    let before = directory.catalog().unwrap().segment(1).unwrap();
+    let generation = |directory: &OfflineDir| directory.on_segment(before, |listed, _| Ok(listed.generation));
+    assert_eq!(generation(&directory).unwrap(), Some(1));
+    fs::rename(directory.segments.of(1, 1), directory.segments.of(1, 2)).unwrap();
+    assert!(matches!(generation(&directory), Err(OfflineError::Missing(_))), "the catalog still lists the first");
+    let catalog = Connection::open(directory.catalog_path()).unwrap();
+    catalog.execute_batch("UPDATE Segment SET generation = 2").unwrap();
+    assert_eq!(generation(&directory).unwrap(), Some(2));
+    catalog.execute_batch("UPDATE Segment SET state = 'dropped', generation = 3").unwrap();
+    fs::remove_file(directory.segments.of(1, 2)).unwrap();
+    assert_eq!(generation(&directory).unwrap(), None);
+}
+
+#[test]
+fn catalogs_of_other_versions() {
+    let work = tempfile::tempdir().unwrap();
+    let directory = directory(work.path());
+    let set = |sql: &str| Connection::open(directory.catalog_path()).unwrap().execute_batch(sql).unwrap();
+    set("DROP TABLE Erasure; PRAGMA user_version = 1");
+    assert_eq!(directory.catalog().unwrap().segments.len(), 1, "what the first version lists can be read");
+    for (sql, wanted) in [
+        ("PRAGMA user_version = 99", "start the newer hitlog"),
+        ("PRAGMA user_version = 0", "start `hitlog serve` once"),
+        ("PRAGMA application_id = 7", "not a file of hitlog's"),
+    ] {
+        set(sql);
+        let error = directory.catalog().unwrap_err().to_string();
+        assert!(error.contains(wanted), "{error}");
+    }
+}

@@ -1,0 +1,60 @@
+//! The command-line tools for whoever keeps hitlog's data: list, check, back up, export, import, count.
+//!
+//! Owns what people and programs see of them: tables, lines of JSON and CSV, progress bars, and the words of errors.
+//! Everything but the import only reads, and may run while hitlog serves; the import has the data directory to itself.
+//! Must not know SQLite or the configuration: the store reads and writes, and each tool is given its own few options.
+
+pub mod backup;
+pub mod check;
+pub mod export;
+pub mod import;
+mod progress;
+pub mod segments;
+pub mod stats;
+mod table;
+
+use std::io::{self, Write};
+
+use crate::store::{OpenError, offline::OfflineError};
+
+/// Whether all is well. A tool that has done its work and found damage is not well.
+pub type Outcome = Result<bool, ToolError>;
+
+/// Why a tool could not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum ToolError {
+    /// What was asked for makes no sense here.
+    #[error("{0}")]
+    Arguments(String),
+    /// The data directory.
+    #[error(transparent)]
+    Offline(#[from] OfflineError),
+    /// The store, opened for writing.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// Standard output.
+    #[error("cannot write to standard output: {0}")]
+    Output(io::Error),
+    /// Whoever read standard output has seen enough.
+    #[error("nobody reads standard output any more")]
+    OutputClosed,
+    /// The import.
+    #[error("{0}")]
+    Import(String),
+}
+
+/// Writes to standard output.
+fn print(bytes: &[u8]) -> Result<(), ToolError> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe => ToolError::OutputClosed,
+        _ => ToolError::Output(error),
+    })
+}
+
+/// Writes a value as JSON to standard output.
+fn print_json(value: &impl serde::Serialize) -> Result<(), ToolError> {
+    let mut out = serde_json::to_vec_pretty(value).map_err(|error| ToolError::Output(error.into()))?;
+    out.push(b'\n');
+    print(&out)
+}

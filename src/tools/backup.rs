@@ -1,0 +1,49 @@
+//! `hitlog backup`: a copy that hitlog can start from.
+
+use std::path::PathBuf;
+
+use super::{
+    Outcome, print,
+    progress::{Unit, bar},
+    table::{bytes, many},
+};
+use crate::store::offline::{Backup, OfflineDir};
+
+/// What to copy, and where to.
+#[derive(Debug)]
+pub struct BackupOptions {
+    /// Where the events are.
+    pub data_dir: PathBuf,
+    /// Where the copy is to be: a directory that is empty, or that its parent is there to make it in.
+    pub to: PathBuf,
+}
+
+/// Copies everything and says how to start from it; not well if a segment's file is missing.
+pub fn run(options: &BackupOptions) -> Outcome {
+    let directory = OfflineDir::open(&options.data_dir)?;
+    let backup = Backup::new(&directory, &options.to)?;
+    let bar = bar("copying", 0, Unit::Bytes);
+    let report = backup.run(|progress| {
+        bar.set_length(progress.total);
+        bar.set_position(progress.done);
+    })?;
+    bar.finish_and_clear();
+    let ((linked, linked_bytes), (copied, copied_bytes)) = (report.linked, report.copied);
+    let to = options.to.display();
+    let mut text = format!(
+        "{} linked ({}), {copied} copied ({}), and the catalog.\nStart from it with: hitlog serve \
+         --data-dir {to}\n",
+        many(linked, "segment"),
+        bytes(linked_bytes),
+        bytes(copied_bytes)
+    );
+    if linked > 0 {
+        text.push_str("A linked segment shares its disk with the original; to be safe from the loss of that disk, ");
+        text.push_str("copy the backup elsewhere.\n");
+    }
+    for path in &report.missing {
+        text.push_str(&format!("{}: listed and not there, so the backup has it not either\n", path.display()));
+    }
+    print(text.as_bytes())?;
+    Ok(report.missing.is_empty())
+}

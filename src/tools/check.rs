@@ -1,0 +1,39 @@
+//! `hitlog check`: whether the files hold what was written.
+
+use std::path::PathBuf;
+
+use super::{
+    Outcome, print,
+    progress::{Unit, bar},
+    table::many,
+};
+use crate::store::offline::{Check, Fault, OfflineDir};
+
+/// What to check.
+#[derive(Debug)]
+pub struct CheckOptions {
+    /// Where the events are.
+    pub data_dir: PathBuf,
+}
+
+/// Prints every fault, with what to do about it, and a last line; well if there is none.
+pub fn run(options: &CheckOptions) -> Outcome {
+    let directory = OfflineDir::open(&options.data_dir)?;
+    let check = Check::new(&directory)?;
+    let bar = bar("checking", check.bytes(), Unit::Bytes);
+    let mut printed = Ok(());
+    let found = |Fault { path, what, advice }: &Fault| {
+        let line = format!("{}: {what}; {advice}\n", path.display());
+        printed = bar.suspend(|| print(line.as_bytes()));
+    };
+    let report = check.run(|bytes| bar.inc(bytes), found)?;
+    bar.finish_and_clear();
+    printed?;
+    for path in &report.unlisted {
+        print(format!("{}: not one of the catalog's files, which harms nothing\n", path.display()).as_bytes())?;
+    }
+    let (segments, events) = (many(report.segments, "segment"), many(report.rows, "event"));
+    let verdict = if report.faults == 0 { "nothing is wrong".into() } else { many(report.faults, "fault") };
+    print(format!("{segments}, {events}: {verdict}\n").as_bytes())?;
+    Ok(report.faults == 0)
+}

@@ -1,0 +1,249 @@
+//! `hitlog export`: every event as a line, of JSON or of CSV, on standard output.
+
+use std::{path::PathBuf, sync::Arc};
+
+use super::{
+    Outcome, ToolError, print,
+    progress::{Unit, bar},
+    stats::find_website,
+};
+use crate::{
+    event::{
+        EventRow, EventType, json,
+        time::{parse_time, write_time},
+    },
+    event_id::EventIds,
+    store::{
+        Website,
+        offline::{EventChoice, Export, OfflineDir},
+    },
+};
+
+/// How a line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// The event as the API returns it, and its website's tracking code and domain.
+    Ndjson,
+    /// The same values; the first line has their names.
+    Csv,
+}
+
+/// Which events to export, and how.
+#[derive(Debug)]
+pub struct ExportOptions {
+    /// Where the events are.
+    pub data_dir: PathBuf,
+    /// How a line looks.
+    pub format: Format,
+    /// The lowest `createdAt`, as RFC 3339 or milliseconds.
+    pub from: Option<String>,
+    /// The lowest `createdAt` that is not wanted any more.
+    pub to: Option<String>,
+    /// Of this website only: its id, tracking code or domain.
+    pub website: Option<String>,
+    /// Of this type only.
+    pub event_type: Option<String>,
+    /// Events before this `createdAt` are past their retention; `i64::MIN` if they are kept for ever.
+    pub expired_before: i64,
+}
+
+/// Members of a line, in their order.
+const MEMBERS: [&str; 15] = [
+    "id",
+    "websiteId",
+    "eventType",
+    "url",
+    "referrer",
+    "sessionId",
+    "visitorId",
+    "deviceType",
+    "browser",
+    "os",
+    "location",
+    "properties",
+    "createdAt",
+    "trackingCode",
+    "domain",
+];
+
+/// Writes the events in the order of their arrival.
+pub fn run(options: &ExportOptions) -> Outcome {
+    let (from, to) = (time("--from", options.from.as_deref())?, time("--to", options.to.as_deref())?);
+    let event_type = options.event_type.as_deref().map(event_type).transpose()?;
+    let directory = OfflineDir::open(&options.data_dir)?;
+    let catalog = directory.catalog()?;
+    let website = options.website.as_deref().map(|text| find_website(&catalog, text)).transpose()?;
+    let choice = EventChoice {
+        website_id: website.map(|website| Arc::clone(&website.id)),
+        event_type,
+        from: from.unwrap_or(i64::MIN),
+        to: to.unwrap_or(i64::MAX),
+        expired_before: options.expired_before,
+    };
+    let (node, key) = catalog.id_key;
+    let mut lines = Lines { ids: EventIds::new(node, key), site: None };
+    let mut export = Export::new(&directory, &catalog, choice)?;
+    let bar = bar("exporting", export.rows(), Unit::Events);
+    let mut out = Vec::new();
+    if options.format == Format::Csv {
+        out.extend_from_slice(MEMBERS.join(",").as_bytes());
+        out.push(b'\n');
+    }
+    loop {
+        let rows = match options.format {
+            Format::Ndjson => {
+                export.next_chunk(&mut out, |out, sequence, row, site| lines.json(out, sequence, row, site))
+            }
+            Format::Csv => export.next_chunk(&mut out, |out, sequence, row, site| lines.csv(out, sequence, row, site)),
+        }?;
+        print(&out)?;
+        out.clear();
+        match rows {
+            Some(rows) => bar.inc(rows),
+            None => break,
+        }
+    }
+    bar.finish_and_clear();
+    Ok(true)
+}
+
+fn time(flag: &str, text: Option<&str>) -> Result<Option<i64>, ToolError> {
+    let Some(text) = text else { return Ok(None) };
+    let parsed = parse_time(text).ok_or_else(|| {
+        ToolError::Arguments(format!(
+            "{flag} {text}: expected RFC 3339 with an offset, such as 2026-01-28T20:00:00Z, or milliseconds since 1970"
+        ))
+    });
+    parsed.map(Some)
+}
+
+fn event_type(text: &str) -> Result<EventType, ToolError> {
+    EventType::from_name(text).ok_or_else(|| {
+        let names = EventType::ALL.map(EventType::as_str).join(", ");
+        ToolError::Arguments(format!("--type {text}: expected one of: {names}"))
+    })
+}
+
+/// Writes lines; events of one website often follow each other.
+struct Lines {
+    ids: EventIds,
+    /// The website written last, and its end of a line of JSON.
+    site: Option<(Arc<Website>, Vec<u8>)>,
+}
+
+impl Lines {
+    fn json(&mut self, out: &mut Vec<u8>, sequence: u64, row: &EventRow<'_>, site: &Arc<Website>) {
+        json::write_event(out, &self.ids.encode(sequence), row);
+        // The brace, which comes after two more members here.
+        out.pop();
+        match &self.site {
+            Some((last, end)) if Arc::ptr_eq(last, site) => out.extend_from_slice(end),
+            _ => {
+                let mut end = b",\"trackingCode\":".to_vec();
+                json::write_string(&mut end, site.tracking_code.as_bytes());
+                end.extend_from_slice(b",\"domain\":");
+                json::write_string(&mut end, site.domain.as_bytes());
+                end.extend_from_slice(b"}\n");
+                out.extend_from_slice(&end);
+                self.site = Some((Arc::clone(site), end));
+            }
+        }
+    }
+
+    fn csv(&self, out: &mut Vec<u8>, sequence: u64, row: &EventRow<'_>, site: &Website) {
+        for cell in [
+            Some(&self.ids.encode(sequence)[..]),
+            Some(row.website_id),
+            Some(row.event_type),
+            Some(row.url),
+            row.referrer,
+            Some(row.session_id),
+            Some(row.visitor_id),
+            row.device_type,
+            row.browser,
+            row.os,
+            row.location,
+            row.properties,
+        ] {
+            write_cell(out, cell.unwrap_or_default());
+            out.push(b',');
+        }
+        write_time(out, row.created_at);
+        for cell in [&*site.tracking_code, &site.domain] {
+            out.push(b',');
+            write_cell(out, cell.as_bytes());
+        }
+        out.push(b'\n');
+    }
+}
+
+/// What a spreadsheet takes for the beginning of a formula,
+/// <https://owasp.org/www-community/attacks/CSV_Injection>. The last four are full-width forms, which some take too.
+const FORMULA_BEGINS: [&str; 11] = ["=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠"];
+
+/// Writes a cell as RFC 4180 has it. What trackers send is anybody's text, and a spreadsheet would run some of it as a
+/// formula; an apostrophe before it makes it text.
+fn write_cell(out: &mut Vec<u8>, text: &[u8]) {
+    // Some pass over spaces before a formula.
+    let spaces = text.iter().take_while(|byte| **byte == b' ').count();
+    let is_formula = FORMULA_BEGINS.iter().any(|begin| text[spaces..].starts_with(begin.as_bytes()));
+    let is_quoted = text.iter().any(|byte| matches!(byte, b'"' | b',' | b'\n' | b'\r'));
+    if is_quoted {
+        out.push(b'"');
+    }
+    if is_formula {
+        out.push(b'\'');
+    }
+    for part in text.split_inclusive(|byte| *byte == b'"') {
+        out.extend_from_slice(part);
+        if part.ends_with(b"\"") {
+            out.push(b'"');
+        }
+    }
+    if is_quoted {
+        out.push(b'"');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_are_harmless() {
+        for (text, cell) in [
+            ("", ""),
+            ("plain", "plain"),
+            ("a=b", "a=b"),
+            ("=1+1", "'=1+1"),
+            ("+1", "'+1"),
+            ("-1", "'-1"),
+            ("@SUM(A1)", "'@SUM(A1)"),
+            (" =1", "' =1"),
+            ("＝1", "'＝1"),
+            ("\t=1", "'\t=1"),
+            ("\r=1", "\"'\r=1\""),
+            ("\n=1", "\"'\n=1\""),
+            ("=HYPERLINK(\"http://x\",\"y\")", "\"'=HYPERLINK(\"\"http://x\"\",\"\"y\"\")\""),
+            ("a,b", "\"a,b\""),
+            ("say \"hi\"", "\"say \"\"hi\"\"\""),
+            ("\"", "\"\"\"\""),
+            ("two\nlines", "\"two\nlines\""),
+            ("grüße 🦀", "grüße 🦀"),
+            ("{\"a\":1}", "\"{\"\"a\"\":1}\""),
+        ] {
+            let mut out = Vec::new();
+            write_cell(&mut out, text.as_bytes());
+            assert_eq!(String::from_utf8(out).unwrap(), cell, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn arguments_that_make_no_sense() {
+        for text in ["yesterday", "2026-01-28", "-1"] {
+            assert!(matches!(time("--from", Some(text)), Err(ToolError::Arguments(_))), "{text}");
+        }
+        assert_eq!(time("--from", Some("2026-01-28T20:00:00Z")).unwrap(), Some(1_769_630_400_000));
+        assert!(matches!(event_type("hover"), Err(ToolError::Arguments(_))));
+    }
+}

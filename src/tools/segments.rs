@@ -1,0 +1,117 @@
+//! `hitlog segments`: what there is on the disk.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::{
+    Outcome, print, print_json,
+    table::{Align, Table, bytes, thousands},
+};
+use crate::{
+    event::time::time_text,
+    store::offline::{OfflineDir, SegmentLine, list_segments},
+};
+
+/// What to list, and how.
+#[derive(Debug)]
+pub struct SegmentsOptions {
+    /// Where the events are.
+    pub data_dir: PathBuf,
+    /// For programs.
+    pub json: bool,
+}
+
+#[derive(Serialize)]
+struct Listing {
+    segments: Vec<Line>,
+    total: Total,
+}
+
+#[derive(Serialize)]
+struct Line {
+    number: i64,
+    state: &'static str,
+    generation: i64,
+    events: u64,
+    bytes: u64,
+    first: Option<String>,
+    last: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fault: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Total {
+    segments: usize,
+    events: u64,
+    bytes: u64,
+    first: Option<String>,
+    last: Option<String>,
+}
+
+/// Prints a line for each segment and one for all of them.
+pub fn run(options: &SegmentsOptions) -> Outcome {
+    let directory = OfflineDir::open(&options.data_dir)?;
+    let segments = list_segments(&directory, &directory.catalog()?);
+    let times = || segments.iter().filter_map(|segment| segment.times);
+    let total = Total {
+        segments: segments.len(),
+        events: segments.iter().map(|segment| segment.rows).sum(),
+        bytes: segments.iter().map(|segment| segment.bytes).sum(),
+        first: times().map(|(first, _)| first).min().map(time_text),
+        last: times().map(|(_, last)| last).max().map(time_text),
+    };
+    let listing = Listing { segments: segments.into_iter().map(line).collect(), total };
+    if options.json {
+        print_json(&listing)?;
+    } else {
+        print(table(&listing).as_bytes())?;
+    }
+    Ok(true)
+}
+
+fn line(segment: SegmentLine) -> Line {
+    let SegmentLine { number, state, generation, rows, bytes, times, fault } = segment;
+    let (first, last) = times.map(|(first, last)| (time_text(first), time_text(last))).unzip();
+    Line { number, state, generation, events: rows, bytes, first, last, fault }
+}
+
+fn table(listing: &Listing) -> String {
+    let mut table = Table::new(&[
+        ("segment", Align::Right),
+        ("state", Align::Left),
+        ("gen", Align::Right),
+        ("events", Align::Right),
+        ("bytes", Align::Right),
+        ("first", Align::Left),
+        ("last", Align::Left),
+        ("", Align::Left),
+    ]);
+    // Without the milliseconds a line fits a terminal.
+    let time = |time: &Option<String>| time.as_deref().map_or("-".into(), |time| format!("{}Z", &time[..19]));
+    for line in &listing.segments {
+        table.row([
+            line.number.to_string(),
+            line.state.into(),
+            line.generation.to_string(),
+            thousands(line.events),
+            bytes(line.bytes),
+            time(&line.first),
+            time(&line.last),
+            line.fault.clone().unwrap_or_default(),
+        ]);
+    }
+    let total = &listing.total;
+    table.row([
+        "total".into(),
+        String::new(),
+        String::new(),
+        thousands(total.events),
+        bytes(total.bytes),
+        time(&total.first),
+        time(&total.last),
+        String::new(),
+    ]);
+    table.render()
+}
