@@ -130,6 +130,7 @@ impl Store {
             metrics: Arc::clone(metrics),
             failed,
             next_number: recovered.next_number,
+            listed_number: None,
         };
         let roller = roll::Roller::spawn(rolling, recovered.prepared)?;
         let interrupt = read::ReaderInterrupt::default();

@@ -298,7 +298,7 @@ fn what_has_expired_is_in_no_answer_and_leaves_the_disk_with_its_segment() {
     assert_eq!(metrics["hitlog_retention_removed_segments_total"], 1.0);
     assert_eq!(metrics["hitlog_retention_removed_events_total"], 60.0);
     assert_eq!(metrics["hitlog_retention_due_segments"], 0.0);
-    daemon.wait_for_log("all events of a segment have expired");
+    daemon.wait_for_log("all events of a segment have expired: it is about to be removed");
     daemon.wait_for_log("an expired segment is removed");
     assert!(data.join("segments/000000000002.g2.db").exists());
     daemon.stop();

@@ -1,6 +1,6 @@
 //! What can go wrong with the storage, by operation, and how SQLite's codes are read.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
 
@@ -111,6 +111,24 @@ impl AppendError {
     /// Reads an error of a transaction; `rolled_back` says whether SQLite is out of the transaction again.
     pub(super) fn classify(error: rusqlite::Error, rolled_back: bool) -> Self {
         if is_full(&error) && rolled_back { Self::StorageFull(error) } else { Self::Fatal(error) }
+    }
+}
+
+/// Whether a file that could not be read may well be read at another time: too few file descriptors, no memory, a
+/// reader that was stopped. Everything else says that the file is not what was written.
+pub(super) fn is_of_the_moment(error: &rusqlite::Error, path: &Path) -> bool {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::CannotOpen) => !matches!(path.try_exists(), Ok(false)),
+        Some(
+            ErrorCode::OutOfMemory
+            | ErrorCode::PermissionDenied
+            | ErrorCode::DatabaseBusy
+            | ErrorCode::DatabaseLocked
+            | ErrorCode::FileLockingProtocolFailed
+            | ErrorCode::OperationInterrupted
+            | ErrorCode::OperationAborted,
+        ) => true,
+        _ => false,
     }
 }
 

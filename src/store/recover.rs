@@ -17,14 +17,13 @@ use super::{
     catalog::{CatalogFile, ListedSegment, SegmentChange, SegmentState},
     columns::{Columns, RowKeys},
     directory::{SegmentName, SegmentPaths},
-    error::OpenError,
+    error::{OpenError, is_of_the_moment},
     file,
-    keys::Sites,
-    keys::{Stream, fingerprint, session_hash, visitor_hash},
+    keys::{Sites, Stream, fingerprint, session_hash, visitor_hash},
     log::{ActiveSegment, LogOptions},
     schema,
     segments::{Content, Segment, Segments},
-    summary::Summary,
+    summary::{Summary, SummaryError},
 };
 use crate::metrics::Metrics;
 
@@ -106,8 +105,7 @@ fn is_unfinished(paths: &SegmentPaths, listed: &ListedSegment) -> bool {
 }
 
 /// Removes what an interrupted rewriting left: a file that was being built, generations that are not the listed one,
-/// dropped segments. What
-/// stands beside a damaged generation stays: it may be all that is left of the segment.
+/// dropped segments. What stands beside a damaged generation stays: it may be all that is left of the segment.
 fn remove_orphans(paths: &SegmentPaths, listed: &[ListedSegment], segments: &Segments) -> Result<(), OpenError> {
     let sealed = segments.view();
     let is_replaced = |number: i64, generation: i64| {
@@ -137,7 +135,8 @@ fn remove_orphans(paths: &SegmentPaths, listed: &[ListedSegment], segments: &Seg
     Ok(())
 }
 
-/// Shows a sealed segment, or sets it aside; only one of a newer hitlog is an error.
+/// Shows a sealed segment, or sets a damaged one aside. One of a newer hitlog is an error, and so is one that could be
+/// read at another time: nobody wants to serve without it.
 fn recover_sealed(paths: &SegmentPaths, listed: ListedSegment, segments: &Segments) -> Result<(), OpenError> {
     let ListedSegment { number, generation, .. } = listed;
     let path = paths.of(number, generation);
@@ -147,6 +146,12 @@ fn recover_sealed(paths: &SegmentPaths, listed: ListedSegment, segments: &Segmen
         Ok(Ok(summary)) => {
             let content = Content::Sealed(summary);
             segments.push(Arc::new(Segment { number, generation, path, content }));
+        }
+        Ok(Err(SummaryError::Sqlite(error))) if is_of_the_moment(&error, &path) => {
+            return Err(OpenError::sqlite(&path)(error));
+        }
+        Err(OpenError::Sqlite { source, .. }) if is_of_the_moment(&source, &path) => {
+            return Err(OpenError::sqlite(&path)(source));
         }
         Ok(Err(error)) => segments.set_aside(number, &path, &error),
         Err(newer @ OpenError::Newer { .. }) => return Err(newer),

@@ -59,6 +59,8 @@ pub(super) struct Rolling {
     pub(super) failed: Failed,
     /// The number of the next segment to make.
     pub(super) next_number: i64,
+    /// The last that was made and listed.
+    pub(super) listed_number: Option<i64>,
 }
 
 impl Roller {
@@ -121,7 +123,7 @@ impl Rolling {
     }
 
     /// Makes the next segment, however often it takes; `None` if the log is closed meanwhile.
-    fn prepare_until_done(&self, full: &Receiver<ActiveSegment>) -> Option<ActiveSegment> {
+    fn prepare_until_done(&mut self, full: &Receiver<ActiveSegment>) -> Option<ActiveSegment> {
         loop {
             match self.prepare() {
                 Ok(segment) => return Some(segment),
@@ -133,10 +135,14 @@ impl Rolling {
         }
     }
 
-    fn prepare(&self) -> Result<ActiveSegment, OpenError> {
+    fn prepare(&mut self) -> Result<ActiveSegment, OpenError> {
         let segment = Segment::open(&self.paths, self.next_number, Columns::default());
-        file::create(&segment.path, &self.options, &self.metrics)?;
-        self.catalog.change_segments(SegmentChange::Prepared(self.next_number))?;
+        // What is listed must not be made again: a crash would leave a listed file that is none.
+        if self.listed_number != Some(self.next_number) {
+            file::create(&segment.path, &self.options, &self.metrics)?;
+            self.catalog.change_segments(SegmentChange::Prepared(self.next_number))?;
+            self.listed_number = Some(self.next_number);
+        }
         ActiveSegment::open(Arc::new(segment), &self.options, &self.metrics)
     }
 

@@ -5,7 +5,7 @@
 //! priority: the machine belongs to the events that are coming in, unless segments pile up.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     io,
     sync::{
         Arc,
@@ -31,10 +31,14 @@ use super::{
 const RETRY: Duration = Duration::from_secs(30);
 /// While something waits for readers to leave an old generation, it is looked at this often.
 const POLL: Duration = Duration::from_millis(50);
+/// And this often when that has just failed.
+const SLOW_POLL: Duration = Duration::from_secs(1);
 /// How long an erasure may wait for full segments to be sealed.
 const ERASE_PATIENCE: Duration = Duration::from_secs(600);
 /// How often it is looked whether segments have expired.
 const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
+/// How long before its removal a segment is announced.
+const RETENTION_NOTICE: Duration = Duration::from_secs(10);
 
 /// Where full segments are handed in.
 #[derive(Clone)]
@@ -93,6 +97,9 @@ struct Plan {
     /// By number, what failed.
     retry_at: HashMap<i64, Instant>,
     retention_at: Option<Instant>,
+    /// The numbers of the segments that are about to be removed.
+    announced: BTreeSet<i64>,
+    unlink_at: Option<Instant>,
     forget_at: Option<Instant>,
     /// Sealing goes first, or takes turns with an erasure that has waited long.
     erased_last: bool,
@@ -100,7 +107,7 @@ struct Plan {
 
 impl Plan {
     fn is_delayed(&self, number: i64) -> bool {
-        self.retry_at.get(&number).is_some_and(|retry_at| *retry_at > Instant::now())
+        is_delayed(self.retry_at.get(&number).copied())
     }
 }
 
@@ -110,7 +117,7 @@ impl Sealing {
         let mut plan = Plan::default();
         loop {
             self.remove_expired(&mut plan);
-            self.unlink_replaced();
+            self.unlink_replaced(&mut plan);
             self.erasures.look_for_websites(&self.rewriter.segments);
             self.finish_erasures(&mut plan);
             let next = self.next(&mut plan);
@@ -170,13 +177,16 @@ impl Sealing {
     }
 
     fn patience(&self, plan: &Plan) -> Duration {
-        if self.erasures.are_pending() || !self.rewriter.segments.replaced().is_empty() {
+        let is_unlinking = !self.rewriter.segments.replaced().is_empty() && !is_delayed(plan.unlink_at);
+        let is_erasing = self.erasures.are_pending();
+        if is_unlinking || (is_erasing && !is_delayed(plan.forget_at)) {
             return POLL;
         }
-        let now = Instant::now();
-        let until_retry = plan.retry_at.values().min().map(|at| at.saturating_duration_since(now));
-        let until_retention = plan.retention_at.map(|at| at.saturating_duration_since(now));
-        until_retry.into_iter().chain(until_retention).min().unwrap_or(Duration::MAX)
+        let delays = [plan.retention_at, plan.unlink_at, plan.forget_at];
+        let next = plan.retry_at.values().copied().chain(delays.into_iter().flatten()).min();
+        let patience = next.map_or(Duration::MAX, |next| next.saturating_duration_since(Instant::now()));
+        // One erasure may wait for a segment that rolls while another waits to be tried again.
+        if is_erasing { patience.min(SLOW_POLL) } else { patience }
     }
 
     /// Rewrites on a thread that lives for this rewriting: a priority once lowered can't be raised again without
@@ -197,42 +207,55 @@ impl Sealing {
         })
     }
 
-    /// Drops the segments of which every event has expired.
+    /// Announces the segments of which every event has expired, and drops those that were announced before: whoever set
+    /// the wrong retention has a moment to see what goes.
     fn remove_expired(&self, plan: &mut Plan) {
-        if self.retention.is_none() || plan.retention_at.is_some_and(|at| at > Instant::now()) {
+        if self.retention.is_none() || is_delayed(plan.retention_at) {
             return;
         }
-        plan.retention_at = Some(Instant::now() + RETENTION_INTERVAL);
-        let Rewriter { segments, metrics, catalog, .. } = &self.rewriter;
+        let Rewriter { segments, metrics, .. } = &self.rewriter;
         let expired_before = retention::expired_before(self.retention, now_ms());
         let expired = retention::expired_segments(&segments.view().segments, expired_before);
-        let rows = |segment: &Segment| segment.summary().map_or(0, |summary| summary.count);
-        let set_due = |due: &[Arc<Segment>]| {
-            metrics.retention_due_segments.set(due.len() as f64);
-            metrics.retention_due_events.set(due.iter().map(|segment| rows(segment)).sum::<u64>() as f64);
-        };
-        set_due(&expired);
-        for (at, segment) in expired.iter().enumerate() {
-            let (number, rows) = (segment.number, rows(segment));
-            tracing::info!(segment = number, rows, "all events of a segment have expired: it is being removed");
-            let sequence_floor = segment.sequences().map_or(0, |(_, last)| last + 1);
-            let erased = self.erasures.in_segment(number).into_iter().map(|(erasure, _)| (erasure, 0)).collect();
-            match catalog.change_segments(SegmentChange::Dropped { number, sequence_floor, erased }) {
-                Ok(()) => {
-                    metrics.retention_removed_segments.increment(1);
-                    metrics.retention_removed_events.increment(rows);
-                    tracing::info!(segment = number, rows, "an expired segment is removed");
-                }
-                Err(error) => tracing::error!(segment = number, %error, "an expired segment could not be removed"),
+        let is_announced = |segment: &Arc<Segment>| plan.announced.contains(&segment.number);
+        let (announced, new): (Vec<_>, Vec<_>) = expired.into_iter().partition(is_announced);
+        announced.iter().for_each(|segment| self.remove(segment));
+        for segment in &new {
+            let (segment, rows) = (segment.number, rows(segment));
+            tracing::info!(segment, rows, "all events of a segment have expired: it is about to be removed");
+        }
+        metrics.retention_due_segments.set(new.len() as f64);
+        metrics.retention_due_events.set(new.iter().map(|segment| rows(segment)).sum::<u64>() as f64);
+        let interval = if new.is_empty() { RETENTION_INTERVAL } else { RETENTION_NOTICE };
+        plan.retention_at = Some(Instant::now() + interval);
+        plan.announced = new.iter().map(|segment| segment.number).collect();
+    }
+
+    /// Drops an expired segment.
+    fn remove(&self, segment: &Segment) {
+        let Rewriter { metrics, catalog, .. } = &self.rewriter;
+        let (number, rows) = (segment.number, rows(segment));
+        let sequence_floor = segment.sequences().map_or(0, |(_, last)| last + 1);
+        let erased = self.erasures.in_segment(number).into_iter().map(|(erasure, _)| (erasure, 0)).collect();
+        match catalog.change_segments(SegmentChange::Dropped { number, sequence_floor, erased }) {
+            Ok(()) => {
+                metrics.retention_removed_segments.increment(1);
+                metrics.retention_removed_events.increment(rows);
+                tracing::info!(segment = number, rows, "an expired segment is removed");
             }
-            set_due(&expired[at + 1..]);
+            // It is announced and tried again.
+            Err(error) => tracing::error!(segment = number, %error, "an expired segment could not be removed"),
         }
     }
 
     /// Unlinks what nobody reads any more, and has the catalog forget dropped segments of which nothing is left.
-    fn unlink_replaced(&self) {
+    fn unlink_replaced(&self, plan: &mut Plan) {
+        if is_delayed(plan.unlink_at) {
+            return;
+        }
         let segments = &self.rewriter.segments;
-        let (gone, view) = (segments.unlink_replaced(), segments.view());
+        let (gone, failed) = segments.unlink_replaced();
+        plan.unlink_at = failed.then(|| Instant::now() + RETRY);
+        let view = segments.view();
         for number in gone.into_iter().filter(|number| view.segment(*number).is_none()) {
             if let Err(error) = self.rewriter.catalog.change_segments(SegmentChange::Forgotten(number)) {
                 // The next start does it.
@@ -245,10 +268,7 @@ impl Sealing {
     fn finish_erasures(&self, plan: &mut Plan) {
         let Rewriter { segments, catalog, paths, .. } = &self.rewriter;
         let finished = self.erasures.to_forget();
-        if finished.is_empty()
-            || !segments.replaced().is_empty()
-            || plan.forget_at.is_some_and(|at| at > Instant::now())
-        {
+        if finished.is_empty() || !segments.replaced().is_empty() || is_delayed(plan.forget_at) {
             return;
         }
         plan.forget_at = Some(Instant::now() + RETRY);
@@ -277,6 +297,15 @@ impl Sealing {
         }
         plan.forget_at = None;
     }
+}
+
+/// Whether it is not yet time.
+fn is_delayed(until: Option<Instant>) -> bool {
+    until.is_some_and(|until| until > Instant::now())
+}
+
+fn rows(segment: &Segment) -> u64 {
+    segment.summary().map_or(0, |summary| summary.count)
 }
 
 /// Low while the sealer keeps up or lags a little, so that events cost the same whether segments are being sealed or

@@ -287,9 +287,10 @@ impl Segments {
         self.metrics.segments(SegmentLabel::Prepared).set(f64::from(u8::from(prepared)));
     }
 
-    /// Unlinks the replaced generations that nobody reads any more. Returns the numbers of those that are gone.
-    pub(super) fn unlink_replaced(&self) -> Vec<i64> {
-        let mut gone = Vec::new();
+    /// Unlinks the replaced generations that nobody reads any more. Returns the numbers of those that are gone, and
+    /// whether one that should be is not.
+    pub(super) fn unlink_replaced(&self) -> (Vec<i64>, bool) {
+        let (mut gone, mut failed) = (Vec::new(), false);
         self.replaced.lock().retain(|segment| {
             if Arc::strong_count(segment) > 1 {
                 return true;
@@ -298,13 +299,14 @@ impl Segments {
                 Ok(()) => gone.push(segment.number),
                 Err(error) => {
                     let path = segment.path.display();
-                    tracing::warn!(segment = %path, %error, "could not remove a replaced segment; trying again");
+                    tracing::warn!(segment = %path, %error, "could not remove a replaced segment; trying again later");
+                    failed = true;
                     return true;
                 }
             }
             false
         });
-        gone
+        (gone, failed)
     }
 
     /// The numbers of the segments of which a replaced generation is still on the disk.

@@ -7,10 +7,11 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use rusqlite::{Connection, ErrorCode, Row};
+use rusqlite::{Connection, Row};
 
 use super::{
     columns::ColumnsSnapshot,
+    error::is_of_the_moment,
     file,
     keys::Key,
     read::{ReadError, ReaderInterrupt},
@@ -171,13 +172,7 @@ impl<'a> Snapshot<'a> {
 
     /// A sealed segment that SQLite cannot read is damaged: the next question does without it.
     fn note_damage(&self, segment: &Segment, error: &rusqlite::Error) {
-        let is_damage = match error.sqlite_error_code() {
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::SystemIoFailure) => true,
-            // Or there are too few file descriptors, which is no damage.
-            Some(ErrorCode::CannotOpen) => matches!(segment.path.try_exists(), Ok(false)),
-            _ => false,
-        };
-        if is_damage && matches!(segment.content, Content::Sealed(_)) {
+        if segment.is_sealed() && !is_of_the_moment(error, &segment.path) {
             self.segments.set_aside(segment.number, &segment.path, error);
         }
     }

@@ -149,10 +149,12 @@ fn find_by_index(targets: &[Target], built: &Connection) -> rusqlite::Result<Vec
 
 /// The number of a target, and the highest sequence that it removes.
 type NumberUpTo = (usize, u64);
+/// A website, and a visitor if only one is meant.
+type SubjectIds<'a> = (&'a [u8], Option<&'a [u8]>);
 
 /// Notes the rows of the targets in a segment that has none: one look at each row, however many targets there are.
 fn find_by_scan(targets: &[Target], built: &Connection) -> rusqlite::Result<Vec<u64>> {
-    let mut by_subject: HashMap<(&[u8], Option<&[u8]>), Vec<NumberUpTo>> = HashMap::new();
+    let mut by_subject: HashMap<SubjectIds<'_>, Vec<NumberUpTo>> = HashMap::new();
     for (number, (_, Subject { website_id, visitor })) in targets.iter().enumerate() {
         let visitor_id = visitor.as_ref().map(|of| of.visitor_id.as_bytes());
         let up_to = visitor.as_ref().map_or(u64::MAX, |of| of.up_to);

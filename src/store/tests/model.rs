@@ -140,7 +140,7 @@ impl Pair {
     /// Gives a roll that is due the time to happen.
     pub(super) fn roll(&mut self) {
         let log = &mut self.store.as_mut().unwrap().log;
-        while log.maintain().unwrap().is_some_and(|patience| patience < Duration::from_secs(1)) {
+        while log.maintain().unwrap().is_some_and(|patience| patience < Duration::from_millis(50)) {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
