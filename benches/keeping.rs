@@ -35,7 +35,7 @@ const TIME_STEP: u64 = 86;
 const HOUR: u64 = 60 * 60 * 1_000;
 /// Every so-many-th event is of one of a few visitors that are everywhere.
 const SPREAD_EVERY: usize = 10_007;
-const ERASURES: usize = 3;
+const ERASURES: usize = 2;
 
 fn main() {
     let events: Option<usize> = std::env::args().find_map(|argument| argument.parse().ok());

@@ -148,6 +148,19 @@ impl Store {
         let log = Log::new(active, next, behind, segments, options.log, interrupt, Arc::clone(metrics));
         Ok(Self { log, readers, catalog, eraser, websites, id_key, threads })
     }
+
+    /// Closes everything, for who has all handles; nobody may hold a clone of one.
+    pub fn close(self) -> Result<(), AppendError> {
+        let Self { log, readers, catalog, eraser, threads, .. } = self;
+        drop((readers, catalog, eraser));
+        let closed = log.close();
+        for thread in threads {
+            if thread.join().is_err() {
+                tracing::error!("a thread panicked while it stopped");
+            }
+        }
+        closed
+    }
 }
 
 /// The version of the SQLite that is linked in.

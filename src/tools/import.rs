@@ -159,14 +159,7 @@ fn append(
     let mut store = Store::open(directory, &options.store, &metrics, failed)?;
     let appended = append_all(options, &mut store, targets, bar, &failure);
     // The order in which the ends of the store's channels go is that of the daemon's stop.
-    let Store { log, readers, catalog, threads, .. } = store;
-    drop((readers, catalog));
-    let closed = log.close();
-    for thread in threads {
-        if thread.join().is_err() {
-            tracing::error!("a thread panicked while it stopped");
-        }
-    }
+    let closed = store.close();
     let events = appended?;
     closed
         .map_err(|error| ToolError::Import(format!("everything is imported, but the store was not closed: {error}")))?;

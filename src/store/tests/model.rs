@@ -161,12 +161,7 @@ impl Pair {
 
     fn close(&mut self) {
         let Some(store) = self.store.take() else { return };
-        let Store { log, readers, catalog, eraser, threads, .. } = store;
-        drop((readers, catalog, eraser));
-        log.close().unwrap();
-        for thread in threads {
-            thread.join().unwrap();
-        }
+        store.close().unwrap();
     }
 
     pub(super) fn reopen(&mut self) {
