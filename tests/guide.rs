@@ -179,7 +179,7 @@ fn the_guide_from_its_first_step_to_its_last() {
         code,
         "",
     );
-    assert_eq!(page["pagination"], serde_json::json!({"total": 4, "limit": 50, "offset": 1}));
+    assert_eq!(page["pagination"], serde_json::json!({"total": 4, "limit": 50, "offset": 1, "next": null}));
     assert_eq!(page["events"].as_array().unwrap().len(), 3);
 
     let id = event["id"].as_str().unwrap();

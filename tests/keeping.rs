@@ -141,6 +141,8 @@ fn an_erased_visitor_leaves_every_answer_at_once_and_every_file_soon() {
     assert_eq!(daemon.client().get(&format!("/api/v1/erasures/{id}")).json(), done, "it is remembered");
     daemon.stop();
     assert_eq!(files_with(&data, MARK), [""; 0]);
+    let check = command(&["check", "--data-dir", data.to_str().unwrap()]).output().unwrap();
+    assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stderr));
 }
 
 #[test]

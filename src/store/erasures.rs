@@ -15,11 +15,9 @@ use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 
 use super::{
-    catalog::{Catalog, CatalogError},
     error::OpenError,
     list::FoundIn,
     now_ms,
-    read::{ReadError, Readers},
     segments::{Content, Segments},
     snapshot::Snapshot,
 };
@@ -77,17 +75,6 @@ pub struct ErasureOptions {
     pub hidden_events_max: usize,
 }
 
-/// Why nothing is erased.
-#[derive(Debug, thiserror::Error)]
-pub enum EraseError {
-    /// The events could not be looked for.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    /// The catalog did not take it.
-    #[error(transparent)]
-    Catalog(#[from] CatalogError),
-}
-
 impl Erasure {
     pub(super) fn new(id: Arc<str>, subject: Option<Subject>, requested_at: i64) -> Self {
         let (done_at, segments_done, rows) = (None, 0, 0);
@@ -110,10 +97,15 @@ pub(super) fn recover(
     let erasures = Erasures { all: Mutex::default(), wake, metrics: Arc::clone(metrics) };
     for mut erasure in listed {
         if let Some(Subject { website_id, visitor: Some(visitor) }) = &erasure.subject {
-            // Anew for each: a damaged segment is set aside by the first that meets it.
-            let mut found = Snapshot::at_start(segments)
-                .find_visitor(website_id, &visitor.visitor_id, usize::MAX)
-                .map_err(|error| OpenError::Erasure(Arc::clone(&erasure.id), error))?;
+            let mut found = loop {
+                let damaged = segments.damaged();
+                match Snapshot::at_start(segments).find_visitor(website_id, &visitor.visitor_id, usize::MAX) {
+                    Ok(found) => break found,
+                    // A segment was found to be damaged, and is set aside by now.
+                    Err(_) if segments.damaged() > damaged => {}
+                    Err(error) => return Err(OpenError::Erasure(Arc::clone(&erasure.id), error)),
+                }
+            };
             for (_, _, events) in &mut found {
                 events.retain(|(_, key)| key.sequence <= visitor.up_to);
             }
@@ -243,46 +235,6 @@ impl Erasure {
             Some(Subject { website_id, visitor: None }) => Arc::strong_count(website_id) == 1,
             _ => true,
         }
-    }
-}
-
-/// Asks for erasures, and tells how far they are.
-#[derive(Clone)]
-pub struct Eraser {
-    pub(super) catalog: Catalog,
-    pub(super) readers: Readers,
-    pub(super) segments: Arc<Segments>,
-    pub(super) erasures: Arc<Erasures>,
-    pub(super) options: ErasureOptions,
-}
-
-impl Eraser {
-    /// Erases the events that a visitor of a website has by now. From the answer on no question shows them.
-    pub async fn erase_visitor(&self, website_id: Arc<str>, visitor_id: String) -> Result<Erasure, EraseError> {
-        /// Segments are rewritten meanwhile, but not that often.
-        const TRIES_MAX: usize = 10;
-        let visitor_id: Arc<str> = visitor_id.into();
-        let mut tries = 0;
-        loop {
-            let (website, visitor) = (Arc::clone(&website_id), Arc::clone(&visitor_id));
-            let events_max = self.options.hidden_events_max.saturating_sub(self.segments.view().hidden_events());
-            let found = self.readers.ask(move |snapshot| {
-                let up_to = snapshot.high_water_mark();
-                Ok((up_to, snapshot.find_visitor(&website, &visitor, events_max)?))
-            });
-            let (up_to, found) = found.await?;
-            let (website_id, visitor_id) = (Arc::clone(&website_id), Arc::clone(&visitor_id));
-            let new = NewErasure { website_id, visitor_id, up_to, found };
-            match self.catalog.erase_visitor(new).await {
-                Err(CatalogError::Stale) if tries < TRIES_MAX => tries += 1,
-                other => return Ok(other?),
-            }
-        }
-    }
-
-    /// How far an erasure is; `None` if there is none with this id.
-    pub fn get(&self, id: &str) -> Option<Erasure> {
-        self.erasures.get(id)
     }
 }
 

@@ -182,9 +182,11 @@ impl Sealing {
         if is_unlinking || (is_erasing && !is_delayed(plan.forget_at)) {
             return POLL;
         }
-        let delays = [plan.retention_at, plan.unlink_at, plan.forget_at];
-        let next = plan.retry_at.values().copied().chain(delays.into_iter().flatten()).min();
-        let patience = next.map_or(Duration::MAX, |next| next.saturating_duration_since(Instant::now()));
+        let delays = [plan.retention_at, plan.unlink_at, plan.forget_at].into_iter().flatten();
+        let now = Instant::now();
+        // What is over and was not done has gone in another way.
+        let next = plan.retry_at.values().copied().chain(delays).filter(|at| *at > now).min();
+        let patience = next.map_or(Duration::MAX, |next| next - now);
         // One erasure may wait for a segment that rolls while another waits to be tried again.
         if is_erasing { patience.min(SLOW_POLL) } else { patience }
     }
@@ -272,7 +274,7 @@ impl Sealing {
             return;
         }
         plan.forget_at = Some(Instant::now() + RETRY);
-        if segments.has_damaged() {
+        if segments.damaged() > 0 {
             tracing::warn!("an erasure can't end while a damaged segment may hold its events: restore or remove that");
             return;
         }

@@ -227,9 +227,9 @@ impl Segments {
         self.change(|view| drop(view.remove(number)));
     }
 
-    /// Whether any segment is set aside.
-    pub(super) fn has_damaged(&self) -> bool {
-        !self.damaged.lock().is_empty()
+    /// How many segments are set aside.
+    pub(super) fn damaged(&self) -> usize {
+        self.damaged.lock().len()
     }
 
     /// Has the writer go on to the next segment when it looks next, if it still writes to this one.
