@@ -118,7 +118,8 @@ impl Rewriter {
         let mut built = Connection::open(&unfinished)?;
         // Nothing of this is worth a sync or a journal before it is complete.
         built.execute_batch("PRAGMA synchronous = OFF; PRAGMA journal_mode = OFF;")?;
-        let pace = copy::Pace::new(&unfinished)?;
+        // A segment without indexes costs memory until it has them.
+        let pace = copy::Pace::new(&unfinished, segment.is_sealed())?;
         let erased = if targets.is_empty() {
             copy::pages(&segment.path, segment.is_sealed(), &mut built, &pace, stopping)?;
             // The pages say that they belong to a file with a write-ahead log.

@@ -9,6 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -29,9 +30,13 @@ const SYNC_INTERVAL: Duration = Duration::from_millis(50);
 /// Instructions of SQLite's between two looks at the clock.
 const INSTRUCTIONS_PER_LOOK: i32 = 100_000;
 
+/// How long an erasure rests after as much work: it has days, and who sends events has milliseconds.
+const REST: Duration = SYNC_INTERVAL;
+
 /// Looked at while SQLite works: writes out what has come together, so that no commit ever waits behind a segment's
 /// worth of it, and ends the work when hitlog is stopping.
 pub(super) struct Pace {
+    rests: bool,
     file: Arc<File>,
     /// The kernel tells a failure once: the sync at the end would know nothing of it.
     sync_error: Arc<Mutex<Option<io::Error>>>,
@@ -39,19 +44,22 @@ pub(super) struct Pace {
 
 impl Pace {
     /// Of a file that nobody else has, so that there are no locks which closing it could drop.
-    pub(super) fn new(path: &Path) -> io::Result<Self> {
-        Ok(Self { file: Arc::new(File::open(path)?), sync_error: Arc::default() })
+    pub(super) fn new(path: &Path, rests: bool) -> io::Result<Self> {
+        Ok(Self { rests, file: Arc::new(File::open(path)?), sync_error: Arc::default() })
     }
 
     /// Has every statement of the connection keep the pace.
     pub(super) fn set(&self, connection: &Connection, stopping: &Arc<AtomicBool>) -> rusqlite::Result<()> {
         let (file, sync_error) = (Arc::clone(&self.file), Arc::clone(&self.sync_error));
-        let (stopping, mut synced_at) = (Arc::clone(stopping), Instant::now());
+        let (stopping, rests, mut synced_at) = (Arc::clone(stopping), self.rests, Instant::now());
         let must_stop = move || {
             if synced_at.elapsed() > SYNC_INTERVAL {
                 if let Err(error) = file.sync_data() {
                     *sync_error.lock() = Some(error);
                     return true;
+                }
+                if rests {
+                    thread::sleep(REST);
                 }
                 synced_at = Instant::now();
             }
@@ -92,7 +100,7 @@ pub(super) fn pages(
             StepResult::Done => return Ok(()),
             StepResult::More => pace.file.sync_data()?,
             // Nobody writes here, so whoever has a lock gives it back soon.
-            _ => std::thread::sleep(Duration::from_millis(10)),
+            _ => thread::sleep(Duration::from_millis(10)),
         }
     }
 }
