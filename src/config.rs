@@ -347,7 +347,7 @@ impl Reader<'_> {
 
     fn worker_threads(&mut self) -> usize {
         match self.number("worker_threads") {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            0 => std::thread::available_parallelism().map_or(1, |cores| (cores.get() - 1).max(1)),
             threads => threads,
         }
     }

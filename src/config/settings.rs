@@ -364,7 +364,7 @@ pub const SETTINGS: &[Setting] = &[
         "0",
         Kind::Count(0, 1_024),
         "COUNT",
-        "Threads that serve connections; 0 takes one for each core",
+        "Threads that serve connections; 0 takes one for each core but one, which the writer needs",
     ),
 ];
 

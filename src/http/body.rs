@@ -124,14 +124,16 @@ pub(super) struct InboundBody {
     incoming: Incoming,
     /// The client waits for a "100 Continue", which hyper sends at the first look at the body.
     awaits_continue: bool,
+    /// When its head was there.
+    began_at: Instant,
 }
 
 /// What a first buffer may take on the word of a `Content-Length` alone.
 const TRUSTED_LENGTH_MAX: usize = 64 * 1024;
 
 impl InboundBody {
-    pub(super) fn new(incoming: Incoming, headers: &HeaderMap) -> Self {
-        Self { incoming, awaits_continue: headers.contains_key(EXPECT) }
+    pub(super) fn new(incoming: Incoming, headers: &HeaderMap, began_at: Instant) -> Self {
+        Self { incoming, awaits_continue: headers.contains_key(EXPECT), began_at }
     }
 
     /// Reads and decompresses the body, at most `bytes_max` of it. `spare` is the room that the caller wants behind
@@ -154,13 +156,18 @@ impl InboundBody {
         }
         let mut body = BodyBytes::with_capacity(memory, length.unwrap_or(0).min(TRUSTED_LENGTH_MAX) + spare)?;
         self.awaits_continue = false;
-        let deadline = Instant::now() + limits.timeout;
+        let deadline = self.began_at + limits.timeout;
+        let mut moved_at = self.began_at;
         while !self.incoming.is_end_stream() {
-            let Some(data) = self.next(deadline.min(Instant::now() + limits.stall_timeout)).await? else { break };
+            let Some(data) = self.next(deadline.min(moved_at + limits.stall_timeout)).await? else { break };
             if body.bytes.len() + data.len() > bytes_max {
                 return Err(BodyError::TooLarge(bytes_max));
             }
             body.append(&data)?;
+            // Most bodies come in one piece with their head, and need no further look at the clock.
+            if !self.incoming.is_end_stream() {
+                moved_at = Instant::now();
+            }
         }
         match encoding {
             None => Ok(body),

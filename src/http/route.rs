@@ -1,6 +1,6 @@
 //! Which request goes where, and what every request has in common: Host, access, CORS, the clock.
 
-use std::{sync::atomic::Ordering, time::Instant};
+use std::sync::atomic::Ordering;
 
 use hyper::{
     Method as HttpMethod, Request, StatusCode, Version,
@@ -8,6 +8,7 @@ use hyper::{
     header::{ALLOW, CONNECTION, HOST, HeaderValue},
     http::request::Parts,
 };
+use tokio::time::Instant;
 
 use super::{
     Context,
@@ -21,11 +22,18 @@ use crate::{
     metrics::{Method, Route, StatusClass},
 };
 
-/// Answers a request, and says whether bytes of it may still come. Never fails: whatever goes wrong is an answer too.
-pub(super) async fn answer(context: &Context, request: Request<Incoming>) -> (Answer, Rest) {
-    let started = Instant::now();
+/// A request is done with.
+pub(super) struct Answered {
+    pub(super) answer: Answer,
+    /// Whether bytes of the request may still come.
+    pub(super) rest: Rest,
+    pub(super) at: Instant,
+}
+
+/// Answers a request that came at `started`. Never fails: whatever goes wrong is an answer too.
+pub(super) async fn answer(context: &Context, request: Request<Incoming>, started: Instant) -> Answered {
     let (head, incoming) = request.into_parts();
-    let mut body = InboundBody::new(incoming, &head.headers);
+    let mut body = InboundBody::new(incoming, &head.headers, started);
     let (route, id) = resolve(head.uri.path());
     let mut answer = match check_host(&head) {
         Ok(()) => dispatch(context, route, id, &head, &mut body).await,
@@ -38,7 +46,8 @@ pub(super) async fn answer(context: &Context, request: Request<Incoming>) -> (An
         answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     let rest = body.discard(&context.body_limits);
-    let seconds = started.elapsed().as_secs_f64();
+    let at = Instant::now();
+    let seconds = at.duration_since(started).as_secs_f64();
     let class = match answer.status().as_u16() {
         0..300 => StatusClass::Success,
         300..400 => StatusClass::Redirect,
@@ -46,7 +55,7 @@ pub(super) async fn answer(context: &Context, request: Request<Incoming>) -> (An
         _ => StatusClass::Server,
     };
     context.metrics.request_seconds(route, method_label(&head.method), class).record(seconds);
-    (answer, rest)
+    Answered { answer, rest, at }
 }
 
 /// The route of a path, and the id in it (empty where there is none).
