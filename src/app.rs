@@ -236,6 +236,7 @@ fn body_limits(config: &Config) -> BodyLimits {
 fn connection_limits(config: &Config) -> ConnectionLimits {
     ConnectionLimits {
         connections_max: config.connections_max,
+        warm_connections_max: config.warm_connections_max,
         head_bytes_max: config.head_bytes_max,
         head_timeout: config.head_timeout,
         idle_timeout: config.idle_timeout,

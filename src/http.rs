@@ -12,6 +12,7 @@ mod cursor;
 mod erasures;
 mod ingest;
 mod ops;
+mod pulse;
 mod query;
 mod response;
 mod route;

@@ -143,6 +143,13 @@ pub const SETTINGS: &[Setting] = &[
         "Client connections at once; further ones wait in the kernel. Lowered to the file descriptors less 256",
     ),
     setting(
+        "warm_connections_max",
+        "1024",
+        Kind::Count(0, 1_000_000),
+        "COUNT",
+        "Connections up to which each keeps its buffers, 16 KiB, between requests; past it they give them back when idle",
+    ),
+    setting(
         "head_bytes_max",
         "16KiB",
         Kind::Bytes(KIB, 256 * KIB),

@@ -16,8 +16,11 @@ use crate::{
     store::{CatalogError, ReadError},
 };
 
-/// An answer, complete in memory.
-pub(super) type Answer = Response<Full<Bytes>>;
+/// The body of an answer, complete in memory.
+pub(super) type Body = Full<Bytes>;
+
+/// An answer.
+pub(super) type Answer = Response<Body>;
 
 /// The contract's error codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

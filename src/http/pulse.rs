@@ -1,0 +1,266 @@
+//! What a connection is doing and since when, as its socket and its requests tell.
+//!
+//! hyper's own header timeout also runs while a connection is merely idle, and it knows nothing of clients that do
+//! not read. So each connection has a [`Pulse`], and whoever serves it asks the pulse whether to go on.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::{Buf, Bytes};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::Instant,
+};
+
+use super::connection::ConnectionLimits;
+use crate::metrics::Closed;
+
+/// When a stop begins, a connection without a request stays this long: one may be on its way already.
+pub(super) const DRAIN_GRACE: Duration = Duration::from_millis(100);
+/// How often the end of a request that is being handled is looked for while draining.
+const DRAIN_POLL: Duration = Duration::from_millis(20);
+/// A head and a body that are this small together are copied into one piece: the kernel takes one piece in less time
+/// than two, by far more than the copy costs. The answer to an event is 700 bytes.
+const GATHER_BYTES_MAX: usize = 2 * 1024;
+
+/// What a connection is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Between requests, or sending an answer.
+    Idle,
+    /// Some bytes of a head have come.
+    Head,
+    /// As idle, but the bytes that come belong to a body which nobody wants.
+    Discarding,
+    /// A request is being handled; it has time limits of its own.
+    Handling,
+}
+
+/// What a connection is doing and since when. Written by the connection's own task only; atomic because that task
+/// moves between threads.
+pub(super) struct Pulse {
+    born_at: Instant,
+    phase: AtomicU8,
+    /// Nanoseconds after `born_at`.
+    since: AtomicU64,
+    write_blocked: AtomicBool,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    LookAgain(Instant),
+    Close(Closed),
+}
+
+impl Pulse {
+    pub(super) fn new() -> Self {
+        Self {
+            born_at: Instant::now(),
+            phase: AtomicU8::new(Phase::Idle as u8),
+            since: AtomicU64::new(0),
+            write_blocked: AtomicBool::new(false),
+        }
+    }
+
+    fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Relaxed) {
+            0 => Phase::Idle,
+            1 => Phase::Head,
+            2 => Phase::Discarding,
+            _ => Phase::Handling,
+        }
+    }
+
+    fn touch(&self, now: Instant) {
+        self.since.store(now.duration_since(self.born_at).as_nanos() as u64, Ordering::Relaxed);
+    }
+
+    /// A busy connection comes through here several times a request, so whoever knows the time hands it in.
+    pub(super) fn enter(&self, phase: Phase, now: Instant) {
+        self.phase.store(phase as u8, Ordering::Relaxed);
+        self.touch(now);
+    }
+
+    /// Whether there is nothing to do until the next request begins.
+    pub(super) fn is_resting(&self) -> bool {
+        self.phase() == Phase::Idle && !self.write_blocked.load(Ordering::Relaxed)
+    }
+
+    fn bytes_came(&self) {
+        if self.phase() == Phase::Idle {
+            self.enter(Phase::Head, Instant::now());
+        }
+    }
+
+    fn bytes_went(&self, blocked: bool) {
+        if self.write_blocked.load(Ordering::Relaxed) != blocked {
+            self.write_blocked.store(blocked, Ordering::Relaxed);
+            self.touch(Instant::now());
+        }
+    }
+
+    pub(super) fn verdict(&self, now: Instant, limits: &ConnectionLimits, draining: bool) -> Verdict {
+        let since = self.born_at + Duration::from_nanos(self.since.load(Ordering::Relaxed));
+        let (limit, reason) = match self.phase() {
+            _ if self.write_blocked.load(Ordering::Relaxed) => (limits.write_stall_timeout, Closed::WriteStalled),
+            Phase::Head => (limits.head_timeout, Closed::HeadTimeout),
+            Phase::Idle | Phase::Discarding if draining => (DRAIN_GRACE, Closed::Drain),
+            Phase::Idle | Phase::Discarding => (limits.idle_timeout, Closed::Idle),
+            Phase::Handling => {
+                return Verdict::LookAgain(now + if draining { DRAIN_POLL } else { limits.head_timeout });
+            }
+        };
+        if now >= since + limit {
+            return Verdict::Close(reason);
+        }
+        // A head may begin at any moment from now on, and must find the timer awake when its own time is up.
+        let soonest = now + if draining { DRAIN_POLL } else { limits.head_timeout };
+        Verdict::LookAgain((since + limit).min(soonest))
+    }
+}
+
+/// A socket that keeps its connection's [`Pulse`].
+pub(super) struct PulsedStream {
+    stream: TcpStream,
+    /// Read already, and to be read again.
+    unread: Bytes,
+    pulse: Arc<Pulse>,
+}
+
+impl PulsedStream {
+    pub(super) fn new(stream: TcpStream, pulse: Arc<Pulse>) -> Self {
+        Self { stream, unread: Bytes::new(), pulse }
+    }
+
+    /// Gives back what was read and not used, once there is nothing left of what was given back before.
+    pub(super) fn put_back(&mut self, unread: Bytes) {
+        // Not even an empty one keeps the buffer alive that it was cut from.
+        self.unread = if unread.is_empty() { Bytes::new() } else { unread };
+    }
+
+    /// Waits until there is something to read, or the client is gone.
+    pub(super) fn poll_first_byte(&self, context: &mut Context<'_>) -> Poll<()> {
+        if self.unread.is_empty() { self.stream.poll_read_ready(context).map(drop) } else { Poll::Ready(()) }
+    }
+
+    /// Writes what goes without waiting.
+    pub(super) fn try_write(&self, data: &[u8]) {
+        let _ = self.stream.try_write(data);
+    }
+}
+
+impl AsyncRead for PulsedStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let result = if self.unread.is_empty() {
+            Pin::new(&mut self.stream).poll_read(context, buffer)
+        } else {
+            let length = self.unread.len().min(buffer.remaining());
+            buffer.put_slice(&self.unread[..length]);
+            self.unread.advance(length);
+            Poll::Ready(Ok(()))
+        };
+        if buffer.filled().len() > before {
+            self.pulse.bytes_came();
+        }
+        result
+    }
+}
+
+impl AsyncWrite for PulsedStream {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write(context, data);
+        self.pulse.bytes_went(result.is_pending());
+        result
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        data: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let length = data.iter().map(|part| part.len()).sum();
+        let result = if length <= GATHER_BYTES_MAX {
+            let mut gathered = [0; GATHER_BYTES_MAX];
+            let mut end = 0;
+            for part in data {
+                gathered[end..][..part.len()].copy_from_slice(part);
+                end += part.len();
+            }
+            Pin::new(&mut self.stream).poll_write(context, &gathered[..length])
+        } else {
+            Pin::new(&mut self.stream).poll_write_vectored(context, data)
+        };
+        self.pulse.bytes_went(result.is_pending());
+        result
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: ConnectionLimits = ConnectionLimits {
+        connections_max: 1,
+        warm_connections_max: 1,
+        head_bytes_max: 1,
+        head_timeout: Duration::from_secs(10),
+        idle_timeout: Duration::from_secs(30),
+        write_stall_timeout: Duration::from_secs(5),
+    };
+
+    #[test]
+    fn when_a_connection_is_closed() {
+        use Closed::{Drain, HeadTimeout, Idle, WriteStalled};
+        for (phase, blocked, draining, seconds, closed) in [
+            (Phase::Idle, false, false, 29.0, None),
+            (Phase::Idle, false, false, 30.5, Some(Idle)),
+            (Phase::Idle, false, true, 0.05, None),
+            (Phase::Idle, false, true, 0.2, Some(Drain)),
+            (Phase::Idle, true, false, 5.5, Some(WriteStalled)),
+            (Phase::Head, false, false, 9.0, None),
+            (Phase::Head, false, false, 10.5, Some(HeadTimeout)),
+            (Phase::Head, false, true, 9.0, None),
+            (Phase::Discarding, false, false, 29.0, None),
+            (Phase::Discarding, false, false, 30.5, Some(Idle)),
+            (Phase::Handling, false, false, 1_000.0, None),
+            (Phase::Handling, false, true, 1_000.0, None),
+            (Phase::Handling, true, false, 5.5, Some(WriteStalled)),
+        ] {
+            let pulse = Pulse::new();
+            pulse.enter(phase, pulse.born_at);
+            pulse.write_blocked.store(blocked, Ordering::Relaxed);
+            let now = Instant::now() + Duration::from_secs_f64(seconds);
+            match (pulse.verdict(now, &LIMITS, draining), closed) {
+                (Verdict::Close(reason), Some(wanted)) => assert_eq!(reason, wanted),
+                (Verdict::LookAgain(at), None) => assert!(at <= now + LIMITS.head_timeout, "{phase:?}"),
+                (verdict, wanted) => panic!("{phase:?} after {seconds}: {verdict:?}, not {wanted:?}"),
+            }
+        }
+    }
+}
