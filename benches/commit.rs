@@ -1,100 +1,139 @@
-//! What is binding text without a copy worth? Rows appended to a bare table in groups, through rusqlite (which has
-//! SQLite copy each text) and through hitlog's log (which does not), in turn.
+//! What does the writer's path make of the disk, without HTTP: by size of the group, durability and page size, beside
+//! raw SQLite appending the same rows, and beside the same table with its four indexes kept up row by row?
 //!
-//! `cargo bench --bench commit [-- SECONDS [ROUNDS]]`. Rows a second, the median of the rounds, and the ratio.
+//! `cargo bench --bench commit [-- SECONDS [ROUNDS]]`. Rows a second; sides in turn, the median of the rounds' ratios.
 #![allow(missing_docs, unreachable_pub, dead_code, clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
-use std::{
-    path::Path,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{path::PathBuf, sync::Arc, time::Instant};
 
 use hitlog::{
-    event::{Rules, ValidEvents, parse_batch},
+    app,
+    config::{Config, RawSettings},
+    event::{ValidEvents, parse_batch},
     metrics::{BuildInfo, Metrics},
-    store::{DataDir, Durability, LogOptions, ReadOptions, SegmentOptions, Store, StoreOptions},
+    store::{DataDir, Durability, Store},
 };
 
+#[path = "commit/limits.rs"]
+mod limits;
 #[path = "../tests/support/raw_append.rs"]
 mod raw_append;
 #[path = "../tests/support/traffic.rs"]
 mod traffic;
 
+const PAGE_BYTES: usize = 16 * 1024;
+
 fn main() {
-    let arguments: Vec<usize> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
-    let (seconds, rounds) = (*arguments.first().unwrap_or(&4) as f64, *arguments.get(1).unwrap_or(&3));
-    let work = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    println!("{seconds} s a run, median of {rounds}; one transaction a group, synced\n");
-    println!("{:>12} {:>14} {:>14} {:>7}", "group", "hitlog rows/s", "rusqlite rows/s", "ratio");
+    let numbers: Vec<f64> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
+    let seconds = numbers.first().copied().unwrap_or(2.0);
+    let rounds = numbers.get(1).copied().unwrap_or(3.0) as usize;
+    let bench = Bench { work: tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap(), seconds, rounds };
+    println!("{seconds} s a run, median of {rounds}\n");
+
+    println!("durability full, pages of 16 KiB; hitlog against");
+    println!(
+        "{:>10} {:>14} {:>22} {:>22} {:>22}",
+        "group", "hitlog rows/s", "append, no copy", "append", "four indexes"
+    );
     for group in [1, 64, 500, 5_000] {
-        let mut pairs: Vec<(f64, f64)> = (0..rounds)
-            .map(|round| {
-                let path = |side: &str| work.path().join(format!("{side}-{group}-{round}"));
-                (append(&path("hitlog"), group, seconds), raw_append::run(&path("raw"), group, seconds))
+        bench.by_group(group);
+    }
+    println!("\nagainst appending without copies, at the same durability");
+    println!("{:>10} {:>10} {:>14} {:>22}", "durability", "group", "hitlog rows/s", "append, no copy");
+    for (durability, synchronous) in [(Durability::Full, "FULL"), (Durability::Normal, "NORMAL")] {
+        for group in [64, 500] {
+            let (ours, raw) = bench.pair(group, (durability, synchronous), PAGE_BYTES);
+            println!("{synchronous:>10} {group:>10} {ours:>14.0} {:>22}", beside(ours, raw));
+        }
+    }
+    println!("\nagainst appending without copies, at the same page size");
+    println!("{:>10} {:>10} {:>14} {:>22}", "page", "group", "hitlog rows/s", "append, no copy");
+    for page_bytes in [4, 8, 16, 32].map(|kib| kib * 1024) {
+        for group in [64, 500] {
+            let (ours, raw) = bench.pair(group, (Durability::Full, "FULL"), page_bytes);
+            println!("{page_bytes:>10} {group:>10} {ours:>14.0} {:>22}", beside(ours, raw));
+        }
+    }
+}
+
+fn beside(ours: f64, other: f64) -> String {
+    format!("{other:.0}: {:>6.2} ×", ours / other)
+}
+
+struct Bench {
+    work: tempfile::TempDir,
+    seconds: f64,
+    rounds: usize,
+}
+
+impl Bench {
+    /// hitlog against every limit.
+    fn by_group(&self, group: usize) {
+        let mut rounds: Vec<[f64; 4]> = (0..self.rounds)
+            .map(|_| {
+                let raw = limits::append_static(&self.file("raw"), group, "FULL", PAGE_BYTES, self.seconds);
+                let copied = raw_append::run(&self.file("copied"), group, self.seconds);
+                let indexed = limits::append_indexed(&self.file("indexed"), group, self.seconds);
+                [self.append(group, Durability::Full, PAGE_BYTES), raw, copied, indexed]
             })
             .collect();
-        pairs.sort_by(|a, b| (a.0 / a.1).total_cmp(&(b.0 / b.1)));
-        let (ours, raw) = pairs[rounds / 2];
-        println!("{group:>12} {ours:>14.0} {raw:>14.0} {:>7.2}", ours / raw);
+        let medians = [1, 2, 3].map(|side| {
+            rounds.sort_by(|a, b| (a[0] / a[side]).total_cmp(&(b[0] / b[side])));
+            let middle = rounds[self.rounds / 2];
+            format!("{:.0}: {:>6.2} ×", middle[side], middle[0] / middle[side])
+        });
+        rounds.sort_by(|a, b| a[0].total_cmp(&b[0]));
+        let [raw, copied, indexed] = medians;
+        println!("{group:>10} {:>14.0} {raw:>22} {copied:>22} {indexed:>22}", rounds[self.rounds / 2][0]);
+    }
+
+    /// hitlog and appending without copies, of the round with the median ratio.
+    fn pair(&self, group: usize, (durability, synchronous): (Durability, &str), page_bytes: usize) -> (f64, f64) {
+        let mut rounds: Vec<(f64, f64)> = (0..self.rounds)
+            .map(|_| {
+                let raw = limits::append_static(&self.file("raw"), group, synchronous, page_bytes, self.seconds);
+                (self.append(group, durability, page_bytes), raw)
+            })
+            .collect();
+        rounds.sort_by(|a, b| (a.0 / a.1).total_cmp(&(b.0 / b.1)));
+        rounds[self.rounds / 2]
+    }
+
+    /// The writer's path without the queue: groups of parsed events into the log, checkpoints included; rows a second.
+    fn append(&self, group: usize, durability: Durability, page_bytes: usize) -> f64 {
+        let metrics = Arc::new(Metrics::new(&BuildInfo { version: "", sqlite: "", durability: "" }).unwrap());
+        let directory = DataDir::open(&self.file("hitlog")).unwrap();
+        let config = Config::check(&RawSettings::default()).unwrap();
+        let mut options = app::store_options(&config);
+        options.log.durability = durability;
+        options.log.page_bytes = page_bytes as u32;
+        // Nothing rolls, so nothing is sealed beside it.
+        options.log.segment_rows_max = u64::MAX;
+        let mut store = Store::open(&directory, &options, &metrics, Arc::new(|reason| panic!("{reason}"))).unwrap();
+        let events = parse(group, &config);
+        let (started, mut rows) = (Instant::now(), 0);
+        while started.elapsed().as_secs_f64() < self.seconds {
+            store.log.append(std::iter::once(&events)).unwrap();
+            store.log.maintain().unwrap();
+            rows += group;
+        }
+        let rate = rows as f64 / started.elapsed().as_secs_f64();
+        store.close().unwrap();
+        rate
+    }
+
+    /// A path where nothing is, the last run's files removed.
+    fn file(&self, name: &str) -> PathBuf {
+        let folder = self.work.path().join(name);
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir(&folder).unwrap();
+        folder.join("it")
     }
 }
 
-/// The writer's path without the queue: groups of parsed events into the log, checkpoints included; rows/s.
-fn append(path: &Path, group: usize, seconds: f64) -> f64 {
-    let metrics = Arc::new(Metrics::new(&BuildInfo { version: "", sqlite: "", durability: "full" }).unwrap());
-    let directory = DataDir::open(path).unwrap();
-    let options = options();
-    let store = Store::open(&directory, &options, &metrics, Arc::new(|reason| panic!("{reason}"))).unwrap();
-    let mut log = store.log;
-    let events = parse(group);
-    let (started, mut rows) = (Instant::now(), 0);
-    while started.elapsed().as_secs_f64() < seconds {
-        log.append(std::iter::once(&events)).unwrap();
-        log.maintain().unwrap();
-        rows += group;
-    }
-    let rate = rows as f64 / started.elapsed().as_secs_f64();
-    log.close().unwrap();
-    rate
-}
-
-/// The defaults, but nothing rolls.
-fn options() -> StoreOptions {
-    StoreOptions {
-        log: LogOptions {
-            durability: Durability::Full,
-            page_bytes: 16 * 1024,
-            cache_bytes: 16 << 20,
-            wal_checkpoint_bytes: 8 << 20,
-            wal_bytes_max: 256 << 20,
-            segment_rows_max: u64::MAX,
-            segment_age_max: Duration::MAX,
-        },
-        read: ReadOptions {
-            readers: 1,
-            waiting_max: 1,
-            deadline: Duration::from_secs(10),
-            answer_bytes_max: 1 << 20,
-            retention: None,
-        },
-        erasures: hitlog::store::ErasureOptions { erasures_max: 1, hidden_events_max: 1 },
-        segments: SegmentOptions { unsealed_rows_max: u64::MAX, filter_bytes_max: 0, connections_max: 1 },
-        seal_cache_bytes: 1 << 20,
-    }
-}
-
-fn parse(events: usize) -> ValidEvents {
-    let rules = Rules {
-        url_bytes_max: 4_096,
-        id_bytes_max: 128,
-        text_chars_max: 100,
-        properties_bytes_max: 32 * 1024,
-        properties_depth_max: 32,
-        timestamp_ahead_max_ms: 86_400_000,
-        timestamp_age_max_ms: i64::MAX,
-        batch_events_max: events,
-    };
+fn parse(events: usize, config: &Config) -> ValidEvents {
+    let rules = hitlog::event::Rules { batch_events_max: events, ..app::rules(config) };
     let body = traffic::batch("pm-x", events).into_bytes();
-    parse_batch(body, &rules, 1_769_630_400_000, |_| Some("web-0123456789ab".into())).unwrap().events
+    let website = |_: &str| Some(raw_append::WEBSITE.into());
+    parse_batch(body, &rules, raw_append::TIME, website).unwrap().events
 }

@@ -24,25 +24,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rusqlite::{Connection, params};
+use rusqlite::Connection;
 
 #[path = "../tests/support/mod.rs"]
 mod support;
 
 mod harness;
 
-use harness::{BATCH, Latencies, Paced, WRITERS, memory_mib, send, timed};
+use harness::{
+    BATCH, Latencies, Paced, WRITERS,
+    indexed_table::{INDEXES, indexed_table},
+    memory_mib, send, timed,
+};
 use support::{Daemon, traffic};
 
 const READERS: usize = 8;
 const READS: usize = 400;
-const INDEXES: [&str; 4] = [
-    "CREATE INDEX EventByType ON Event(websiteId, eventType, createdAt)",
-    "CREATE INDEX EventBySession ON Event(sessionId)",
-    "CREATE INDEX EventByVisitor ON Event(visitorId)",
-    "CREATE INDEX EventByTime ON Event(createdAt)",
-];
-
 fn main() {
     let numbers: Vec<usize> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
     let events = numbers.first().copied().unwrap_or(10_000_000);
@@ -53,7 +50,11 @@ fn main() {
     let code = daemon.register("example.com");
     let rate = ingest(&daemon, &code, events, step);
     let ours = directory_bytes(daemon.data()) as f64 / events as f64;
+    println!("\none table with four indexes kept up row by row, {BATCH} rows a transaction");
     let table = indexed_table(&daemon.data().join("../table.db"), table_events);
+    for (rows, rate) in &table.rates {
+        println!("{rows:>12} {rate:>12.0} from the first on");
+    }
     println!("\ningest against one table with four indexes, whole against whole: {:.1} times", rate / table.rate);
     println!("bytes on disk an event: {ours:.0}, one table {:.0}, ratio {:.2}", table.bytes, ours / table.bytes);
     reads(&daemon, &code, events, rate / 2.0);
@@ -176,75 +177,6 @@ fn ingest(daemon: &Daemon, code: &str, events: usize, step: usize) -> f64 {
 
 /// The path that asks it for the so-and-so-many-th time.
 type Question<'a> = Box<dyn Fn(usize) -> String + Sync + 'a>;
-
-struct Table {
-    rate: f64,
-    bytes: f64,
-}
-
-/// The same rows into one table that keeps its four indexes up row by row, with what SQLite is given in hitlog.
-fn indexed_table(path: &Path, events: usize) -> Table {
-    let connection = Connection::open(path).unwrap();
-    connection
-        .execute_batch(&format!(
-            "PRAGMA page_size = 16384; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
-             PRAGMA cache_size = -16384; PRAGMA wal_autocheckpoint = 512;
-             CREATE TABLE Event(id INTEGER PRIMARY KEY, websiteId TEXT NOT NULL, eventType TEXT NOT NULL,
-                 url TEXT NOT NULL, referrer TEXT, sessionId TEXT NOT NULL, visitorId TEXT NOT NULL, deviceType TEXT,
-                 browser TEXT, os TEXT, location TEXT, properties TEXT, createdAt INTEGER NOT NULL,
-                 receivedAt INTEGER NOT NULL);
-             {};",
-            INDEXES.join(";")
-        ))
-        .unwrap();
-    let mut insert =
-        connection.prepare("INSERT INTO Event VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14)").unwrap();
-    println!("\none table with four indexes kept up row by row, {BATCH} rows a transaction");
-    let mut elapsed = Duration::ZERO;
-    for first in (0..events).step_by(BATCH) {
-        let rows: Vec<serde_json::Value> = (first..(first + BATCH).min(events))
-            .map(|number| serde_json::from_str(&traffic::event("pm-x", number)).unwrap())
-            .collect();
-        let begun = Instant::now();
-        connection.execute_batch("BEGIN IMMEDIATE").unwrap();
-        for (number, event) in (first..).zip(&rows) {
-            let text = |name: &str| event[name].as_str();
-            let properties = event.get("properties").map(ToString::to_string);
-            let time = 1_769_630_400_000_i64 + (number / 100) as i64;
-            insert
-                .execute(params![
-                    number as i64 + 1,
-                    "web-0123456789ab",
-                    text("eventType"),
-                    text("url"),
-                    text("referrer"),
-                    text("sessionId"),
-                    text("visitorId"),
-                    text("deviceType"),
-                    text("browser"),
-                    text("os"),
-                    text("location"),
-                    properties,
-                    time,
-                    time
-                ])
-                .unwrap();
-        }
-        connection.execute_batch("COMMIT").unwrap();
-        elapsed += begun.elapsed();
-        if (first + BATCH).is_multiple_of((events / 4).max(BATCH)) {
-            println!(
-                "{:>12} {:>12.0} from the first on",
-                first + BATCH,
-                (first + BATCH) as f64 / elapsed.as_secs_f64()
-            );
-        }
-    }
-    let rate = events as f64 / elapsed.as_secs_f64();
-    drop(insert);
-    connection.close().unwrap();
-    Table { rate, bytes: fs::metadata(path).unwrap().len() as f64 / events as f64 }
-}
 
 /// Reads beside ingest at a fixed rate, and what they do to it.
 fn reads(daemon: &Daemon, code: &str, events: usize, rate: f64) {

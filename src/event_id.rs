@@ -37,13 +37,15 @@ impl EventIds {
         self.cipher.encrypt_block(&mut block);
         let mut number = u128::from_be_bytes(block.into());
         let mut id = [b'c'; ID_LEN];
-        // Nine digits at a time fit 64 bits, where dividing is cheap.
-        const CHUNK: u128 = 36_u128.pow(9);
+        // Twelve digits at a time fit 64 bits, where dividing is cheap.
+        const CHUNK_DIGITS: usize = 12;
+        const CHUNK: u128 = 36_u128.pow(CHUNK_DIGITS as u32);
         let mut end = ID_LEN;
         while end > 1 {
-            let mut chunk = (number % CHUNK) as u64;
-            number /= CHUNK;
-            let start = end.saturating_sub(9).max(1);
+            let rest = number / CHUNK;
+            let mut chunk = (number - rest * CHUNK) as u64;
+            number = rest;
+            let start = end.saturating_sub(CHUNK_DIGITS).max(1);
             for digit in id[start..end].iter_mut().rev() {
                 *digit = ALPHABET[(chunk % 36) as usize];
                 chunk /= 36;

@@ -13,6 +13,8 @@ use std::{
 
 use crate::support::{Client, Daemon, traffic};
 
+pub mod indexed_table;
+
 pub const BATCH: usize = 500;
 pub const WRITERS: usize = 4;
 

@@ -186,7 +186,7 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting(
         "body_bytes_max",
-        "64MiB",
+        "40MiB",
         Kind::Bytes(MIB, 64 * GIB),
         "BYTES",
         "Memory for all bodies that are being read, before they are queued; past it new ones get 503",

@@ -74,14 +74,24 @@ impl BodyMemory {
 /// A body in memory, counted against what all bodies may take until it is turned into its bytes.
 pub(super) struct BodyBytes {
     bytes: Vec<u8>,
+    /// The size that it is said to have in the end; 0 if nobody says.
+    declared: usize,
     counted: usize,
     memory: BodyMemory,
 }
 
 impl BodyBytes {
     fn with_capacity(memory: &BodyMemory, capacity: usize) -> Result<Self, BodyError> {
-        let mut body = Self { bytes: Vec::new(), counted: 0, memory: memory.clone() };
+        let mut body = Self { bytes: Vec::new(), declared: 0, counted: 0, memory: memory.clone() };
         body.reserve(capacity)?;
+        Ok(body)
+    }
+
+    /// For a body that is said to have this size. Little is taken on a client's word alone, but whoever has filled that
+    /// little is believed.
+    fn with_declared(memory: &BodyMemory, declared: usize, spare: usize) -> Result<Self, BodyError> {
+        let mut body = Self::with_capacity(memory, declared.min(TRUSTED_LENGTH_MAX) + spare)?;
+        body.declared = declared + spare;
         Ok(body)
     }
 
@@ -91,7 +101,11 @@ impl BodyBytes {
         if needed <= self.bytes.capacity() {
             return Ok(());
         }
-        let capacity = needed.max(self.bytes.capacity() * 2);
+        let capacity = if needed <= self.declared {
+            needed.max(self.declared.min(self.bytes.capacity() * TRUST_GROWTH))
+        } else {
+            needed.max(self.bytes.capacity() * 2)
+        };
         let grown = capacity - self.bytes.capacity();
         self.counted += grown;
         if self.memory.used.fetch_add(grown, Ordering::Relaxed) + grown > self.memory.bytes_max {
@@ -130,6 +144,8 @@ pub(super) struct InboundBody {
 
 /// What a first buffer may take on the word of a `Content-Length` alone.
 const TRUSTED_LENGTH_MAX: usize = 64 * 1024;
+/// And by how much a buffer that is full may grow towards that length at once.
+const TRUST_GROWTH: usize = 8;
 
 impl InboundBody {
     pub(super) fn new(incoming: Incoming, headers: &HeaderMap, began_at: Instant) -> Self {
@@ -154,7 +170,7 @@ impl InboundBody {
         if length.is_some_and(|length| length > bytes_max) {
             return Err(BodyError::TooLarge(bytes_max));
         }
-        let mut body = BodyBytes::with_capacity(memory, length.unwrap_or(0).min(TRUSTED_LENGTH_MAX) + spare)?;
+        let mut body = BodyBytes::with_declared(memory, length.unwrap_or(0), spare)?;
         self.awaits_continue = false;
         let deadline = self.began_at + limits.timeout;
         let mut moved_at = self.began_at;

@@ -53,9 +53,9 @@ pub struct ConnectionLimits {
     pub write_stall_timeout: Duration,
 }
 
-/// hyper's buffer of a connection, in bytes. Bodies are read through it; heads have a limit of their own. hyper's
-/// default of 400 KiB would let a thousand slow clients hold 400 MiB.
-const CONNECTION_BUFFER_BYTES: usize = 64 * 1024;
+/// hyper's buffer of a connection, in bytes, unless heads may be larger. Bodies are read through it. A thousand clients
+/// that send large batches hold it a thousand times: hyper's default would be 400 MiB, and 64 KiB were no faster.
+const CONNECTION_BUFFER_BYTES: usize = 16 * 1024;
 /// Out of file descriptors, the next try to accept waits from this ...
 const ACCEPT_BACKOFF_MIN: Duration = Duration::from_millis(10);
 /// ... to this long.
@@ -87,7 +87,7 @@ pub async fn serve(
 
 fn http_builder(limits: ConnectionLimits) -> http1::Builder {
     let mut http = http1::Builder::new();
-    http.max_buf_size(CONNECTION_BUFFER_BYTES)
+    http.max_buf_size(CONNECTION_BUFFER_BYTES.max(limits.head_bytes_max))
         .max_header_size(limits.head_bytes_max)
         .header_read_timeout(None)
         // A client may say that it is done sending and still wait for its answer.
