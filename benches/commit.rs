@@ -4,7 +4,11 @@
 //! `cargo bench --bench commit [-- SECONDS [ROUNDS]]`. Rows a second; sides in turn, the median of the rounds' ratios.
 #![allow(missing_docs, unreachable_pub, dead_code, clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
-use std::{path::PathBuf, sync::Arc, time::Instant};
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use hitlog::{
     app,
@@ -109,6 +113,7 @@ impl Bench {
         options.log.page_bytes = page_bytes as u32;
         // Nothing rolls, so nothing is sealed beside it.
         options.log.segment_rows_max = u64::MAX;
+        options.log.segment_age_max = Duration::MAX;
         let mut store = Store::open(&directory, &options, &metrics, Arc::new(|reason| panic!("{reason}"))).unwrap();
         let events = parse(group, &config);
         let (started, mut rows) = (Instant::now(), 0);

@@ -198,6 +198,7 @@ impl Log {
         let directory = DataDir::open(path).unwrap();
         let mut options = app::store_options(&config());
         options.log.segment_rows_max = segment_rows as u64;
+        options.log.segment_age_max = Duration::MAX;
         let mut store = Store::open(&directory, &options, &metrics, Arc::new(|reason| panic!("{reason}"))).unwrap();
         let segments = events / segment_rows;
         for_each_batch(events, |first, batch| {

@@ -135,7 +135,7 @@ const STYLE: &str = "\
 --ours:#6cb2f5;--bare:#f0a35e;--good:#5cc98f;--bad:#f2877f}}\
 *{box-sizing:border-box}body{margin:0;background:var(--paper);color:var(--ink);\
 font:16px/1.55 system-ui,-apple-system,'Segoe UI',Roboto,sans-serif;font-variant-numeric:tabular-nums}\
-main{max-width:1040px;margin:0 auto;padding:48px 20px 80px}h1{font-size:34px;letter-spacing:-.02em;margin:0}\
+main{max-width:1180px;margin:0 auto;padding:48px 20px 80px}h1{font-size:34px;letter-spacing:-.02em;margin:0}\
 h2{font-size:20px;margin:52px 0 14px}.lead{color:var(--soft);margin:6px 0 24px;max-width:60ch}\
 dl{display:flex;flex-wrap:wrap;gap:8px 28px;margin:0;font-size:13px}dt{color:var(--soft)}dd{margin:0}\
 .tiles{display:grid;grid-template-columns:repeat(auto-fill,minmax(230px,1fr));gap:14px}\
@@ -155,6 +155,6 @@ svg{width:100%;min-width:560px;height:auto;display:block}figcaption{color:var(--
 .roll circle,.name.roll{fill:var(--soft)}.seal circle,.name.seal{fill:var(--good)}.strip{fill:var(--bare);opacity:.35}\
 .name.strip-name{fill:var(--soft)}\
 .wide{overflow-x:auto;margin-bottom:22px}table{border-collapse:collapse;font-size:13px;white-space:nowrap;width:100%}\
-th,td{padding:5px 10px;text-align:right;border-bottom:1px solid var(--line)}th{color:var(--soft);font-weight:500}\
+th,td{padding:5px 8px;text-align:right;border-bottom:1px solid var(--line)}th{color:var(--soft);font-weight:500}\
 th:first-child,td:first-child,th:last-child,td:last-child{text-align:left}th:first-child{color:var(--ink);font-weight:650}\
 .refused{color:var(--bad);font-weight:600}";
