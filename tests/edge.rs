@@ -91,6 +91,48 @@ fn pipelined_requests_are_answered_in_order() {
 }
 
 #[test]
+fn connections_that_give_their_buffers_back_lose_nothing() {
+    // Every connection is one too many, so each rests between its requests.
+    let daemon = Daemon::start(&["--warm-connections-max", "0", "--head-timeout-seconds", "1"]);
+    let code = daemon.register("example.com");
+    let request = |number: usize| {
+        let body = event_with(&code, json!({"sessionId": format!("s{number}")})).to_string();
+        format!("POST /api/v1/events HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+    };
+    let mut client = daemon.client();
+    let next_answer = |client: &mut Client, number: usize| {
+        let answer = client.read_answer(false).unwrap();
+        assert_eq!((answer.status, &answer.json()["sessionId"]), (201, &json!(format!("s{number}"))));
+    };
+    for number in 0..20 {
+        client.write(request(number).as_bytes()).unwrap();
+        next_answer(&mut client, number);
+    }
+    // Two requests and part of the head of a third at once; its rest when the first two are answered.
+    let third = request(22);
+    let (begin, end) = third.split_at(20);
+    client.write((request(20) + &request(21) + begin).as_bytes()).unwrap();
+    next_answer(&mut client, 20);
+    next_answer(&mut client, 21);
+    client.write(end.as_bytes()).unwrap();
+    next_answer(&mut client, 22);
+    // A head that does not go on is told so.
+    client.write((request(23) + begin).as_bytes()).unwrap();
+    next_answer(&mut client, 23);
+    assert_eq!(client.read_answer(false).unwrap().status, 408);
+    // Neither those that have been served nor those that have said nothing keep a stop from ending.
+    let mut resting: Vec<Client> = (0..50).map(|_| daemon.client()).collect();
+    for client in resting.iter_mut().take(25) {
+        client.write(request(24).as_bytes()).unwrap();
+        next_answer(client, 24);
+    }
+    let asked_at = Instant::now();
+    daemon.stop();
+    assert!(asked_at.elapsed() < Duration::from_secs(10));
+    assert!(resting.iter_mut().all(Client::is_closed));
+}
+
+#[test]
 fn bodies_are_counted_whatever_the_head_says() {
     let daemon = Daemon::start(&[]);
     let code = daemon.register("example.com");

@@ -111,6 +111,7 @@ fn tables(out: &mut String, rows: &[Row]) {
 /// Three digits that matter.
 fn digits(number: f64) -> String {
     match number.abs() {
+        size if size > 0.0 && size < 1.0 => format!("{number:.3}"),
         size if size >= 100.0 => format!("{number:.0}"),
         size if size >= 10.0 => format!("{number:.1}"),
         _ => format!("{number:.2}"),

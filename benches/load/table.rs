@@ -14,7 +14,7 @@ pub fn text(results: &Results) -> String {
         let unit = &verdict.unit;
         let _ = writeln!(
             out,
-            "{:<62} {:>7.2} {unit:<3} {:>7} {:>8}  {} (against: {})",
+            "{:<62} {:>7.3} {unit:<3} {:>7} {:>8}  {} (against: {})",
             verdict.measure,
             verdict.figure,
             verdict.bar,

@@ -327,6 +327,26 @@ mod tests {
     }
 
     #[test]
+    fn a_declared_length_is_believed_little_by_little() {
+        let memory = BodyMemory::new(8 << 20);
+        let mut body = BodyBytes::with_declared(&memory, 4 << 20, 32).unwrap();
+        assert_eq!(memory.used(), TRUSTED_LENGTH_MAX + 32, "on the word alone");
+        let mut used = Vec::new();
+        for _ in 0..(4 << 20) / 1024 {
+            body.append(&[b'x'; 1024]).unwrap();
+            used.push(memory.used());
+        }
+        used.dedup();
+        assert_eq!(used, [TRUSTED_LENGTH_MAX + 32, (TRUSTED_LENGTH_MAX + 32) * TRUST_GROWTH, (4 << 20) + 32]);
+        assert_eq!(body.into_bytes().len(), 4 << 20);
+        assert_eq!(memory.used(), 0);
+        // Nobody says how long it is, or it is longer than that.
+        let mut body = BodyBytes::with_declared(&memory, 0, 32).unwrap();
+        body.append(&[b'x'; 100_000]).unwrap();
+        assert_eq!(memory.used(), 100_000);
+    }
+
+    #[test]
     fn bodies_are_unpacked_up_to_the_limit() {
         let data = b"event ".repeat(1_000);
         let packed_gzip = gzip(&data);
