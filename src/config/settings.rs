@@ -147,7 +147,7 @@ pub const SETTINGS: &[Setting] = &[
         "1024",
         Kind::Count(0, 1_000_000),
         "COUNT",
-        "Connections up to which each keeps its buffers, 16 KiB, between requests; past it they give them back when idle",
+        "Connections up to which each keeps its buffers (16 KiB) when idle; past it they give them back",
     ),
     setting(
         "head_bytes_max",
