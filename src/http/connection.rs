@@ -146,8 +146,11 @@ impl Server {
         tokio::spawn(async move {
             let metrics = Arc::clone(&context.metrics);
             let _open = OpenConnection::count(&metrics);
-            let reason = serve_connection(&http, stream, context, limits, &slot, stopped).await;
+            let (reason, last_answer) = serve_connection(&http, stream, context, limits, &slot, stopped).await;
             metrics.connections_closed(reason).increment(1);
+            if let Some(stream) = last_answer {
+                stream.linger().await;
+            }
         });
     }
 }
@@ -169,6 +172,7 @@ impl Drop for OpenConnection<'_> {
     }
 }
 
+/// Serves until either side ends it; gives the socket back if an answer may be on its way to the client.
 async fn serve_connection(
     http: &http1::Builder,
     stream: TcpStream,
@@ -176,7 +180,7 @@ async fn serve_connection(
     limits: ConnectionLimits,
     slot: &OwnedSemaphorePermit,
     mut stopped: watch::Receiver<bool>,
-) -> Closed {
+) -> (Closed, Option<PulsedStream>) {
     let pulse = Arc::new(Pulse::new());
     // One of the two is there: the connection is hyper's, or rests without its buffers.
     let mut active = None;
@@ -205,25 +209,14 @@ async fn serve_connection(
         });
         tokio::select! {
             biased;
-            result = serving => return match result {
-                Err(error) if error.is_parse() => Closed::Malformed,
-                Err(error) if !error.is_incomplete_message() => {
-                    tracing::debug!(%error, "a connection failed");
-                    Closed::Error
-                }
-                _ if draining => Closed::Drain,
-                _ => Closed::Client,
-            },
+            result = serving => return (why_ended(result, draining), active.map(take_apart)),
             () = &mut timer => match pulse.verdict(Instant::now(), &limits, draining) {
                 Verdict::LookAgain(at) => timer.as_mut().reset(at),
                 Verdict::Close(reason) => {
-                    if reason == Closed::HeadTimeout
-                        && let Some(connection) = active
-                    {
-                        // hyper has no request to answer here; the socket is ours again once it is taken apart.
-                        take_apart(connection).try_write(HEAD_TIMEOUT_ANSWER);
-                    }
-                    return reason;
+                    // hyper has no request to answer here; the socket is ours again once it is taken apart.
+                    let slow = active.filter(|_| reason == Closed::HeadTimeout).map(take_apart);
+                    slow.iter().for_each(|stream| stream.try_write(HEAD_TIMEOUT_ANSWER));
+                    return (reason, slow);
                 }
             },
             _ = &mut stop, if !draining => {
@@ -231,6 +224,18 @@ async fn serve_connection(
                 timer.set(sleep_until(Instant::now() + DRAIN_GRACE));
             }
         }
+    }
+}
+
+fn why_ended(result: hyper::Result<()>, draining: bool) -> Closed {
+    match result {
+        Err(error) if error.is_parse() => Closed::Malformed,
+        Err(error) if !error.is_incomplete_message() => {
+            tracing::debug!(%error, "a connection failed");
+            Closed::Error
+        }
+        _ if draining => Closed::Drain,
+        _ => Closed::Client,
     }
 }
 

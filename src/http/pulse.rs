@@ -16,9 +16,9 @@ use std::{
 
 use bytes::{Buf, Bytes};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::TcpStream,
-    time::Instant,
+    time::{Instant, timeout},
 };
 
 use super::connection::ConnectionLimits;
@@ -28,6 +28,10 @@ use crate::metrics::Closed;
 pub(super) const DRAIN_GRACE: Duration = Duration::from_millis(100);
 /// How often the end of a request that is being handled is looked for while draining.
 const DRAIN_POLL: Duration = Duration::from_millis(20);
+/// How long a connection that has ended waits for its client to close, too ...
+const LINGER_MAX: Duration = Duration::from_secs(2);
+/// ... throwing away this many bytes at a time.
+const LINGER_READ_BYTES: usize = 4 * 1024;
 /// A head and a body that are this small together are copied into one piece: the kernel takes one piece in less time
 /// than two, by far more than the copy costs. The answer to an event is 700 bytes.
 const GATHER_BYTES_MAX: usize = 2 * 1024;
@@ -150,6 +154,25 @@ impl PulsedStream {
     /// Waits until there is something to read, or the client is gone.
     pub(super) fn poll_first_byte(&self, context: &mut Context<'_>) -> Poll<()> {
         if self.unread.is_empty() { self.stream.poll_read_ready(context).map(drop) } else { Poll::Ready(()) }
+    }
+
+    /// Closes the socket so that the client can read its last answer: one that is closed with bytes unread is reset,
+    /// and the reset overtakes the answer. So what the client still sends is read, until it closes its side too.
+    pub(super) async fn linger(mut self) {
+        drop(std::mem::take(&mut self.unread));
+        let until_closed = async {
+            self.stream.shutdown().await?;
+            loop {
+                self.stream.readable().await?;
+                match self.stream.try_read(&mut [0; LINGER_READ_BYTES]) {
+                    Ok(0) => return Ok(()),
+                    Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+                    _ => {}
+                }
+            }
+        };
+        // A client that is gone already has closed it, too.
+        let _: Result<io::Result<()>, _> = timeout(LINGER_MAX, until_closed).await;
     }
 
     /// Writes what goes without waiting.
