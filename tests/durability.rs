@@ -1,169 +1,19 @@
-//! What a 201 promises: through kills, stops, full queues and failing disks, with the law of conservation after each.
+//! What a 201 promises: through stops, full queues and failing disks, with the law of conservation after each.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::needless_pass_by_value)]
 
 mod support;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
     thread,
     time::{Duration, Instant},
 };
 
 use serde_json::json;
-use support::{Answer, Client, Daemon, Tampering, event_with, traffic, wait_until, work_dir};
-
-/// What came back for one request of some events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outcome {
-    Stored,
-    Refused,
-    /// The connection broke, or the answer was COMMIT_UNKNOWN.
-    Unknown,
-}
-
-/// Clients that send requests without pause until told to stop, and keep what came back for each.
-struct Load {
-    stop: Arc<AtomicBool>,
-    answered: Arc<AtomicUsize>,
-    /// Request number to (events in it, outcome).
-    outcomes: Arc<Mutex<BTreeMap<usize, (usize, Outcome)>>>,
-    threads: Vec<thread::JoinHandle<()>>,
-}
-
-impl Load {
-    fn start(address: &str, code: &str, clients: usize) -> Self {
-        let (stop, answered, next) =
-            (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
-        let outcomes = Arc::<Mutex<BTreeMap<_, _>>>::default();
-        let threads = (0..clients)
-            .map(|_| {
-                let (address, code) = (address.to_owned(), code.to_owned());
-                let (stop, answered, next, outcomes) =
-                    (stop.clone(), answered.clone(), next.clone(), Arc::clone(&outcomes));
-                thread::spawn(move || {
-                    let mut client = Client::connect(&address);
-                    while !stop.load(Ordering::Relaxed) {
-                        let request = next.fetch_add(1, Ordering::Relaxed);
-                        let (count, answer) = send_request(&mut client, &code, request);
-                        let (outcome, broken) = judge(answer.as_ref());
-                        outcomes.lock().unwrap().insert(request, (count, outcome));
-                        answered.fetch_add(1, Ordering::Relaxed);
-                        if broken {
-                            return;
-                        }
-                    }
-                })
-            })
-            .collect();
-        Self { stop, answered, outcomes, threads }
-    }
-
-    fn wait_for_answers(&self, count: usize) {
-        wait_until("the load is under way", || (self.answered.load(Ordering::Relaxed) >= count).then_some(()));
-    }
-
-    /// Waits for the clients' ends and returns what came back.
-    fn finish(self) -> BTreeMap<usize, (usize, Outcome)> {
-        self.stop.store(true, Ordering::Relaxed);
-        self.threads.into_iter().for_each(|thread| thread.join().unwrap());
-        Arc::into_inner(self.outcomes).unwrap().into_inner().unwrap()
-    }
-}
-
-/// Sends the request with this number: a single event, or a batch. Its number is the session, its place the visitor.
-fn send_request(client: &mut Client, code: &str, request: usize) -> (usize, Option<Answer>) {
-    let event = |place: usize| {
-        event_with(
-            code,
-            json!({"sessionId": request.to_string(), "visitorId": place.to_string(), "properties": {"n": request}}),
-        )
-    };
-    let count = [1, 1, 7, 40][request % 4];
-    let (path, body) = match count {
-        1 => ("/api/v1/events", event(0).to_string()),
-        _ => ("/api/v1/events/batch", json!({"events": (0..count).map(event).collect::<Vec<_>>()}).to_string()),
-    };
-    (count, client.try_send("POST", path, &[], body.as_bytes()))
-}
-
-/// What an answer means, and whether the connection is over.
-fn judge(answer: Option<&Answer>) -> (Outcome, bool) {
-    let Some(answer) = answer else { return (Outcome::Unknown, true) };
-    let closing = answer.header("connection") == Some("close");
-    let outcome = match answer.status {
-        201 => Outcome::Stored,
-        503 if answer.error() == "COMMIT_UNKNOWN" => Outcome::Unknown,
-        _ => Outcome::Refused,
-    };
-    (outcome, closing)
-}
-
-/// Holds the store against what was answered: acknowledged events are there exactly once and as sent, refused ones
-/// are not, and no batch is torn.
-fn check_store(daemon: &Daemon, code: &str, outcomes: &BTreeMap<usize, (usize, Outcome)>) {
-    let mut found: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-    let mut ids = BTreeSet::new();
-    let mut client = daemon.client();
-    let mut offset = 0;
-    loop {
-        let page = client.get(&format!("/api/v1/events?trackingCode={code}&limit=1000&offset={offset}")).json();
-        let events = page["events"].as_array().unwrap().clone();
-        offset += events.len();
-        for event in &events {
-            let number = |name: &str| event[name].as_str().unwrap().parse::<usize>().unwrap();
-            assert_eq!(event["properties"], json!({"n": number("sessionId")}));
-            assert!(ids.insert(event["id"].as_str().unwrap().to_owned()), "an id twice");
-            found.entry(number("sessionId")).or_default().push(number("visitorId"));
-        }
-        if events.is_empty() {
-            assert_eq!(page["pagination"]["total"], json!(offset), "the total is the rows");
-            break;
-        }
-    }
-    for (request, (count, outcome)) in outcomes {
-        let mut places = found.remove(request).unwrap_or_default();
-        places.sort_unstable();
-        let whole = places.iter().copied().eq(0..*count);
-        match outcome {
-            Outcome::Stored => assert!(whole, "request {request} was acknowledged: {places:?} of {count}"),
-            Outcome::Refused => assert!(places.is_empty(), "request {request} was refused: {places:?}"),
-            Outcome::Unknown => assert!(whole || places.is_empty(), "request {request} is torn: {places:?} of {count}"),
-        }
-    }
-    assert!(found.is_empty(), "nobody sent {found:?}");
-}
-
-/// A number that differs from run to run; the crash is at a random moment.
-fn random_below(bound: u64) -> u64 {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one(Instant::now()) % bound
-}
-
-#[test]
-fn killed_at_random_moments_it_keeps_what_it_acknowledged() {
-    for durability in ["full", "normal"] {
-        let work = work_dir();
-        let data = work.path().join("data");
-        // Small logs and groups, so that kills also fall into checkpoints and resets of the log.
-        let flags = ["--durability", durability, "--wal-checkpoint-bytes=256KiB", "--group-events-max=64"];
-        let mut daemon = Daemon::start_in(&data, &flags);
-        for round in 0..20 {
-            let code = daemon.register(&format!("round-{round}.example"));
-            let load = Load::start(&daemon.address, &code, 8);
-            load.wait_for_answers(1);
-            thread::sleep(Duration::from_millis(random_below(250)));
-            daemon.crash();
-            let outcomes = load.finish();
-            daemon = Daemon::start_in(&data, &flags);
-            check_store(&daemon, &code, &outcomes);
-        }
-        daemon.stop();
-    }
-}
+use support::{
+    Client, Daemon, Tampering,
+    checker::{Load, Outcome, check_store},
+    event_with, traffic, wait_until, work_dir,
+};
 
 #[test]
 fn a_stop_under_load_answers_everything_taken_in() {
@@ -178,7 +28,7 @@ fn a_stop_under_load_answers_everything_taken_in() {
         let status = daemon.wait();
         assert!(status.success(), "{status}");
         let outcomes = load.finish();
-        let unanswered: Vec<_> = outcomes.iter().filter(|(_, (_, outcome))| *outcome == Outcome::Unknown).collect();
+        let unanswered: Vec<_> = outcomes.iter().filter(|(_, sent)| sent.outcome == Outcome::Unknown).collect();
         assert!(unanswered.is_empty(), "without an answer: {unanswered:?}");
         assert!(!data.join("segments/000000000001.db-wal").exists(), "the log is closed in order");
         let daemon = Daemon::start_in(&data, &[]);
@@ -254,7 +104,7 @@ fn a_failed_sync_is_answered_unknown_and_ends_the_process() {
     drop(bad_disk);
     assert_eq!(status.code(), Some(1), "{}", daemon.log());
     let outcomes = load.finish();
-    assert!(outcomes.values().any(|(_, outcome)| *outcome == Outcome::Unknown), "somebody was told");
+    assert!(outcomes.values().any(|sent| sent.outcome == Outcome::Unknown), "somebody was told");
     assert!(daemon.log().contains("the storage failed"), "{}", daemon.log());
     let daemon = Daemon::start_in(&data, &[]);
     check_store(&daemon, &code, &outcomes);

@@ -149,7 +149,9 @@ const TRUST_GROWTH: usize = 8;
 
 impl InboundBody {
     pub(super) fn new(incoming: Incoming, headers: &HeaderMap, began_at: Instant) -> Self {
-        Self { incoming, awaits_continue: headers.contains_key(EXPECT), began_at }
+        let awaits_continue =
+            headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        Self { incoming, awaits_continue, began_at }
     }
 
     /// Reads and decompresses the body, at most `bytes_max` of it. `spare` is the room that the caller wants behind

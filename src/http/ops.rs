@@ -1,4 +1,4 @@
-//! For whoever runs hitlog: is it alive, is it ready, what does it count.
+//! For whoever runs hitlog: is it alive, is it ready, what does it count, what does it answer.
 
 use std::sync::atomic::Ordering;
 
@@ -36,6 +36,16 @@ pub(super) fn ready(context: &Context) -> Answer {
     retry_later(code, reason, context.queue.retry_after())
 }
 
+/// What hitlog answers to what, in OpenAPI 3.1.
+const DESCRIPTION: &str = include_str!("../../config/openapi.yaml");
+
+/// `GET /openapi.yaml`
+pub(super) fn description() -> Answer {
+    let mut answer = json(StatusCode::OK, DESCRIPTION);
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/yaml"));
+    answer
+}
+
 /// `GET /metrics`
 pub(super) fn metrics(context: &Context) -> Answer {
     let metrics = &context.metrics;
@@ -58,4 +68,14 @@ pub(super) fn metrics(context: &Context) -> Answer {
     let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     answer.headers_mut().insert(CONTENT_TYPE, text);
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::DESCRIPTION;
+
+    #[test]
+    fn the_description_is_of_this_version() {
+        assert!(DESCRIPTION.contains(concat!("\n  version: ", env!("CARGO_PKG_VERSION"), "\n")));
+    }
 }

@@ -67,6 +67,7 @@ fn resolve(path: &str) -> (Route, &str) {
         "/livez" => Route::Live,
         "/readyz" | "/health" => Route::Ready,
         "/metrics" => Route::Metrics,
+        "/openapi.yaml" => Route::Description,
         _ => Route::Unknown,
     };
     if plain != Route::Unknown {
@@ -126,6 +127,7 @@ async fn dispatch(context: &Context, route: Route, id: &str, head: &Parts, body:
         (Route::Live, _) => ops::live(),
         (Route::Ready, _) => ops::ready(context),
         (Route::Metrics, _) => ops::metrics(context),
+        (Route::Description, _) => ops::description(),
         (Route::Unknown, _) => refuse_method(route, allow),
     }
 }
@@ -139,7 +141,7 @@ fn allowed_methods(route: Route) -> &'static str {
         Route::Website => "GET, HEAD, PUT, DELETE",
         Route::Visitor => "DELETE",
         Route::Erasure => "GET, HEAD",
-        Route::Live | Route::Ready | Route::Metrics => "GET, HEAD",
+        Route::Live | Route::Ready | Route::Metrics | Route::Description => "GET, HEAD",
         Route::Unknown => "",
     }
 }
@@ -153,13 +155,13 @@ fn refuse_method(route: Route, allow: &'static str) -> Answer {
     answer
 }
 
-/// Sending events, preflights and health are for everybody; everything else is for whoever has a token.
+/// Sending events, preflights, health and the description are for everybody; everything else is for whoever has a token.
 fn needs_token(route: Route, method: &HttpMethod) -> bool {
     match route {
         Route::Events => method == HttpMethod::GET,
         Route::Event => method != HttpMethod::OPTIONS,
         Route::Websites | Route::Website | Route::Visitor | Route::Erasure | Route::Metrics => true,
-        Route::Batch | Route::Live | Route::Ready | Route::Unknown => false,
+        Route::Batch | Route::Live | Route::Ready | Route::Description | Route::Unknown => false,
     }
 }
 

@@ -74,6 +74,8 @@ label! {
         Ready = "/readyz",
         /// `/metrics`
         Metrics = "/metrics",
+        /// `/openapi.yaml`
+        Description = "/openapi.yaml",
         /// Anything else.
         Unknown = "unknown",
     }

@@ -1,6 +1,7 @@
 //! The real binary, and a client that says exactly what it is told to.
 #![allow(dead_code, unreachable_pub, clippy::print_stderr)]
 
+pub mod checker;
 pub mod traffic;
 
 use std::{
