@@ -1,0 +1,32 @@
+"""What the description's schema can't say, told to the tool that tests by it.
+
+Only cases that are meant to be valid are changed; those that are meant to be refused stay as they are.
+"""
+
+import os
+
+import schemathesis
+
+
+@schemathesis.hook
+def before_call(context, case, **kwargs):
+    if not (case.meta and case.meta.generation.mode.is_positive):
+        return
+    # `cursor` and `offset` exclude each other; a cursor is taken only by the listing that gave it; and of two times
+    # `from` must not be the later one.
+    if case.path == "/api/v1/events" and case.query:
+        case.query.pop("cursor", None)
+        if "from" in case.query:
+            case.query.pop("to", None)
+    # A code that some website has, so that more than "not found" is seen; made-up ones are tried as well.
+    code = os.environ["TRACKING_CODE"]
+    if case.query and "trackingCode" in case.query and is_every_second(case):
+        case.query["trackingCode"] = code
+    if isinstance(case.body, dict) and is_every_second(case):
+        for event in [case.body, *case.body.get("events", [])]:
+            if isinstance(event, dict) and isinstance(event.get("trackingCode"), str):
+                event["trackingCode"] = code
+
+
+def is_every_second(case):
+    return hash(case.id) % 2 == 0
