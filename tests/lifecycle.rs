@@ -3,7 +3,13 @@
 
 mod support;
 
-use std::{fs, io::Write, process::Command};
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use support::{Daemon, command, wait_until, work_dir};
 
@@ -135,19 +141,34 @@ fn a_directory_that_cannot_be_used_is_told_and_left_alone() {
         (&damaged, "catalog.db"),
         (&newer, "format version 99"),
         (&missing, "not-mounted"),
-        (&no_catalog, "was catalog.db replaced?"),
+        (&no_catalog, "has segments but no catalog.db"),
         (&no_segment, "000000000001.db"),
         (&emptied, "it is empty"),
     ] {
+        let before = contents(path);
         let run = run(&["serve", "--listen=127.0.0.1:0", "--data-dir", path.to_str().unwrap()]);
         assert_eq!((run.code, run.stdout.as_str()), (Some(1), ""), "{}", path.display());
         assert!(run.stderr.contains(words), "{}: {}", path.display(), run.stderr);
+        assert!(contents(path) == before, "something was written in {}", path.display());
     }
-    assert_eq!(fs::read_dir(&foreign).unwrap().count(), 1);
     assert!(!missing.exists());
-    assert!(!no_segment.join("segments/000000000001.db").exists());
     let kept = rusqlite::Connection::open(no_catalog.join("segments/000000000001.db")).unwrap();
     assert_eq!(kept.query_row("SELECT count(*) FROM Event", [], |row| row.get::<_, i64>(0)).unwrap(), 1);
+}
+
+/// Every file below a folder, by name; but for the lock, which whoever tries to start takes.
+fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let entries = fs::read_dir(folder).map(|entries| entries.map(|entry| entry.unwrap().path()).collect::<Vec<_>>());
+    let mut found = BTreeMap::new();
+    for path in entries.unwrap_or_default() {
+        if path.is_dir() {
+            found.extend(contents(&path));
+        } else if !path.ends_with("lock") {
+            let content = fs::read(&path).unwrap();
+            found.insert(path, content);
+        }
+    }
+    found
 }
 
 #[test]

@@ -125,8 +125,11 @@ impl CatalogFile {
                 "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA mmap_size = 0;
                  PRAGMA secure_delete = ON; -- of who was erased nothing may stay",
             )
-            .and_then(|()| connection.pragma_update(None, "application_id", schema::APPLICATION_ID))
             .map_err(sqlite())?;
+        // Not again: a start that fails further on, at a segment of a newer hitlog say, has written nothing.
+        if schema::pragma::<i32>(&connection, &path, "application_id")? != schema::APPLICATION_ID {
+            connection.pragma_update(None, "application_id", schema::APPLICATION_ID).map_err(sqlite())?;
+        }
         schema::CATALOG_MIGRATIONS.to_latest(&mut connection).map_err(|error| OpenError::NotOurs {
             path: path.clone(),
             reason: format!("its format could not be brought up to date: {error}"),

@@ -148,6 +148,18 @@ fn refuse_foreign(path: &Path) -> Result<(), OpenError> {
             return Err(OpenError::Foreign(path.into()));
         }
     }
+    refuse_orphans(path)
+}
+
+/// A first start makes the catalog before any segment: where only segments are, the catalog is lost, and a new one would
+/// stand in the way of the old.
+fn refuse_orphans(path: &Path) -> Result<(), OpenError> {
+    for entry in fs::read_dir(path.join(SEGMENTS)).into_iter().flatten() {
+        let name = entry.map_err(OpenError::io("read the directory", path))?.file_name();
+        if matches!(name.to_str().map(SegmentPaths::parse), Some(SegmentName::Generation(..))) {
+            return Err(OpenError::NoCatalog(path.into()));
+        }
+    }
     Ok(())
 }
 

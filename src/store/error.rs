@@ -6,7 +6,7 @@ use rusqlite::ErrorCode;
 
 use super::catalog::CatalogError;
 
-/// Why a data directory cannot be opened. Nothing has been written to it when one of the first four is returned.
+/// Why a data directory cannot be opened. Nothing has been written to it when one of the first five is returned.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another process holds the lock.
@@ -19,6 +19,9 @@ pub enum OpenError {
         "the data directory {0} is not empty and has no catalog.db of hitlog's; choose an empty one with --data-dir"
     )]
     Foreign(PathBuf),
+    /// There are segments, but the catalog that lists them is lost.
+    #[error("the data directory {0} has segments but no catalog.db; put catalog.db back, or restore a backup of both")]
+    NoCatalog(PathBuf),
     /// A file was written by a newer hitlog.
     #[error(
         "{path} has format version {found}, and this hitlog knows up to {known}; start the newer hitlog that wrote it"

@@ -73,8 +73,12 @@ impl Load {
         Self { stop, answered, sents, threads }
     }
 
+    pub fn answers(&self) -> usize {
+        self.answered.load(Ordering::Relaxed)
+    }
+
     pub fn wait_for_answers(&self, count: usize) {
-        wait_until("the load is under way", || (self.answered.load(Ordering::Relaxed) >= count).then_some(()));
+        wait_until("the load is under way", || (self.answers() >= count).then_some(()));
     }
 
     /// Waits for the clients' ends and returns what came back.
@@ -239,6 +243,21 @@ pub fn hold(sents: &Sents, found: &[Value], ids: &EventIds, floor: u64) -> Resul
         return Err(format!("nobody sent request {request}"));
     }
     Ok(sequences.last_key_value().map_or(floor, |(sequence, _)| *sequence))
+}
+
+/// Where a tail may be lost: takes acknowledged requests of which every sequence is above what was found for such that
+/// nobody knows of, and returns how many there were.
+pub fn forgive_lost_tail(sents: &mut Sents, found: &[Value], ids: &EventIds) -> usize {
+    let sequence = |id: &str| ids.decode(id).unwrap_or(u64::MAX);
+    let last = found.iter().filter_map(|event| event["id"].as_str().map(sequence)).max().unwrap_or(0);
+    let mut lost = 0;
+    for sent in sents.values_mut() {
+        if matches!(&sent.outcome, Outcome::Stored(ids) if ids.iter().all(|id| sequence(id) > last)) {
+            sent.outcome = Outcome::Unknown;
+            lost += 1;
+        }
+    }
+    lost
 }
 
 /// A stored event without what hitlog adds.

@@ -2,6 +2,8 @@
 #![allow(dead_code, unreachable_pub, clippy::print_stderr)]
 
 pub mod checker;
+pub mod disk;
+pub mod mount;
 pub mod traffic;
 
 use std::{

@@ -1,0 +1,84 @@
+//! Power cuts on a real file system: ext4 on a loop device throws away, under load, what was not synced, as a loss of
+//! power does, and is mounted again.
+//!
+//! `HITLOG_POWERCUT_ROUNDS` says how many cuts; `scripts/powercut ROUNDS` sets it. Needs root.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::needless_pass_by_value)]
+
+mod support;
+
+use std::{fs, thread, time::Duration};
+
+use support::{
+    Daemon,
+    checker::{Load, Sents, event_ids, forgive_lost_tail, hold, random_below, walk},
+    mount::{Mount, is_root, run},
+    work_dir,
+};
+
+/// Small logs and segments, so that cuts also fall into checkpoints and resets of the log, rolls and seals.
+const FLAGS: [&str; 2] = ["--wal-checkpoint-bytes=256KiB", "--segment-rows-max=4000"];
+const CLIENTS: usize = 8;
+const DISK_BYTES: u64 = 512 * 1024 * 1024;
+
+fn rounds() -> usize {
+    std::env::var("HITLOG_POWERCUT_ROUNDS").map_or(5, |rounds| rounds.parse().expect("a number of rounds"))
+}
+
+#[test]
+fn cut_at_random_moments_full_keeps_what_it_acknowledged() {
+    cut_and_check("full", rounds());
+}
+
+#[test]
+fn cut_at_random_moments_normal_loses_a_tail() {
+    let lost = cut_and_check("normal", rounds());
+    assert!(!is_root() || lost > 0, "a power cut that loses nothing under `normal` is none");
+}
+
+/// Returns how many acknowledged requests were lost, which only `normal` may.
+fn cut_and_check(durability: &str, rounds: usize) -> usize {
+    if !is_root() {
+        println!("skipped: only root can mount a disk and cut its power; run scripts/powercut as root");
+        return 0;
+    }
+    let work = work_dir();
+    let (device, folder) = (work.path().join("disk"), work.path().join("mounted"));
+    fs::File::create(&device).and_then(|file| file.set_len(DISK_BYTES)).unwrap();
+    fs::create_dir(&folder).unwrap();
+    run("mkfs.ext4", &["-q", "-F", device.to_str().unwrap()]);
+    let mount = || Mount::new(&["-o", "loop", device.to_str().unwrap()], &folder);
+    let data = folder.join("data");
+    let flags = [&FLAGS[..], &["--durability", durability]].concat();
+    let (mut floor, mut requests, mut lost) = (0, 0, 0);
+    let mut kept: Vec<(String, Sents)> = Vec::new();
+    let mut mounted = mount();
+    for round in 0..rounds {
+        let mut daemon = Daemon::start_in(&data, &flags);
+        let code = daemon.register(&format!("round-{round}.example"));
+        let load = Load::start(&daemon.address, &code, CLIENTS);
+        load.wait_for_answers(100);
+        thread::sleep(Duration::from_millis(random_below(500)));
+        mounted.cut_power();
+        let mut sents = load.finish();
+        assert_eq!(daemon.wait().code(), Some(1), "{}", daemon.log());
+        drop(mounted);
+        mounted = mount();
+        let daemon = Daemon::start_in(&data, &flags);
+        let (found, ids) = (walk(&daemon, &code).unwrap(), event_ids(&data));
+        requests += sents.len();
+        if durability == "normal" {
+            lost += forgive_lost_tail(&mut sents, &found, &ids);
+        }
+        floor = hold(&sents, &found, &ids, floor).unwrap_or_else(|fault| panic!("round {round}: {fault}"));
+        kept.push((code, sents));
+        daemon.stop();
+    }
+    // What survived a cut survives the later ones.
+    let daemon = Daemon::start_in(&data, &flags);
+    for (code, sents) in &kept {
+        hold(sents, &walk(&daemon, code).unwrap(), &event_ids(&data), 0).unwrap_or_else(|fault| panic!("{fault}"));
+    }
+    daemon.stop();
+    println!("{durability}: {rounds} power cuts, {requests} requests, {lost} acknowledged ones lost");
+    lost
+}
