@@ -18,11 +18,14 @@ mod response;
 mod route;
 mod websites;
 
-use std::sync::{Arc, atomic::AtomicBool};
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 pub use auth::Tokens;
 pub use body::{BodyLimits, BodyMemory};
-pub use connection::{ConnectionLimits, serve};
+pub use connection::serve;
 pub use cursor::Cursors;
 
 use crate::{
@@ -52,6 +55,23 @@ pub struct RequestLimits {
     pub page_events_default: u64,
     /// Most events of a page; a larger limit becomes this.
     pub page_events_max: u64,
+}
+
+/// Limits of connections; values and reasons stand in the configuration.
+#[derive(Debug, Clone, Copy)]
+pub struct ConnectionLimits {
+    /// Connections at once.
+    pub connections_max: usize,
+    /// Connections that keep their buffers from one request to the next.
+    pub warm_connections_max: usize,
+    /// Largest head of a request, in bytes.
+    pub head_bytes_max: usize,
+    /// For a head, from its first byte.
+    pub head_timeout: Duration,
+    /// For a connection without a request.
+    pub idle_timeout: Duration,
+    /// For a client that does not read its answer.
+    pub write_stall_timeout: Duration,
 }
 
 /// What the routes work with. Dropping it closes the queue, the readers and the catalog, which is how they learn

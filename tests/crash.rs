@@ -1,7 +1,14 @@
 //! Killed at random moments, hitlog keeps what it acknowledged: across commits, checkpoints, rolls, seals and erasures.
 //!
 //! `HITLOG_CRASH_ROUNDS` says how many kills; `scripts/crash ROUNDS` sets it.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::needless_pass_by_value)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::needless_pass_by_value,
+    clippy::print_stdout
+)]
 
 mod support;
 

@@ -1,6 +1,13 @@
 //! A loss of power at any moment: what the disk was told by a run of the real binary is replayed up to that moment,
 //! what no sync had made durable is lost, reordered or torn, and hitlog is started on what is left.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::needless_pass_by_value)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::needless_pass_by_value,
+    clippy::print_stderr
+)]
 
 mod support;
 
@@ -58,7 +65,9 @@ fn record(durability: &str) -> Run {
     assert!(daemon.wait().success());
     let text = wait_until("strace has written everything", || {
         let text = fs::read_to_string(&trace).ok()?;
-        text.contains(&format!("{} +++ exited with 0 +++", daemon.pid())).then_some(text)
+        let ended =
+            |line: &str| line.starts_with(&format!("{} ", daemon.pid())) && line.ends_with("+++ exited with 0 +++");
+        text.lines().next_back().is_some_and(ended).then_some(text)
     });
     let calls = calls(&text);
     let mut told_at = HashMap::new();

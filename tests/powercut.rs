@@ -2,7 +2,14 @@
 //! power does, and is mounted again.
 //!
 //! `HITLOG_POWERCUT_ROUNDS` says how many cuts; `scripts/powercut ROUNDS` sets it. Needs root.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::needless_pass_by_value)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::needless_pass_by_value,
+    clippy::print_stdout
+)]
 
 mod support;
 
@@ -58,9 +65,12 @@ fn cut_and_check(durability: &str, rounds: usize) -> usize {
         let load = Load::start(&daemon.address, &code, CLIENTS);
         load.wait_for_answers(100);
         thread::sleep(Duration::from_millis(random_below(500)));
+        // A loss of power stops the process, too. The ioctl alone does not: a sync that it meets half-way may return 0
+        // though what it was to write down of the file's extents is lost, and hitlog would believe that.
+        daemon.freeze();
         mounted.cut_power();
+        daemon.crash();
         let mut sents = load.finish();
-        assert_eq!(daemon.wait().code(), Some(1), "{}", daemon.log());
         drop(mounted);
         mounted = mount();
         let daemon = Daemon::start_in(&data, &flags);

@@ -136,7 +136,10 @@ fn place_of(error: &simd_json::Error, reached: &Reached, structurals: &[u32], bo
         Ok(text) => text,
         Err(fault) => return Some(fault.valid_up_to()),
     };
-    let fault = serde_json::from_str::<serde::de::IgnoredAny>(text).err()?;
+    let Err(fault) = serde_json::from_str::<serde::de::IgnoredAny>(text) else {
+        // A body that is nothing but a number out of range: the fault is at the very first byte.
+        return Some(0);
+    };
     let lines_before: usize = text.split_inclusive('\n').take(fault.line() - 1).map(str::len).sum();
     Some(lines_before + fault.column())
 }

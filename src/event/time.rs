@@ -31,14 +31,33 @@ pub fn parse_time(text: &str) -> Option<i64> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) {
         return text.parse().ok();
     }
-    // jiff reads more than RFC 3339: hours alone, names of time zones, years of six digits.
-    let is_rfc_3339 = text.is_ascii() && text.len() >= "1970-01-01T00:00:00Z".len() && text.as_bytes()[4] == b'-';
-    let pieces = Pieces::parse(text).ok().filter(|_| is_rfc_3339 && !text.contains('['))?;
+    // jiff reads more than RFC 3339: hours alone, offsets of hours alone or with seconds, names of time zones.
+    let pieces = Pieces::parse(text).ok().filter(|_| is_rfc_3339(text.as_bytes()))?;
     let offset = pieces.to_numeric_offset()?;
     let local = DateTime::from_parts(pieces.date(), pieces.time()?);
     let since_1970 = local.duration_since(IN_1970) - SignedDuration::from_secs(offset.seconds().into());
     let nanoseconds = since_1970.as_nanos();
     i64::try_from((nanoseconds + 999_999).div_euclid(1_000_000)).ok()
+}
+
+/// Whether this has the shape of RFC 3339: `2026-01-28T20:00:00`, a fraction or none, and `Z` or `+01:30`.
+fn is_rfc_3339(text: &[u8]) -> bool {
+    const SHAPE: &[u8] = b"0000-00-00T00:00:00";
+    let Some((time, rest)) = text.split_at_checked(SHAPE.len()) else { return false };
+    let fits = |(byte, shape): (&u8, &u8)| match shape {
+        b'0' => byte.is_ascii_digit(),
+        _ => byte.eq_ignore_ascii_case(shape),
+    };
+    let zone = match rest {
+        [b'.', rest @ ..] => &rest[rest.iter().take_while(|byte| byte.is_ascii_digit()).count()..],
+        _ => rest,
+    };
+    time.iter().zip(SHAPE).all(fits)
+        && match zone {
+            b"Z" | b"z" => true,
+            [b'+' | b'-', tens, ones, b':', _, _] => [*tens, *ones] <= *b"23",
+            _ => false,
+        }
 }
 
 #[cfg(test)]
@@ -75,6 +94,15 @@ mod tests {
             ("2026-01-28", None),
             ("2026-01-28T20:00:00", None),
             ("2026-01-28T20:00Z", None),
+            ("2026-01-28T20:00+01:00", None),
+            ("2026-01-28T20+01:00:00", None),
+            ("2026-01-28T200000+01:00", None),
+            ("2026-01-28T20:00:00+01", None),
+            ("2026-01-28T20:00:00+0100", None),
+            ("2026-01-28T20:00:00+01:00:30", None),
+            ("2026-01-28T20:00:00+24:00", None),
+            ("2026-01-28T20:00:00,5Z", None),
+            ("2026-01-28 20:00:00Z", None),
             ("2026-02-30T20:00:00Z", None),
             ("2026-01-28T20:00:00Z[UTC]", None),
             ("yesterday", None),

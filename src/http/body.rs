@@ -138,6 +138,10 @@ pub(super) struct InboundBody {
     incoming: Incoming,
     /// The client waits for a "100 Continue", which hyper sends at the first look at the body.
     awaits_continue: bool,
+    /// It has been read to its end.
+    ended: bool,
+    /// Trailers stood behind its last chunk.
+    trailed: bool,
     /// When its head was there.
     began_at: Instant,
 }
@@ -151,7 +155,7 @@ impl InboundBody {
     pub(super) fn new(incoming: Incoming, headers: &HeaderMap, began_at: Instant) -> Self {
         let awaits_continue =
             headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-        Self { incoming, awaits_continue, began_at }
+        Self { incoming, awaits_continue, ended: false, trailed: false, began_at }
     }
 
     /// Reads and decompresses the body, at most `bytes_max` of it. `spare` is the room that the caller wants behind
@@ -197,23 +201,36 @@ impl InboundBody {
         loop {
             match timeout_at(deadline, self.incoming.frame()).await {
                 Err(_) => return Err(BodyError::Timeout),
-                Ok(None) => return Ok(None),
-                Ok(Some(Err(error))) => return Err(BodyError::Damaged(format!("the body ends early: {error}"))),
-                // Anything but data is a trailer, which nobody asked for.
-                Ok(Some(Ok(frame))) => {
-                    if let Ok(data) = frame.into_data() {
-                        return Ok(Some(data));
-                    }
+                Ok(None) => {
+                    self.ended = true;
+                    return Ok(None);
                 }
+                Ok(Some(Err(error))) => return Err(BodyError::Damaged(format!("the body ends early: {error}"))),
+                Ok(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) => return Ok(Some(data)),
+                    // Anything but data is a trailer, which nobody asked for.
+                    Err(_) => self.trailed = true,
+                },
             }
         }
+    }
+
+    /// Whether somebody else may see the end of this body elsewhere. hyper takes everything up to an empty line for
+    /// trailers, with a LF alone before it the head of the next request, too; so the connection ends where trailers
+    /// stood, or may still come.
+    pub(super) fn has_doubtful_end(&self) -> bool {
+        self.trailed || !self.ended && self.incoming.size_hint().exact().is_none()
     }
 
     /// After an answer that did not need the rest of the body: reads it and throws it away for a while, so that the
     /// client gets to see the answer instead of a reset connection.
     pub(super) fn discard(mut self, limits: &BodyLimits) -> Rest {
-        if self.incoming.is_end_stream() || self.awaits_continue {
+        if self.ended || self.incoming.is_end_stream() {
             return Rest::Read;
+        }
+        // hyper takes what has come with the head, or closes the connection; until then these bytes are no request.
+        if self.awaits_continue {
+            return Rest::Unread;
         }
         let (bytes_max, deadline) = (limits.discard_bytes_max, Instant::now() + limits.discard_time_max);
         tokio::spawn(async move {

@@ -28,30 +28,13 @@ use tokio::{
 };
 
 use super::{
-    Context,
+    ConnectionLimits, Context,
     body::Rest,
     pulse::{DRAIN_GRACE, Phase, Pulse, PulsedStream, Verdict},
     response::Body,
     route::{self, Answered},
 };
 use crate::metrics::{Closed, Metrics};
-
-/// Limits of connections; values and reasons stand in the configuration.
-#[derive(Debug, Clone, Copy)]
-pub struct ConnectionLimits {
-    /// Connections at once.
-    pub connections_max: usize,
-    /// Connections that keep their buffers from one request to the next.
-    pub warm_connections_max: usize,
-    /// Largest head of a request, in bytes.
-    pub head_bytes_max: usize,
-    /// For a head, from its first byte.
-    pub head_timeout: Duration,
-    /// For a connection without a request.
-    pub idle_timeout: Duration,
-    /// For a client that does not read its answer.
-    pub write_stall_timeout: Duration,
-}
 
 /// hyper's buffer of a connection, in bytes, unless heads may be larger. Bodies are read through it. A thousand clients
 /// that send large batches hold it a thousand times: hyper's default would be 400 MiB, and 64 KiB were no faster.

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use hyper::{
     Method as HttpMethod, Request, StatusCode, Version,
     body::Incoming,
-    header::{ALLOW, CONNECTION, HOST, HeaderValue},
+    header::{ALLOW, CONNECTION, HOST, HeaderValue, TRANSFER_ENCODING},
     http::request::Parts,
 };
 use tokio::time::Instant;
@@ -35,14 +35,15 @@ pub(super) async fn answer(context: &Context, request: Request<Incoming>, starte
     let (head, incoming) = request.into_parts();
     let mut body = InboundBody::new(incoming, &head.headers, started);
     let (route, id) = resolve(head.uri.path());
-    let mut answer = match check_host(&head) {
+    let mut answer = match check_host(&head).and_then(|()| check_coding(&head)) {
         Ok(()) => dispatch(context, route, id, &head, &mut body).await,
         Err(refusal) => refusal,
     };
     if echoes_origin(context, route, &head.method) {
         cors::echo_origin(&head.headers, &mut answer);
     }
-    if context.stopping.load(Ordering::Acquire) || answer.status() == StatusCode::REQUEST_TIMEOUT {
+    let ends_here = context.stopping.load(Ordering::Acquire) || body.has_doubtful_end();
+    if ends_here || answer.status() == StatusCode::REQUEST_TIMEOUT {
         answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     let rest = body.discard(&context.body_limits);
@@ -93,10 +94,25 @@ fn check_host(head: &Parts) -> Result<(), Answer> {
     if hosts == 1 || (hosts == 0 && head.version == Version::HTTP_10) {
         return Ok(());
     }
-    let message = format!("A request has exactly one Host header; this one has {hosts}");
-    let mut answer = invalid(&message, &Faults::of_form(message.clone()));
+    Err(refuse_head(&format!("A request has exactly one Host header; this one has {hosts}")))
+}
+
+/// hyper takes any list of codings that ends in `chunked`, and undoes that one; a proxy that does not know the list may
+/// see the end of the request elsewhere.
+fn check_coding(head: &Parts) -> Result<(), Answer> {
+    let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => Ok(()),
+        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
+        _ => Err(refuse_head("Transfer-Encoding may be chunked and nothing else")),
+    }
+}
+
+/// Nobody knows where such a request ends, so it is the last of its connection.
+fn refuse_head(message: &str) -> Answer {
+    let mut answer = invalid(message, &Faults::of_form(message.to_owned()));
     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    Err(answer)
+    answer
 }
 
 async fn dispatch(context: &Context, route: Route, id: &str, head: &Parts, body: &mut InboundBody) -> Answer {
@@ -155,7 +171,7 @@ fn refuse_method(route: Route, allow: &'static str) -> Answer {
     answer
 }
 
-/// Sending events, preflights, health and the description are for everybody; everything else is for whoever has a token.
+/// Sending events, preflights, health and the description are for everybody; all else is for whoever has a token.
 fn needs_token(route: Route, method: &HttpMethod) -> bool {
     match route {
         Route::Events => method == HttpMethod::GET,

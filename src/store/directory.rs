@@ -151,8 +151,8 @@ fn refuse_foreign(path: &Path) -> Result<(), OpenError> {
     refuse_orphans(path)
 }
 
-/// A first start makes the catalog before any segment: where only segments are, the catalog is lost, and a new one would
-/// stand in the way of the old.
+/// A first start makes the catalog before any segment: where only segments are, the catalog is lost, and a new one
+/// would stand in the way of the old.
 fn refuse_orphans(path: &Path) -> Result<(), OpenError> {
     for entry in fs::read_dir(path.join(SEGMENTS)).into_iter().flatten() {
         let name = entry.map_err(OpenError::io("read the directory", path))?.file_name();

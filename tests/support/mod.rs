@@ -180,6 +180,20 @@ impl Daemon {
         self.process.wait().unwrap();
     }
 
+    /// Stops the process between two instructions: no thread comes back from the system any more.
+    pub fn freeze(&self) {
+        self.signal("STOP");
+        wait_until("every thread stands still", || {
+            let tasks = fs::read_dir(format!("/proc/{}/task", self.pid())).ok()?;
+            // Stopped, or within a call that cannot be interrupted, from which it returns to the stop.
+            let is_still = |status: String| status.contains("State:\tT") || status.contains("State:\tD");
+            tasks
+                .map_while(Result::ok)
+                .all(|task| fs::read_to_string(task.path().join("status")).is_ok_and(is_still))
+                .then_some(())
+        });
+    }
+
     /// Waits for the process to end by itself.
     pub fn wait(&mut self) -> ExitStatus {
         wait_until("the process ends", || self.process.try_wait().unwrap())

@@ -185,6 +185,7 @@ fn malformed_bodies_are_told_with_the_place() {
         (r#"{"a": -9223372036854775809}"#.into(), "byte"),
         (r#"{"a": 1e999}"#.into(), "byte"),
         (r#"{"a": NaN}"#.into(), "byte 6"),
+        ("1e999".into(), "byte 0"),
         (nested(33), "nested"),
         (nested(40), "nested"),
         ("[".repeat(100_000), "nested"),

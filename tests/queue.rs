@@ -1,9 +1,17 @@
-use std::{sync::mpsc, thread};
+//! The queue over its real parts: what it takes, what it refuses, what it counts. Its schedules are the model's, in
+//! `tests/queue_model.rs`; that one compiles `src/queue.rs` a second time, and so these tests cannot stand in there.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::needless_pass_by_value)]
 
-use super::*;
-use crate::{
-    event::{Rules, parse_batch},
-    metrics::BuildInfo,
+use std::{
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
+
+use hitlog::{
+    event::{Rules, ValidEvents, parse_batch},
+    metrics::{BuildInfo, Metrics, Shed},
+    queue::{Ack, CommitError, Limits, Overloaded, Receipt, Request, Requests, State, Stored, Taken, bounded},
 };
 
 const LIMITS: Limits = Limits { events_max: 10, bytes_max: 1 << 20 };
@@ -84,7 +92,7 @@ fn it_is_full_by_events_and_by_bytes() {
         let mut acks: Vec<_> =
             (0..fits).map(|_| queue.try_append(events(1)).unwrap_or_else(|_| panic!("{limits:?}"))).collect();
         let refusal = queue.try_append(events(1)).map(|_| ()).unwrap_err();
-        assert_eq!(refusal, Overloaded { reason: Shed::QueueFull, retry_after: RETRY_AFTER_MIN });
+        assert_eq!(refusal, Overloaded { reason: Shed::QueueFull, retry_after: Duration::from_secs(1) });
         assert_eq!(shed(&metrics, Shed::QueueFull), 1.0);
         let group = take_all(&requests);
         assert_eq!(queue.depth().events, fits, "a group in commit still counts");
@@ -158,8 +166,21 @@ fn patience_ends() {
 
 #[test]
 fn how_long_to_wait_before_trying_again() {
-    for (queued, rate, seconds) in [(0.0, 0.0, 1), (1e6, 0.0, 1), (100.0, 1e5, 1), (3e5, 1e5, 3), (1e9, 1.0, 60)] {
-        assert_eq!(retry_after(queued, rate), Duration::from_secs(seconds), "{queued} at {rate}");
+    let limits = Limits { events_max: 1_000, bytes_max: 1 << 20 };
+    for (queued, answered_in, seconds) in [
+        (0, None, 1),
+        (1_000, None, 1),
+        (1_000, Some((0, 1)), 1),
+        (10, Some((100, 1)), 1),
+        (300, Some((100, 1)), 3),
+        (1_000, Some((1, 1)), 60),
+    ] {
+        let (queue, requests) = bounded(limits, metrics());
+        let _ack = (queued > 0).then(|| queue.try_append(events(queued)).unwrap_or_else(|_| panic!("{queued}")));
+        if let Some((events, seconds)) = answered_in {
+            requests.group_answered(events, Duration::from_secs(seconds));
+        }
+        assert_eq!(queue.retry_after(), Duration::from_secs(seconds), "{queued} queued, {answered_in:?} answered");
     }
 }
 
