@@ -166,14 +166,18 @@ fn check_name(text: &str, chars_max: usize) -> Result<String, String> {
     if !(1..=chars_max).contains(&text.chars().count()) {
         return Err(format!("Expected 1 to {chars_max} characters"));
     }
-    if text.chars().any(char::is_control) {
-        return Err("Control characters are not taken".into());
-    }
+    refuse_controls(text)?;
     Ok(text.to_owned())
+}
+
+fn refuse_controls(text: &str) -> Result<(), String> {
+    if text.chars().any(char::is_control) { Err("Control characters are not taken".into()) } else { Ok(()) }
 }
 
 /// The host of a host name or a URL, in lower case and ASCII.
 fn host_of(text: &str) -> Result<String, String> {
+    // A URL's parser would pass over line feeds and tabs.
+    refuse_controls(text)?;
     let parsed = if text.contains("://") {
         url::Url::parse(text)
     } else if text.contains(['/', '?', '#', '@', '\\']) || text.trim() != text {
@@ -220,6 +224,8 @@ mod tests {
             ("user@example.com", None),
             ("https://", None),
             ("file:///x", None),
+            ("exam\nple.com", None),
+            ("https://exam\tple.com/", None),
         ] {
             assert_eq!(host_of(text).ok().as_deref(), host, "{text}");
         }
