@@ -25,7 +25,7 @@ use std::{
 use serde_json::{Value, json};
 use support::{
     Client, Daemon,
-    checker::{Load, Outcome, Sents, check_store_above, event_ids, hold, random_below, walk},
+    checker::{Load, Outcome, Sents, check_store_above, event_ids, hold, random_below, rounds, walk},
     command, event_with, work_dir,
 };
 
@@ -34,19 +34,15 @@ const FLAGS: [&str; 4] =
     ["--wal-checkpoint-bytes=256KiB", "--group-events-max=64", "--segment-rows-max=4000", "--warm-connections-max=4"];
 const CLIENTS: usize = 8;
 
-fn rounds() -> usize {
-    std::env::var("HITLOG_CRASH_ROUNDS").map_or(25, |rounds| rounds.parse().expect("HITLOG_CRASH_ROUNDS is a number"))
-}
-
 #[test]
 fn killed_at_random_moments_full_keeps_what_it_acknowledged() {
-    kill_and_check("full", rounds());
+    kill_and_check("full", rounds("HITLOG_CRASH_ROUNDS", 25));
 }
 
 #[test]
 fn killed_at_random_moments_normal_keeps_what_it_acknowledged() {
     // A kill is no loss of power: what a COMMIT wrote is in the page cache either way.
-    kill_and_check("normal", rounds());
+    kill_and_check("normal", rounds("HITLOG_CRASH_ROUNDS", 25));
 }
 
 fn kill_and_check(durability: &str, rounds: usize) {

@@ -21,38 +21,50 @@ use support::{
 /// Small pages, logs and segments, so that a short run has a checkpoint, a roll and a seal.
 const SMALL: [&str; 3] = ["--segment-page-bytes=4096", "--wal-checkpoint-bytes=64KiB", "--segment-rows-max=300"];
 
+/// SQLite and the system each have their own words for EIO.
+const EIO_WORDS: [&str; 2] = ["disk I/O error", "Input/output error"];
+
 #[test]
 fn an_error_at_every_sync() {
-    let failures = fail_at_every("fdatasync");
+    let (failures, _) = fail_at_every("fdatasync", usize::MAX);
     assert!(failures > 10, "only {failures} failures: what is injected does not fit any more");
+}
+
+/// Of folders and of files that are made aside: what fails there is tried again, or hitlog ends.
+#[test]
+fn an_error_at_every_sync_of_names() {
+    // A segment has two, and a run that nothing ends has any number of segments.
+    let (_, hits) = fail_at_every("fsync", 6);
+    assert!(hits > 2, "only {hits} hits: what is injected does not fit any more");
 }
 
 #[test]
 fn an_error_at_every_write() {
-    let failures = fail_at_every("pwrite64");
+    let (failures, _) = fail_at_every("pwrite64", usize::MAX);
     assert!(failures > 40, "only {failures} failures: what is injected does not fit any more");
 }
 
 /// Runs hitlog again and again, with EIO at the first, the second, ... such call of each thread, until a run has so few
-/// that none fails. Returns how many runs the failure ended.
-fn fail_at_every(call: &str) -> usize {
+/// that none fails, or `at_most` times. Returns how many runs the failure ended, and how many met it.
+fn fail_at_every(call: &str, at_most: usize) -> (usize, usize) {
     let work = work_dir();
     let data = work.path().join("data");
-    let (mut failures, mut floor) = (0, 0);
-    for at in 1.. {
+    let (mut failures, mut hits, mut floor) = (0, 0, 0);
+    for at in 1..=at_most {
         let mut daemon = Daemon::start_in(&data, &SMALL);
         let code = daemon.register(&format!("{at}.example"));
         let bad_disk = Tampering::with(&daemon, &format!("{call}:error=EIO:when={at}"));
         let load = Load::start(&daemon.address, &code, 4);
-        let outcome = wait_until("it has ended, or has done everything", || match daemon.try_metrics() {
-            None => Some(None),
-            Some(metrics) => {
-                (load.answers() >= 30 && metrics["hitlog_segments{state=\"unsealed\"}"] == 0.0).then_some(Some(metrics))
-            }
+        let was_hit = || EIO_WORDS.iter().any(|words| daemon.log().contains(words));
+        let has_ended = wait_until("it has ended, or has done what it can", || {
+            let Some(metrics) = daemon.try_metrics() else { return Some(true) };
+            // What fails beside the writer is tried again after some time.
+            let is_done = was_hit() || metrics["hitlog_segments{state=\"unsealed\"}"] == 0.0;
+            (load.answers() >= 30 && is_done).then_some(false)
         });
         let sents = load.finish();
         let unknown = sents.values().filter(|sent| sent.outcome == Outcome::Unknown).count();
-        let has_failed = outcome.is_none() || unknown > 0;
+        let has_failed = has_ended || unknown > 0;
         if has_failed {
             assert_eq!(daemon.wait().code(), Some(1), "{call} {at}: {}", daemon.log());
             assert!(daemon.log().contains("the storage failed"), "{call} {at}: {}", daemon.log());
@@ -60,8 +72,7 @@ fn fail_at_every(call: &str) -> usize {
         }
         drop(bad_disk);
         daemon.crash();
-        // SQLite and the system each have their own words for EIO.
-        let was_hit = ["disk I/O error", "Input/output error"].iter().any(|words| daemon.log().contains(words));
+        let was_hit = EIO_WORDS.iter().any(|words| daemon.log().contains(words));
         assert!(was_hit || !has_failed, "{call} {at}: {}", daemon.log());
         let daemon = Daemon::start_in(&data, &SMALL);
         floor = check_store_above(&daemon, &code, &sents, floor);
@@ -70,10 +81,11 @@ fn fail_at_every(call: &str) -> usize {
         if !was_hit {
             break;
         }
+        hits += 1;
     }
     let check = command(&["check", "--data-dir", data.to_str().unwrap()]).output().unwrap();
     assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stdout));
-    failures
+    (failures, hits)
 }
 
 #[test]

@@ -74,6 +74,25 @@ fn connections_that_give_their_buffers_back_lose_nothing() {
     assert!(resting.iter_mut().all(Client::is_closed));
 }
 
+/// hyper pauses after some requests in a row, with others read already: resting there, too, a connection keeps them.
+#[test]
+fn a_long_pipeline_on_a_resting_connection_loses_nothing() {
+    const REQUESTS: usize = 400;
+    let daemon = Daemon::start(&["--warm-connections-max", "0"]);
+    let code = daemon.register("example.com");
+    let large = event_with(&code, json!({"properties": {"p": "x".repeat(8_000)}})).to_string();
+    let mut sent = format!("POST /api/v1/events HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n{large}", large.len());
+    sent += &"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n".repeat(REQUESTS);
+    let mut client = daemon.client();
+    client.write(sent.as_bytes()).unwrap();
+    assert_eq!(client.read_answer(false).unwrap().status, 201);
+    for number in 0..REQUESTS {
+        let answer = client.read_answer(false).unwrap_or_else(|| panic!("no answer to request {number}"));
+        assert_eq!(answer.status, 200, "request {number}: {}", answer.text());
+    }
+    daemon.stop();
+}
+
 #[test]
 fn bodies_are_counted_whatever_the_head_says() {
     let daemon = Daemon::start(&[]);
@@ -181,6 +200,13 @@ fn slow_clients_are_ended_in_time() {
     kept.write(b"GET /livez HTT").unwrap();
     ends_within("half a head after a request", 0.4, 2.0, || assert_eq!(kept.read_answer(false).unwrap().status, 408));
 
+    let mut refused = connect();
+    assert_eq!(refused.send("POST", "/nowhere", &[], b"unwanted").status, 404);
+    refused.write(b"GET /livez HTT").unwrap();
+    ends_within("half a head after a refused body", 0.4, 2.0, || {
+        assert_eq!(refused.read_answer(false).unwrap().status, 408);
+    });
+
     let mut idle = connect();
     assert_eq!(idle.get("/livez").status, 200);
     ends_within("an idle connection", 0.9, 3.0, || assert!(idle.is_closed()));
@@ -206,7 +232,7 @@ fn slow_clients_are_ended_in_time() {
     dripper.join().unwrap();
 
     let metrics = wait_until("all are closed", || Some(daemon.metrics()).filter(|m| m["hitlog_connections"] == 1.0));
-    assert_eq!(metrics["hitlog_connections_closed_total{reason=\"head_timeout\"}"], 2.0);
+    assert_eq!(metrics["hitlog_connections_closed_total{reason=\"head_timeout\"}"], 3.0);
     assert_eq!(metrics["hitlog_events_rejected_total{reason=\"timeout\"}"], 2.0);
     daemon.stop();
 }

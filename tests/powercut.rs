@@ -17,7 +17,7 @@ use std::{fs, thread, time::Duration};
 
 use support::{
     Daemon,
-    checker::{Load, Sents, event_ids, forgive_lost_tail, hold, random_below, walk},
+    checker::{Load, Sents, event_ids, forgive_lost_tail, hold, random_below, rounds, walk},
     mount::{Mount, is_root, run},
     work_dir,
 };
@@ -27,18 +27,14 @@ const FLAGS: [&str; 2] = ["--wal-checkpoint-bytes=256KiB", "--segment-rows-max=4
 const CLIENTS: usize = 8;
 const DISK_BYTES: u64 = 512 * 1024 * 1024;
 
-fn rounds() -> usize {
-    std::env::var("HITLOG_POWERCUT_ROUNDS").map_or(5, |rounds| rounds.parse().expect("a number of rounds"))
-}
-
 #[test]
 fn cut_at_random_moments_full_keeps_what_it_acknowledged() {
-    cut_and_check("full", rounds());
+    cut_and_check("full", rounds("HITLOG_POWERCUT_ROUNDS", 5));
 }
 
 #[test]
 fn cut_at_random_moments_normal_loses_a_tail() {
-    let lost = cut_and_check("normal", rounds());
+    let lost = cut_and_check("normal", rounds("HITLOG_POWERCUT_ROUNDS", 5));
     assert!(!is_root() || lost > 0, "a power cut that loses nothing under `normal` is none");
 }
 

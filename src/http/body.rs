@@ -146,10 +146,11 @@ pub(super) struct InboundBody {
     began_at: Instant,
 }
 
-/// What a first buffer may take on the word of a `Content-Length` alone.
-const TRUSTED_LENGTH_MAX: usize = 64 * 1024;
+/// What a first buffer may take on the word of a `Content-Length` alone: an event fits, and it takes ten thousand clients
+/// that send a head and nothing else to hold all that bodies may by default.
+const TRUSTED_LENGTH_MAX: usize = 4 * 1024;
 /// And by how much a buffer that is full may grow towards that length at once.
-const TRUST_GROWTH: usize = 8;
+const TRUST_GROWTH: usize = 4;
 
 impl InboundBody {
     pub(super) fn new(incoming: Incoming, headers: &HeaderMap, began_at: Instant) -> Self {
@@ -222,37 +223,47 @@ impl InboundBody {
         self.trailed || !self.ended && self.incoming.size_hint().exact().is_none()
     }
 
-    /// After an answer that did not need the rest of the body: reads it and throws it away for a while, so that the
-    /// client gets to see the answer instead of a reset connection.
-    pub(super) fn discard(mut self, limits: &BodyLimits) -> Rest {
-        if self.ended || self.incoming.is_end_stream() {
-            return Rest::Read;
+    /// What is left of the body when the answer is there. A small one that came together with its head is not left: when
+    /// the next head begins would be hard to tell afterwards.
+    pub(super) async fn rest(mut self) -> Rest {
+        if !self.has_ended() && !self.awaits_continue {
+            // hyper hands out what it holds when it has been asked for it and had its turn.
+            let _ = self.next(Instant::now()).await;
+            tokio::task::yield_now().await;
+            let _ = self.next(Instant::now()).await;
         }
+        if self.has_ended() { Rest::Read } else { Rest::Unread(self) }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.ended || self.incoming.is_end_stream()
+    }
+
+    /// After an answer that did not need the rest of the body: reads it and throws it away for a while, so that the
+    /// client gets to see the answer instead of a reset connection. Returns whether it came to its end.
+    pub(super) async fn discard(mut self, limits: &BodyLimits) -> bool {
         // hyper takes what has come with the head, or closes the connection; until then these bytes are no request.
         if self.awaits_continue {
-            return Rest::Unread;
+            return false;
         }
-        let (bytes_max, deadline) = (limits.discard_bytes_max, Instant::now() + limits.discard_time_max);
-        tokio::spawn(async move {
-            let mut discarded = 0;
-            while discarded < bytes_max {
-                match self.next(deadline).await {
-                    Ok(Some(data)) => discarded += data.len(),
-                    Ok(None) | Err(_) => return,
-                }
+        let (deadline, mut discarded) = (Instant::now() + limits.discard_time_max, 0);
+        while discarded < limits.discard_bytes_max {
+            match self.next(deadline).await {
+                Ok(Some(data)) => discarded += data.len(),
+                Ok(None) => return true,
+                Err(_) => return false,
             }
-        });
-        Rest::Unread
+        }
+        false
     }
 }
 
 /// Whether bytes of a request may still come after its answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rest {
     /// No: the next byte begins the next request.
     Read,
-    /// Yes; they are thrown away.
-    Unread,
+    /// Yes: those of this body.
+    Unread(InboundBody),
 }
 
 /// A `Content-Encoding` that is taken.
@@ -356,7 +367,9 @@ mod tests {
             used.push(memory.used());
         }
         used.dedup();
-        assert_eq!(used, [TRUSTED_LENGTH_MAX + 32, (TRUSTED_LENGTH_MAX + 32) * TRUST_GROWTH, (4 << 20) + 32]);
+        let mut wanted: Vec<_> = (0..5).map(|step| (TRUSTED_LENGTH_MAX + 32) * TRUST_GROWTH.pow(step)).collect();
+        wanted.push((4 << 20) + 32);
+        assert_eq!(used, wanted);
         assert_eq!(body.into_bytes().len(), 4 << 20);
         assert_eq!(memory.used(), 0);
         // Nobody says how long it is, or it is longer than that.

@@ -197,9 +197,12 @@ async fn serve_connection(
                 Verdict::LookAgain(at) => timer.as_mut().reset(at),
                 Verdict::Close(reason) => {
                     // hyper has no request to answer here; the socket is ours again once it is taken apart.
-                    let slow = active.filter(|_| reason == Closed::HeadTimeout).map(take_apart);
-                    slow.iter().for_each(|stream| stream.try_write(HEAD_TIMEOUT_ANSWER));
-                    return (reason, slow);
+                    let is_slow = reason == Closed::HeadTimeout;
+                    let last_answer = active.filter(|_| is_slow || pulse.is_discarding()).map(take_apart);
+                    if let Some(stream) = last_answer.as_ref().filter(|_| is_slow) {
+                        stream.try_write(HEAD_TIMEOUT_ANSWER);
+                    }
+                    return (reason, last_answer);
                 }
             },
             _ = &mut stop, if !draining => {
@@ -233,11 +236,17 @@ fn requests(
             let started = Instant::now();
             pulse.enter(Phase::Handling, started);
             let Answered { answer, rest, at } = route::answer(&context, request, started).await;
-            let phase = match rest {
-                Rest::Read => Phase::Idle,
-                Rest::Unread => Phase::Discarding,
-            };
-            pulse.enter(phase, at);
+            match rest {
+                Rest::Read => pulse.enter(Phase::Idle, at),
+                Rest::Unread(body) => {
+                    pulse.enter(Phase::Discarding, at);
+                    tokio::spawn(async move {
+                        if body.discard(&context.body_limits).await {
+                            pulse.discarded(Instant::now());
+                        }
+                    });
+                }
+            }
             Ok(answer)
         }
     })

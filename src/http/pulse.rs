@@ -49,8 +49,8 @@ pub(super) enum Phase {
     Handling,
 }
 
-/// What a connection is doing and since when. Written by the connection's own task only; atomic because that task
-/// moves between threads.
+/// What a connection is doing and since when. Written by the connection's own task, which moves between threads, and by
+/// the one that reads the rest of a body.
 pub(super) struct Pulse {
     born_at: Instant,
     phase: AtomicU8,
@@ -92,6 +92,19 @@ impl Pulse {
     pub(super) fn enter(&self, phase: Phase, now: Instant) {
         self.phase.store(phase as u8, Ordering::Relaxed);
         self.touch(now);
+    }
+
+    /// The rest of a body that nobody wants has come to its end: what comes now is the next request.
+    pub(super) fn discarded(&self, now: Instant) {
+        let (from, to) = (Phase::Discarding as u8, Phase::Idle as u8);
+        if self.phase.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            self.touch(now);
+        }
+    }
+
+    /// Whether bytes may be on their way that nobody wants.
+    pub(super) fn is_discarding(&self) -> bool {
+        self.phase() == Phase::Discarding
     }
 
     /// Whether there is nothing to do until the next request begins.
@@ -145,10 +158,14 @@ impl PulsedStream {
         Self { stream, unread: Bytes::new(), pulse }
     }
 
-    /// Gives back what was read and not used, once there is nothing left of what was given back before.
+    /// Gives back what was read and not used: it goes before what was given back earlier and has not been read again.
     pub(super) fn put_back(&mut self, unread: Bytes) {
-        // Not even an empty one keeps the buffer alive that it was cut from.
-        self.unread = if unread.is_empty() { Bytes::new() } else { unread };
+        self.unread = match (unread.is_empty(), self.unread.is_empty()) {
+            (false, true) => unread,
+            (false, false) => [unread, std::mem::take(&mut self.unread)].concat().into(),
+            // Not even an empty one keeps the buffer alive that it was cut from.
+            (true, _) => std::mem::take(&mut self.unread),
+        };
     }
 
     /// Waits until there is something to read, or the client is gone.

@@ -46,7 +46,7 @@ pub(super) async fn answer(context: &Context, request: Request<Incoming>, starte
     if ends_here || answer.status() == StatusCode::REQUEST_TIMEOUT {
         answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    let rest = body.discard(&context.body_limits);
+    let rest = body.rest().await;
     let at = Instant::now();
     let seconds = at.duration_since(started).as_secs_f64();
     let class = match answer.status().as_u16() {

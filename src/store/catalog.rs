@@ -120,16 +120,17 @@ impl CatalogFile {
         if found > schema::CATALOG_VERSION {
             return Err(OpenError::Newer { path, found, known: schema::CATALOG_VERSION });
         }
+        // The very first write, or a start that is cut short leaves a file that nobody knows for hitlog's. And not again:
+        // a start that fails further on, at a segment of a newer hitlog say, has written nothing.
+        if schema::pragma::<i32>(&connection, &path, "application_id")? != schema::APPLICATION_ID {
+            connection.pragma_update(None, "application_id", schema::APPLICATION_ID).map_err(sqlite())?;
+        }
         connection
             .execute_batch(
                 "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA mmap_size = 0;
                  PRAGMA secure_delete = ON; -- of who was erased nothing may stay",
             )
             .map_err(sqlite())?;
-        // Not again: a start that fails further on, at a segment of a newer hitlog say, has written nothing.
-        if schema::pragma::<i32>(&connection, &path, "application_id")? != schema::APPLICATION_ID {
-            connection.pragma_update(None, "application_id", schema::APPLICATION_ID).map_err(sqlite())?;
-        }
         schema::CATALOG_MIGRATIONS.to_latest(&mut connection).map_err(|error| OpenError::NotOurs {
             path: path.clone(),
             reason: format!("its format could not be brought up to date: {error}"),

@@ -6,7 +6,8 @@ use rusqlite::ErrorCode;
 
 use super::catalog::CatalogError;
 
-/// Why a data directory cannot be opened. Nothing has been written to it when one of the first five is returned.
+/// Why a data directory cannot be opened. Nothing that is stored has been changed when one of the first five
+/// is returned.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another process holds the lock.

@@ -294,6 +294,12 @@ pub fn check_store_above(daemon: &Daemon, code: &str, sents: &Sents, floor: u64)
     walk(daemon, code).and_then(|found| hold(sents, &found, &ids, floor)).unwrap_or_else(|fault| panic!("{fault}"))
 }
 
+/// How many rounds an environment variable asks for, which the script beside a test sets.
+pub fn rounds(variable: &str, default: usize) -> usize {
+    let number = |text: String| text.parse().unwrap_or_else(|error| panic!("{variable}={text}: {error}"));
+    std::env::var(variable).map_or(default, number)
+}
+
 /// A number that differs from run to run, for moments at random.
 pub fn random_below(bound: u64) -> u64 {
     use std::hash::{BuildHasher, RandomState};
