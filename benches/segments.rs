@@ -118,7 +118,10 @@ fn starts(sealed: &Path, events: usize) {
     );
     daemon.crash();
     fs::remove_dir_all(&data).unwrap();
-    drop(timed_start());
+    let (mut daemon, _) = timed_start();
+    // The second segment is made behind the start.
+    daemon.wait_until_sealed();
+    daemon.crash();
     let catalog = Connection::open(data.join("catalog.db")).unwrap();
     catalog.execute("UPDATE Segment SET number = number + ?1", [SEALED as i64]).unwrap();
     let file = |number: usize, generation: &str| data.join(format!("segments/{number:012}{generation}.db"));

@@ -207,8 +207,8 @@ fn full_loses_no_acknowledged_event() {
     println!("{images} images of a disk");
 
     // The check sees a disk that lies: one that forgets the syncs of segments' write-ahead logs, or of their names.
-    let lies: [(fn(&Path) -> bool, &str); 2] =
-        [(|path| is_log_of_segment(path), "was acknowledged"), (|path| path.ends_with("segments"), "not ready")];
+    type Lie = (fn(&Path) -> bool, &'static str);
+    let lies: [Lie; 2] = [(is_log_of_segment, "was acknowledged"), (|path| path.ends_with("segments"), "not ready")];
     for (is_forgotten, fault) in lies {
         let is_kept = |call: &&Call| !matches!(&call.what, What::Sync(path) if is_forgotten(path));
         let told = run.told_at.values().max().unwrap() + 1;
