@@ -146,8 +146,8 @@ pub(super) struct InboundBody {
     began_at: Instant,
 }
 
-/// What a first buffer may take on the word of a `Content-Length` alone: an event fits, and it takes ten thousand clients
-/// that send a head and nothing else to hold all that bodies may by default.
+/// What a first buffer may take on the word of a `Content-Length` alone: an event fits, and it takes ten thousand
+/// clients that send a head and nothing else to hold all that bodies may by default.
 const TRUSTED_LENGTH_MAX: usize = 4 * 1024;
 /// And by how much a buffer that is full may grow towards that length at once.
 const TRUST_GROWTH: usize = 4;
@@ -223,8 +223,8 @@ impl InboundBody {
         self.trailed || !self.ended && self.incoming.size_hint().exact().is_none()
     }
 
-    /// What is left of the body when the answer is there. A small one that came together with its head is not left: when
-    /// the next head begins would be hard to tell afterwards.
+    /// What is left of the body when the answer is there. Of a small one that came together with its head nothing is:
+    /// when the next head begins would be hard to tell afterwards.
     pub(super) async fn rest(mut self) -> Rest {
         if !self.has_ended() && !self.awaits_continue {
             // hyper hands out what it holds when it has been asked for it and had its turn.

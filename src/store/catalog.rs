@@ -120,8 +120,8 @@ impl CatalogFile {
         if found > schema::CATALOG_VERSION {
             return Err(OpenError::Newer { path, found, known: schema::CATALOG_VERSION });
         }
-        // The very first write, or a start that is cut short leaves a file that nobody knows for hitlog's. And not again:
-        // a start that fails further on, at a segment of a newer hitlog say, has written nothing.
+        // The very first write, or a start that is cut short leaves a file that nobody knows for hitlog's. And not
+        // again: a start that fails further on, at a segment of a newer hitlog say, has written nothing.
         if schema::pragma::<i32>(&connection, &path, "application_id")? != schema::APPLICATION_ID {
             connection.pragma_update(None, "application_id", schema::APPLICATION_ID).map_err(sqlite())?;
         }
