@@ -21,9 +21,6 @@ use support::{
 /// Small pages, logs and segments, so that a short run has a checkpoint, a roll and a seal.
 const SMALL: [&str; 3] = ["--segment-page-bytes=4096", "--wal-checkpoint-bytes=64KiB", "--segment-rows-max=300"];
 
-/// SQLite and the system each have their own words for EIO.
-const EIO_WORDS: [&str; 2] = ["disk I/O error", "Input/output error"];
-
 #[test]
 fn an_error_at_every_sync() {
     let (failures, _) = fail_at_every("fdatasync", usize::MAX);
@@ -44,6 +41,11 @@ fn an_error_at_every_write() {
     assert!(failures > 40, "only {failures} failures: what is injected does not fit any more");
 }
 
+/// SQLite and the system each have their own words for it.
+fn has_met_eio(daemon: &Daemon) -> bool {
+    ["disk I/O error", "Input/output error"].iter().any(|words| daemon.log().contains(words))
+}
+
 /// Runs hitlog again and again, with EIO at the first, the second, ... such call of each thread, until a run has so few
 /// that none fails, or `at_most` times. Returns how many runs the failure ended, and how many met it.
 fn fail_at_every(call: &str, at_most: usize) -> (usize, usize) {
@@ -55,11 +57,10 @@ fn fail_at_every(call: &str, at_most: usize) -> (usize, usize) {
         let code = daemon.register(&format!("{at}.example"));
         let bad_disk = Tampering::with(&daemon, &format!("{call}:error=EIO:when={at}"));
         let load = Load::start(&daemon.address, &code, 4);
-        let was_hit = || EIO_WORDS.iter().any(|words| daemon.log().contains(words));
         let has_ended = wait_until("it has ended, or has done what it can", || {
             let Some(metrics) = daemon.try_metrics() else { return Some(true) };
             // What fails beside the writer is tried again after some time.
-            let is_done = was_hit() || metrics["hitlog_segments{state=\"unsealed\"}"] == 0.0;
+            let is_done = has_met_eio(&daemon) || metrics["hitlog_segments{state=\"unsealed\"}"] == 0.0;
             (load.answers() >= 30 && is_done).then_some(false)
         });
         let sents = load.finish();
@@ -72,7 +73,7 @@ fn fail_at_every(call: &str, at_most: usize) -> (usize, usize) {
         }
         drop(bad_disk);
         daemon.crash();
-        let was_hit = EIO_WORDS.iter().any(|words| daemon.log().contains(words));
+        let was_hit = has_met_eio(&daemon);
         assert!(was_hit || !has_failed, "{call} {at}: {}", daemon.log());
         let daemon = Daemon::start_in(&data, &SMALL);
         floor = check_store_above(&daemon, &code, &sents, floor);

@@ -160,11 +160,13 @@ impl PulsedStream {
 
     /// Gives back what was read and not used: it goes before what was given back earlier and has not been read again.
     pub(super) fn put_back(&mut self, unread: Bytes) {
-        self.unread = match (unread.is_empty(), self.unread.is_empty()) {
-            (false, true) => unread,
-            (false, false) => [unread, std::mem::take(&mut self.unread)].concat().into(),
+        let earlier = std::mem::take(&mut self.unread);
+        self.unread = match (unread.is_empty(), earlier.is_empty()) {
             // Not even an empty one keeps the buffer alive that it was cut from.
-            (true, _) => std::mem::take(&mut self.unread),
+            (true, true) => Bytes::new(),
+            (true, false) => earlier,
+            (false, true) => unread,
+            (false, false) => [unread, earlier].concat().into(),
         };
     }
 

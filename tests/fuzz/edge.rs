@@ -11,24 +11,16 @@ use hitlog::event::Rules;
 
 use crate::{
     answers::{self, Reply},
-    event_text::{DAY_MS, NOW},
+    event_text::NOW,
     model::{Model, Refusal, Verdict},
+    parse::KEEPS_FOR_EVER,
     requests::{Request, Sent, sent},
     runner::{assert_found, fuzz},
     support::{Daemon, PATIENCE},
 };
 
 /// hitlog's defaults.
-const RULES: Rules = Rules {
-    url_bytes_max: 4_096,
-    id_bytes_max: 128,
-    text_chars_max: 100,
-    properties_bytes_max: 32 * 1024,
-    properties_depth_max: 32,
-    timestamp_ahead_max_ms: DAY_MS,
-    timestamp_age_max_ms: i64::MAX,
-    batch_events_max: 1_000,
-};
+const RULES: Rules = Rules { batch_events_max: 1_000, ..KEEPS_FOR_EVER };
 const EVENT_BYTES_MAX: usize = 64 * 1024;
 
 struct Edge {

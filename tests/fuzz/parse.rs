@@ -13,7 +13,8 @@ use crate::{
     runner::{assert_found, fuzz},
 };
 
-const KEEPS_FOR_EVER: Rules = Rules {
+/// hitlog's defaults, but for batches that are soon too large.
+pub const KEEPS_FOR_EVER: Rules = Rules {
     url_bytes_max: 4_096,
     id_bytes_max: 128,
     text_chars_max: 100,
