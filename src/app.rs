@@ -90,9 +90,9 @@ impl App {
         );
         let (ended_sender, ended) = mpsc::unbounded_channel();
         let failed = ended_sender.clone();
-        let failed: store::Failed = Arc::new(move |reason| drop(failed.send(Ended::Store(reason))));
-        let Store { log, readers, catalog, eraser, websites, id_key: (node, id_key), mut threads } =
-            Store::open(&directory, &store_options(config), &metrics, failed)?;
+        let on_failure: store::OnFailure = Arc::new(move |reason| drop(failed.send(Ended::Store(reason))));
+        let Store { log, readers, catalog, eraser, websites, id_key, mut threads } =
+            Store::open(&directory, &store_options(config), &metrics, on_failure)?;
         let (queue, requests) = queue::bounded(queue_limits(config), Arc::clone(&metrics));
         let group = GroupLimits { events_max: config.group_events_max, bytes_max: config.group_bytes_max };
         threads.push(writer::spawn(log, requests, group, Arc::clone(&metrics), move |outcome| {
@@ -108,8 +108,8 @@ impl App {
             catalog,
             eraser,
             readers,
-            ids: EventIds::new(node, id_key),
-            cursors: Cursors::new(&id_key),
+            ids: EventIds::new(id_key.node, id_key.key),
+            cursors: Cursors::new(&id_key.key),
             tokens: Tokens::new(config.tokens.iter().map(crate::config::Secret::reveal)),
             metrics: Arc::clone(&metrics),
             stopping: AtomicBool::new(false),

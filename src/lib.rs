@@ -24,6 +24,7 @@
 //! may know whom is held by `tests/house.rs`.
 
 pub mod app;
+pub mod clock;
 pub mod config;
 pub mod event;
 pub mod event_id;

@@ -1,74 +1,54 @@
 //! The store: a log of segments in SQLite files, and a catalog beside them.
 //!
 //! The only room that knows SQLite. Owns the data directory, every connection and every thread behind the writer's:
-//! rows are appended to the active segment ([`Log`]), which is checkpointed beside (`checkpoint`); a full one is
-//! followed by the next (`roll`) and gets its indexes in the background (`seal`); `recover` brings everything
-//! back at the start. Readers take a [`Snapshot`] of the segments and ask for a listing (`list`) or one event. Each
-//! database file has one connection that writes rows, owned by one thread.
+//! rows are appended to the active segment ([`Log`]); a full one is followed by the next and gets its indexes in
+//! the background (`seal`); `recover` brings everything back at the start. Readers take a [`Snapshot`] of the segments
+//! and ask for a listing or one event. Each database file has one connection that writes rows, owned by one thread.
+//!
+//! The modules are layers, each of which knows only those before it: `error`, `options`, `priority` < `format` (what is
+//! on the disk) < `segments` (what is kept of it in memory) < `catalog`, `read` < `seal`, `erase`, `offline` (what tools
+//! read) < `log` < `recover`.
 //!
 //! Must not know HTTP, the queue or the configuration: it is given options and events, and returns sequences.
 
 mod catalog;
-mod checkpoint;
-mod columns;
-mod directory;
-mod eraser;
-mod erasures;
+mod erase;
 mod error;
-mod file;
-mod insert;
-mod keys;
-mod list;
+mod format;
 mod log;
 pub mod offline;
+mod options;
+mod priority;
 mod read;
 mod recover;
-mod retention;
-mod rewrite;
-mod roll;
-mod schema;
-mod sealer;
+mod seal;
 mod segments;
-mod snapshot;
-mod summary;
-mod sync_timer;
-mod view;
-mod websites;
 
-use std::{sync::Arc, thread::JoinHandle};
+use std::{sync::Arc, thread::JoinHandle, time::Duration};
 
-use catalog::CatalogFile;
-pub use catalog::{Catalog, CatalogError, NewWebsite, WebsiteChange};
-pub use directory::DataDir;
-pub use eraser::{EraseError, Eraser};
-pub use erasures::{Erasure, ErasureOptions};
-pub use error::{AppendError, OpenError};
-pub use list::{Cursor, EventFilter, Listed, Page, PageStart};
-pub use log::{Durability, Log, LogOptions};
-pub use read::{PageBuffer, ReadError, ReadOptions, Readers};
-pub use segments::SegmentOptions;
-pub use snapshot::Snapshot;
-pub use websites::{Website, Websites};
+pub use catalog::{
+    Catalog, IdKey,
+    erasure::Erasure,
+    website_table::{NewWebsite, WebsiteChange},
+    websites::{Website, Websites},
+};
+use catalog::{CatalogFile, erasures::Erasures};
+pub use erase::{EraseError, Eraser};
+pub use error::{AppendError, CatalogError, OnFailure, OpenError, ReadError};
+pub use format::directory::DataDir;
+pub use log::Log;
+use log::roll::{Roller, Rolling};
+pub use options::{Durability, ErasureOptions, LogOptions, ReadOptions, SegmentOptions, StoreOptions};
+pub use read::{
+    Readers,
+    budget::PageBuffer,
+    list::page::{EventFilter, Listed, Page, PageStart, WalkPlace},
+    snapshot::Snapshot,
+};
+use seal::{Sealer, Sealing, rewrite::Rewriter};
+use segments::{Segments, connections::ReaderInterrupt, retention};
 
-use crate::metrics::Metrics;
-
-/// How the store works; values and reasons stand in the configuration.
-#[derive(Debug, Clone, Copy)]
-pub struct StoreOptions {
-    /// Appending, and when a segment is full.
-    pub log: LogOptions,
-    /// Reading.
-    pub read: ReadOptions,
-    /// What is kept in memory of the segments.
-    pub segments: SegmentOptions,
-    /// What may be erased at once.
-    pub erasures: ErasureOptions,
-    /// Memory for sorting when a segment is sealed, in bytes.
-    pub seal_cache_bytes: u64,
-}
-
-/// Called with the reason when a thread of the store finds that the storage can't be trusted any more.
-pub type Failed = Arc<dyn Fn(String) + Send + Sync>;
+use crate::{clock::now_ms, metrics::Metrics};
 
 /// The open store: one handle for each of those who use it.
 pub struct Store {
@@ -82,9 +62,9 @@ pub struct Store {
     pub eraser: Eraser,
     /// The websites in memory.
     pub websites: Arc<Websites>,
-    /// The node and the key of the public ids.
-    pub id_key: (u32, [u8; 16]),
-    /// They end when the handles above are gone.
+    /// What public ids are made with.
+    pub id_key: IdKey,
+    /// The threads of catalog and readers; each ends when the last handle to it is dropped.
     pub threads: Vec<JoinHandle<()>>,
 }
 
@@ -94,25 +74,26 @@ impl Store {
         directory: &DataDir,
         options: &StoreOptions,
         metrics: &Arc<Metrics>,
-        failed: Failed,
+        on_failure: OnFailure,
     ) -> Result<Self, OpenError> {
         let mut catalog = CatalogFile::open(directory)?;
         let paths = directory.segments();
-        let segments = Arc::new(segments::Segments::new(options.segments, Arc::clone(metrics)));
-        let recovered = recover::recover(&paths, &mut catalog, &segments, &options.log, metrics)?;
+        let segments = Arc::new(Segments::new(options.segments, Arc::clone(metrics)));
+        let recovered = recover::recover_segments(&paths, &mut catalog, &segments, &options.log, metrics)?;
         let (websites, id_key) = (catalog.websites(), catalog.id_key());
         let (wake, woken) = crossbeam_channel::bounded(1);
-        let erasures = erasures::recover(catalog.erasures()?, &segments, wake, metrics)?;
+        let erasures = Arc::new(Erasures::new(wake, Arc::clone(metrics)));
+        recover::recover_erasures(catalog.erasures()?, &segments, &erasures)?;
         let memory = catalog::InMemory {
             segments: Arc::clone(&segments),
             erasures: Arc::clone(&erasures),
             erasures_max: options.erasures.erasures_max,
         };
         let (catalog, catalog_thread) = catalog.spawn(memory, {
-            let failed = Arc::clone(&failed);
-            move |reason| failed(reason)
+            let on_failure = Arc::clone(&on_failure);
+            move |reason| on_failure(reason)
         })?;
-        let rewriter = rewrite::Rewriter {
+        let rewriter = Rewriter {
             paths: paths.clone(),
             catalog: catalog.clone(),
             segments: Arc::clone(&segments),
@@ -120,22 +101,22 @@ impl Store {
             metrics: Arc::clone(metrics),
         };
         let retention = options.read.retention;
-        let sealing = sealer::Sealing { rewriter, erasures: Arc::clone(&erasures), wake: woken, retention };
-        let (sealer, sealer_orders) = sealer::Sealer::spawn(sealing)?;
+        let sealing = Sealing { rewriter, erasures: Arc::clone(&erasures), wake: woken, retention };
+        let (sealer, sealer_orders) = Sealer::spawn(sealing)?;
         recovered.unsealed.into_iter().for_each(|segment| sealer_orders.order(segment));
-        let rolling = roll::Rolling {
+        let rolling = Rolling {
             paths,
             catalog: catalog.clone(),
             segments: Arc::clone(&segments),
             sealer: sealer_orders,
             options: options.log,
             metrics: Arc::clone(metrics),
-            failed,
+            on_failure,
             next_number: recovered.next_number,
             listed_number: None,
         };
-        let roller = roll::Roller::spawn(rolling, recovered.prepared)?;
-        let interrupt = read::ReaderInterrupt::default();
+        let roller = Roller::spawn(rolling, recovered.prepared)?;
+        let interrupt = ReaderInterrupt::default();
         let (readers, mut threads) = Readers::spawn(&segments, options.read, &interrupt, Arc::clone(metrics))?;
         threads.push(catalog_thread);
         let eraser = Eraser {
@@ -151,7 +132,7 @@ impl Store {
         Ok(Self { log, readers, catalog, eraser, websites, id_key, threads })
     }
 
-    /// Closes everything, for who has all handles; nobody may hold a clone of one.
+    /// Closes everything; no clone of a handle may be left, or a thread would wait for it for ever.
     pub fn close(self) -> Result<(), AppendError> {
         let Self { log, readers, catalog, eraser, threads, .. } = self;
         drop((readers, catalog, eraser));
@@ -170,7 +151,7 @@ pub fn sqlite_version() -> &'static str {
     rusqlite::version()
 }
 
-/// SQLite 3.7.0 to 3.51.2 can lose commits when a checkpoint races a reset of the write-ahead log
+/// Refuses a SQLite that can lose commits: 3.7.0 to 3.51.2 do when a checkpoint races a reset of the write-ahead log
 /// (<https://sqlite.org/wal.html#walresetbug>), and hitlog checkpoints beside its writer.
 pub fn check_sqlite_version() -> Result<(), OpenError> {
     const SQLITE_VERSION_MIN: i32 = 3_051_003;
@@ -181,23 +162,8 @@ pub fn check_sqlite_version() -> Result<(), OpenError> {
 }
 
 /// The earliest `createdAt` that has not expired by now, in milliseconds since 1970, UTC.
-pub fn expired_before(retention: Option<std::time::Duration>) -> i64 {
+pub fn expired_before(retention: Option<Duration>) -> i64 {
     retention::expired_before(retention, now_ms())
-}
-
-/// Has the calling thread give way to others, as `nice` does. Once lowered, a priority cannot be raised again without
-/// privileges.
-fn lower_priority(niceness: i32) {
-    // Linux takes the calling thread for "process 0".
-    if let Err(error) = rustix::process::setpriority_process(None, niceness) {
-        tracing::debug!(%error, "a thread keeps its priority");
-    }
-}
-
-/// Milliseconds since 1970, UTC.
-fn now_ms() -> i64 {
-    let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

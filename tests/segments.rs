@@ -254,7 +254,7 @@ fn a_damaged_sealed_segment_is_set_aside_and_the_rest_serves() {
     OpenOptions::new().write(true).open(&files[1]).unwrap().set_len(20_000).unwrap();
     let daemon = Daemon::start_in(&data, &[]);
     assert_eq!((daemon.segments("damaged"), daemon.segments("sealed")), (2, 1));
-    daemon.wait_for_log("is damaged and set aside");
+    daemon.wait_for_log("is damaged and in quarantine");
     assert_eq!(list(&daemon, &code, "").len(), 10 * BATCH - 120);
     assert_eq!(send(&daemon, &code, 99), Some(201));
     daemon.stop();

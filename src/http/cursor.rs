@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     event::EventType,
-    store::{Cursor, EventFilter},
+    store::{EventFilter, WalkPlace},
 };
 
 /// Four numbers of 8 bytes.
@@ -29,9 +29,9 @@ impl Cursors {
     }
 
     /// The place as a text of letters, digits, `-` and `_`.
-    pub(super) fn encode(&self, cursor: &Cursor, filter: &EventFilter) -> String {
+    pub(super) fn encode(&self, place: &WalkPlace, filter: &EventFilter) -> String {
         let mut plain = [0; CURSOR_BYTES];
-        let numbers = [cursor.created_at.cast_unsigned(), cursor.sequence, cursor.high_water_mark, cursor.passed];
+        let numbers = [place.created_at.cast_unsigned(), place.sequence, place.high_water_mark, place.passed];
         for (bytes, number) in plain.as_chunks_mut().0.iter_mut().zip(numbers) {
             *bytes = number.to_be_bytes();
         }
@@ -41,11 +41,11 @@ impl Cursors {
     }
 
     /// The place in a text, if it was made here and for this listing.
-    pub(super) fn decode(&self, text: &str, filter: &EventFilter) -> Option<Cursor> {
+    pub(super) fn decode(&self, text: &str, filter: &EventFilter) -> Option<WalkPlace> {
         let sealed = BASE64_URL_SAFE_NO_PAD.decode(text).ok()?;
         let plain = Aes128Siv::new(&self.key.into()).decrypt(listing(filter), &sealed).ok()?;
         let &[created_at, sequence, high_water_mark, passed] = plain.as_chunks().0 else { return None };
-        Some(Cursor {
+        Some(WalkPlace {
             created_at: i64::from_be_bytes(created_at),
             sequence: u64::from_be_bytes(sequence),
             high_water_mark: u64::from_be_bytes(high_water_mark),
@@ -93,9 +93,9 @@ mod tests {
         fn a_cursor_leads_back_to_its_place(
             created_at: i64, sequence: u64, high_water_mark: u64, passed: u64, flipped in 0..384_usize
         ) {
-            let cursor = Cursor { created_at, sequence, high_water_mark, passed };
-            let text = cursors().encode(&cursor, &filter());
-            prop_assert_eq!(cursors().decode(&text, &filter()), Some(cursor));
+            let place = WalkPlace { created_at, sequence, high_water_mark, passed };
+            let text = cursors().encode(&place, &filter());
+            prop_assert_eq!(cursors().decode(&text, &filter()), Some(place));
             let mut bytes = BASE64_URL_SAFE_NO_PAD.decode(&text).unwrap();
             bytes[flipped / 8] ^= 1 << (flipped % 8);
             prop_assert_eq!(cursors().decode(&BASE64_URL_SAFE_NO_PAD.encode(bytes), &filter()), None);
@@ -109,8 +109,8 @@ mod tests {
 
     #[test]
     fn a_cursor_is_for_one_listing_of_one_hitlog() {
-        let cursor = Cursor { created_at: 1, sequence: 2, high_water_mark: 3, passed: 4 };
-        let text = cursors().encode(&cursor, &filter());
+        let place = WalkPlace { created_at: 1, sequence: 2, high_water_mark: 3, passed: 4 };
+        let text = cursors().encode(&place, &filter());
         for other in [
             EventFilter { website_id: "web-2".into(), ..filter() },
             EventFilter { event_type: None, ..filter() },

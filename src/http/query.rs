@@ -125,7 +125,7 @@ pub(super) async fn list(context: &Context, query: &str) -> Answer {
     let start = match &query.cursor {
         None => PageStart::Offset(query.offset),
         Some(text) => match context.cursors.decode(text, &filter) {
-            Some(cursor) => PageStart::Cursor(cursor),
+            Some(place) => PageStart::After(place),
             None => return invalid("Invalid query", &unknown_cursor()),
         },
     };

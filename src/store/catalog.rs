@@ -3,8 +3,12 @@
 //! [`CatalogFile`] is the connection; it opens the store and then moves into a thread of its own, which [`Catalog`]
 //! talks to. A change is answered after its COMMIT, and only then does [`Websites`] show it.
 
-mod erasure_list;
-mod segment_list;
+pub(super) mod erasure;
+mod erasure_table;
+pub(super) mod erasures;
+pub(super) mod segment_table;
+pub(super) mod website_table;
+pub(super) mod websites;
 
 use std::{
     path::PathBuf,
@@ -15,62 +19,24 @@ use std::{
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use rand::RngExt;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row, params};
-pub(super) use segment_list::{ListedSegment, SegmentChange, SegmentState, note_sealed, read as read_segments};
 use tokio::sync::oneshot;
 
-use super::{
-    directory::{DataDir, sync_directory},
-    erasures::{self, Erasure, Erasures, NewErasure, Subject, VisitorSubject},
-    error::{OpenError, is_full},
-    now_ms, schema,
-    segments::Segments,
+use self::{
+    erasure::{Erasure, NewErasure, Subject, VisitorSubject},
+    erasures::Erasures,
+    segment_table::{ListedSegment, SegmentChange},
+    website_table::{NewWebsite, WebsiteChange, read_websites},
     websites::{Website, Websites},
 };
-
-/// A website to register; its values have been checked.
-#[derive(Debug)]
-pub struct NewWebsite {
-    /// Its name for people.
-    pub name: String,
-    /// Its host, in lower case.
-    pub domain: String,
-    /// What it is.
-    pub description: Option<String>,
-}
-
-/// What to change of a website; `None` leaves a value as it is.
-#[derive(Debug, Default)]
-pub struct WebsiteChange {
-    /// The new name.
-    pub name: Option<String>,
-    /// The new host, in lower case.
-    pub domain: Option<String>,
-    /// The new description, which may be none.
-    pub description: Option<Option<String>>,
-}
-
-/// Why the catalog did not do as it was asked.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CatalogError {
-    /// There is no such website.
-    #[error("no such website")]
-    NotFound,
-    /// Another website has that domain.
-    #[error("another website has that domain")]
-    DomainTaken,
-    /// The disk is full; nothing was changed.
-    #[error("the disk is full")]
-    StorageFull,
-    /// Segments were rewritten since the events to erase were looked for; nothing was changed.
-    #[error("segments were rewritten meanwhile")]
-    Stale,
-    /// Too many changes wait; nothing was changed.
-    #[error("too many changes wait")]
-    Busy,
-    /// The storage failed; the change may or may not be found after a restart.
-    #[error("the storage failed")]
-    Unknown,
-}
+use super::{
+    error::{CatalogError, OpenError, is_full},
+    format::{
+        directory::{DataDir, sync_directory},
+        schema,
+    },
+    segments::Segments,
+};
+use crate::clock::now_ms;
 
 /// Changes that may wait for the catalog's thread. Each takes a sync, and people make them, not trackers.
 const CHANGES_WAITING_MAX: usize = 64;
@@ -78,16 +44,34 @@ const CHANGES_WAITING_MAX: usize = 64;
 const ERASURE_KEPT_MS: i64 = 30 * schema::DAY_MS;
 const NODE: u32 = 0;
 
-type Answer<T> = oneshot::Sender<Result<T, CatalogError>>;
+/// Where whoever asked for a change waits for its outcome.
+type Reply<T> = oneshot::Sender<Result<T, CatalogError>>;
 
 enum Change {
-    Create(NewWebsite, Answer<Arc<Website>>),
-    Update(String, WebsiteChange, Answer<Arc<Website>>),
-    Delete(String, Answer<(Arc<Website>, Arc<str>)>),
-    Import(Website, Answer<Arc<Website>>),
-    Erase(NewErasure, Answer<Erasure>),
-    Forget(Arc<str>, Answer<bool>),
-    Segment(SegmentChange, Answer<()>),
+    Create(NewWebsite, Reply<Arc<Website>>),
+    Update(String, WebsiteChange, Reply<Arc<Website>>),
+    Delete(String, Reply<(Arc<Website>, Arc<str>)>),
+    Import(Website, Reply<Arc<Website>>),
+    Erase(NewErasure, Reply<Erasure>),
+    FinishErasure(Arc<str>, Reply<bool>),
+    Segment(SegmentChange, Reply<()>),
+}
+
+/// What public ids are made with; never changes once a catalog has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdKey {
+    /// The number of this hitlog among several.
+    pub node: u32,
+    /// The key under which a sequence is encrypted.
+    pub key: [u8; 16],
+}
+
+impl IdKey {
+    /// The one that a catalog keeps.
+    pub(super) fn read(connection: &Connection) -> rusqlite::Result<Self> {
+        let read = |row: &Row<'_>| Ok(Self { node: row.get(0)?, key: row.get(1)? });
+        connection.query_row("SELECT node, idKey FROM Log", [], read)
+    }
 }
 
 /// What the catalog's thread changes in memory, each time that a change is committed.
@@ -104,8 +88,7 @@ pub(super) struct CatalogFile {
     connection: Connection,
     websites: Arc<Websites>,
     sequence_floor: u64,
-    node: u32,
-    id_key: [u8; 16],
+    id_key: IdKey,
 }
 
 impl CatalogFile {
@@ -120,8 +103,8 @@ impl CatalogFile {
         if found > schema::CATALOG_VERSION {
             return Err(OpenError::Newer { path, found, known: schema::CATALOG_VERSION });
         }
-        // The very first write, or a start that is cut short leaves a file that nobody knows for hitlog's. And not
-        // again: a start that fails further on, at a segment of a newer hitlog say, has written nothing.
+        // The very first write: a start that is cut short later must leave a file that is known as hitlog's. Written
+        // only once, so that a start which fails further on, at a segment of a newer hitlog say, changes nothing.
         if schema::pragma::<i32>(&connection, &path, "application_id")? != schema::APPLICATION_ID {
             connection.pragma_update(None, "application_id", schema::APPLICATION_ID).map_err(sqlite())?;
         }
@@ -135,21 +118,19 @@ impl CatalogFile {
             path: path.clone(),
             reason: format!("its format could not be brought up to date: {error}"),
         })?;
-        let id_key: [u8; 16] = rand::rng().random();
+        let new_key: [u8; 16] = rand::rng().random();
         connection
             .execute(
                 "INSERT OR IGNORE INTO Log(id, sequenceFloor, node, idKey) VALUES(1, 1, ?1, ?2)",
-                params![NODE, id_key],
+                params![NODE, new_key],
             )
             .map_err(sqlite())?;
         sync_directory(directory.path())?;
-        let (sequence_floor, node, id_key) = connection
-            .query_row("SELECT sequenceFloor, node, idKey FROM Log", [], |row| {
-                Ok((row.get::<_, i64>(0)?.unsigned_abs(), row.get(1)?, row.get(2)?))
-            })
-            .map_err(sqlite())?;
+        let sequence_floor: i64 =
+            connection.query_row("SELECT sequenceFloor FROM Log", [], |row| row.get(0)).map_err(sqlite())?;
+        let id_key = IdKey::read(&connection).map_err(sqlite())?;
         let websites = Arc::new(read_websites(&connection).map_err(sqlite())?);
-        Ok(Self { path, connection, websites, sequence_floor, node, id_key })
+        Ok(Self { path, connection, websites, sequence_floor: sequence_floor.unsigned_abs(), id_key })
     }
 
     /// The lowest sequence that may be given from now on.
@@ -157,9 +138,9 @@ impl CatalogFile {
         self.sequence_floor
     }
 
-    /// The node and the key of the public ids.
-    pub(super) fn id_key(&self) -> (u32, [u8; 16]) {
-        (self.node, self.id_key)
+    /// What public ids are made with.
+    pub(super) fn id_key(&self) -> IdKey {
+        self.id_key
     }
 
     /// The websites, as this catalog keeps them.
@@ -169,17 +150,17 @@ impl CatalogFile {
 
     /// The segments, by number.
     pub(super) fn segments(&self) -> Result<Vec<ListedSegment>, OpenError> {
-        segment_list::read(&self.connection).map_err(OpenError::sqlite(&self.path))
+        segment_table::read(&self.connection).map_err(OpenError::sqlite(&self.path))
     }
 
     /// Changes the list of segments, before the catalog moves to its thread.
     pub(super) fn change_segments(&mut self, change: &SegmentChange) -> Result<(), OpenError> {
-        segment_list::apply(&mut self.connection, change).map_err(OpenError::sqlite(&self.path))
+        segment_table::apply(&mut self.connection, change).map_err(OpenError::sqlite(&self.path))
     }
 
     /// The erasures, those that are done included.
     pub(super) fn erasures(&self) -> Result<Vec<Erasure>, OpenError> {
-        erasure_list::read(&self.connection).map_err(OpenError::sqlite(&self.path))
+        erasure_table::read(&self.connection).map_err(OpenError::sqlite(&self.path))
     }
 
     /// Moves the catalog to its thread. When it ends early, `failed` is called with the reason: the storage can't
@@ -202,24 +183,24 @@ impl CatalogFile {
         Ok((catalog, thread))
     }
 
-    /// Until the last [`Catalog`] is dropped, or a change fails in a way that leaves the disk in doubt.
+    /// Runs until the last [`Catalog`] is dropped, or a change fails in a way that leaves the disk in doubt.
     fn run(mut self, changes: &Receiver<Change>, memory: &InMemory) -> rusqlite::Result<()> {
         for change in changes {
             match change {
-                Change::Create(new, answer) => reply(answer, self.create(new))?,
-                Change::Update(id, change, answer) => reply(answer, self.update(&id, change))?,
-                Change::Delete(id, answer) => reply(answer, self.delete(&id, memory))?,
-                Change::Import(website, answer) => reply(answer, self.insert(website))?,
-                Change::Erase(new, answer) => reply(answer, self.erase(new, memory))?,
-                Change::Forget(id, answer) => reply(answer, self.forget(&id, memory))?,
-                Change::Segment(change, answer) => reply(answer, self.change_segment(change, memory))?,
+                Change::Create(new, reply) => answer(reply, self.create(new))?,
+                Change::Update(id, change, reply) => answer(reply, self.update(&id, change))?,
+                Change::Delete(id, reply) => answer(reply, self.delete(&id, memory))?,
+                Change::Import(website, reply) => answer(reply, self.insert(website))?,
+                Change::Erase(new, reply) => answer(reply, self.erase(new, memory))?,
+                Change::FinishErasure(id, reply) => answer(reply, self.finish_erasure(&id, memory))?,
+                Change::Segment(change, reply) => answer(reply, self.change_segment(change, memory))?,
             }
         }
         Ok(())
     }
 
     fn create(&mut self, new: NewWebsite) -> Result<Arc<Website>, ChangeError> {
-        // Later than every other, so that "newest first" is an order even within a millisecond.
+        // Later than every other website's, so that "newest first" is an order even within a millisecond.
         let now = now_ms().max(self.websites.newest_created_at() + 1);
         let website = Website {
             id: format!("web-{}", random_letters(12)).into(),
@@ -268,7 +249,7 @@ impl CatalogFile {
         let (erasure, now) = self.new_erasure(memory)?;
         let transaction = self.connection.transaction()?;
         transaction.execute("DELETE FROM Website WHERE id = ?1", [id])?;
-        erasure_list::insert_website(&transaction, &erasure, id, now)?;
+        erasure_table::insert_website(&transaction, &erasure, id, now)?;
         transaction.commit()?;
         self.websites.remove(id);
         let subject = Subject { website_id: Arc::clone(&website.id), visitor: None };
@@ -278,16 +259,16 @@ impl CatalogFile {
 
     fn erase(&mut self, new: NewErasure, memory: &InMemory) -> Result<Erasure, ChangeError> {
         self.find(&new.website_id)?;
-        // Generations change on this thread only, so what is current stays so until the events are hidden.
-        if !erasures::is_current(&new.found, &memory.segments) {
+        // Generations change on this thread only, so none can change before the events are hidden.
+        if !memory.segments.view().still_holds(&new.found) {
             return Err(ChangeError::Refused(CatalogError::Stale));
         }
         let (id, now) = self.new_erasure(memory)?;
-        erasure_list::insert_visitor(&self.connection, &id, &new, now)?;
+        erasure_table::insert_visitor(&self.connection, &id, &new, now)?;
         let NewErasure { website_id, visitor_id, up_to, found } = new;
         let visitor = Some(VisitorSubject { visitor_id, up_to });
         let mut erasure = Erasure::new(id, Some(Subject { website_id, visitor }), now);
-        erasure.remaining = found.iter().map(|(number, _, _)| *number).collect();
+        erasure.remaining = found.iter().map(|found| found.segment).collect();
         memory.segments.hide(&erasure.id, found);
         memory.erasures.insert(erasure.clone());
         Ok(erasure)
@@ -296,7 +277,7 @@ impl CatalogFile {
     /// The id and the time of an erasure that is asked for now.
     fn new_erasure(&mut self, memory: &InMemory) -> Result<(Arc<str>, i64), ChangeError> {
         let now = now_ms();
-        erasure_list::remove_done_before(&self.connection, now - ERASURE_KEPT_MS)?;
+        erasure_table::remove_done_before(&self.connection, now - ERASURE_KEPT_MS)?;
         memory.erasures.remove_done_before(now - ERASURE_KEPT_MS);
         if memory.erasures.len() >= memory.erasures_max {
             return Err(ChangeError::Refused(CatalogError::Busy));
@@ -304,9 +285,9 @@ impl CatalogFile {
         Ok((format!("era-{}", random_letters(12)).into(), now))
     }
 
-    fn forget(&mut self, id: &str, memory: &InMemory) -> Result<bool, ChangeError> {
+    fn finish_erasure(&mut self, id: &str, memory: &InMemory) -> Result<bool, ChangeError> {
         let now = now_ms();
-        let is_done = erasure_list::forget(&self.connection, id, now)?;
+        let is_done = erasure_table::finish(&self.connection, id, now)?;
         if is_done {
             memory.erasures.done(id, now);
         }
@@ -314,12 +295,12 @@ impl CatalogFile {
     }
 
     fn change_segment(&mut self, change: SegmentChange, memory: &InMemory) -> Result<(), ChangeError> {
-        segment_list::apply(&mut self.connection, &change)?;
+        segment_table::apply(&mut self.connection, &change)?;
         match change {
-            SegmentChange::Prepared(_) | SegmentChange::Activated { .. } | SegmentChange::Forgotten(_) => {}
+            SegmentChange::Prepared(_) | SegmentChange::Activated { .. } | SegmentChange::Unlisted(_) => {}
             SegmentChange::Sealed { segment, erased, .. } => {
                 let number = segment.number;
-                let erasures: Vec<_> = erased.iter().map(|(erasure, _)| Arc::clone(erasure)).collect();
+                let erasures: Vec<_> = erased.iter().map(|of| Arc::clone(&of.erasure)).collect();
                 memory.segments.replace(segment, &erasures);
                 memory.erasures.segment_done(number, &erased);
             }
@@ -345,7 +326,7 @@ enum ChangeError {
 impl From<rusqlite::Error> for ChangeError {
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
-            // The ids are random and the codes carry the time: what collides is the domain.
+            // Ids are random and codes hold the time: only domains can collide.
             Some(ErrorCode::ConstraintViolation) => Self::Refused(CatalogError::DomainTaken),
             _ if is_full(&error) => Self::Refused(CatalogError::StorageFull),
             _ => Self::Fatal(error),
@@ -353,13 +334,13 @@ impl From<rusqlite::Error> for ChangeError {
     }
 }
 
-fn reply<T>(answer: Answer<T>, result: Result<T, ChangeError>) -> rusqlite::Result<()> {
-    // Whoever asked may be gone; the change is made all the same.
+fn answer<T>(reply: Reply<T>, result: Result<T, ChangeError>) -> rusqlite::Result<()> {
+    // Whoever asked may have gone away; the change is made all the same.
     match result {
-        Ok(value) => drop(answer.send(Ok(value))),
-        Err(ChangeError::Refused(error)) => drop(answer.send(Err(error))),
+        Ok(value) => drop(reply.send(Ok(value))),
+        Err(ChangeError::Refused(error)) => drop(reply.send(Err(error))),
         Err(ChangeError::Fatal(error)) => {
-            drop(answer.send(Err(CatalogError::Unknown)));
+            drop(reply.send(Err(CatalogError::Unknown)));
             return Err(error);
         }
     }
@@ -375,49 +356,49 @@ pub struct Catalog {
 impl Catalog {
     /// Registers a website under a new id and tracking code.
     pub async fn create_website(&self, new: NewWebsite) -> Result<Arc<Website>, CatalogError> {
-        self.ask(|answer| Change::Create(new, answer)).await
+        self.ask(|reply| Change::Create(new, reply)).await
     }
 
     /// Changes a website, never its id or its code.
     pub async fn update_website(&self, id: String, change: WebsiteChange) -> Result<Arc<Website>, CatalogError> {
-        self.ask(|answer| Change::Update(id, change, answer)).await
+        self.ask(|reply| Change::Update(id, change, reply)).await
     }
 
-    /// Forgets a website, and has its events erased; from the answer on they are in no answer. The second value is the
+    /// Deletes a website, and has its events erased: once this returns, no answer shows them. The second value is the
     /// erasure's id.
     pub async fn delete_website(&self, id: String) -> Result<(Arc<Website>, Arc<str>), CatalogError> {
-        self.ask(|answer| Change::Delete(id, answer)).await
+        self.ask(|reply| Change::Delete(id, reply)).await
     }
 
     /// Registers a website under the id and the tracking code that it had elsewhere. Blocks: for the import, which has
     /// the store to itself.
     pub fn import_website(&self, website: Website) -> Result<Arc<Website>, CatalogError> {
-        self.ask_blocking(|answer| Change::Import(website, answer))
+        self.ask_blocking(|reply| Change::Import(website, reply))
     }
 
-    /// Has a visitor's events erased; from the answer on they are in no answer.
+    /// Has a visitor's events erased: once this returns, no answer shows them.
     pub(super) async fn erase_visitor(&self, new: NewErasure) -> Result<Erasure, CatalogError> {
-        self.ask(|answer| Change::Erase(new, answer)).await
+        self.ask(|reply| Change::Erase(new, reply)).await
     }
 
     /// Changes the list of segments, and then what readers see of it. Blocks: for the store's own threads.
     pub(super) fn change_segments(&self, change: SegmentChange) -> Result<(), CatalogError> {
-        self.ask_blocking(|answer| Change::Segment(change, answer))
+        self.ask_blocking(|reply| Change::Segment(change, reply))
     }
 
-    /// Forgets whose events an erasure has removed. Returns whether nothing of it is left: who reads the catalog may be
-    /// in the way. Blocks, as above.
-    pub(super) fn forget_erased(&self, erasure: Arc<str>) -> Result<bool, CatalogError> {
-        self.ask_blocking(|answer| Change::Forget(erasure, answer))
+    /// Forgets whose events an erasure has removed. Returns whether nothing of it is left: a program that reads the
+    /// catalog can keep its write-ahead log from being emptied. Blocks: for the store's own threads.
+    pub(super) fn finish_erasure(&self, erasure: Arc<str>) -> Result<bool, CatalogError> {
+        self.ask_blocking(|reply| Change::FinishErasure(erasure, reply))
     }
 
-    fn ask_blocking<T>(&self, change: impl FnOnce(Answer<T>) -> Change) -> Result<T, CatalogError> {
+    fn ask_blocking<T>(&self, change: impl FnOnce(Reply<T>) -> Change) -> Result<T, CatalogError> {
         let (sender, answer) = oneshot::channel();
         self.changes.send(change(sender)).map_err(|_| CatalogError::Unknown)?;
         answer.blocking_recv().unwrap_or(Err(CatalogError::Unknown))
     }
 
-    async fn ask<T>(&self, change: impl FnOnce(Answer<T>) -> Change) -> Result<T, CatalogError> {
+    async fn ask<T>(&self, change: impl FnOnce(Reply<T>) -> Change) -> Result<T, CatalogError> {
         let (sender, answer) = oneshot::channel();
         self.changes.try_send(change(sender)).map_err(|error| match error {
             TrySendError::Full(_) => CatalogError::Busy,
@@ -425,27 +406,6 @@ impl Catalog {
         })?;
         answer.await.unwrap_or(Err(CatalogError::Unknown))
     }
-}
-
-pub(super) fn read_websites(connection: &Connection) -> rusqlite::Result<Websites> {
-    let websites = Websites::default();
-    let mut statement =
-        connection.prepare("SELECT id, trackingCode, name, domain, description, createdAt, updatedAt FROM Website")?;
-    let read = |row: &Row<'_>| {
-        Ok(Website {
-            id: row.get(0)?,
-            tracking_code: row.get(1)?,
-            name: row.get(2)?,
-            domain: row.get(3)?,
-            description: row.get(4)?,
-            created_at: row.get(5)?,
-            updated_at: row.get(6)?,
-        })
-    };
-    for website in statement.query_map([], read)? {
-        websites.insert(website?);
-    }
-    Ok(websites)
 }
 
 /// Letters of a to z and 0 to 9, from the system's secure generator.

@@ -1,13 +1,16 @@
 //! What can go wrong with the storage, by operation, and how SQLite's codes are read.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use rusqlite::ErrorCode;
 
-use super::catalog::CatalogError;
+use crate::metrics::ReadRefused;
 
-/// Why a data directory cannot be opened. Nothing that is stored has been changed when one of the first five
-/// is returned.
+/// Why a data directory cannot be opened. [`Self::InUse`], [`Self::Foreign`], [`Self::NoCatalog`], [`Self::Newer`] and
+/// [`Self::NotOurs`] are found before anything that is stored is changed.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another process holds the lock.
@@ -30,9 +33,9 @@ pub enum OpenError {
     Newer {
         /// The file.
         path: PathBuf,
-        /// Its version.
+        /// The version of its format.
         found: i64,
-        /// The newest that is known.
+        /// The newest version that this hitlog knows.
         known: i64,
     },
     /// A file is not what its name says.
@@ -48,15 +51,15 @@ pub enum OpenError {
         "SQLite {0} can lose commits in WAL mode; build hitlog with SQLite 3.51.3 or later (the default build does)"
     )]
     SqliteTooOld(&'static str),
-    /// The events of an erasure that goes on could not be looked for.
+    /// The events of an unfinished erasure, named by its id, could not be looked for.
     #[error("cannot look for what the erasure {0} removes: {1}; see whether the segments can be read")]
-    Erasure(std::sync::Arc<str>, super::read::ReadError),
+    Erasure(Arc<str>, ReadError),
     /// The operating system refused.
     #[error("cannot {action} {path}: {source}; check that the directory exists, is writable and has room")]
     Io {
         /// What was tried.
         action: &'static str,
-        /// With which file.
+        /// The file.
         path: PathBuf,
         /// What the system said.
         source: std::io::Error,
@@ -106,7 +109,8 @@ pub enum AppendError {
     /// No room, and the whole transaction is rolled back: nothing of the group is stored.
     #[error("the disk is full: {0}")]
     StorageFull(rusqlite::Error),
-    /// Anything else. The group may or may not be found after a restart, so nothing may be tried again.
+    /// The storage failed in another way. The group may or may not be found after a restart, so nothing may be tried
+    /// again.
     #[error("the storage failed: {0}")]
     Fatal(rusqlite::Error),
 }
@@ -118,9 +122,49 @@ impl AppendError {
     }
 }
 
-/// Whether a file that could not be read may well be read at another time: too few file descriptors, no memory, a
+/// Why the catalog did not do as it was asked.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CatalogError {
+    /// There is no such website.
+    #[error("no such website")]
+    NotFound,
+    /// Another website has that domain.
+    #[error("another website has that domain")]
+    DomainTaken,
+    /// The disk is full; nothing was changed.
+    #[error("the disk is full")]
+    StorageFull,
+    /// Segments were rewritten since the events to erase were looked for; nothing was changed.
+    #[error("segments were rewritten meanwhile")]
+    Stale,
+    /// Too many changes wait; nothing was changed.
+    #[error("too many changes wait")]
+    Busy,
+    /// The storage failed; the change may or may not be found after a restart.
+    #[error("the storage failed")]
+    Unknown,
+}
+
+/// Why a question has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// Refused or given up for now.
+    #[error("the read was given up: {}", .0.as_str())]
+    Refused(ReadRefused),
+    /// SQLite could not read.
+    #[error("the storage could not be read: {0}")]
+    Storage(#[from] rusqlite::Error),
+    /// The reader failed, or hitlog is stopping.
+    #[error("the readers have stopped")]
+    Stopped,
+}
+
+/// Called with the reason when a thread of the store finds that the storage can't be trusted any more.
+pub type OnFailure = Arc<dyn Fn(String) + Send + Sync>;
+
+/// Whether the same read may well succeed later: too few file descriptors, no memory, a
 /// reader that was stopped. Everything else says that the file is not what was written.
-pub(super) fn is_of_the_moment(error: &rusqlite::Error, path: &Path) -> bool {
+pub(super) fn is_transient(error: &rusqlite::Error, path: &Path) -> bool {
     match error.sqlite_error_code() {
         Some(ErrorCode::CannotOpen) => !matches!(path.try_exists(), Ok(false)),
         Some(

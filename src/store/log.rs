@@ -3,57 +3,33 @@
 //! Owned by value by the writer's thread. A row counts once its COMMIT has returned: only then are its keys in memory,
 //! where readers find it. When the segment is full, the log rolls to the next one, which stands ready.
 
+pub(super) mod active;
+mod checkpoint;
+mod insert;
+pub(super) mod roll;
+
 use std::{
-    cell::Cell,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use self::{
+    active::ActiveSegment,
+    checkpoint::{Decision, Outcome, run_passive},
+    roll::Roller,
+};
 use super::{
-    checkpoint::{Checkpointer, Decision, Outcome, Policy, run_passive},
-    columns::{Columns, RowKeys},
-    error::{AppendError, OpenError, is_full},
-    file,
-    insert::EventWriter,
-    now_ms,
-    read::ReaderInterrupt,
-    roll::{self, Roller},
-    schema,
-    sealer::Sealer,
-    segments::{Content, Segment, Segments},
+    error::{AppendError, is_full},
+    format::schema,
+    options::{Durability, LogOptions},
+    seal::Sealer,
+    segments::{Segments, columns::RowKeys, connections::ReaderInterrupt},
 };
 use crate::{
+    clock::now_ms,
     event::ValidEvents,
     metrics::{CheckpointBy, Metrics},
 };
-
-/// What a returned COMMIT survives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Durability {
-    /// A loss of power: the write-ahead log is synced before COMMIT returns.
-    Full,
-    /// A kill of the process. A loss of power may take the last moments with it, never part of a group.
-    Normal,
-}
-
-/// The log's settings; their values and reasons stand in the configuration.
-#[derive(Debug, Clone, Copy)]
-pub struct LogOptions {
-    /// What a returned COMMIT survives.
-    pub durability: Durability,
-    /// The size of a page of a segment made from now on, in bytes.
-    pub page_bytes: u32,
-    /// The writer's page cache, in bytes.
-    pub cache_bytes: u64,
-    /// The size of the write-ahead log at which a checkpoint is due, in bytes.
-    pub wal_checkpoint_bytes: u64,
-    /// The size past which readers are interrupted and the writer waits for the checkpoint, in bytes.
-    pub wal_bytes_max: u64,
-    /// Rows after which a segment is full.
-    pub segment_rows_max: u64,
-    /// Time after a segment's first event until it is full.
-    pub segment_age_max: Duration,
-}
 
 /// While a checkpoint runs beside the writer, or the next segment is being made, its end is looked for this often even
 /// if no group comes.
@@ -74,65 +50,6 @@ pub struct Log {
     options: LogOptions,
     interrupt: ReaderInterrupt,
     metrics: Arc<Metrics>,
-}
-
-/// A segment that rows go to, or are about to: its one connection that writes, and the one beside it.
-pub(super) struct ActiveSegment {
-    pub(super) segment: Arc<Segment>,
-    columns: Arc<Columns>,
-    writer: EventWriter,
-    checkpointer: Checkpointer,
-    policy: Policy,
-    page_bytes: u64,
-    rows: u64,
-    first_received_at: Option<i64>,
-}
-
-impl ActiveSegment {
-    /// Opens a segment that is listed and whose write-ahead log is empty.
-    pub(super) fn open(segment: Arc<Segment>, options: &LogOptions, metrics: &Arc<Metrics>) -> Result<Self, OpenError> {
-        let path = &segment.path;
-        let sqlite = || OpenError::sqlite(path);
-        let connection = file::open(path, options, metrics)?;
-        let page_bytes: i64 = schema::pragma(&connection, path, "page_size")?;
-        let first_received_at = connection
-            .query_row("SELECT (SELECT receivedAt FROM Event ORDER BY id LIMIT 1)", [], |row| row.get(0))
-            .map_err(sqlite())?;
-        // Makes the write-ahead log's file now, and not when the first group waits for it.
-        connection
-            .pragma_update(None, "user_version", schema::SEGMENT_VERSION)
-            .and_then(|()| file::truncate_wal(&connection))
-            .map_err(sqlite())?;
-        connection.wal_hook(Some(|_, frames| {
-            WAL_FRAMES.set(frames.unsigned_abs().into());
-            Ok(())
-        }));
-        let Content::Open(content) = &segment.content else {
-            return Err(OpenError::NotOurs { path: path.clone(), reason: "it is sealed".into() });
-        };
-        Ok(Self {
-            columns: content.columns().unwrap_or_default(),
-            writer: EventWriter::new(connection).map_err(sqlite())?,
-            checkpointer: Checkpointer::spawn(file::open(path, options, metrics)?).map_err(OpenError::Thread)?,
-            policy: Policy::new(options.wal_checkpoint_bytes, options.wal_bytes_max),
-            page_bytes: page_bytes.unsigned_abs(),
-            rows: segment.sequences().map_or(0, |(first, last)| last - first + 1),
-            first_received_at,
-            segment,
-        })
-    }
-
-    /// Copies everything into the segment's file, as far as readers let it, and closes it.
-    pub(super) fn retire(self) -> rusqlite::Result<()> {
-        self.checkpointer.stop();
-        file::truncate_wal(self.writer.connection()).map(|_| ())
-    }
-}
-
-thread_local! {
-    /// The frames in the write-ahead log as the last commit of this thread left them. SQLite hands them to a bare
-    /// function, so they need a place that such a function can reach; each log lives on a thread of its own.
-    static WAL_FRAMES: Cell<u64> = const { Cell::new(0) };
 }
 
 impl Log {
@@ -157,7 +74,7 @@ impl Log {
         let first = self.next_sequence;
         match self.commit(first, group) {
             Ok(next) => {
-                // From here on readers find the rows, and before here nobody may.
+                // Readers find the rows from here on; before COMMIT returned nobody may.
                 self.active.columns.add(first, &self.keys);
                 self.active.rows += next - first;
                 self.next_sequence = next;
@@ -215,7 +132,7 @@ impl Log {
         if let Some(finished) = self.active.checkpointer.finished() {
             self.note_checkpoint(CheckpointBy::Background, finished)?;
         }
-        let bytes = self.wal_bytes(WAL_FRAMES.get());
+        let bytes = self.active.wal_bytes();
         self.metrics.wal_bytes.set(bytes as f64);
         match self.active.policy.decide(bytes, self.active.checkpointer.is_running()) {
             Decision::Nothing => {}
@@ -246,7 +163,7 @@ impl Log {
             return Ok(true);
         }
         if self.options.durability == Durability::Normal {
-            // What was committed here must not be lost where later events, in the next segment, are kept.
+            // A loss of power must not take events of this segment and leave later ones, in the next.
             let synced = self.active.writer.connection().pragma_update(None, "synchronous", "FULL");
             synced.map_err(AppendError::Fatal)?;
             if !self.probe()? {
@@ -255,7 +172,7 @@ impl Log {
         }
         let Some(next) = self.roller.prepared() else { return Ok(true) };
         let full = std::mem::replace(&mut self.active, next);
-        WAL_FRAMES.set(0);
+        self.active.begin();
         tracing::info!(segment = self.active.segment.number, rows_before = full.rows, "rolled to the next segment");
         self.metrics.rolls.increment(1);
         self.segments.push(Arc::clone(&self.active.segment));
@@ -278,25 +195,23 @@ impl Log {
         self.metrics.checkpoint_seconds(by).record(elapsed.as_secs_f64());
         let outcome = match outcome {
             Ok(outcome) => outcome,
-            // No room to copy into: the log just stays as long as it is, and groups say when there is no room at all.
+            // No room to copy into: the write-ahead log stays as long as it is, and a group will be refused when there
+            // is no room at all.
             Err(error) if is_full(&error) => {
-                Outcome { busy: true, log_frames: WAL_FRAMES.get(), checkpointed_frames: 0 }
+                Outcome { busy: true, log_frames: self.active.wal_frames(), checkpointed_frames: 0 }
             }
             Err(error) => return Err(AppendError::Fatal(error)),
         };
         if outcome.busy {
             self.metrics.checkpoints_busy.increment(1);
         }
-        let (log, checkpointed) = (self.wal_bytes(outcome.log_frames), self.wal_bytes(outcome.checkpointed_frames));
+        let log = self.active.wal_bytes_of(outcome.log_frames);
+        let checkpointed = self.active.wal_bytes_of(outcome.checkpointed_frames);
         self.metrics.checkpoint_log_bytes.set(log as f64);
         self.metrics.checkpoint_checkpointed_bytes.set(checkpointed as f64);
-        self.active.policy.checkpointed(by, self.wal_bytes(WAL_FRAMES.get()), checkpointed);
+        let bytes = self.active.wal_bytes();
+        self.active.policy.checkpointed(by, bytes, checkpointed);
         Ok(())
-    }
-
-    fn wal_bytes(&self, frames: u64) -> u64 {
-        // The format: a header of 32 bytes, then frames with 24 bytes before each page.
-        if frames == 0 { 0 } else { 32 + frames * (self.active.page_bytes + 24) }
     }
 
     /// Ends the threads behind the log, copies everything into the segment and removes the write-ahead log; readers

@@ -4,12 +4,13 @@
 //! being built and sent. Rows are turned into the answer's bytes while the statement runs, before anything goes to a
 //! socket, so that no slow client keeps a snapshot open and the write-ahead log from being reset.
 
+pub(super) mod budget;
+pub(super) mod list;
+pub(super) mod snapshot;
+
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
-    },
+    sync::Arc,
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -18,57 +19,25 @@ use crossbeam_channel::{Receiver, Sender};
 use rusqlite::ErrorCode;
 use tokio::sync::oneshot;
 
-use super::{
-    error::OpenError,
-    keys::Key,
-    lower_priority, now_ms, retention,
-    segments::{Segments, WatchState},
+use self::{
+    budget::{Budget, PageBuffer},
     snapshot::Snapshot,
 };
-use crate::metrics::{Metrics, ReadRefused};
-
-/// The pool's settings; their values and reasons stand in the configuration.
-#[derive(Debug, Clone, Copy)]
-pub struct ReadOptions {
-    /// Threads that answer questions, one each at a time.
-    pub readers: usize,
-    /// Questions that may wait for a connection.
-    pub waiting_max: usize,
-    /// The longest that a question may take, its wait included.
-    pub deadline: Duration,
-    /// The memory of all answers that are being built or sent, in bytes.
-    pub answer_bytes_max: usize,
-    /// The age of `createdAt` past which an event is in no answer; `None` if there is no such age.
-    pub retention: Option<Duration>,
-}
-
-/// Why a question has no answer.
-#[derive(Debug, thiserror::Error)]
-pub enum ReadError {
-    /// Refused or given up for now.
-    #[error("the read was given up: {}", .0.as_str())]
-    Refused(ReadRefused),
-    /// SQLite could not read.
-    #[error("the storage could not be read: {0}")]
-    Storage(#[from] rusqlite::Error),
-    /// The reader failed, or hitlog is stopping.
-    #[error("the readers have stopped")]
-    Stopped,
-}
-
-/// Stops all reads that are under way: they keep the write-ahead log from being reset.
-#[derive(Debug, Clone, Default)]
-pub(super) struct ReaderInterrupt(Arc<AtomicU64>);
-
-impl ReaderInterrupt {
-    pub(super) fn all(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn count(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
+use super::{
+    error::{OpenError, ReadError},
+    options::ReadOptions,
+    priority::lower_priority,
+    segments::{
+        Segments,
+        connections::{ReaderInterrupt, WatchState},
+        keys::Key,
+        retention,
+    },
+};
+use crate::{
+    clock::now_ms,
+    metrics::{Metrics, ReadRefused},
+};
 
 /// Keys that a question may hold in memory in any case: some pages of the largest size.
 const READER_KEYS_MIN: usize = 16 * 1024;
@@ -108,7 +77,7 @@ impl Readers {
             let thread = thread::Builder::new().name(format!("reader-{number}")).spawn(move || {
                 lower_priority(READER_NICENESS);
                 for question in receiver {
-                    // Whoever asked is told that nothing came; the thread stays for the next question.
+                    // Whoever asked hears that the reader failed; the thread goes on with the next question.
                     reader.metrics.readers_busy.increment(1);
                     if catch_unwind(AssertUnwindSafe(|| question(&reader))).is_err() {
                         tracing::error!("a read panicked");
@@ -120,7 +89,7 @@ impl Readers {
         }
         metrics.readers.set(options.readers as f64);
         metrics.read_bytes_max.set(options.answer_bytes_max as f64);
-        let budget = Arc::new(Budget { bytes: AtomicUsize::new(0), bytes_max: options.answer_bytes_max });
+        let budget = Arc::new(Budget::new(options.answer_bytes_max));
         Ok((Self { questions, budget, options, metrics }, threads))
     }
 
@@ -151,51 +120,12 @@ impl Readers {
 
     /// An empty buffer for an answer, counted against the budget that all answers share.
     pub fn page_buffer(&self) -> PageBuffer {
-        PageBuffer { bytes: Vec::new(), counted: 0, budget: Arc::clone(&self.budget) }
+        PageBuffer::new(Arc::clone(&self.budget))
     }
 
     /// The memory that answers hold at the moment.
     pub fn answer_bytes(&self) -> usize {
-        self.budget.bytes.load(Ordering::Relaxed)
-    }
-}
-
-struct Budget {
-    bytes: AtomicUsize,
-    bytes_max: usize,
-}
-
-/// The bytes of an answer. Counts against the budget until it is dropped, that is, until it has been sent.
-pub struct PageBuffer {
-    bytes: Vec<u8>,
-    counted: usize,
-    budget: Arc<Budget>,
-}
-
-impl PageBuffer {
-    /// Appends to the answer; an error says that all answers together hold too much.
-    pub fn write(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), ReadError> {
-        write(&mut self.bytes);
-        let grown = self.bytes.capacity() - self.counted;
-        if grown > 0 {
-            self.counted += grown;
-            if self.budget.bytes.fetch_add(grown, Ordering::Relaxed) + grown > self.budget.bytes_max {
-                return Err(ReadError::Refused(ReadRefused::Memory));
-            }
-        }
-        Ok(())
-    }
-}
-
-impl AsRef<[u8]> for PageBuffer {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
-impl Drop for PageBuffer {
-    fn drop(&mut self) {
-        self.budget.bytes.fetch_sub(self.counted, Ordering::Relaxed);
+        self.budget.taken()
     }
 }
 
@@ -235,24 +165,5 @@ impl Reader {
         }
         self.metrics.read_seconds.record(began_at.elapsed().as_secs_f64());
         answer
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn answers_share_one_budget() {
-        let budget = Arc::new(Budget { bytes: AtomicUsize::new(0), bytes_max: 100 });
-        let buffer = || PageBuffer { bytes: Vec::new(), counted: 0, budget: Arc::clone(&budget) };
-        let (mut first, mut second) = (buffer(), buffer());
-        assert!(first.write(|out| out.extend_from_slice(&[0; 60])).is_ok());
-        assert!(matches!(
-            second.write(|out| out.extend_from_slice(&[0; 60])),
-            Err(ReadError::Refused(ReadRefused::Memory))
-        ));
-        drop((first, second));
-        assert_eq!(budget.bytes.load(Ordering::Relaxed), 0);
     }
 }

@@ -14,21 +14,32 @@ use std::{
 use rusqlite::Connection;
 
 use super::{
-    catalog::{CatalogFile, ListedSegment, SegmentChange, SegmentState},
-    columns::{Columns, RowKeys},
-    directory::{SegmentName, SegmentPaths},
-    error::{OpenError, is_of_the_moment},
-    file,
-    keys::{Sites, Stream, fingerprint, session_hash, visitor_hash},
-    log::{ActiveSegment, LogOptions},
-    schema,
-    segments::{Content, Segment, Segments},
-    summary::{Summary, SummaryError},
+    catalog::{
+        CatalogFile,
+        erasure::{Erasure, Subject},
+        erasures::Erasures,
+        segment_table::{ListedSegment, SegmentChange, SegmentState},
+    },
+    error::{OpenError, is_transient},
+    format::{
+        directory::{SegmentName, SegmentPaths},
+        file, schema,
+    },
+    log::active::ActiveSegment,
+    options::LogOptions,
+    read::snapshot::Snapshot,
+    segments::{
+        Segments,
+        columns::{Columns, RowKeys},
+        keys::Sites,
+        segment::{Content, Segment},
+        summary::{Summary, SummaryError},
+    },
 };
 use crate::metrics::Metrics;
 
 /// How long the start waits for a program that reads a segment without an index, such as a backup on a slow disk.
-const READER_PATIENCE: Duration = Duration::from_secs(30);
+const READER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Between two tries, besides the time for which SQLite itself waits.
 const READER_POLL: Duration = Duration::from_millis(200);
 
@@ -43,7 +54,7 @@ pub(super) struct Recovered {
 }
 
 /// Recovers every segment and shows them all in `segments`.
-pub(super) fn recover(
+pub(super) fn recover_segments(
     paths: &SegmentPaths,
     catalog: &mut CatalogFile,
     segments: &Segments,
@@ -56,16 +67,17 @@ pub(super) fn recover(
     }
     remove_orphans(paths, &listed, segments)?;
     for segment in listed.iter().filter(|segment| segment.state == SegmentState::Dropped) {
-        catalog.change_segments(&SegmentChange::Forgotten(segment.number))?;
+        catalog.change_segments(&SegmentChange::Unlisted(segment.number))?;
     }
     let mut open = Vec::new();
     for segment in &listed {
         let is_open = !matches!(segment.state, SegmentState::Sealed | SegmentState::Dropped);
-        if is_open && !is_unfinished(paths, segment) {
+        // One whose making was cut short has nothing in it, and is made anew when its number comes.
+        if is_open && !segment.is_unmade(file::bytes(&paths.of(segment.number, segment.generation))) {
             open.push((recover_open(paths, *segment, segments, options, metrics)?, segment.state));
         }
     }
-    // Rows tell what the catalog may not have been told any more: a prepared segment that has some was rolled to.
+    // A crash may have kept the roll from the catalog, but rows tell: a prepared segment that has some was rolled to.
     let is_begun = |(segment, state): &(Arc<Segment>, SegmentState)| {
         *state == SegmentState::Active || segment.sequences().is_some()
     };
@@ -97,13 +109,6 @@ pub(super) fn recover(
     })
 }
 
-/// Whether a segment was being made for the second time, after a first try that failed when it was listed already. A
-/// segment that was ever written to has pages, so nothing is lost with it; it is made anew.
-fn is_unfinished(paths: &SegmentPaths, listed: &ListedSegment) -> bool {
-    let path = paths.of(listed.number, listed.generation);
-    listed.state == SegmentState::Prepared && fs::metadata(path).map_or(true, |file| file.len() == 0)
-}
-
 /// Removes what an interrupted rewriting left: a file that was being built, generations that are not the listed one,
 /// dropped segments. What stands beside a damaged generation stays: it may be all that is left of the segment.
 fn remove_orphans(paths: &SegmentPaths, listed: &[ListedSegment], segments: &Segments) -> Result<(), OpenError> {
@@ -124,7 +129,7 @@ fn remove_orphans(paths: &SegmentPaths, listed: &[ListedSegment], segments: &Seg
         let is_orphan = match entry.file_name().to_str().map(SegmentPaths::parse) {
             Some(SegmentName::Unfinished) => true,
             Some(SegmentName::Generation(number, generation)) => is_dropped(number) || is_replaced(number, generation),
-            // A segment that nobody lists is looked at when its number comes.
+            // A segment that is not listed is dealt with when the log reaches its number.
             Some(SegmentName::Foreign) | None => false,
         };
         if is_orphan {
@@ -135,7 +140,7 @@ fn remove_orphans(paths: &SegmentPaths, listed: &[ListedSegment], segments: &Seg
     Ok(())
 }
 
-/// Shows a sealed segment, or sets a damaged one aside. One of a newer hitlog is an error, and so is one that could be
+/// Shows a sealed segment, or quarantines a damaged one. One of a newer hitlog is an error, and so is one that could be
 /// read at another time: nobody wants to serve without it.
 fn recover_sealed(paths: &SegmentPaths, listed: ListedSegment, segments: &Segments) -> Result<(), OpenError> {
     let ListedSegment { number, generation, .. } = listed;
@@ -147,15 +152,15 @@ fn recover_sealed(paths: &SegmentPaths, listed: ListedSegment, segments: &Segmen
             let content = Content::Sealed(summary);
             segments.push(Arc::new(Segment { number, generation, path, content }));
         }
-        Ok(Err(SummaryError::Sqlite(error))) if is_of_the_moment(&error, &path) => {
+        Ok(Err(SummaryError::Sqlite(error))) if is_transient(&error, &path) => {
             return Err(OpenError::sqlite(&path)(error));
         }
-        Err(OpenError::Sqlite { source, .. }) if is_of_the_moment(&source, &path) => {
+        Err(OpenError::Sqlite { source, .. }) if is_transient(&source, &path) => {
             return Err(OpenError::sqlite(&path)(source));
         }
-        Ok(Err(error)) => segments.set_aside(number, &path, &error),
+        Ok(Err(error)) => segments.quarantine(number, &path, &error),
         Err(newer @ OpenError::Newer { .. }) => return Err(newer),
-        Err(error) => segments.set_aside(number, &path, &error),
+        Err(error) => segments.quarantine(number, &path, &error),
     }
     Ok(())
 }
@@ -171,7 +176,7 @@ fn recover_open(
     let unclean = file::has_wal(&path);
     let connection = file::open(&path, options, metrics)?;
     let sqlite = || OpenError::sqlite(&path);
-    truncate_patiently(&connection, &path)?;
+    truncate_or_wait(&connection, &path)?;
     if unclean {
         quick_check(&connection, &path)?;
     }
@@ -179,11 +184,11 @@ fn recover_open(
     Ok(Arc::new(Segment::open(paths, listed.number, columns)))
 }
 
-/// Empties the write-ahead log. A backup or an export may be reading the segment: it is waited for, not failed for.
-fn truncate_patiently(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+/// Empties the write-ahead log. A backup or an export may be reading the segment: the start waits for it.
+fn truncate_or_wait(connection: &Connection, path: &Path) -> Result<(), OpenError> {
     let began_at = Instant::now();
     while file::truncate_wal(connection).map_err(OpenError::sqlite(path))? {
-        if began_at.elapsed() > READER_PATIENCE {
+        if began_at.elapsed() > READER_TIMEOUT {
             let reason = "another program has it open; end that one".into();
             return Err(OpenError::NotOurs { path: path.into(), reason });
         }
@@ -193,7 +198,7 @@ fn truncate_patiently(connection: &Connection, path: &Path) -> Result<(), OpenEr
     Ok(())
 }
 
-/// After a stop that was none: whether the file is what SQLite wrote.
+/// Checks, after a crash, that the file is what SQLite wrote.
 fn quick_check(connection: &Connection, path: &Path) -> Result<(), OpenError> {
     let verdict: String =
         connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(OpenError::sqlite(path))?;
@@ -215,13 +220,38 @@ fn read_columns(connection: &Connection, sites: &Sites) -> rusqlite::Result<Colu
             waiting.clear();
             first = sequence;
         }
-        waiting.push(RowKeys {
-            stream: Stream::new(sites.number(row.get_ref(1)?.as_bytes()?), row.get_ref(2)?.as_bytes()?),
-            created_at: row.get(3)?,
-            session: fingerprint(session_hash(row.get_ref(4)?.as_bytes()?)),
-            visitor: fingerprint(visitor_hash(row.get_ref(5)?.as_bytes()?)),
-        });
+        let text = |column| Ok::<_, rusqlite::Error>(row.get_ref(column)?.as_bytes()?);
+        waiting.push(RowKeys::new(sites, (text(1)?, text(2)?), row.get(3)?, (text(4)?, text(5)?)));
     }
     columns.add(first, &waiting);
     Ok(columns)
+}
+
+/// Hides again what is still to be erased; websites that were deleted are not asked for any more.
+pub(super) fn recover_erasures(
+    listed: Vec<Erasure>,
+    segments: &Segments,
+    erasures: &Erasures,
+) -> Result<(), OpenError> {
+    for mut erasure in listed {
+        if let Some(Subject { website_id, visitor: Some(visitor) }) = &erasure.subject {
+            let mut found = loop {
+                let damaged = segments.damaged();
+                match Snapshot::at_start(segments).find_visitor(website_id, &visitor.visitor_id, usize::MAX) {
+                    Ok(found) => break found,
+                    // A segment was found to be damaged, and is in quarantine by now.
+                    Err(_) if segments.damaged() > damaged => {}
+                    Err(error) => return Err(OpenError::Erasure(Arc::clone(&erasure.id), error)),
+                }
+            };
+            for found in &mut found {
+                found.events.retain(|(_, key)| key.sequence <= visitor.up_to);
+            }
+            found.retain(|found| !found.events.is_empty());
+            erasure.remaining = found.iter().map(|found| found.segment).collect();
+            segments.hide(&erasure.id, found);
+        }
+        erasures.insert(erasure);
+    }
+    Ok(())
 }

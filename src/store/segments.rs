@@ -1,166 +1,60 @@
-//! The segments that there are, shared by everybody: the writer adds, the sealer replaces, readers look.
+//! The segments in memory, shared by everybody: the writer adds, the sealer replaces, readers look.
 //!
 //! A generation that was replaced is unlinked when nobody keeps a [`View`] of it any more.
+
+pub(crate) mod columns;
+pub(crate) mod connections;
+pub(crate) mod keys;
+pub(crate) mod retention;
+pub(crate) mod segment;
+pub(crate) mod summary;
+pub(crate) mod view;
 
 use std::{
     collections::BTreeSet,
     fmt::Display,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
     },
-    time::Instant,
 };
 
 use parking_lot::{Mutex, RwLock};
-use rusqlite::Connection;
 
-use super::{
-    columns::{Columns, RowKeys},
-    directory::SegmentPaths,
-    file,
-    keys::{Sites, Stream, fingerprint, session_hash, visitor_hash},
-    list::FoundIn,
-    summary::Summary,
-    view::View,
+use self::{
+    columns::RowKeys,
+    connections::{IdleConnections, ReadConnection},
+    keys::Sites,
+    segment::{Content, Segment},
+    view::{FoundIn, View},
 };
+use super::{format::file, options::SegmentOptions};
 use crate::{
     event::EventRow,
     metrics::{Metrics, SegmentLabel},
 };
 
-/// How much of the segments is kept in memory; values and reasons stand in the configuration.
-#[derive(Debug, Clone, Copy)]
-pub struct SegmentOptions {
-    /// Rows of unsealed segments whose keys are kept in memory; those of older ones are read when asked for.
-    pub unsealed_rows_max: u64,
-    /// Memory of the filters of sealed segments, in bytes; older ones go without.
-    pub filter_bytes_max: usize,
-    /// Idle read connections that are kept.
-    pub connections_max: usize,
-}
-
-/// One generation of a segment.
-#[derive(Debug)]
-pub(super) struct Segment {
-    pub(super) number: i64,
-    pub(super) generation: i64,
-    pub(super) path: PathBuf,
-    pub(super) content: Content,
-}
-
-/// What is known of a segment without looking at the disk.
-#[derive(Debug)]
-pub(super) enum Content {
-    /// Active or unsealed: no index on the disk, but the keys of its rows in memory.
-    Open(OpenContent),
-    /// Sealed.
-    Sealed(Summary),
-}
-
-/// The rows of a segment without an index.
-#[derive(Debug)]
-pub(super) struct OpenContent {
-    /// `None` when too many unsealed rows wait; then each question reads through the segment on the disk.
-    columns: RwLock<Option<Arc<Columns>>>,
-    /// From first to last, when the columns were given up.
-    sequences: RwLock<Option<(u64, u64)>>,
-}
-
-impl Segment {
-    pub(super) fn open(paths: &SegmentPaths, number: i64, columns: Columns) -> Self {
-        let columns = RwLock::new(Some(Arc::new(columns)));
-        let content = Content::Open(OpenContent { columns, sequences: RwLock::new(None) });
-        Self { number, generation: 1, path: paths.of(number, 1), content }
-    }
-
-    /// The first and the last sequence in it; `None` if it is empty.
-    pub(super) fn sequences(&self) -> Option<(u64, u64)> {
-        match &self.content {
-            Content::Sealed(summary) => Some((summary.first_sequence, summary.last_sequence)),
-            Content::Open(open) => {
-                open.columns.read().as_ref().map_or_else(|| *open.sequences.read(), |columns| columns.sequences())
-            }
-        }
-    }
-
-    fn rows(&self) -> u64 {
-        self.sequences().map_or(0, |(first, last)| last - first + 1)
-    }
-
-    pub(super) fn is_sealed(&self) -> bool {
-        self.summary().is_some()
-    }
-
-    /// What a sealed segment says of itself.
-    pub(super) fn summary(&self) -> Option<&Summary> {
-        match &self.content {
-            Content::Sealed(summary) => Some(summary),
-            Content::Open(_) => None,
-        }
-    }
-}
-
-impl OpenContent {
-    /// The columns in memory, if they are.
-    pub(super) fn columns(&self) -> Option<Arc<Columns>> {
-        self.columns.read().clone()
-    }
-
-    /// Whether any of its events may be of the website with this number.
-    pub(super) fn holds_site(&self, site: u32) -> bool {
-        self.columns().is_none_or(|columns| columns.snapshot().holds_site(site))
-    }
-
-    /// Gives the memory up. The segment must be full.
-    fn forget_columns(&self) {
-        let mut columns = self.columns.write();
-        if let Some(columns) = &*columns {
-            *self.sequences.write() = columns.sequences();
-        }
-        *columns = None;
-    }
-}
-
 /// The current view, and what readers share.
-pub(super) struct Segments {
+pub(crate) struct Segments {
     view: RwLock<Arc<View>>,
     /// Replaced generations that somebody may still read.
     replaced: Mutex<Vec<Arc<Segment>>>,
-    connections: Mutex<Vec<ReadConnection>>,
+    connections: IdleConnections,
     damaged: Mutex<BTreeSet<i64>>,
     /// The number of the segment that is to be followed by the next, full or not.
     roll_requested: AtomicI64,
-    pub(super) sites: Sites,
+    pub(crate) sites: Sites,
     options: SegmentOptions,
     metrics: Arc<Metrics>,
 }
 
-/// A connection to one segment, and how it is stopped.
-pub(super) struct ReadConnection {
-    pub(super) segment: Arc<Segment>,
-    pub(super) connection: Connection,
-    pub(super) watch: Arc<Watch>,
-}
-
-/// What SQLite's progress handler looks at while a statement runs.
-pub(super) struct Watch(pub(super) Mutex<WatchState>);
-
-/// Until when a statement may run.
-#[derive(Clone, Copy)]
-pub(super) struct WatchState {
-    pub(super) deadline: Instant,
-    /// The count of [`super::read::ReaderInterrupt`] when the question began.
-    pub(super) interrupts: u64,
-}
-
 impl Segments {
-    pub(super) fn new(options: SegmentOptions, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(options: SegmentOptions, metrics: Arc<Metrics>) -> Self {
         Self {
             view: RwLock::default(),
             replaced: Mutex::default(),
-            connections: Mutex::default(),
+            connections: IdleConnections::new(options.connections_max),
             damaged: Mutex::default(),
             roll_requested: AtomicI64::new(0),
             sites: Sites::default(),
@@ -170,12 +64,12 @@ impl Segments {
     }
 
     /// The segments as they are now, by number.
-    pub(super) fn view(&self) -> Arc<View> {
+    pub(crate) fn view(&self) -> Arc<View> {
         Arc::clone(&self.view.read())
     }
 
     /// Shows another segment.
-    pub(super) fn push(&self, segment: Arc<Segment>) {
+    pub(crate) fn push(&self, segment: Arc<Segment>) {
         self.change(|view| {
             view.segments.push(segment);
             // At the start the sealed ones come first, and one of them may be newer than an unsealed one.
@@ -184,61 +78,61 @@ impl Segments {
     }
 
     /// Shows another generation of a segment, in which nothing is left of these erasures.
-    pub(super) fn replace(&self, new: Arc<Segment>, erasures: &[Arc<str>]) {
+    pub(crate) fn replace(&self, new: Arc<Segment>, erasures: &[Arc<str>]) {
         self.change(|view| {
             view.erased(new.number, erasures);
             if let Some(place) = view.segments.iter_mut().find(|segment| segment.number == new.number) {
                 let old = std::mem::replace(place, new);
-                self.connections.lock().retain(|connection| !Arc::ptr_eq(&connection.segment, &old));
+                self.connections.close_of(&old);
                 self.replaced.lock().push(old);
             }
         });
     }
 
     /// Shows a segment no more.
-    pub(super) fn drop_segment(&self, number: i64) {
+    pub(crate) fn drop_segment(&self, number: i64) {
         self.change(|view| {
             if let Some(old) = view.remove(number) {
-                self.connections.lock().retain(|connection| !Arc::ptr_eq(&connection.segment, &old));
+                self.connections.close_of(&old);
                 self.replaced.lock().push(old);
             }
         });
     }
 
     /// Hides the events that were found from every question that is asked from now on.
-    pub(super) fn hide(&self, erasure: &Arc<str>, found: Vec<FoundIn>) {
+    pub(crate) fn hide(&self, erasure: &Arc<str>, found: Vec<FoundIn>) {
         self.change(|view| {
-            for (number, _, events) in found {
-                view.hide(number, erasure, events);
+            for found in found {
+                view.hide(found.segment, erasure, found.events);
             }
         });
     }
 
     /// A sealed segment that is not what was written: the others serve without it.
-    pub(super) fn set_aside(&self, number: i64, path: &Path, reason: &dyn Display) {
+    pub(crate) fn quarantine(&self, number: i64, path: &Path, reason: &dyn Display) {
         if !self.damaged.lock().insert(number) {
             return;
         }
         tracing::error!(
             segment = %path.display(), %reason,
-            "a sealed segment is damaged and set aside: its events are in no answer. Restore the file from a backup \
+            "a sealed segment is damaged and in quarantine: its events are in no answer. Restore the file from a backup \
              and start again"
         );
         self.change(|view| drop(view.remove(number)));
     }
 
-    /// How many segments are set aside.
-    pub(super) fn damaged(&self) -> usize {
+    /// How many segments are in quarantine.
+    pub(crate) fn damaged(&self) -> usize {
         self.damaged.lock().len()
     }
 
     /// Has the writer go on to the next segment when it looks next, if it still writes to this one.
-    pub(super) fn request_roll(&self, number: i64) {
+    pub(crate) fn request_roll(&self, number: i64) {
         self.roll_requested.store(number, Ordering::Relaxed);
     }
 
     /// Whether this segment is to be followed by the next, full or not.
-    pub(super) fn is_roll_requested(&self, number: i64) -> bool {
+    pub(crate) fn is_roll_requested(&self, number: i64) -> bool {
         self.roll_requested.load(Ordering::Relaxed) == number
     }
 
@@ -259,13 +153,13 @@ impl Segments {
                 Content::Sealed(summary) => {
                     filter_bytes += summary.filter_bytes();
                     if filter_bytes > self.options.filter_bytes_max {
-                        summary.forget_filter();
+                        summary.drop_filter();
                     }
                 }
                 Content::Open(open) => {
-                    rows += segment.rows();
+                    rows += segment.span();
                     if age > 0 && rows > self.options.unsealed_rows_max {
-                        open.forget_columns();
+                        open.drop_columns();
                     }
                 }
             }
@@ -283,13 +177,13 @@ impl Segments {
     }
 
     /// Says in the metrics whether the next segment stands ready.
-    pub(super) fn report_prepared(&self, prepared: bool) {
+    pub(crate) fn report_prepared(&self, prepared: bool) {
         self.metrics.segments(SegmentLabel::Prepared).set(f64::from(u8::from(prepared)));
     }
 
     /// Unlinks the replaced generations that nobody reads any more. Returns the numbers of those that are gone, and
     /// whether one that should be is not.
-    pub(super) fn unlink_replaced(&self) -> (Vec<i64>, bool) {
+    pub(crate) fn unlink_replaced(&self) -> (Vec<i64>, bool) {
         let (mut gone, mut failed) = (Vec::new(), false);
         self.replaced.lock().retain(|segment| {
             if Arc::strong_count(segment) > 1 {
@@ -310,49 +204,33 @@ impl Segments {
     }
 
     /// The numbers of the segments of which a replaced generation is still on the disk.
-    pub(super) fn replaced(&self) -> Vec<i64> {
+    pub(crate) fn replaced(&self) -> Vec<i64> {
         self.replaced.lock().iter().map(|segment| segment.number).collect()
     }
 
-    /// A connection to the segment, from those that are kept or a new one.
-    pub(super) fn take_connection(
-        &self,
-        segment: &Arc<Segment>,
-        open: impl FnOnce() -> rusqlite::Result<ReadConnection>,
-    ) -> rusqlite::Result<ReadConnection> {
-        let mut kept = self.connections.lock();
-        if let Some(at) = kept.iter().rposition(|connection| Arc::ptr_eq(&connection.segment, segment)) {
-            return Ok(kept.remove(at));
-        }
-        drop(kept);
-        open()
+    /// An idle connection to the segment, if there is one.
+    pub(crate) fn take_connection(&self, segment: &Arc<Segment>) -> Option<ReadConnection> {
+        self.connections.take(segment)
     }
 
-    /// Keeps the connection for the next question; the one that was used longest ago goes when there are too many.
-    pub(super) fn give_back(&self, connection: ReadConnection) {
+    /// Keeps the connection for the next question.
+    pub(crate) fn give_back(&self, connection: ReadConnection) {
+        // A segment that is replaced meanwhile has its connections closed, and that must not miss this one.
         let current = self.view.read();
         let is_current = current.segments.iter().any(|segment| Arc::ptr_eq(segment, &connection.segment));
-        let mut kept = self.connections.lock();
-        if is_current {
-            kept.push(connection);
-        }
-        let closed = (kept.len() > self.options.connections_max).then(|| kept.remove(0));
-        drop((kept, current));
-        drop(closed);
+        let to_close = self.connections.give_back(connection, is_current);
+        drop(current);
+        drop(to_close);
     }
 
-    /// Closes all connections that are kept.
-    pub(super) fn close_connections(&self) {
-        self.connections.lock().clear();
+    /// Closes all idle connections.
+    pub(crate) fn close_connections(&self) {
+        self.connections.close_all();
     }
 
     /// What is kept in memory of a row.
-    pub(super) fn row_keys(&self, row: &EventRow<'_>) -> RowKeys {
-        RowKeys {
-            stream: Stream::new(self.sites.number(row.website_id), row.event_type),
-            created_at: row.created_at,
-            session: fingerprint(session_hash(row.session_id)),
-            visitor: fingerprint(visitor_hash(row.visitor_id)),
-        }
+    pub(crate) fn row_keys(&self, row: &EventRow<'_>) -> RowKeys {
+        let (website_id, event_type) = (row.website_id, row.event_type);
+        RowKeys::new(&self.sites, (website_id, event_type), row.created_at, (row.session_id, row.visitor_id))
     }
 }

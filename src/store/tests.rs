@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use self::model::{ANYTHING, Asked, Event, Pair, Walk, unit};
 pub(super) use self::model::{metrics, options};
-use super::*;
+use super::{read::list::merge, *};
 use crate::{event::EventType, metrics::SegmentLabel};
 
 fn event() -> impl Strategy<Value = Event> {
@@ -131,9 +131,9 @@ fn more_unsealed_rows_than_are_kept_in_memory() {
 #[test]
 fn a_walk_begins_at_its_key_however_many_share_its_time() {
     let connection = rusqlite::Connection::open_in_memory().unwrap();
-    connection.execute_batch(schema::SEGMENT_SQL).unwrap();
-    connection.execute_batch(schema::SEGMENT_INDEXES[0].1).unwrap();
-    for (sql, sign) in [(list::merge::FROM_KEY_UP, '>'), (list::merge::FROM_KEY_DOWN, '<')] {
+    connection.execute_batch(format::schema::SEGMENT_SQL).unwrap();
+    connection.execute_batch(format::schema::SEGMENT_INDEXES[0].1).unwrap();
+    for (sql, sign) in [(merge::FROM_KEY_UP, '>'), (merge::FROM_KEY_DOWN, '<')] {
         let plan: String = connection
             .query_row(&format!("EXPLAIN QUERY PLAN {sql}"), rusqlite::params!["", "", 0, 0, 0], |row| row.get(3))
             .unwrap();

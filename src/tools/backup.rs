@@ -28,16 +28,17 @@ pub fn run(options: &BackupOptions) -> Outcome {
         bar.set_position(progress.done);
     })?;
     bar.finish_and_clear();
-    let ((linked, linked_bytes), (copied, copied_bytes)) = (report.linked, report.copied);
+    let (linked, copied) = (report.linked, report.copied);
     let to = options.to.display();
     let mut text = format!(
-        "{} linked ({}), {copied} copied ({}), and the catalog.\nStart from it with: hitlog serve \
+        "{} linked ({}), {} copied ({}), and the catalog.\nStart from it with: hitlog serve \
          --data-dir {to}\n",
-        many(linked, "segment"),
-        bytes(linked_bytes),
-        bytes(copied_bytes)
+        many(linked.files, "segment"),
+        bytes(linked.bytes),
+        copied.files,
+        bytes(copied.bytes)
     );
-    if linked > 0 {
+    if linked.files > 0 {
         text.push_str("A linked segment shares its disk with the original; to be safe from the loss of that disk, ");
         text.push_str("copy the backup elsewhere.\n");
     }

@@ -14,7 +14,7 @@ use crate::{
     },
     event_id::EventIds,
     store::{
-        Website,
+        IdKey, Website,
         offline::{EventChoice, Export, OfflineDir},
     },
 };
@@ -80,7 +80,7 @@ pub fn run(options: &ExportOptions) -> Outcome {
         to: to.unwrap_or(i64::MAX),
         expired_before: options.expired_before,
     };
-    let (node, key) = catalog.id_key;
+    let IdKey { node, key } = catalog.id_key;
     let mut lines = Lines { ids: EventIds::new(node, key), site: None };
     let mut export = Export::new(&directory, &catalog, choice)?;
     let bar = bar("exporting", export.rows(), Unit::Events);

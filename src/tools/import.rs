@@ -30,7 +30,7 @@ use crate::{
     event::Rules,
     metrics::{BuildInfo, Metrics},
     store::{
-        self, DataDir, Failed, Store, StoreOptions,
+        self, DataDir, OnFailure, Store, StoreOptions,
         offline::{CatalogView, OfflineDir},
     },
 };
@@ -152,7 +152,7 @@ fn append(
     let metrics =
         Arc::new(metrics.map_err(|error| ToolError::Import(format!("cannot register the metrics: {error}")))?);
     let failure = Arc::new(Mutex::new(None));
-    let failed: Failed = {
+    let failed: OnFailure = {
         let failure = Arc::clone(&failure);
         Arc::new(move |reason| *failure.lock() = Some(reason))
     };

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     event::time::time_text,
-    store::offline::{OfflineDir, SegmentLine, list_segments},
+    store::offline::{OfflineDir, SegmentLine, segment_lines},
 };
 
 /// What to list, and how.
@@ -53,7 +53,7 @@ struct Total {
 /// Prints a line for each segment and one for all of them.
 pub fn run(options: &SegmentsOptions) -> Outcome {
     let directory = OfflineDir::open(&options.data_dir)?;
-    let segments = list_segments(&directory, &directory.catalog()?);
+    let segments = segment_lines(&directory, &directory.catalog()?);
     let times = || segments.iter().filter_map(|segment| segment.times);
     let total = Total {
         segments: segments.len(),

@@ -1,6 +1,7 @@
 use std::path::Path;
 
 use super::*;
+use crate::store::tests::{metrics, options};
 
 fn open(path: &Path) -> (DataDir, CatalogFile) {
     let directory = DataDir::open(path).unwrap();
@@ -9,10 +10,8 @@ fn open(path: &Path) -> (DataDir, CatalogFile) {
 }
 
 fn memory() -> InMemory {
-    let metrics = crate::store::tests::metrics();
-    let options = crate::store::tests::options(10);
-    let segments = Arc::new(Segments::new(options.segments, Arc::clone(&metrics)));
-    let erasures = erasures::recover(Vec::new(), &segments, crossbeam_channel::bounded(1).0, &metrics).unwrap();
+    let segments = Arc::new(Segments::new(options(10).segments, metrics()));
+    let erasures = Arc::new(Erasures::new(crossbeam_channel::bounded(1).0, metrics()));
     InMemory { segments, erasures, erasures_max: 1 }
 }
 

@@ -33,34 +33,57 @@ use rusqlite::{
     backup::{self, StepResult},
 };
 
-use super::{OfflineDir, OfflineError, RETRY_PAUSE, TRIES_MAX, catalog::read_catalog, read_steady, steady::Answer};
+use super::{
+    catalog::read_catalog,
+    consistent::{Observed, read_consistent},
+    directory::{OfflineDir, RETRY_PAUSE, TRIES_MAX},
+    error::OfflineError,
+};
 use crate::store::{
-    catalog::{ListedSegment, SegmentState, note_sealed},
-    directory::{CATALOG, SegmentPaths, sync_directory},
-    file,
+    catalog::segment_table::{ListedSegment, SegmentState, note_sealed},
+    format::{
+        directory::{CATALOG, SegmentPaths, sync_directory},
+        file,
+    },
 };
 
-/// Pages copied between two signs of life.
+/// Pages copied between two reports of progress.
 const PAGES_PER_STEP: i32 = 1_024;
 const UNFINISHED_CATALOG: &str = "catalog.db.unfinished";
 
 /// What a backup has become.
 #[derive(Debug, Default)]
 pub struct BackupReport {
-    /// Segments that share their file with the original, and their bytes.
-    pub linked: (u64, u64),
-    /// Segments that were copied, and their bytes.
-    pub copied: (u64, u64),
-    /// Segments that are listed and whose files are not there: the backup cannot have them either.
+    /// Segments that share their file with the original.
+    pub linked: FileCount,
+    /// Segments that were copied.
+    pub copied: FileCount,
+    /// The files of segments that are listed but not there: the backup lacks them.
     pub missing: Vec<PathBuf>,
+}
+
+/// How many files, and how large they are together.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct FileCount {
+    /// The number of files.
+    pub files: u64,
+    /// The bytes of all of them.
+    pub bytes: u64,
+}
+
+impl FileCount {
+    fn add(&mut self, bytes: u64) {
+        self.files += 1;
+        self.bytes += bytes;
+    }
 }
 
 /// How far a backup is.
 #[derive(Debug, Clone, Copy)]
 pub struct Progress {
-    /// Bytes that are there.
+    /// Bytes copied or linked so far.
     pub done: u64,
-    /// Bytes that are to be there.
+    /// Bytes in all; may grow while the original does.
     pub total: u64,
 }
 
@@ -72,13 +95,13 @@ pub struct Backup<'a> {
     linked: BTreeSet<PathBuf>,
 }
 
-/// What was done about a segment.
+/// What became of a segment in the backup.
 enum Taken {
     Linked(u64),
     Copied(u64),
-    /// It is not made yet, or not there any more.
+    /// The segment is not made yet, or gone.
     Nothing,
-    /// It is listed and not there.
+    /// The file of the segment is listed but not there.
     Missing(PathBuf),
     /// The log has gone on to a segment that is not listed.
     Again,
@@ -111,7 +134,7 @@ impl<'a> Backup<'a> {
                 return Ok(report);
             }
         }
-        Err(OfflineError::Restless(self.from.segments.folder().into()))
+        Err(OfflineError::KeepsChanging(self.from.segments.folder().into()))
     }
 
     /// Copies what one copy of the catalog lists; `None` if that is out of date before it is done.
@@ -119,10 +142,10 @@ impl<'a> Backup<'a> {
         let Some(listed) = self.copy_catalog()? else { return Ok(None) };
         self.remove_unlisted(&listed)?;
         let mut report = BackupReport::default();
-        let total = listed.iter().map(|listed| bytes_of_file(&self.from.path_of(listed))).sum();
+        let total = listed.iter().map(|listed| file::bytes(&self.from.path_of(listed))).sum();
         let mut progress = Progress { done: 0, total };
         let newest = listed.last().map(|segment| segment.number);
-        // The newest of those that are written to goes first.
+        // Segments without indexes go first, the newest before the others.
         let is_sealed = |segment: &&ListedSegment| segment.state == SegmentState::Sealed;
         let open = listed.iter().rev().filter(|segment| !is_sealed(segment));
         for segment in open.chain(listed.iter().filter(is_sealed)) {
@@ -133,8 +156,8 @@ impl<'a> Backup<'a> {
                 on_progress(progress);
             };
             match self.take(*segment, newest == Some(segment.number), &mut on_bytes)? {
-                Taken::Linked(bytes) => report.linked = (report.linked.0 + 1, report.linked.1 + bytes),
-                Taken::Copied(bytes) => report.copied = (report.copied.0 + 1, report.copied.1 + bytes),
+                Taken::Linked(bytes) => report.linked.add(bytes),
+                Taken::Copied(bytes) => report.copied.add(bytes),
                 Taken::Nothing => {}
                 Taken::Missing(path) => report.missing.push(path),
                 Taken::Again => return Ok(None),
@@ -171,13 +194,13 @@ impl<'a> Backup<'a> {
                 return Ok(Taken::Again);
             }
             let path = self.from.path_of(&now);
-            if current == now && bytes_of_file(&path) == 0 {
-                // The start makes a segment anew whose making was cut short.
-                return Ok(if now.state == SegmentState::Prepared { Taken::Nothing } else { Taken::Missing(path) });
+            if current == now && file::bytes(&path) == 0 {
+                // A segment whose making was cut short is made anew by the next start.
+                return Ok(if now.is_unmade(0) { Taken::Nothing } else { Taken::Missing(path) });
             }
             now = current;
         }
-        Err(OfflineError::Restless(self.from.path_of(&now)))
+        Err(OfflineError::KeepsChanging(self.from.path_of(&now)))
     }
 
     /// Tells the copy of the catalog what the original was told when the segment was sealed, or erased from.
@@ -200,7 +223,7 @@ impl<'a> Backup<'a> {
     fn change_copy(&self, change: impl FnOnce(&mut Connection) -> rusqlite::Result<()>) -> Result<(), OfflineError> {
         let path = self.path.join(UNFINISHED_CATALOG);
         let changed = Connection::open(&path).and_then(|mut copy| {
-            // What is cut short is thrown away, and what is whole is synced at its end.
+            // A backup that is cut short is thrown away, and a whole one is synced at its end.
             copy.execute_batch("PRAGMA synchronous = OFF")?;
             change(&mut copy)
         });
@@ -210,12 +233,12 @@ impl<'a> Backup<'a> {
     /// Copies the catalog under a name that makes no data directory yet, and returns what that copy lists.
     fn copy_catalog(&self) -> Result<Option<Vec<ListedSegment>>, OfflineError> {
         let (path, copy) = (self.from.catalog_path(), self.path.join(UNFINISHED_CATALOG));
-        let copied = read_steady(&path, false, |source| copy_database(source, &copy, |_| {}));
+        let copied = read_consistent(&path, false, |source| copy_database(source, &copy, |_| {}));
         match copied.map_err(OfflineError::read(&path))? {
-            Answer::Steady(copied) => drop(copied?),
-            Answer::Moved => return Ok(None),
+            Observed::Consistent(copied) => drop(copied?),
+            Observed::Changed => return Ok(None),
         }
-        // One plain file, as the name will change. What is dropped is not copied, so it need not be listed either.
+        // One file without a write-ahead log, because its name will change. Dropped segments are not copied.
         self.change_copy(|copy| {
             copy.execute_batch("PRAGMA journal_mode = DELETE; DELETE FROM Segment WHERE state = 'dropped';")
         })?;
@@ -230,13 +253,13 @@ impl<'a> Backup<'a> {
         on_bytes: &mut impl FnMut(u64),
     ) -> Result<Option<Taken>, OfflineError> {
         let (path, copy) = (self.from.path_of(segment), self.segments.of(segment.number, segment.generation));
-        if bytes_of_file(&path) == 0 {
+        if file::bytes(&path) == 0 {
             return Ok(None);
         }
-        let copied = read_steady(&path, false, |source| copy_database(source, &copy, on_bytes));
+        let copied = read_consistent(&path, false, |source| copy_database(source, &copy, on_bytes));
         match copied.map_err(OfflineError::read(&path))? {
-            Answer::Steady(copied) => copied.map(|bytes| Some(Taken::Copied(bytes))),
-            Answer::Moved => file::remove(&copy).map(|()| None).map_err(OfflineError::io("remove", copy)),
+            Observed::Consistent(copied) => copied.map(|bytes| Some(Taken::Copied(bytes))),
+            Observed::Changed => file::remove(&copy).map(|()| None).map_err(OfflineError::io("remove", copy)),
         }
     }
 
@@ -251,7 +274,7 @@ impl<'a> Backup<'a> {
             match fs::hard_link(&path, &copy) {
                 Ok(()) => drop(self.linked.insert(copy.clone())),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-                // Another file system, or one without links, or a file of somebody else's.
+                // No link can be made: another file system, one without links, or a file that belongs to another user.
                 Err(_) => match fs::copy(&path, &copy) {
                     Ok(_) => {}
                     Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -259,12 +282,12 @@ impl<'a> Backup<'a> {
                 },
             }
         }
-        let bytes = bytes_of_file(&copy);
+        let bytes = file::bytes(&copy);
         on_bytes(bytes);
         Ok(Some(if self.linked.contains(&copy) { Taken::Linked(bytes) } else { Taken::Copied(bytes) }))
     }
 
-    /// Removes what an earlier round has left and this one does not want: other generations, and every segment that is
+    /// Removes what an earlier round left and this one does not list: other generations, and every segment that is
     /// not sealed, as these are copied anew.
     fn remove_unlisted(&mut self, listed: &[ListedSegment]) -> Result<(), OfflineError> {
         let sealed = listed.iter().filter(|segment| segment.state == SegmentState::Sealed);
@@ -302,10 +325,6 @@ impl<'a> Backup<'a> {
     }
 }
 
-fn bytes_of_file(path: &Path) -> u64 {
-    fs::metadata(path).map_or(0, |file| file.len())
-}
-
 /// Copies a database as it is at one moment into one file, and returns its bytes.
 fn copy_database(source: &Connection, path: &Path, mut on_bytes: impl FnMut(u64)) -> Result<u64, OfflineError> {
     file::remove(path).map_err(OfflineError::io("remove", path))?;
@@ -316,7 +335,7 @@ fn copy_database(source: &Connection, path: &Path, mut on_bytes: impl FnMut(u64)
 }
 
 fn copy_pages(source: &Connection, path: &Path, on_bytes: &mut impl FnMut(u64)) -> rusqlite::Result<u64> {
-    // The moment: without a transaction of its own a copy in steps would begin anew with each change.
+    // Holds one moment of the source: without a transaction a copy in steps begins anew with each change.
     let moment = source.unchecked_transaction()?;
     moment.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
     let number = |pragma| -> rusqlite::Result<u64> {
@@ -334,7 +353,7 @@ fn copy_pages(source: &Connection, path: &Path, on_bytes: &mut impl FnMut(u64)) 
                 let left = u64::from(backup.progress().remaining.unsigned_abs());
                 on_bytes(pages.saturating_sub(left) * page_bytes);
             }
-            // Somebody recovers the write-ahead log; that is over soon.
+            // Another process recovers the write-ahead log, which takes a moment.
             _ => thread::sleep(RETRY_PAUSE),
         }
     }

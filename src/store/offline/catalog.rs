@@ -8,23 +8,27 @@ use std::{
 
 use rusqlite::Connection;
 
-use super::OfflineError;
+use super::error::OfflineError;
 use crate::store::{
-    catalog::{ListedSegment, SegmentState, read_segments, read_websites},
+    catalog::{
+        IdKey,
+        segment_table::{self, ListedSegment, SegmentState},
+        website_table::read_websites,
+        websites::Website,
+    },
     error::OpenError,
-    schema,
-    websites::Website,
+    format::schema,
 };
 
 /// What the catalog said at one moment.
 #[derive(Debug)]
 pub struct CatalogView {
-    /// By id, as the events name them.
+    /// By id.
     websites: HashMap<Box<[u8]>, Arc<Website>>,
     pub(super) segments: Vec<ListedSegment>,
-    pub(super) erasures: Erasures,
-    /// The node and the key of the public ids.
-    pub id_key: (u32, [u8; 16]),
+    pub(super) erasures: PendingErasures,
+    /// What public ids are made with.
+    pub id_key: IdKey,
 }
 
 impl CatalogView {
@@ -33,7 +37,7 @@ impl CatalogView {
         self.websites.get(id)
     }
 
-    /// All of them, in no order.
+    /// Every website, in no order.
     pub fn websites(&self) -> impl Iterator<Item = &Arc<Website>> {
         self.websites.values()
     }
@@ -45,7 +49,7 @@ impl CatalogView {
         self.website(text.as_bytes()).or_else(|| self.websites().find(is_meant))
     }
 
-    /// Whether a website of this id was deleted and what it had is still to be erased.
+    /// Whether the website with this id was deleted and still has events to be erased.
     pub fn is_being_erased(&self, website_id: &str) -> bool {
         self.erasures.websites.contains(website_id)
     }
@@ -60,29 +64,29 @@ impl CatalogView {
     }
 }
 
-/// What is in no answer any more although its rows may still be there.
+/// Events that are to be erased: no answer shows them, although their rows may still be there.
 #[derive(Debug, Default)]
-pub(super) struct Erasures {
+pub(super) struct PendingErasures {
     websites: HashSet<String>,
     visitors: HashMap<Box<[u8]>, Vec<OfVisitor>>,
 }
 
-/// The erasure of a visitor.
+/// The erasure of one visitor's events.
 #[derive(Debug)]
 struct OfVisitor {
-    /// Of every website if there is none.
+    /// The events' website; `None` for every website.
     website_id: Option<String>,
-    /// A sequence.
+    /// Events up to this sequence.
     up_to: u64,
 }
 
-impl Erasures {
+impl PendingErasures {
     /// Whether an event is to be erased.
     pub(super) fn covers(&self, website_id: &[u8], visitor_id: &[u8], sequence: u64) -> bool {
         let is_meant = |of: &OfVisitor| {
             sequence <= of.up_to && of.website_id.as_ref().is_none_or(|website| website.as_bytes() == website_id)
         };
-        // Most of the time there is none.
+        // Most of the time nothing is being erased.
         !self.visitors.is_empty() && self.visitors.get(visitor_id).is_some_and(|erasures| erasures.iter().any(is_meant))
     }
 }
@@ -104,19 +108,19 @@ pub(super) fn read_catalog(connection: &Connection, path: &Path) -> Result<Catal
 
 fn read_tables(connection: &Connection) -> rusqlite::Result<CatalogView> {
     let websites = read_websites(connection)?.newest_first();
-    // A catalog of the first version has no erasures but of websites, which are gone from its list.
+    // A catalog of the first version knows erasures of websites only, and lists those websites no more.
     let erasures =
-        if connection.table_exists(None, "Erasure")? { read_erasures(connection)? } else { Erasures::default() };
+        if connection.table_exists(None, "Erasure")? { read_erasures(connection)? } else { PendingErasures::default() };
     Ok(CatalogView {
         websites: websites.into_iter().map(|website| (website.id.as_bytes().into(), website)).collect(),
-        segments: read_segments(connection)?,
+        segments: segment_table::read(connection)?,
         erasures,
-        id_key: connection.query_row("SELECT node, idKey FROM Log", [], |row| Ok((row.get(0)?, row.get(1)?)))?,
+        id_key: IdKey::read(connection)?,
     })
 }
 
-fn read_erasures(connection: &Connection) -> rusqlite::Result<Erasures> {
-    let mut erasures = Erasures::default();
+fn read_erasures(connection: &Connection) -> rusqlite::Result<PendingErasures> {
+    let mut erasures = PendingErasures::default();
     let mut select = connection.prepare("SELECT websiteId, visitorId, upTo FROM Erasure WHERE doneAt IS NULL")?;
     let mut rows = select.query([])?;
     while let Some(row) = rows.next()? {

@@ -5,16 +5,26 @@ use std::{collections::BTreeSet, fmt::Display, fs, path::PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::{CatalogView, OfflineDir, OfflineError, list::bytes_of, read_steady, steady::Answer};
+use super::{
+    catalog::CatalogView,
+    consistent::{Observed, read_consistent},
+    directory::OfflineDir,
+    error::OfflineError,
+    segment_lines::bytes_of,
+};
 use crate::store::{
-    catalog::{ListedSegment, SegmentState},
-    directory::{SegmentName, SegmentPaths},
-    file,
-    keys::{Sites, session_hash, visitor_hash},
-    summary::{Summary, SummaryError},
+    catalog::segment_table::{ListedSegment, SegmentState},
+    format::{
+        directory::{SegmentName, SegmentPaths},
+        file,
+    },
+    segments::{
+        keys::{Sites, session_hash, visitor_hash},
+        summary::{Summary, SummaryError},
+    },
 };
 
-/// Faults of one kind in one file that are told; one is enough to act on.
+/// Most faults of one kind that are told of one file; one is enough to act on.
 const FAULTS_TOLD: usize = 5;
 
 /// Something that is not as it was written.
@@ -31,13 +41,13 @@ pub struct Fault {
 /// What a check has looked at.
 #[derive(Debug, Default)]
 pub struct CheckReport {
-    /// Segments.
+    /// The number of segments.
     pub segments: u64,
-    /// Their events.
+    /// The number of events in them.
     pub rows: u64,
-    /// Faults.
+    /// The number of faults found.
     pub faults: u64,
-    /// Files beside the segments that the catalog knows nothing of: no damage, but room.
+    /// Files among the segments that the catalog does not list: they do no harm but take room.
     pub unlisted: Vec<PathBuf>,
 }
 
@@ -61,12 +71,12 @@ impl<'a> Check<'a> {
         Ok(Self { directory, catalog, unlisted })
     }
 
-    /// What there is to check, in bytes.
+    /// The bytes of all that is to be checked.
     pub fn bytes(&self) -> u64 {
         self.catalog.segments_in_use().map(|listed| bytes_of(self.directory, &listed)).sum()
     }
 
-    /// Checks it all. `done` hears the bytes of each segment when it is through, `found` of each fault.
+    /// Checks everything. `done` is called with the bytes of each segment that is through, `found` with each fault.
     pub fn run(self, mut done: impl FnMut(u64), mut found: impl FnMut(&Fault)) -> Result<CheckReport, OfflineError> {
         let mut report = CheckReport::default();
         let mut tell = |path: PathBuf, what: String, advice| {
@@ -83,7 +93,7 @@ impl<'a> Check<'a> {
             let mut now = listed;
             let checked = self.directory.on_segment(listed, |listed, connection| {
                 now = *listed;
-                Segment::check(self.directory, listed, connection)
+                CheckedSegment::check(self.directory, listed, connection)
             });
             let path = self.directory.path_of(&now);
             match checked {
@@ -106,14 +116,14 @@ impl<'a> Check<'a> {
             report.segments += 1;
             done(bytes_of(self.directory, &now));
         }
-        // What a daemon was making when the check began has its place by now.
+        // What the daemon was building when the check began is listed or gone by now.
         let still = unlisted(self.directory, &self.directory.catalog()?)?;
         report.unlisted = self.unlisted.intersection(&still).cloned().collect();
         Ok(report)
     }
 }
 
-/// An error without the advice that it carries for those who did not call the check.
+/// What an error says, without the advice to run `hitlog check`.
 fn reason(error: &OfflineError) -> String {
     match error {
         OfflineError::Read { source, .. } => format!("it cannot be read: {source}"),
@@ -123,10 +133,10 @@ fn reason(error: &OfflineError) -> String {
 
 fn check_catalog(directory: &OfflineDir) -> Result<Vec<String>, OfflineError> {
     let path = directory.catalog_path();
-    match read_steady(&path, false, integrity).map_err(OfflineError::read(&path))? {
-        Answer::Steady(faults) => faults.map_err(OfflineError::read(path)),
-        // A daemon has just started or stopped; it looks for itself.
-        Answer::Moved => Ok(Vec::new()),
+    match read_consistent(&path, false, integrity).map_err(OfflineError::read(&path))? {
+        Observed::Consistent(faults) => faults.map_err(OfflineError::read(path)),
+        // A daemon has just started or stopped, and checks its catalog itself.
+        Observed::Changed => Ok(Vec::new()),
     }
 }
 
@@ -138,16 +148,16 @@ fn integrity(connection: &Connection) -> rusqlite::Result<Vec<String>> {
 }
 
 /// What was found of one segment.
-struct Segment {
+struct CheckedSegment {
     rows: u64,
     sequences: Option<(i64, i64)>,
     faults: Vec<String>,
 }
 
-impl Segment {
+impl CheckedSegment {
     fn check(directory: &OfflineDir, listed: &ListedSegment, connection: &Connection) -> rusqlite::Result<Self> {
         let mut faults = integrity(connection)?;
-        // Where the pages are damaged, everything that is counted from them would be a fault once more.
+        // Damaged pages would show up again in everything that is counted from them.
         if faults.is_empty() && listed.state == SegmentState::Sealed {
             faults.extend(check_summary(&directory.path_of(listed))?);
             faults.extend(check_filter(connection)?);
@@ -176,7 +186,7 @@ fn check_summary(path: &std::path::Path) -> rusqlite::Result<Vec<String>> {
         ("Daily", "websiteId, eventType, day", &["count"]),
         ("Whole", "id", &["count", "firstCreatedAt", "lastCreatedAt", "firstSequence", "lastSequence"]),
     ] {
-        // Segments that were sealed before there were counts by day do without.
+        // Segments that were sealed before there was a table of days have none.
         if table == "Daily" && !counted.table_exists(Some("kept"), table)? {
             continue;
         }

@@ -11,10 +11,13 @@ use std::{
 
 use rusqlite::{Connection, Row, params};
 
-use super::{CatalogView, OfflineDir, OfflineError, list::bytes_of};
+use super::{catalog::CatalogView, directory::OfflineDir, error::OfflineError, segment_lines::bytes_of};
 use crate::{
     event::EventType,
-    store::{catalog::SegmentState, schema, websites::Website},
+    store::{
+        catalog::{segment_table::SegmentState, websites::Website},
+        format::schema,
+    },
 };
 
 /// Counts by type, in the order of [`EventType::ALL`].
@@ -26,9 +29,9 @@ pub type Days = BTreeMap<i64, ByType>;
 /// What is stored of one website.
 #[derive(Debug, Clone)]
 pub struct SiteCounts {
-    /// Which.
+    /// The website.
     pub website: Arc<Website>,
-    /// Its events.
+    /// Its events by type.
     pub events: ByType,
     /// The lowest and the highest `createdAt`.
     pub times: Option<(i64, i64)>,
@@ -37,11 +40,11 @@ pub struct SiteCounts {
 /// What is stored.
 #[derive(Debug)]
 pub struct Counts {
-    /// By day, of all websites that were asked for.
+    /// Events by day, of all websites that were asked for.
     pub days: Days,
-    /// Of each website that was asked for, also where there are none.
+    /// One entry for each website that was asked for, even if it has no events.
     pub sites: Vec<SiteCounts>,
-    /// The files of all segments, whatever was asked for.
+    /// The bytes of the files of all segments, whatever was asked for.
     pub segment_bytes: u64,
 }
 
@@ -79,7 +82,7 @@ pub fn count(
     Ok(counts)
 }
 
-/// By website.
+/// Counts by the id of a website.
 #[derive(Default)]
 struct Tally(HashMap<Box<[u8]>, SiteTally>);
 
@@ -161,7 +164,7 @@ fn for_each(
 /// The place of a row's type in a [`ByType`].
 fn type_of(row: &Row<'_>) -> rusqlite::Result<usize> {
     let name = row.get_ref(1)?.as_bytes()?;
-    // Only these are ever stored.
+    // No other type is ever stored.
     Ok(EventType::ALL.iter().position(|kind| kind.as_str().as_bytes() == name).unwrap_or(EventType::ALL.len() - 1))
 }
 

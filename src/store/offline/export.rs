@@ -8,38 +8,40 @@ use std::{collections::VecDeque, sync::Arc};
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{CatalogView, OfflineDir, OfflineError};
+use super::{catalog::CatalogView, directory::OfflineDir, error::OfflineError};
 use crate::{
     event::{EventRow, EventType},
     store::{
-        catalog::{ListedSegment, SegmentState},
-        file, schema, snapshot,
-        websites::Website,
+        catalog::{
+            segment_table::{ListedSegment, SegmentState},
+            websites::Website,
+        },
+        format::{file, row::event_row, schema},
     },
 };
 
-/// Rows of a statement: some milliseconds of reading, so that opening the file is nothing beside it.
+/// Most rows that one statement reads: some milliseconds of work, beside which opening the file costs nothing.
 const CHUNK_ROWS: i64 = 16_384;
-/// Or as many as fill this, where they are large.
+/// Bytes of output after which a statement ends before it has read all its rows.
 const CHUNK_BYTES: usize = 8 << 20;
 
 /// Which events are wanted.
 #[derive(Debug, Clone)]
 pub struct EventChoice {
-    /// Of this website only.
+    /// Only events of the website with this id.
     pub website_id: Option<Arc<str>>,
-    /// Of this type only.
+    /// Only events of this type.
     pub event_type: Option<EventType>,
-    /// The lowest `createdAt`.
+    /// The lowest `createdAt`, in milliseconds since 1970, UTC.
     pub from: i64,
-    /// The lowest `createdAt` that is not wanted any more.
+    /// The `createdAt` from which on events are left out, in milliseconds since 1970, UTC.
     pub to: i64,
     /// Events before this `createdAt` are past their retention; `i64::MIN` if they are kept for ever.
     pub expired_before: i64,
 }
 
 impl EventChoice {
-    /// Whether something of a website and type, between two times, may be wanted.
+    /// Whether events of a website and type with times from `first` to `last` may be wanted.
     fn may_want(&self, website_id: &[u8], event_type: &[u8], first: i64, last: i64) -> bool {
         self.website_id.as_ref().is_none_or(|wanted| wanted.as_bytes() == website_id)
             && self.event_type.is_none_or(|wanted| wanted.as_str().as_bytes() == event_type)
@@ -53,19 +55,19 @@ pub struct Export<'a> {
     directory: &'a OfflineDir,
     catalog: &'a CatalogView,
     choice: EventChoice,
-    /// What is left to read, and how many rows each holds about.
+    /// The segments that are left to read, each with the number of its rows, about.
     waiting: VecDeque<(ListedSegment, u64)>,
     /// Rows up to this sequence have been read.
     last: i64,
-    /// What came later than the export began is not in it, or it would run after the daemon for ever.
+    /// The last sequence when the export began: without an end it would run after the daemon for ever.
     until: i64,
 }
 
 impl<'a> Export<'a> {
-    /// Looks which segments hold something that is wanted.
+    /// Finds the segments that hold something that is wanted.
     pub fn new(directory: &'a OfflineDir, catalog: &'a CatalogView, choice: EventChoice) -> Result<Self, OfflineError> {
         let (mut waiting, mut until) = (VecDeque::new(), None);
-        // From the newest on: once one of them has rows, those before it are full.
+        // From the newest to the oldest: once a segment has rows, all before it are full.
         for listed in catalog.segments_in_use().rev() {
             let held = directory.on_segment(listed, |listed, connection| match listed.state {
                 SegmentState::Sealed => Ok((wanted_rows(connection, catalog, &choice)?, None)),
@@ -83,7 +85,7 @@ impl<'a> Export<'a> {
         Ok(Self { directory, catalog, choice, waiting, last: i64::MIN, until })
     }
 
-    /// About how many rows there are to look at.
+    /// The number of rows that are left to read, about.
     pub fn rows(&self) -> u64 {
         self.waiting.iter().map(|(_, rows)| rows).sum()
     }
@@ -128,7 +130,7 @@ impl<'a> Export<'a> {
         let mut website: Option<&Arc<Website>> = None;
         while let Some(row) = rows.next()? {
             (chunk.last, chunk.rows) = (row.get(0)?, chunk.rows + 1);
-            let (sequence, event) = (chunk.last.unsigned_abs(), snapshot::event_row(row)?);
+            let (sequence, event) = (chunk.last.unsigned_abs(), event_row(row)?);
             if website.is_none_or(|website| website.id.as_bytes() != event.website_id) {
                 website = self.catalog.website(event.website_id);
             }

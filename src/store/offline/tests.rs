@@ -1,25 +1,29 @@
 //! What a tool finds when files move under it.
 
-use std::fs;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
-use super::*;
-use crate::{
-    metrics::{BuildInfo, Metrics},
-    store::{
-        DataDir,
-        catalog::{CatalogFile, SegmentChange},
-        file,
-        tests::options,
-    },
+use rusqlite::Connection;
+
+use super::{
+    consistent::{Observed, read_consistent},
+    *,
+};
+use crate::store::{
+    DataDir,
+    catalog::{CatalogFile, segment_table::SegmentChange},
+    format::file,
+    tests::{metrics, options},
 };
 
 /// A directory with one active segment, not open anywhere.
 fn directory(path: &Path) -> OfflineDir {
-    let metrics = Metrics::new(&BuildInfo { version: "0", sqlite: "0", durability: "full" }).unwrap().into();
     let directory = DataDir::open(path).unwrap();
     let mut catalog = CatalogFile::open(&directory).unwrap();
     let paths = directory.segments();
-    file::create(&paths.of(1, 1), &options(100).log, &metrics).unwrap();
+    file::create(&paths.of(1, 1), &options(100).log, &metrics()).unwrap();
     catalog.change_segments(&SegmentChange::Prepared(1)).unwrap();
     catalog.change_segments(&SegmentChange::Activated { number: 1, sequence_floor: 1 }).unwrap();
     OfflineDir::open(path).unwrap()
@@ -37,7 +41,7 @@ fn a_look_leaves_nothing_behind() {
     let directory = directory(work.path());
     let before = (files(work.path()), files(&work.path().join("segments")));
     let catalog = directory.catalog().unwrap();
-    assert_eq!(list_segments(&directory, &catalog).len(), 1);
+    assert_eq!(segment_lines(&directory, &catalog).len(), 1);
     assert!(count(&directory, &catalog, None).unwrap().sites.is_empty());
     let report = Check::new(&directory).unwrap().run(|_| {}, |fault| panic!("{fault:?}")).unwrap();
     assert_eq!((report.segments, report.faults), (1, 0));
@@ -49,11 +53,11 @@ fn what_moves_is_read_again() {
     let work = tempfile::tempdir().unwrap();
     let path = directory(work.path()).catalog_path();
     let look = |sealed, meanwhile: &dyn Fn()| {
-        let answer = read_steady(&path, sealed, |connection| {
+        let answer = read_consistent(&path, sealed, |connection| {
             meanwhile();
             connection.query_row("SELECT count(*) FROM Segment", [], |row| row.get::<_, i64>(0))
         });
-        matches!(answer.unwrap(), Answer::Steady(Ok(1)))
+        matches!(answer.unwrap(), Observed::Consistent(Ok(1)))
     };
     assert!(look(false, &|| {}));
     let change = "UPDATE Log SET sequenceFloor = sequenceFloor + 1";

@@ -24,7 +24,7 @@ const RULES: Rules = Rules {
     batch_events_max: 100_000,
 };
 
-pub(in crate::store) fn options(segment_rows_max: u64) -> StoreOptions {
+pub(crate) fn options(segment_rows_max: u64) -> StoreOptions {
     StoreOptions {
         log: LogOptions {
             durability: Durability::Full,
@@ -140,7 +140,7 @@ impl Pair {
     /// Gives a roll that is due the time to happen.
     pub(super) fn roll(&mut self) {
         let log = &mut self.store.as_mut().unwrap().log;
-        while log.maintain().unwrap().is_some_and(|patience| patience < Duration::from_millis(50)) {
+        while log.maintain().unwrap().is_some_and(|timeout| timeout < Duration::from_millis(50)) {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
@@ -356,7 +356,7 @@ impl Walk {
         assert_eq!(listed.total as usize, pair.keys(&self.asked).len());
         assert!(found.len() as u64 == limit || listed.next.is_none());
         self.seen.append(&mut found);
-        self.next = listed.next.map(PageStart::Cursor);
+        self.next = listed.next.map(PageStart::After);
         self.next.is_some()
     }
 
@@ -381,7 +381,7 @@ impl Drop for Pair {
     }
 }
 
-pub(in crate::store) fn metrics() -> Arc<Metrics> {
+pub(crate) fn metrics() -> Arc<Metrics> {
     Arc::new(Metrics::new(&BuildInfo { version: "", sqlite: "", durability: "" }).unwrap())
 }
 

@@ -1,0 +1,66 @@
+//! Asking for erasures: what goes is looked for by a reader, and hidden by the catalog's thread.
+
+use std::sync::Arc;
+
+use super::{
+    catalog::{
+        Catalog,
+        erasure::{Erasure, NewErasure},
+        erasures::Erasures,
+    },
+    error::{CatalogError, ReadError},
+    options::ErasureOptions,
+    read::Readers,
+    segments::Segments,
+};
+
+/// Why nothing is erased.
+#[derive(Debug, thiserror::Error)]
+pub enum EraseError {
+    /// The events could not be looked for.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The catalog did not take it.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+}
+
+/// Asks for erasures, and tells how far they are.
+#[derive(Clone)]
+pub struct Eraser {
+    pub(super) catalog: Catalog,
+    pub(super) readers: Readers,
+    pub(super) segments: Arc<Segments>,
+    pub(super) erasures: Arc<Erasures>,
+    pub(super) options: ErasureOptions,
+}
+
+impl Eraser {
+    /// Erases the events that a visitor of a website has by now: once this returns, no answer shows them.
+    pub async fn erase_visitor(&self, website_id: Arc<str>, visitor_id: String) -> Result<Erasure, EraseError> {
+        /// Segments are rewritten while the events are looked for, but not this many times in a row.
+        const TRIES_MAX: usize = 10;
+        let visitor_id: Arc<str> = visitor_id.into();
+        let mut tries = 0;
+        loop {
+            let (website, visitor) = (Arc::clone(&website_id), Arc::clone(&visitor_id));
+            let events_max = self.options.hidden_events_max.saturating_sub(self.segments.view().hidden_events());
+            let found = self.readers.ask(move |snapshot| {
+                let up_to = snapshot.high_water_mark();
+                Ok((up_to, snapshot.find_visitor(&website, &visitor, events_max)?))
+            });
+            let (up_to, found) = found.await?;
+            let (website_id, visitor_id) = (Arc::clone(&website_id), Arc::clone(&visitor_id));
+            let new = NewErasure { website_id, visitor_id, up_to, found };
+            match self.catalog.erase_visitor(new).await {
+                Err(CatalogError::Stale) if tries < TRIES_MAX => tries += 1,
+                other => return Ok(other?),
+            }
+        }
+    }
+
+    /// How far an erasure is; `None` if there is none with this id.
+    pub fn get(&self, id: &str) -> Option<Erasure> {
+        self.erasures.get(id)
+    }
+}

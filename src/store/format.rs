@@ -1,0 +1,9 @@
+//! What is on the disk: the data directory, the files in it, their tables, and a row.
+//!
+//! Knows how a file is made, opened, synced and removed, and nothing of what is kept of it in memory.
+
+pub(super) mod directory;
+pub(super) mod file;
+pub(super) mod row;
+pub(super) mod schema;
+pub(super) mod sync_timer;

@@ -1,0 +1,151 @@
+//! The files of segments: made, opened for writing, opened for reading, removed.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+use rusqlite::{Connection, OpenFlags};
+
+use super::{directory::sync_directory, schema, sync_timer};
+use crate::{
+    metrics::Metrics,
+    store::{
+        error::OpenError,
+        options::{Durability, LogOptions},
+    },
+};
+
+/// Makes a segment's file, complete and durable, before anybody hears of it.
+pub(crate) fn create(path: &Path, options: &LogOptions, metrics: &Arc<Metrics>) -> Result<(), OpenError> {
+    remove_leftover(path)?;
+    let flags = schema::write_flags() | OpenFlags::SQLITE_OPEN_CREATE;
+    let connection = connect(path, flags, metrics)?;
+    let sql = format!(
+        "PRAGMA page_size = {}; PRAGMA journal_mode = WAL;
+         BEGIN; PRAGMA application_id = {}; PRAGMA user_version = {}; {} COMMIT;",
+        options.page_bytes,
+        schema::APPLICATION_ID,
+        schema::SEGMENT_VERSION,
+        schema::SEGMENT_SQL
+    );
+    // The pages must be in the file itself: SQLite deletes the write-ahead log of a database that has no pages.
+    connection.execute_batch(&sql).and_then(|()| truncate_wal(&connection)).map_err(OpenError::sqlite(path))?;
+    drop(connection);
+    File::open(path).and_then(|file| file.sync_all()).map_err(OpenError::io("sync", path))?;
+    sync_directory(path.parent().unwrap_or(path))
+}
+
+/// Removes what a start that was cut short left under this name. The catalog does not know the file, so it has no
+/// events; if it has, then it is the catalog that is lost, and nothing may be touched.
+fn remove_leftover(path: &Path) -> Result<(), OpenError> {
+    if bytes(path) > 0 {
+        let connection = Connection::open_with_flags(path, schema::write_flags()).map_err(OpenError::sqlite(path))?;
+        let tables: i64 = connection
+            .query_row("SELECT count(*) FROM sqlite_schema WHERE name = 'Event'", [], |row| row.get(0))
+            .map_err(OpenError::sqlite(path))?;
+        if tables > 0 && last_sequence(&connection).map_err(OpenError::sqlite(path))?.is_some() {
+            let reason = "it holds events, but catalog.db does not list it: was catalog.db replaced?".into();
+            return Err(OpenError::NotOurs { path: path.into(), reason });
+        }
+    }
+    remove(path).map_err(OpenError::io("remove the leftover", path))
+}
+
+/// Opens a segment that is written, after a look at whether it is one that this hitlog knows.
+pub(crate) fn open(path: &Path, options: &LogOptions, metrics: &Arc<Metrics>) -> Result<Connection, OpenError> {
+    // SQLite would take an empty file for a new database and delete its write-ahead log.
+    let file = fs::metadata(path).map_err(OpenError::io("find the segment", path))?;
+    if file.len() == 0 {
+        return Err(OpenError::NotOurs { path: path.into(), reason: "it is empty".into() });
+    }
+    let connection = connect(path, schema::write_flags(), metrics)?;
+    schema::check_segment(&connection, path)?;
+    let synchronous = match options.durability {
+        Durability::Full => "FULL",
+        Durability::Normal => "NORMAL",
+    };
+    connection
+        .execute_batch(&format!(
+            "PRAGMA journal_mode = WAL;
+             PRAGMA synchronous = {synchronous};
+             PRAGMA wal_autocheckpoint = 0;
+             PRAGMA mmap_size = 0;
+             PRAGMA journal_size_limit = {};
+             PRAGMA cache_size = -{};",
+            options.wal_bytes_max,
+            options.cache_bytes / 1024,
+        ))
+        .map_err(OpenError::sqlite(path))?;
+    Ok(connection)
+}
+
+/// Opens a segment for reading only. A sealed one never changes, which spares every statement its file locks.
+pub(crate) fn open_read_only(path: &Path, sealed: bool) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+    let connection = Connection::open_with_flags(read_only_uri(path, sealed), flags)?;
+    connection.execute_batch("PRAGMA query_only = ON; PRAGMA mmap_size = 0;")?;
+    Ok(connection)
+}
+
+/// The name under which SQLite reads a file, <https://sqlite.org/uri.html>.
+pub(crate) fn read_only_uri(path: &Path, sealed: bool) -> String {
+    const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'-').remove(b'_');
+    let path = percent_encode(path.as_os_str().as_encoded_bytes(), IN_PATH);
+    let immutable = if sealed { "&immutable=1" } else { "" };
+    format!("file:{path}?mode=ro{immutable}")
+}
+
+fn connect(path: &Path, flags: OpenFlags, metrics: &Arc<Metrics>) -> Result<Connection, OpenError> {
+    if sync_timer::register(metrics) {
+        Connection::open_with_flags_and_vfs(path, flags, sync_timer::NAME)
+    } else {
+        tracing::warn!("the times of syncs cannot be measured: SQLite did not take the timing layer");
+        Connection::open_with_flags(path, flags)
+    }
+    .map_err(OpenError::sqlite(path))
+}
+
+/// Copies everything that is in the write-ahead log into the segment, and empties it. Returns whether somebody was
+/// in the way.
+pub(crate) fn truncate_wal(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| Ok(row.get::<_, i64>(0)? != 0))
+}
+
+/// The highest sequence in a segment.
+pub(crate) fn last_sequence(connection: &Connection) -> rusqlite::Result<Option<u64>> {
+    let last: Option<i64> = connection.query_row("SELECT max(id) FROM Event", [], |row| row.get(0))?;
+    Ok(last.map(i64::unsigned_abs))
+}
+
+/// The size of a file; 0 if there is none.
+pub(crate) fn bytes(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |file| file.len())
+}
+
+/// Whether a segment was left without an orderly end: there is something in its write-ahead log.
+pub(crate) fn has_wal(path: &Path) -> bool {
+    bytes(&with_suffix(path, "-wal")) > 0
+}
+
+/// Removes a segment's file with all that SQLite keeps beside it; what is not there need not be removed. The file goes
+/// first: who opens it from another process finds it with its write-ahead log, or not at all.
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
+    for suffix in ["", "-wal", "-shm", "-journal"] {
+        match fs::remove_file(with_suffix(path, suffix)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The name of a file that SQLite keeps beside another.
+pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}

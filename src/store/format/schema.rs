@@ -1,0 +1,197 @@
+//! The format of the files: application id, versions, tables.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags};
+use rusqlite_migration::{M, Migrations};
+
+use crate::store::error::OpenError;
+
+/// "hitl" in ASCII: marks every file of hitlog's, <https://sqlite.org/pragma.html#pragma_application_id>.
+pub(crate) const APPLICATION_ID: i32 = 0x6869_746c;
+
+/// The version of a segment's format.
+pub(crate) const SEGMENT_VERSION: i64 = 1;
+
+/// An active segment: rows in the order of their sequence, no index, so that an insert touches the last page only.
+pub(crate) const SEGMENT_SQL: &str = "
+    CREATE TABLE Event(
+        id INTEGER PRIMARY KEY, -- the sequence
+        websiteId TEXT NOT NULL,
+        eventType TEXT NOT NULL,
+        url TEXT NOT NULL,
+        referrer TEXT,
+        sessionId TEXT NOT NULL,
+        visitorId TEXT NOT NULL,
+        deviceType TEXT,
+        browser TEXT,
+        os TEXT,
+        location TEXT,
+        properties TEXT, -- JSON
+        createdAt INTEGER NOT NULL, -- milliseconds since 1970, UTC: the client's timestamp, or the arrival
+        receivedAt INTEGER NOT NULL -- milliseconds since 1970, UTC: the arrival
+    );";
+
+/// What sealing adds: the indexes, made when every row is there.
+pub(crate) const SEGMENT_INDEXES: [(&str, &str); 4] = [
+    ("EventByType", "CREATE INDEX EventByType ON Event(websiteId, eventType, createdAt)"),
+    ("EventBySession", "CREATE INDEX EventBySession ON Event(sessionId)"),
+    ("EventByVisitor", "CREATE INDEX EventByVisitor ON Event(visitorId)"),
+    ("EventByTime", "CREATE INDEX EventByTime ON Event(createdAt)"),
+];
+
+/// What a sealed segment says of itself: of each website and type, and of the whole.
+pub(crate) const SUMMARY_SQL: &str = "
+    CREATE TABLE Summary(
+        websiteId TEXT NOT NULL,
+        eventType TEXT NOT NULL,
+        count INTEGER NOT NULL,
+        firstCreatedAt INTEGER NOT NULL,
+        lastCreatedAt INTEGER NOT NULL,
+        -- Of every 1,024th entry of EventByType, the oldest first: createdAt and id, 8 bytes each, little-endian.
+        fencePosts BLOB NOT NULL,
+        PRIMARY KEY(websiteId, eventType)
+    ) WITHOUT ROWID;
+    CREATE TABLE Whole(
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        count INTEGER NOT NULL,
+        firstCreatedAt INTEGER NOT NULL,
+        lastCreatedAt INTEGER NOT NULL,
+        firstSequence INTEGER NOT NULL,
+        lastSequence INTEGER NOT NULL,
+        -- A binary fuse filter over the XXH3 hashes of all session ids (seed 0) and visitor ids (seed 1).
+        filter BLOB NOT NULL,
+        -- The XXH3 hash of the filter's bytes.
+        filterHash INTEGER NOT NULL
+    );
+    -- Days since 1970, UTC, of createdAt.
+    CREATE TABLE Daily(
+        websiteId TEXT NOT NULL,
+        eventType TEXT NOT NULL,
+        day INTEGER NOT NULL,
+        count INTEGER NOT NULL,
+        PRIMARY KEY(websiteId, eventType, day)
+    ) WITHOUT ROWID;";
+
+/// Milliseconds of a day of `Daily`.
+pub(crate) const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
+
+/// The columns of an event in the order in which `log/insert.rs` binds and `format/row.rs` reads them.
+macro_rules! event_columns {
+    () => {
+        "id, websiteId, eventType, url, referrer, sessionId, visitorId, deviceType, browser, os, location, \
+         properties, createdAt, receivedAt"
+    };
+}
+
+/// The columns of an event, for statements that copy whole rows.
+pub(crate) const EVENT_COLUMNS: &str = event_columns!();
+
+/// Adds an event.
+pub(crate) const INSERT_EVENT: &str =
+    concat!("INSERT INTO Event(", event_columns!(), ") VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14)");
+
+/// Reads an event by its sequence.
+pub(crate) const SELECT_EVENT: &str = concat!("SELECT ", event_columns!(), " FROM Event WHERE id = ?1");
+
+/// Reads the next events after a sequence, in the order of their arrival.
+pub(crate) const SELECT_EVENTS_AFTER: &str =
+    concat!("SELECT ", event_columns!(), " FROM Event WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3");
+
+/// The steps that bring a catalog to its newest version.
+pub(crate) const CATALOG_MIGRATIONS: Migrations<'static> = Migrations::from_slice(CATALOG_STEPS);
+
+/// The version of the catalog's format that these steps lead to.
+pub(crate) const CATALOG_VERSION: i64 = CATALOG_STEPS.len() as i64;
+
+const CATALOG_STEPS: &[M<'static>] = &[M::up(CATALOG_1), M::up(CATALOG_2)];
+
+const CATALOG_1: &str = "
+    CREATE TABLE Website(
+        id TEXT PRIMARY KEY,
+        trackingCode TEXT NOT NULL UNIQUE,
+        name TEXT NOT NULL,
+        domain TEXT NOT NULL UNIQUE,
+        description TEXT,
+        createdAt INTEGER NOT NULL, -- milliseconds since 1970, UTC
+        updatedAt INTEGER NOT NULL
+    ) STRICT;
+    -- Websites that were deleted and whose events must still be erased from the segments.
+    CREATE TABLE DeletedWebsite(
+        id TEXT PRIMARY KEY,
+        deletedAt INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE Segment(
+        number INTEGER PRIMARY KEY,
+        generation INTEGER NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('prepared', 'active', 'unsealed', 'sealed'))
+    ) STRICT;
+    -- One row. No sequence below the floor is ever given again, whatever the segments still hold.
+    CREATE TABLE Log(
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        sequenceFloor INTEGER NOT NULL,
+        node INTEGER NOT NULL,
+        idKey BLOB NOT NULL CHECK (length(idKey) = 16)
+    ) STRICT;";
+
+const CATALOG_2: &str = "
+    -- What is to be erased from the segments, and what was.
+    CREATE TABLE Erasure(
+        id TEXT PRIMARY KEY,
+        -- Both are forgotten when nothing is left of the events. A website's erasure names no visitor.
+        websiteId TEXT,
+        visitorId TEXT,
+        -- A visitor's events up to this sequence; a website's all go, whenever they were committed.
+        upTo INTEGER,
+        requestedAt INTEGER NOT NULL, -- milliseconds since 1970, UTC
+        doneAt INTEGER,
+        segmentsDone INTEGER NOT NULL, -- rewritten without its events
+        rows INTEGER NOT NULL -- gone from the disk
+    ) STRICT;
+    INSERT INTO Erasure
+        SELECT 'era-' || substr(id, 5), id, NULL, NULL, deletedAt, NULL, 0, 0 FROM DeletedWebsite;
+    DROP TABLE DeletedWebsite;
+    -- Dropped: of a segment that is no longer one, the files may still be there.
+    CREATE TABLE NewSegment(
+        number INTEGER PRIMARY KEY,
+        generation INTEGER NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('prepared', 'active', 'unsealed', 'sealed', 'dropped'))
+    ) STRICT;
+    INSERT INTO NewSegment SELECT number, generation, state FROM Segment;
+    DROP TABLE Segment;
+    ALTER TABLE NewSegment RENAME TO Segment;";
+
+/// Refuses a file that is not hitlog's. A file without pages (made by a start that was cut short) passes.
+pub(crate) fn check_application_id(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+    let id: i32 = pragma(connection, path, "application_id")?;
+    let pages: i64 = pragma(connection, path, "page_count")?;
+    if id == APPLICATION_ID || pages == 0 {
+        return Ok(());
+    }
+    Err(OpenError::NotOurs { path: path.into(), reason: format!("its application id is {id:#x}") })
+}
+
+/// Refuses a file that is not a segment of hitlog's, or one of a newer hitlog.
+pub(crate) fn check_segment(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+    check_application_id(connection, path)?;
+    let found: i64 = pragma(connection, path, "user_version")?;
+    if found > SEGMENT_VERSION {
+        return Err(OpenError::Newer { path: path.into(), found, known: SEGMENT_VERSION });
+    }
+    Ok(())
+}
+
+/// Reads one value of a pragma.
+pub(crate) fn pragma<T: rusqlite::types::FromSql>(
+    connection: &Connection,
+    path: &Path,
+    name: &str,
+) -> Result<T, OpenError> {
+    connection.pragma_query_value(None, name, |row| row.get(0)).map_err(OpenError::sqlite(path))
+}
+
+/// How hitlog opens files that it writes and that are there. Each connection belongs to one thread at a time, so
+/// SQLite's own mutexes would only cost.
+pub(crate) fn write_flags() -> OpenFlags {
+    OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX
+}

@@ -1,0 +1,81 @@
+//! How the store works. Values and reasons stand in the configuration.
+
+use std::time::Duration;
+
+/// How the store works; values and reasons stand in the configuration.
+#[derive(Debug, Clone, Copy)]
+pub struct StoreOptions {
+    /// How rows are appended, and when a segment is full.
+    pub log: LogOptions,
+    /// How questions are answered.
+    pub read: ReadOptions,
+    /// What is kept in memory of the segments.
+    pub segments: SegmentOptions,
+    /// What may be erased at once.
+    pub erasures: ErasureOptions,
+    /// Memory for sorting when a segment is sealed, in bytes.
+    pub seal_cache_bytes: u64,
+}
+
+/// What a returned COMMIT survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// A loss of power: the write-ahead log is synced before COMMIT returns.
+    Full,
+    /// A kill of the process. A loss of power may take the last moments with it, never part of a group.
+    Normal,
+}
+
+/// The log's settings; their values and reasons stand in the configuration.
+#[derive(Debug, Clone, Copy)]
+pub struct LogOptions {
+    /// What a returned COMMIT survives.
+    pub durability: Durability,
+    /// The size of a page of a segment made from now on, in bytes.
+    pub page_bytes: u32,
+    /// The writer's page cache, in bytes.
+    pub cache_bytes: u64,
+    /// The size of the write-ahead log at which a checkpoint is due, in bytes.
+    pub wal_checkpoint_bytes: u64,
+    /// The size past which readers are interrupted and the writer waits for the checkpoint, in bytes.
+    pub wal_bytes_max: u64,
+    /// Rows after which a segment is full.
+    pub segment_rows_max: u64,
+    /// Time after the arrival of a segment's first event until it counts as full.
+    pub segment_age_max: Duration,
+}
+
+/// The settings of the readers; their values and reasons stand in the configuration.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadOptions {
+    /// Threads that answer questions, each one at a time.
+    pub readers: usize,
+    /// Questions that may wait for a thread.
+    pub waiting_max: usize,
+    /// The longest that a question may take, its wait included.
+    pub deadline: Duration,
+    /// The memory of all answers that are being built or sent, in bytes.
+    pub answer_bytes_max: usize,
+    /// The age of `createdAt` past which an event is in no answer; `None` if there is no such age.
+    pub retention: Option<Duration>,
+}
+
+/// How much of the segments is kept in memory; values and reasons stand in the configuration.
+#[derive(Debug, Clone, Copy)]
+pub struct SegmentOptions {
+    /// Rows of unsealed segments whose keys are kept in memory; those of older ones are read when asked for.
+    pub unsealed_rows_max: u64,
+    /// Memory of the filters of sealed segments, in bytes; older ones go without.
+    pub filter_bytes_max: usize,
+    /// Idle read connections that are kept.
+    pub connections_max: usize,
+}
+
+/// How many erasures may be under way; values and reasons stand in the configuration.
+#[derive(Debug, Clone, Copy)]
+pub struct ErasureOptions {
+    /// Erasures that are remembered, those that are done included.
+    pub erasures_max: usize,
+    /// Events that may be hidden at once.
+    pub hidden_events_max: usize,
+}

@@ -1,0 +1,336 @@
+//! What is done to full segments in the background: they get their indexes, lose the events that are to be
+//! erased, and leave the disk when all they hold has expired.
+//!
+//! One thread decides what is next and does one thing at a time, so that no segment is rewritten twice at once. Low
+//! priority: the machine belongs to the events that are coming in, unless segments pile up.
+
+mod copy;
+mod error;
+pub(super) mod rewrite;
+
+use std::{
+    collections::{BTreeSet, HashMap, VecDeque},
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::{Receiver, Sender, select};
+
+use self::{error::RewriteError, rewrite::Rewriter};
+use super::{
+    catalog::{
+        erasure::{ErasedRows, Target},
+        erasures::Erasures,
+        segment_table::SegmentChange,
+    },
+    error::OpenError,
+    format::directory::sync_directory,
+    priority::lower_priority,
+    segments::{retention, segment::Segment},
+};
+use crate::clock::now_ms;
+
+/// The pause after a failure before the same thing is tried again.
+const RETRY: Duration = Duration::from_secs(30);
+/// How often an old generation is looked at while readers still use it.
+const POLL: Duration = Duration::from_millis(50);
+/// While an erasure waits for something else (a segment that rolls, a retry), the plan is looked at this often.
+const SLOW_POLL: Duration = Duration::from_secs(1);
+/// How long erasures wait for full segments to be sealed; after that the two take turns.
+const ERASE_WAIT_MAX: Duration = Duration::from_secs(600);
+/// The pause between two looks for expired segments.
+const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
+/// How long before its removal an expired segment is announced.
+const RETENTION_NOTICE: Duration = Duration::from_secs(10);
+
+/// Where full segments are handed in.
+#[derive(Clone)]
+pub(super) struct SealOrders(Sender<Arc<Segment>>);
+
+impl SealOrders {
+    /// Has the segment sealed when those that were handed in before it are.
+    pub(super) fn order(&self, segment: Arc<Segment>) {
+        // The thread is gone only when hitlog stops; then the next start hands the segment in.
+        let _ = self.0.send(segment);
+    }
+}
+
+/// The thread.
+pub(super) struct Sealer {
+    stopping: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+/// What the thread works with.
+pub(super) struct Sealing {
+    pub(super) rewriter: Rewriter,
+    pub(super) erasures: Arc<Erasures>,
+    /// Has a message when there is something new to erase.
+    pub(super) wake: Receiver<()>,
+    /// How long events are kept; `None`: for ever.
+    pub(super) retention: Option<Duration>,
+}
+
+impl Sealer {
+    /// Starts the thread.
+    pub(super) fn spawn(sealing: Sealing) -> Result<(Self, SealOrders), OpenError> {
+        let (orders, receiver) = crossbeam_channel::unbounded();
+        let stopping = Arc::new(AtomicBool::new(false));
+        let thread = {
+            let stopping = Arc::clone(&stopping);
+            thread::Builder::new().name("sealer".into()).spawn(move || sealing.run(&receiver, &stopping))
+        };
+        Ok((Self { stopping, thread: thread.map_err(OpenError::Thread)? }, SealOrders(orders)))
+    }
+
+    /// Ends the thread; a rewriting under way is given up, and begun anew at the next start. Every [`SealOrders`] must
+    /// be gone by now.
+    pub(super) fn stop(self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        if self.thread.join().is_err() {
+            tracing::error!("the sealer panicked");
+        }
+    }
+}
+
+/// What is to be done, and not before when.
+#[derive(Default)]
+struct Plan {
+    unsealed: VecDeque<Arc<Segment>>,
+    /// When what failed is tried again, by the number of the segment.
+    retry_at: HashMap<i64, Instant>,
+    retention_at: Option<Instant>,
+    /// The numbers of the segments that are about to be removed.
+    announced: BTreeSet<i64>,
+    unlink_at: Option<Instant>,
+    finish_at: Option<Instant>,
+    /// Whether the last rewriting was an erasure's: sealing goes first, or takes turns with one that has waited long.
+    erased_last: bool,
+}
+
+impl Plan {
+    fn is_delayed(&self, number: i64) -> bool {
+        is_delayed(self.retry_at.get(&number).copied())
+    }
+}
+
+impl Sealing {
+    /// Runs until the last [`SealOrders`] is gone.
+    fn run(&self, orders: &Receiver<Arc<Segment>>, stopping: &Arc<AtomicBool>) {
+        let mut plan = Plan::default();
+        loop {
+            self.remove_expired(&mut plan);
+            self.unlink_replaced(&mut plan);
+            self.erasures.look_for_websites(&self.rewriter.segments);
+            self.finish_erasures(&mut plan);
+            let next = self.next(&mut plan);
+            let timeout = if next.is_some() { Duration::ZERO } else { self.timeout(&plan) };
+            select! {
+                recv(orders) -> segment => match segment {
+                    Ok(segment) => plan.unsealed.push_back(segment),
+                    Err(_) => return,
+                },
+                recv(self.wake) -> _ => {}
+                default(timeout) => {}
+            }
+            let Some(segment) = next else { continue };
+            match self.rewrite_beside(&segment, plan.unsealed.len(), stopping) {
+                Ok(()) => {
+                    plan.unsealed.retain(|unsealed| unsealed.number != segment.number);
+                    plan.retry_at.remove(&segment.number);
+                }
+                Err(RewriteError::Stopping) => return,
+                Err(error) => {
+                    self.rewriter.clear_away(&segment, &error);
+                    tracing::error!(
+                        segment = segment.number, %error, retry_seconds = RETRY.as_secs(),
+                        "a segment could not be rewritten; it serves as it is, and will be tried again"
+                    );
+                    self.rewriter.metrics.seals_failed.increment(1);
+                    plan.retry_at.insert(segment.number, Instant::now() + RETRY);
+                }
+            }
+        }
+    }
+
+    /// The segment to rewrite next, if there is one.
+    fn next(&self, plan: &mut Plan) -> Option<Arc<Segment>> {
+        let to_seal = plan.unsealed.iter().find(|segment| !plan.is_delayed(segment.number)).map(Arc::clone);
+        let to_erase = self.next_to_erase(plan);
+        let takes_turns =
+            || !plan.erased_last && !is_behind(&plan.unsealed) && self.erasures.one_has_waited(ERASE_WAIT_MAX);
+        let erase_now = to_erase.is_some() && (to_seal.is_none() || takes_turns());
+        plan.erased_last = erase_now;
+        if erase_now { to_erase } else { to_seal }
+    }
+
+    /// The oldest sealed segment that holds events which are to be erased. When the active one does, it is rolled.
+    fn next_to_erase(&self, plan: &Plan) -> Option<Arc<Segment>> {
+        let view = self.rewriter.segments.view();
+        let newest = view.segments.last().map(|segment| segment.number);
+        let mut to_erase = None;
+        for number in self.erasures.remaining() {
+            let Some(segment) = view.segment(number).filter(|_| !plan.is_delayed(number)) else { continue };
+            if segment.is_sealed() {
+                to_erase = to_erase.or_else(|| Some(Arc::clone(segment)));
+            } else if Some(number) == newest {
+                self.rewriter.segments.request_roll(number);
+            }
+        }
+        to_erase
+    }
+
+    /// How long to wait for orders when nothing can be done now.
+    fn timeout(&self, plan: &Plan) -> Duration {
+        let is_unlinking = !self.rewriter.segments.replaced().is_empty() && !is_delayed(plan.unlink_at);
+        let is_erasing = self.erasures.are_pending();
+        if is_unlinking || (is_erasing && !is_delayed(plan.finish_at)) {
+            return POLL;
+        }
+        let delays = [plan.retention_at, plan.unlink_at, plan.finish_at].into_iter().flatten();
+        let now = Instant::now();
+        // A time that has passed is no reason to wake: what was due then was done, or is not to be done any more.
+        let next = plan.retry_at.values().copied().chain(delays).filter(|at| *at > now).min();
+        let timeout = next.map_or(Duration::MAX, |next| next - now);
+        // One erasure may wait for a segment that rolls while another waits to be tried again.
+        if is_erasing { timeout.min(SLOW_POLL) } else { timeout }
+    }
+
+    /// Rewrites on a thread that lives for this rewriting: a priority once lowered can't be raised again without
+    /// privileges.
+    fn rewrite_beside(
+        &self,
+        segment: &Segment,
+        unsealed: usize,
+        stopping: &Arc<AtomicBool>,
+    ) -> Result<(), RewriteError> {
+        let targets = self.erasures.in_segment(segment.number);
+        thread::scope(|scope| {
+            let rewrite = thread::Builder::new().name("seal".into()).spawn_scoped(scope, || {
+                lower_priority(niceness(unsealed));
+                self.rewriter.rewrite(segment, &targets, stopping)
+            })?;
+            rewrite.join().unwrap_or_else(|_| Err(io::Error::other("the rewriting panicked").into()))
+        })
+    }
+
+    /// Announces the segments of which every event has expired, and drops those that were announced before: whoever set
+    /// the wrong retention has a moment to see what goes.
+    fn remove_expired(&self, plan: &mut Plan) {
+        if self.retention.is_none() || is_delayed(plan.retention_at) {
+            return;
+        }
+        let Rewriter { segments, metrics, .. } = &self.rewriter;
+        let expired_before = retention::expired_before(self.retention, now_ms());
+        let expired = retention::expired_segments(&segments.view().segments, expired_before);
+        let is_announced = |segment: &Arc<Segment>| plan.announced.contains(&segment.number);
+        let (announced, new): (Vec<_>, Vec<_>) = expired.into_iter().partition(is_announced);
+        announced.iter().for_each(|segment| self.remove(segment));
+        for segment in &new {
+            let (segment, rows) = (segment.number, rows(segment));
+            tracing::info!(segment, rows, "all events of a segment have expired: it is about to be removed");
+        }
+        metrics.retention_due_segments.set(new.len() as f64);
+        metrics.retention_due_events.set(new.iter().map(|segment| rows(segment)).sum::<u64>() as f64);
+        let interval = if new.is_empty() { RETENTION_INTERVAL } else { RETENTION_NOTICE };
+        plan.retention_at = Some(Instant::now() + interval);
+        plan.announced = new.iter().map(|segment| segment.number).collect();
+    }
+
+    /// Drops an expired segment.
+    fn remove(&self, segment: &Segment) {
+        let Rewriter { metrics, catalog, .. } = &self.rewriter;
+        let (number, rows) = (segment.number, rows(segment));
+        let sequence_floor = segment.sequence_floor();
+        let not_counted = |Target { erasure, .. }| ErasedRows { erasure, rows: 0 };
+        let erased = self.erasures.in_segment(number).into_iter().map(not_counted).collect();
+        match catalog.change_segments(SegmentChange::Dropped { number, sequence_floor, erased }) {
+            Ok(()) => {
+                metrics.retention_removed_segments.increment(1);
+                metrics.retention_removed_events.increment(rows);
+                tracing::info!(segment = number, rows, "an expired segment is removed");
+            }
+            // It will be announced, and tried, again.
+            Err(error) => tracing::error!(segment = number, %error, "an expired segment could not be removed"),
+        }
+    }
+
+    /// Unlinks what nobody reads any more, and has the catalog forget dropped segments of which nothing is left.
+    fn unlink_replaced(&self, plan: &mut Plan) {
+        if is_delayed(plan.unlink_at) {
+            return;
+        }
+        let segments = &self.rewriter.segments;
+        let (gone, failed) = segments.unlink_replaced();
+        plan.unlink_at = failed.then(|| Instant::now() + RETRY);
+        let view = segments.view();
+        for number in gone.into_iter().filter(|number| view.segment(*number).is_none()) {
+            if let Err(error) = self.rewriter.catalog.change_segments(SegmentChange::Unlisted(number)) {
+                // The next start makes up for it.
+                tracing::warn!(segment = number, %error, "the catalog still lists a segment that was removed");
+            }
+        }
+    }
+
+    /// Has the catalog forget whose events were erased, when none is left in any other file.
+    fn finish_erasures(&self, plan: &mut Plan) {
+        let Rewriter { segments, catalog, paths, .. } = &self.rewriter;
+        let finished = self.erasures.to_finish();
+        if finished.is_empty() || !segments.replaced().is_empty() || is_delayed(plan.finish_at) {
+            return;
+        }
+        plan.finish_at = Some(Instant::now() + RETRY);
+        if segments.damaged() > 0 {
+            tracing::warn!("an erasure can't end while a damaged segment may hold its events: restore or remove that");
+            return;
+        }
+        // An unlinked file must not come back after a loss of power.
+        if let Err(error) = sync_directory(paths.folder()) {
+            tracing::error!(%error, "an erasure could not be finished; it will be tried again");
+            return;
+        }
+        for erasure in finished {
+            match catalog.finish_erasure(Arc::clone(&erasure)) {
+                Ok(true) => tracing::info!(%erasure, "nothing is left of what was to be erased"),
+                // Another program reads the catalog at the moment.
+                Ok(false) => {
+                    plan.finish_at = None;
+                    return;
+                }
+                Err(error) => {
+                    tracing::error!(%erasure, %error, "an erasure could not be finished; it will be tried again");
+                    return;
+                }
+            }
+        }
+        plan.finish_at = None;
+    }
+}
+
+/// Whether it is too early.
+fn is_delayed(until: Option<Instant>) -> bool {
+    until.is_some_and(|until| until > Instant::now())
+}
+
+fn rows(segment: &Segment) -> u64 {
+    segment.summary().map_or(0, |summary| summary.count)
+}
+
+/// The priority of a rewriting: low, so that events cost the same whether segments are being sealed or not; the
+/// writer's own when so many segments wait that their keys in memory grow large.
+fn niceness(unsealed: usize) -> i32 {
+    if unsealed < UNSEALED_MAX { 15 } else { 0 }
+}
+
+/// Whether so many segments wait that erasures must.
+fn is_behind(unsealed: &VecDeque<Arc<Segment>>) -> bool {
+    unsealed.len() >= UNSEALED_MAX
+}
+
+/// Segments waiting for their indexes from which on sealing gets full priority.
+const UNSEALED_MAX: usize = 5;

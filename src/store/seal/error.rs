@@ -1,0 +1,45 @@
+//! Why a segment was not rewritten.
+
+use std::io;
+
+use rusqlite::ErrorCode;
+
+use crate::store::{
+    error::{CatalogError, OpenError},
+    segments::summary::SummaryError,
+};
+
+/// Why a segment was not rewritten: the generation before it serves on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RewriteError {
+    #[error("hitlog is stopping")]
+    Stopping,
+    #[error(transparent)]
+    Sqlite(rusqlite::Error),
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error("the summary: {0}")]
+    Summary(SummaryError),
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("the catalog: {0}")]
+    Catalog(#[from] CatalogError),
+}
+
+impl From<rusqlite::Error> for RewriteError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::OperationInterrupted) => Self::Stopping,
+            _ => Self::Sqlite(error),
+        }
+    }
+}
+
+impl From<SummaryError> for RewriteError {
+    fn from(error: SummaryError) -> Self {
+        match error {
+            SummaryError::Sqlite(error) => error.into(),
+            damaged @ SummaryError::Damaged(_) => Self::Summary(damaged),
+        }
+    }
+}

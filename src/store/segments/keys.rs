@@ -1,0 +1,74 @@
+//! Small names for what rows are looked up by: a place in a listing, a website's events of one type, a fingerprint.
+
+use std::collections::HashMap;
+
+use parking_lot::RwLock;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use crate::event::EventType;
+
+/// A place in a listing. Listings run from the highest key to the lowest: newest `createdAt` first, ties by arrival.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Key {
+    pub(crate) created_at: i64,
+    pub(crate) sequence: u64,
+}
+
+impl Key {
+    /// Higher than every key of an event, and lower.
+    pub(crate) const MAX: Self = Self { created_at: i64::MAX, sequence: u64::MAX };
+    pub(crate) const MIN: Self = Self { created_at: i64::MIN, sequence: 0 };
+}
+
+/// The events of one website and one type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Stream(pub(crate) u32);
+
+impl Stream {
+    /// A stream of the website with this number, by the name of its type.
+    pub(crate) fn new(site: u32, event_type: &[u8]) -> Self {
+        let kind = EventType::ALL.iter().position(|kind| kind.as_str().as_bytes() == event_type).unwrap_or(3);
+        Self(site << 2 | kind as u32)
+    }
+
+    /// The website's number.
+    pub(crate) fn site(self) -> u32 {
+        self.0 >> 2
+    }
+}
+
+/// A number for each website that has ever had an event, for as long as the process lives.
+#[derive(Debug, Default)]
+pub(crate) struct Sites(RwLock<HashMap<Box<[u8]>, u32>>);
+
+impl Sites {
+    /// The number of a website, given to it now if it has none.
+    pub(crate) fn number(&self, website_id: &[u8]) -> u32 {
+        if let Some(number) = self.find(website_id) {
+            return number;
+        }
+        let mut numbers = self.0.write();
+        let next = numbers.len() as u32;
+        *numbers.entry(website_id.into()).or_insert(next)
+    }
+
+    /// The number of a website; `None` means that it has no event anywhere.
+    pub(crate) fn find(&self, website_id: &[u8]) -> Option<u32> {
+        self.0.read().get(website_id).copied()
+    }
+}
+
+/// The 64-bit hash of a session's id, stable between versions as sealed segments keep filters of it.
+pub(crate) fn session_hash(session_id: &[u8]) -> u64 {
+    xxh3_64_with_seed(session_id, 0)
+}
+
+/// The 64-bit hash of a visitor's id, stable between versions, and another than a session of that id has.
+pub(crate) fn visitor_hash(visitor_id: &[u8]) -> u64 {
+    xxh3_64_with_seed(visitor_id, 1)
+}
+
+/// What is kept in memory of the hash of a session or visitor.
+pub(crate) fn fingerprint(hash: u64) -> u32 {
+    hash as u32
+}
