@@ -154,9 +154,9 @@ pub struct ConfigError(pub Vec<String>);
 impl Config {
     /// Checks all settings at once.
     pub fn check(raw: &RawSettings) -> Result<Self, ConfigError> {
-        let mut reader = Reader { raw, problems: Vec::new() };
-        let config = reader.read();
-        let mut problems = reader.problems;
+        let mut checker = Checker { raw, problems: Vec::new() };
+        let config = checker.config();
+        let mut problems = checker.problems;
         if problems.is_empty() {
             problems.extend(config.contradictions());
         }
@@ -200,14 +200,14 @@ impl Config {
     }
 }
 
-/// Reads the raw values by name and collects what is wrong with them.
-struct Reader<'a> {
+/// Checks the raw values by name and collects what is wrong with them.
+struct Checker<'a> {
     raw: &'a RawSettings,
     problems: Vec<String>,
 }
 
-impl Reader<'_> {
-    fn read(&mut self) -> Config {
+impl Checker<'_> {
+    fn config(&mut self) -> Config {
         Config {
             listen: self.listen(),
             data_dir: PathBuf::from(self.raw.get("data_dir").text),

@@ -1,9 +1,10 @@
 //! The edge: bare hyper, HTTP/1.1.
 //!
-//! Owns the sockets and the contract with clients: routes, bodies, limits, answers. Constraints: never blocks a
+//! Owns the sockets and the contract with clients: routes, bodies, limits, responses. Constraints: never blocks a
 //! tokio worker, holds bounded memory whatever clients do, and answers every request that it took in. Must not know
 //! the writer: events go into the queue and come back as receipts.
 
+mod activity;
 mod auth;
 mod body;
 mod connection;
@@ -12,7 +13,6 @@ mod cursor;
 mod erasures;
 mod ingest;
 mod ops;
-mod pulse;
 mod query;
 mod response;
 mod route;
@@ -70,7 +70,7 @@ pub struct ConnectionLimits {
     pub head_timeout: Duration,
     /// For a connection without a request.
     pub idle_timeout: Duration,
-    /// For a client that does not read its answer.
+    /// For a client that does not read its response.
     pub write_stall_timeout: Duration,
 }
 
@@ -103,6 +103,6 @@ pub struct Context {
     pub tokens: Tokens,
     /// What is counted.
     pub metrics: Arc<Metrics>,
-    /// Set when a stop begins: connections close after the answer that they are at.
+    /// Set when a stop begins: connections close after the response that they are at.
     pub stopping: AtomicBool,
 }

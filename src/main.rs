@@ -96,10 +96,10 @@ fn command() -> Command {
         .subcommands(commands::commands())
 }
 
-/// Gathers and checks the settings, then runs `run`.
+/// Reads and checks the settings, then runs `run`.
 fn with_config(arguments: &ArgMatches, run: impl FnOnce(Config, &RawSettings, &[String]) -> ExitCode) -> ExitCode {
     let mut warnings = Vec::new();
-    let checked = gather(arguments, &mut warnings).and_then(|raw| Ok((Config::check(&raw)?, raw)));
+    let checked = read_settings(arguments, &mut warnings).and_then(|raw| Ok((Config::check(&raw)?, raw)));
     match checked {
         Ok((config, raw)) => run(config, &raw, &warnings),
         Err(error) => {
@@ -109,7 +109,7 @@ fn with_config(arguments: &ArgMatches, run: impl FnOnce(Config, &RawSettings, &[
     }
 }
 
-fn gather(arguments: &ArgMatches, warnings: &mut Vec<String>) -> Result<RawSettings, ConfigError> {
+fn read_settings(arguments: &ArgMatches, warnings: &mut Vec<String>) -> Result<RawSettings, ConfigError> {
     let mut raw = RawSettings::default();
     let file = arguments.get_one::<String>("config").cloned().or_else(|| std::env::var("HITLOG_CONFIG").ok());
     if let Some(file) = file {

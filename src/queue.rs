@@ -353,17 +353,17 @@ pub struct Requests {
 }
 
 impl Requests {
-    /// Waits for a request, for `patience` at most (for ever if `None`), then takes whatever already waits for as
+    /// Waits for a request, for `timeout` at most (for ever if `None`), then takes whatever already waits for as
     /// long as `more` says so. Never waits for a group to fill: while one commits, the next one forms.
     pub fn take(
         &self,
         group: &mut Vec<Request>,
-        patience: Option<Duration>,
+        timeout: Option<Duration>,
         mut more: impl FnMut(&Request) -> bool,
     ) -> Taken {
-        let first = match patience {
+        let first = match timeout {
             None => self.receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some(patience) => self.receiver.recv_timeout(patience),
+            Some(timeout) => self.receiver.recv_timeout(timeout),
         };
         let mut request = match first {
             Ok(request) => request,

@@ -37,8 +37,8 @@ pub fn spawn(
     thread::Builder::new().name("writer".into()).spawn(move || {
         // The queue's end stays outside of what may panic: the waiters must be answered whatever happens.
         // What is due may be due at the start, whether anybody sends something or not.
-        let patience = Some(Duration::ZERO);
-        let run = || Writer { log, requests: &requests, limits, metrics, patience, full: false }.run();
+        let timeout = Some(Duration::ZERO);
+        let run = || Writer { log, requests: &requests, limits, metrics, timeout, full: false }.run();
         let outcome = catch_unwind(AssertUnwindSafe(run))
             .unwrap_or_else(|panic| Err(format!("the writer panicked: {}", panic_message(&*panic))));
         requests.set_state(State::Stopped);
@@ -56,7 +56,7 @@ struct Writer<'a> {
     limits: GroupLimits,
     metrics: Arc<Metrics>,
     /// How long to wait for a request before the log wants to be looked after; for ever if `None`.
-    patience: Option<Duration>,
+    timeout: Option<Duration>,
     /// Whether the disk was full when last tried.
     full: bool,
 }
@@ -67,7 +67,7 @@ impl Writer<'_> {
         loop {
             let mut size = self.limits.empty();
             let taken =
-                self.requests.take(&mut group, self.patience, |request| size.add(request.len(), request.bytes()));
+                self.requests.take(&mut group, self.timeout, |request| size.add(request.len(), request.bytes()));
             match taken {
                 Taken::Group => self.commit(&mut group)?,
                 Taken::Nothing if self.full => self.probe()?,
@@ -75,7 +75,7 @@ impl Writer<'_> {
                 Taken::Closed => break,
             }
             let maintained = self.log.maintain().map_err(|error| self.fence(&error))?;
-            self.patience = if self.full { Some(PROBE_INTERVAL) } else { maintained };
+            self.timeout = if self.full { Some(PROBE_INTERVAL) } else { maintained };
         }
         self.log.close().map_err(|error| format!("could not close the store: {error}"))
     }

@@ -11,7 +11,7 @@ use simd_json::{Node, StaticNode};
 use super::{
     DeviceType, EventType, Faults, Rejection, Rules, ValidEvents,
     record::{Record, Span},
-    tape::{Cursor, kind_of, write_value},
+    tape::{TapeCursor, kind_of, write_value},
     web_url,
 };
 
@@ -128,7 +128,7 @@ impl Output {
     /// of the body as a whole.
     pub(super) fn read_event<'b>(
         &mut self,
-        cursor: &mut Cursor<'_, 'b>,
+        cursor: &mut TapeCursor<'_, 'b>,
         rules: &Rules,
     ) -> Result<ReadEvent<'b>, Rejection> {
         let mut event = ReadEvent {
@@ -167,7 +167,7 @@ impl Output {
     fn read_field<'b>(
         &mut self,
         field: Field,
-        cursor: &mut Cursor<'_, 'b>,
+        cursor: &mut TapeCursor<'_, 'b>,
         rules: &Rules,
         event: &mut ReadEvent<'b>,
     ) -> Result<(), Rejection> {
@@ -268,7 +268,7 @@ impl Output {
 
     fn read_properties(
         &mut self,
-        cursor: &mut Cursor<'_, '_>,
+        cursor: &mut TapeCursor<'_, '_>,
         rules: &Rules,
         event: &mut ReadEvent<'_>,
     ) -> Result<(), Rejection> {

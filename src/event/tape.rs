@@ -145,11 +145,11 @@ fn place_of(error: &simd_json::Error, reached: &Reached, structurals: &[u32], bo
 }
 
 /// A place on the tape. Every value knows how many nodes it spans, so anything can be stepped over.
-pub(super) struct Cursor<'t, 'b> {
+pub(super) struct TapeCursor<'t, 'b> {
     pub(super) nodes: &'t [Node<'b>],
 }
 
-impl<'t, 'b> Cursor<'t, 'b> {
+impl<'t, 'b> TapeCursor<'t, 'b> {
     pub(super) fn peek(&self) -> Node<'b> {
         self.nodes.first().copied().unwrap_or(Node::Static(StaticNode::Null))
     }
@@ -200,7 +200,11 @@ pub(super) fn kind_of(node: Node<'_>) -> &'static str {
 
 /// Writes the value under `cursor` as compact JSON and leaves the cursor behind it. Recursion is as deep as the
 /// value, at most `depth_left`.
-pub(super) fn write_value(cursor: &mut Cursor<'_, '_>, out: &mut Vec<u8>, depth_left: usize) -> Result<(), Rejection> {
+pub(super) fn write_value(
+    cursor: &mut TapeCursor<'_, '_>,
+    out: &mut Vec<u8>,
+    depth_left: usize,
+) -> Result<(), Rejection> {
     let node = cursor.peek();
     if matches!(node, Node::Object { .. } | Node::Array { .. }) && depth_left == 0 {
         return Err(Rejection::Malformed("Invalid JSON: \"properties\" is nested too deep".into()));

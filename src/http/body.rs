@@ -223,7 +223,7 @@ impl InboundBody {
         self.trailed || !self.ended && self.incoming.size_hint().exact().is_none()
     }
 
-    /// What is left of the body when the answer is there. Of a small one that came together with its head nothing is:
+    /// What is left of the body when the response is there. Of a small one that came together with its head nothing is:
     /// when the next head begins would be hard to tell afterwards.
     pub(super) async fn rest(mut self) -> Rest {
         if !self.has_ended() && !self.awaits_continue {
@@ -239,8 +239,8 @@ impl InboundBody {
         self.ended || self.incoming.is_end_stream()
     }
 
-    /// After an answer that did not need the rest of the body: reads it and throws it away for a while, so that the
-    /// client gets to see the answer instead of a reset connection. Returns whether it came to its end.
+    /// After a response that did not need the rest of the body: reads it and throws it away for a while, so that the
+    /// client gets to see the response instead of a reset connection. Returns whether it came to its end.
     pub(super) async fn discard(mut self, limits: &BodyLimits) -> bool {
         // hyper takes what has come with the head, or closes the connection; until then these bytes are no request.
         if self.awaits_continue {
@@ -258,7 +258,7 @@ impl InboundBody {
     }
 }
 
-/// Whether bytes of a request may still come after its answer.
+/// Whether bytes of a request may still come after its response.
 pub(super) enum Rest {
     /// No: the next byte begins the next request.
     Read,

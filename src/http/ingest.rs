@@ -1,4 +1,4 @@
-//! Taking events in: body, parse, queue, receipt, answer.
+//! Taking events in: body, parse, queue, receipt, response.
 //!
 //! Counts what is received and what is refused before the queue; from the queue on, the queue counts. Together they
 //! keep the law of conservation.
@@ -10,7 +10,7 @@ use hyper::{HeaderMap, StatusCode};
 use super::{
     Context,
     body::{BodyError, InboundBody},
-    response::{Answer, ErrorCode, commit_error, error, json, overloaded, rejection, write_item_error},
+    response::{ErrorCode, Response, commit_error, error, json, overloaded, rejection, write_item_error},
 };
 use crate::{
     event::{self, Rejection, ValidEvents, json as json_text},
@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// `POST /api/v1/events`
-pub(super) async fn event(context: &Context, headers: &HeaderMap, body: &mut InboundBody) -> Answer {
+pub(super) async fn event(context: &Context, headers: &HeaderMap, body: &mut InboundBody) -> Response {
     let bytes = match read_body(context, headers, body, context.limits.event_bytes_max).await {
         Ok(bytes) => bytes,
         Err(refusal) => return refusal,
@@ -42,7 +42,7 @@ pub(super) async fn event(context: &Context, headers: &HeaderMap, body: &mut Inb
 }
 
 /// `POST /api/v1/events/batch`
-pub(super) async fn batch(context: &Context, headers: &HeaderMap, body: &mut InboundBody) -> Answer {
+pub(super) async fn batch(context: &Context, headers: &HeaderMap, body: &mut InboundBody) -> Response {
     let bytes = match read_body(context, headers, body, context.limits.batch_bytes_max).await {
         Ok(bytes) => bytes,
         Err(refusal) => return refusal,
@@ -65,10 +65,10 @@ pub(super) async fn batch(context: &Context, headers: &HeaderMap, body: &mut Inb
             Err(refusal) => return refusal,
         }
     };
-    batch_answer(context, stored.as_ref(), &batch.refused)
+    batch_response(context, stored.as_ref(), &batch.refused)
 }
 
-fn batch_answer(context: &Context, stored: Option<&Stored>, refused: &[(usize, Rejection)]) -> Answer {
+fn batch_response(context: &Context, stored: Option<&Stored>, refused: &[(usize, Rejection)]) -> Response {
     let created = stored.map_or(0, |stored| stored.receipt.count);
     let mut out = Vec::with_capacity(128 + created * 224 + refused.len() * 192);
     out.extend_from_slice(if refused.is_empty() { b"{\"success\":true" } else { b"{\"success\":false" });
@@ -112,7 +112,7 @@ async fn read_body(
     headers: &HeaderMap,
     body: &mut InboundBody,
     bytes_max: usize,
-) -> Result<Vec<u8>, Answer> {
+) -> Result<Vec<u8>, Response> {
     let read = body.read(headers, bytes_max, event::BODY_PADDING, &context.body_limits, &context.body_memory).await;
     let failure = match read {
         Ok(body) => return Ok(body.into_bytes()),
@@ -132,8 +132,8 @@ async fn read_body(
     Err(body_error(context, &failure))
 }
 
-/// The answer for a body that was not read, on any route.
-pub(super) fn body_error(context: &Context, failure: &BodyError) -> Answer {
+/// The response for a body that was not read, on any route.
+pub(super) fn body_error(context: &Context, failure: &BodyError) -> Response {
     match failure {
         BodyError::TooLarge(bytes_max) => error(
             ErrorCode::PayloadTooLarge,
@@ -151,7 +151,7 @@ pub(super) fn body_error(context: &Context, failure: &BodyError) -> Answer {
 }
 
 /// A body that was read and refused as a whole is one event, received and rejected.
-fn reject_whole(context: &Context, what: &str, fault: &Rejection) -> Answer {
+fn reject_whole(context: &Context, what: &str, fault: &Rejection) -> Response {
     context.metrics.events_received.increment(1);
     context.metrics.events_rejected(reason_of(fault)).increment(1);
     rejection(what, fault)
@@ -171,7 +171,7 @@ fn count_corrected(context: &Context, clocks_corrected: u64) {
     }
 }
 
-async fn commit(context: &Context, events: ValidEvents) -> Result<Stored, Answer> {
+async fn commit(context: &Context, events: ValidEvents) -> Result<Stored, Response> {
     let ack = context.queue.try_append(events).map_err(overloaded)?;
     ack.await.map_err(|failure| commit_error(failure, context.queue.retry_after()))
 }

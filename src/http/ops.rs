@@ -9,17 +9,17 @@ use hyper::{
 
 use super::{
     Context,
-    response::{Answer, ErrorCode, json, retry_later},
+    response::{ErrorCode, Response, json, retry_later},
 };
 use crate::queue::State;
 
 /// `GET /livez`: the process answers.
-pub(super) fn live() -> Answer {
+pub(super) fn live() -> Response {
     json(StatusCode::OK, &b"{\"status\":\"live\"}"[..])
 }
 
 /// `GET /readyz`: events would be taken in now.
-pub(super) fn ready(context: &Context) -> Answer {
+pub(super) fn ready(context: &Context) -> Response {
     let (depth, limits) = (context.queue.depth(), context.queue.limits());
     let (code, reason) = if context.stopping.load(Ordering::Acquire) {
         (ErrorCode::Overloaded, "hitlog is stopping")
@@ -40,14 +40,14 @@ pub(super) fn ready(context: &Context) -> Answer {
 const DESCRIPTION: &str = include_str!("../../config/openapi.yaml");
 
 /// `GET /openapi.yaml`
-pub(super) fn description() -> Answer {
-    let mut answer = json(StatusCode::OK, DESCRIPTION);
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/yaml"));
-    answer
+pub(super) fn description() -> Response {
+    let mut response = json(StatusCode::OK, DESCRIPTION);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/yaml"));
+    response
 }
 
 /// `GET /metrics`
-pub(super) fn metrics(context: &Context) -> Answer {
+pub(super) fn metrics(context: &Context) -> Response {
     let metrics = &context.metrics;
     let (depth, limits) = (context.queue.depth(), context.queue.limits());
     for (gauge, value) in [
@@ -64,10 +64,10 @@ pub(super) fn metrics(context: &Context) -> Answer {
         gauge.set(value as f64);
     }
     metrics.queue_oldest_seconds.set(depth.oldest.as_secs_f64());
-    let mut answer = json(StatusCode::OK, metrics.render());
+    let mut response = json(StatusCode::OK, metrics.render());
     let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    answer.headers_mut().insert(CONTENT_TYPE, text);
-    answer
+    response.headers_mut().insert(CONTENT_TYPE, text);
+    response
 }
 
 #[cfg(test)]

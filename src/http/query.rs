@@ -5,7 +5,7 @@ use hyper::StatusCode;
 
 use super::{
     Context, RequestLimits,
-    response::{Answer, ErrorCode, error, invalid, json, read_error},
+    response::{ErrorCode, Response, error, invalid, json, read_error},
 };
 use crate::{
     event::{EventType, Faults, json as json_text, time::parse_time},
@@ -106,7 +106,7 @@ impl ListQuery {
 }
 
 /// `GET /api/v1/events`
-pub(super) async fn list(context: &Context, query: &str) -> Answer {
+pub(super) async fn get_all(context: &Context, query: &str) -> Response {
     let query = match ListQuery::parse(query, &context.limits) {
         Ok(query) => query,
         Err(faults) => return invalid("Invalid query", &faults),
@@ -131,19 +131,19 @@ pub(super) async fn list(context: &Context, query: &str) -> Answer {
     };
     let page = Page { limit: query.limit, start };
     let (ids, cursors) = (context.ids.clone(), context.cursors.clone());
-    let mut answer = context.readers.page_buffer();
+    let mut buffer = context.readers.page_buffer();
     let read = context.readers.ask(move |snapshot| {
-        answer.write(|out| out.extend_from_slice(b"{\"events\":["))?;
+        buffer.write(|out| out.extend_from_slice(b"{\"events\":["))?;
         let mut first = true;
         let listed = snapshot.list(&filter, page, |sequence, row| {
-            answer.write(|out| {
+            buffer.write(|out| {
                 if !std::mem::replace(&mut first, false) {
                     out.push(b',');
                 }
                 json_text::write_event(out, &ids.encode(sequence), row);
             })
         })?;
-        answer.write(|out| {
+        buffer.write(|out| {
             out.extend_from_slice(b"],\"pagination\":{\"total\":");
             json_text::write_integer(out, listed.total);
             out.extend_from_slice(b",\"limit\":");
@@ -157,10 +157,10 @@ pub(super) async fn list(context: &Context, query: &str) -> Answer {
             }
             out.extend_from_slice(b"}}");
         })?;
-        Ok(answer)
+        Ok(buffer)
     });
     match read.await {
-        Ok(answer) => json(StatusCode::OK, Bytes::from_owner(answer)),
+        Ok(buffer) => json(StatusCode::OK, Bytes::from_owner(buffer)),
         Err(failure) => read_error(&failure),
     }
 }
@@ -172,7 +172,7 @@ fn unknown_cursor() -> Faults {
 }
 
 /// `GET /api/v1/events/:id`
-pub(super) async fn by_id(context: &Context, id: &str) -> Answer {
+pub(super) async fn get(context: &Context, id: &str) -> Response {
     let not_found = || error(ErrorCode::NotFound, "Event not found");
     let Some(sequence) = context.ids.decode(id) else { return not_found() };
     let id = context.ids.encode(sequence);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::{
     Outcome, print,
     progress::{Unit, bar},
-    table::{bytes, many},
+    table::{bytes, pluralize},
 };
 use crate::store::offline::{Backup, OfflineDir};
 
@@ -33,7 +33,7 @@ pub fn run(options: &BackupOptions) -> Outcome {
     let mut text = format!(
         "{} linked ({}), {copied} copied ({}), and the catalog.\nStart from it with: hitlog serve \
          --data-dir {to}\n",
-        many(linked, "segment"),
+        pluralize(linked, "segment"),
         bytes(linked_bytes),
         bytes(copied_bytes)
     );

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::{
     Outcome, print,
     progress::{Unit, bar},
-    table::many,
+    table::pluralize,
 };
 use crate::store::offline::{Check, Fault, OfflineDir};
 
@@ -32,8 +32,8 @@ pub fn run(options: &CheckOptions) -> Outcome {
     for path in &report.unlisted {
         print(format!("{}: not one of the catalog's files, which harms nothing\n", path.display()).as_bytes())?;
     }
-    let (segments, events) = (many(report.segments, "segment"), many(report.rows, "event"));
-    let verdict = if report.faults == 0 { "nothing is wrong".into() } else { many(report.faults, "fault") };
+    let (segments, events) = (pluralize(report.segments, "segment"), pluralize(report.rows, "event"));
+    let verdict = if report.faults == 0 { "nothing is wrong".into() } else { pluralize(report.faults, "fault") };
     print(format!("{segments}, {events}: {verdict}\n").as_bytes())?;
     Ok(report.faults == 0)
 }

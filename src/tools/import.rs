@@ -24,7 +24,7 @@ use websites::Targets;
 use super::{
     Outcome, ToolError, print,
     progress::{Unit, bar},
-    table::many,
+    table::pluralize,
 };
 use crate::{
     event::Rules,
@@ -88,9 +88,9 @@ pub fn run(options: ImportOptions) -> Outcome {
     bar.finish_and_clear();
     let websites = match targets.planned().len() {
         0 => String::new(),
-        new => format!(", and {} registered", many(new as u64, "website")),
+        new => format!(", and {} registered", pluralize(new as u64, "website")),
     };
-    print(format!("{} imported{websites}\n", many(events, "event")).as_bytes())?;
+    print(format!("{} imported{websites}\n", pluralize(events, "event")).as_bytes())?;
     Ok(true)
 }
 
@@ -137,7 +137,7 @@ fn check(options: &ImportOptions, targets: &mut Targets<'_>, bar: &ProgressBar) 
     Err(ToolError::Import(format!("{file}: nothing was imported, because of what is wrong with it:{list}")))
 }
 
-/// The second reading. Returns how many events were imported.
+/// The second reading. Returns how pluralize events were imported.
 fn append(
     options: &ImportOptions,
     directory: &DataDir,

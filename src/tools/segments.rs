@@ -24,12 +24,12 @@ pub struct SegmentsOptions {
 
 #[derive(Serialize)]
 struct Listing {
-    segments: Vec<Line>,
+    segments: Vec<SegmentEntry>,
     total: Total,
 }
 
 #[derive(Serialize)]
-struct Line {
+struct SegmentEntry {
     number: i64,
     state: &'static str,
     generation: i64,
@@ -71,10 +71,10 @@ pub fn run(options: &SegmentsOptions) -> Outcome {
     Ok(true)
 }
 
-fn line(segment: SegmentLine) -> Line {
+fn line(segment: SegmentLine) -> SegmentEntry {
     let SegmentLine { number, state, generation, rows, bytes, times, fault } = segment;
     let (first, last) = times.map(|(first, last)| (time_text(first), time_text(last))).unzip();
-    Line { number, state, generation, events: rows, bytes, first, last, fault }
+    SegmentEntry { number, state, generation, events: rows, bytes, first, last, fault }
 }
 
 fn table(listing: &Listing) -> String {

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{
     Outcome, ToolError, print, print_json,
-    table::{Align, Table, bytes, many, shorten, thousands},
+    table::{Align, Table, bytes, pluralize, shorten, thousands},
 };
 use crate::{
     event::{EventType, time::time_text},
@@ -86,7 +86,7 @@ pub fn run(options: &StatsOptions) -> Outcome {
     let directory = OfflineDir::open(&options.data_dir)?;
     let catalog = directory.catalog()?;
     let website = options.website.as_deref().map(|text| find_website(&catalog, text)).transpose()?;
-    let stats = gather(count(&directory, &catalog, website)?, options.days);
+    let stats = summarize(count(&directory, &catalog, website)?, options.days);
     if options.json {
         print_json(&stats)?;
     } else {
@@ -108,7 +108,7 @@ pub(super) fn find_website<'a>(
     })
 }
 
-fn gather(counts: Counts, days_shown: usize) -> Stats {
+fn summarize(counts: Counts, days_shown: usize) -> Stats {
     let times = || counts.sites.iter().filter_map(|site| site.times);
     let mut all = [0; EventType::ALL.len()];
     for site in &counts.sites {
@@ -154,7 +154,7 @@ fn text(stats: &Stats) -> String {
     let mut out = format!(
         "events    {} of {}\nsegments  {}\noldest    {}\nnewest    {}\n",
         thousands(stats.events.total),
-        many(stats.websites as u64, "website"),
+        pluralize(stats.websites as u64, "website"),
         bytes(stats.segment_bytes),
         time(&stats.oldest),
         time(&stats.newest)
@@ -174,7 +174,7 @@ fn text(stats: &Stats) -> String {
             table.row([vec![day.day.clone()], numbers(&day.events)].concat());
         }
         table.row(
-            [vec![format!("all {}", many(stats.days_with_events as u64, "day"))], numbers(&stats.events)].concat(),
+            [vec![format!("all {}", pluralize(stats.days_with_events as u64, "day"))], numbers(&stats.events)].concat(),
         );
         out.push('\n');
         out.push_str(&table.render());

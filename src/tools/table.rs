@@ -59,8 +59,8 @@ pub(super) fn thousands(number: u64) -> String {
     out
 }
 
-/// So many of something, whose plural has an s.
-pub(super) fn many(number: u64, noun: &str) -> String {
+/// So pluralize of something, whose plural has an s.
+pub(super) fn pluralize(number: u64, noun: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{} {noun}{plural}", thousands(number))
 }
@@ -109,7 +109,7 @@ mod tests {
         {
             assert_eq!(bytes(number), text);
         }
-        assert_eq!((many(1, "event"), many(1_000, "event")), ("1 event".into(), "1,000 events".into()));
+        assert_eq!((pluralize(1, "event"), pluralize(1_000, "event")), ("1 event".into(), "1,000 events".into()));
         assert_eq!((shorten("größer", 6), shorten("größere", 6)), ("größer".into(), "größe…".into()));
     }
 }
