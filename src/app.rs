@@ -14,10 +14,11 @@ use std::{
 use tokio::{net::TcpListener, sync::mpsc, time};
 
 use crate::{
+    budget::Budget,
     config::{Config, Durability, contract},
     event::Rules,
     event_id::EventIds,
-    http::{self, BodyLimits, BodyMemory, ConnectionLimits, Context, Cursors, RequestLimits, Tokens},
+    http::{self, BodyLimits, ConnectionLimits, Context, Cursors, RequestLimits, Tokens},
     metrics::{self, BuildInfo, Metrics},
     queue,
     store::{self, DataDir, ErasureOptions, LogOptions, OpenError, ReadOptions, SegmentOptions, Store, StoreOptions},
@@ -102,7 +103,7 @@ impl App {
             rules: rules(config),
             limits: request_limits(config),
             body_limits: body_limits(config),
-            body_memory: BodyMemory::new(config.body_bytes_max),
+            body_memory: Budget::new(config.body_bytes_max),
             queue,
             websites,
             catalog,

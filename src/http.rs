@@ -24,11 +24,12 @@ use std::{
 };
 
 pub use auth::Tokens;
-pub use body::{BodyLimits, BodyMemory};
+pub use body::BodyLimits;
 pub use connection::serve;
 pub use cursor::Cursors;
 
 use crate::{
+    budget::Budget,
     event::Rules,
     event_id::EventIds,
     metrics::Metrics,
@@ -84,7 +85,7 @@ pub struct Context {
     /// How bodies are read.
     pub body_limits: BodyLimits,
     /// The memory that bodies share.
-    pub body_memory: BodyMemory,
+    pub body_memory: Budget,
     /// Where events go.
     pub queue: Queue,
     /// The websites in memory.

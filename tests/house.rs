@@ -8,16 +8,18 @@ use std::{
 };
 
 /// The rooms, and the rooms that each may name. `main` and `app` know everything.
-const ARROWS: [(&str, &[&str]); 9] = [
+const ARROWS: [(&str, &[&str]); 11] = [
+    ("budget", &[]),
+    ("clock", &[]),
     ("config", &[]),
     ("event", &[]),
     ("event_id", &[]),
     ("metrics", &[]),
     ("queue", &["event", "metrics"]),
-    ("http", &["event", "event_id", "queue", "metrics", "store"]),
+    ("http", &["budget", "clock", "event", "event_id", "queue", "metrics", "store"]),
     ("writer", &["event", "queue", "metrics", "store"]),
-    ("store", &["event", "metrics"]),
-    ("tools", &["event", "event_id", "metrics", "store"]),
+    ("store", &["budget", "clock", "event", "metrics"]),
+    ("tools", &["clock", "event", "event_id", "metrics", "store"]),
 ];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {

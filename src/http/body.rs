@@ -3,10 +3,6 @@
 
 use std::{
     io::{self, Read},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
     time::Duration,
 };
 
@@ -18,6 +14,8 @@ use hyper::{
     header::{CONTENT_ENCODING, CONTENT_LENGTH, EXPECT},
 };
 use tokio::time::{Instant, timeout_at};
+
+use crate::budget::{Budget, OverBudget, Share};
 
 /// How bodies are read; values and reasons stand in the configuration.
 #[derive(Debug, Clone, Copy)]
@@ -47,49 +45,25 @@ pub(super) enum BodyError {
     Memory,
 }
 
-/// The memory that the bodies being read may take, all together.
-#[derive(Clone)]
-pub struct BodyMemory {
-    used: Arc<AtomicUsize>,
-    bytes_max: usize,
-}
-
-impl BodyMemory {
-    /// At most this many bytes.
-    pub fn new(bytes_max: usize) -> Self {
-        Self { used: Arc::new(AtomicUsize::new(0)), bytes_max }
-    }
-
-    /// Bytes in use.
-    pub(super) fn used(&self) -> usize {
-        self.used.load(Ordering::Relaxed)
-    }
-
-    /// The bound.
-    pub(super) fn bytes_max(&self) -> usize {
-        self.bytes_max
-    }
-}
-
 /// A body in memory, counted against what all bodies may take until it is turned into its bytes.
 pub(super) struct BodyBytes {
     bytes: Vec<u8>,
     /// The size that it is said to have in the end; 0 if nobody says.
     declared: usize,
-    counted: usize,
-    memory: BodyMemory,
+    /// Its part of what all bodies may take.
+    share: Share,
 }
 
 impl BodyBytes {
-    fn with_capacity(memory: &BodyMemory, capacity: usize) -> Result<Self, BodyError> {
-        let mut body = Self { bytes: Vec::new(), declared: 0, counted: 0, memory: memory.clone() };
+    fn with_capacity(memory: &Budget, capacity: usize) -> Result<Self, BodyError> {
+        let mut body = Self { bytes: Vec::new(), declared: 0, share: memory.share() };
         body.reserve(capacity)?;
         Ok(body)
     }
 
     /// For a body that is said to have this size. Little is taken on a client's word alone, but whoever has filled that
     /// little is believed.
-    fn with_declared(memory: &BodyMemory, declared: usize, spare: usize) -> Result<Self, BodyError> {
+    fn with_declared(memory: &Budget, declared: usize, spare: usize) -> Result<Self, BodyError> {
         let mut body = Self::with_capacity(memory, declared.min(TRUSTED_LENGTH_MAX) + spare)?;
         body.declared = declared + spare;
         Ok(body)
@@ -106,11 +80,7 @@ impl BodyBytes {
         } else {
             needed.max(self.bytes.capacity() * 2)
         };
-        let grown = capacity - self.bytes.capacity();
-        self.counted += grown;
-        if self.memory.used.fetch_add(grown, Ordering::Relaxed) + grown > self.memory.bytes_max {
-            return Err(BodyError::Memory);
-        }
+        self.share.grow_to(capacity).map_err(|OverBudget| BodyError::Memory)?;
         self.bytes.reserve_exact(capacity - self.bytes.len());
         Ok(())
     }
@@ -122,14 +92,8 @@ impl BodyBytes {
     }
 
     /// The bytes, no longer counted here: whoever takes them has bounds of its own.
-    pub(super) fn into_bytes(mut self) -> Vec<u8> {
-        std::mem::take(&mut self.bytes)
-    }
-}
-
-impl Drop for BodyBytes {
-    fn drop(&mut self) {
-        self.memory.used.fetch_sub(self.counted, Ordering::Relaxed);
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
     }
 }
 
@@ -167,7 +131,7 @@ impl InboundBody {
         bytes_max: usize,
         spare: usize,
         limits: &BodyLimits,
-        memory: &BodyMemory,
+        memory: &Budget,
     ) -> Result<BodyBytes, BodyError> {
         let encoding = Encoding::of(headers)?;
         let length = headers
@@ -299,13 +263,7 @@ impl Encoding {
         Ok(found)
     }
 
-    fn decode(
-        self,
-        packed: &[u8],
-        bytes_max: usize,
-        spare: usize,
-        memory: &BodyMemory,
-    ) -> Result<BodyBytes, BodyError> {
+    fn decode(self, packed: &[u8], bytes_max: usize, spare: usize, memory: &Budget) -> Result<BodyBytes, BodyError> {
         let mut body = BodyBytes::with_capacity(memory, packed.len().saturating_mul(4).min(bytes_max) + spare)?;
         let damaged = |name: &str, error: &io::Error| BodyError::Damaged(format!("not valid {name}: {error}"));
         match self {
@@ -350,7 +308,7 @@ mod tests {
     }
 
     fn decode(encoding: Encoding, packed: &[u8], bytes_max: usize, memory_max: usize) -> Result<Vec<u8>, BodyError> {
-        let memory = BodyMemory::new(memory_max);
+        let memory = Budget::new(memory_max);
         let body = encoding.decode(packed, bytes_max, 0, &memory).map(BodyBytes::into_bytes);
         assert_eq!(memory.used(), 0, "everything is given back");
         body
@@ -358,7 +316,7 @@ mod tests {
 
     #[test]
     fn a_declared_length_is_believed_little_by_little() {
-        let memory = BodyMemory::new(8 << 20);
+        let memory = Budget::new(8 << 20);
         let mut body = BodyBytes::with_declared(&memory, 4 << 20, 32).unwrap();
         assert_eq!(memory.used(), TRUSTED_LENGTH_MAX + 32, "on the word alone");
         let mut used = Vec::new();

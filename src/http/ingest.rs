@@ -3,8 +3,6 @@
 //! Counts what is received and what is refused before the queue; from the queue on, the queue counts. Together they
 //! keep the law of conservation.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
 use hyper::{HeaderMap, StatusCode};
 
 use super::{
@@ -13,6 +11,7 @@ use super::{
     response::{ErrorCode, Response, commit_error, error, json, overloaded, rejection, write_item_error},
 };
 use crate::{
+    clock::now_ms,
     event::{self, Rejection, ValidEvents, json as json_text},
     metrics::{Rejected, Shed},
     queue::{Overloaded, Stored},
@@ -180,10 +179,4 @@ fn for_each_stored(context: &Context, stored: &Stored, mut write: impl FnMut(&[u
     for (sequence, row) in (stored.receipt.first_sequence..).zip(stored.events.rows()) {
         write(&context.ids.encode(sequence), &row);
     }
-}
-
-/// The time of arrival, in milliseconds since 1970, UTC.
-fn now_ms() -> i64 {
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX)
 }

@@ -4,7 +4,6 @@ use std::{
     borrow::Cow,
     fs::File,
     io::{self, BufRead, BufReader, Read},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use indicatif::ProgressBar;
@@ -12,7 +11,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::websites::Targets;
-use crate::event::{Rejection, Rules, ValidEvents, json, parse_batch, time::parse_time};
+use crate::{
+    clock::now_ms,
+    event::{Rejection, Rules, ValidEvents, json, parse_batch, time::parse_time},
+};
 
 /// Events of a group, which are committed together.
 pub(super) const GROUP_EVENTS: usize = 4_096;
@@ -249,9 +251,4 @@ fn told(rejection: &Rejection) -> String {
             form.chain(fields).collect::<Vec<_>>().join("; ")
         }
     }
-}
-
-fn now_ms() -> i64 {
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX)
 }

@@ -3,13 +3,10 @@
 //! To the one with the line's `websiteId`; if there is none, to the one with its `trackingCode`; if there is none
 //! either, a website is registered as it was where the line was exported.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{collections::HashMap, sync::Arc};
 
 use crate::{
+    clock::now_ms,
     event::is_tracking_code,
     store::{Website, offline::CatalogView},
 };
@@ -85,9 +82,8 @@ impl<'a> Targets<'a> {
 
     /// The websites that are to be registered, in the order in which they come in the file.
     pub(super) fn planned(&self) -> Vec<Website> {
-        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let newest = self.catalog.into_iter().flat_map(CatalogView::websites).map(|website| website.created_at).max();
-        let now = i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX).max(newest.map_or(0, |newest| newest + 1));
+        let now = now_ms().max(newest.map_or(0, |newest| newest + 1));
         let website = |(created_at, planned): (i64, &Planned)| Website {
             id: Arc::clone(&planned.id),
             tracking_code: planned.tracking_code.as_str().into(),
