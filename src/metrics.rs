@@ -94,6 +94,9 @@ pub struct Metrics {
     handle: PrometheusHandle,
 }
 
+/// What the store counts.
+pub type StoreMetrics = Metrics;
+
 /// Facts about this build and its settings that `hitlog_build_info` carries as labels.
 pub struct BuildInfo {
     /// hitlog's version.

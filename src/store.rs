@@ -50,7 +50,7 @@ pub use segments::SegmentOptions;
 pub use snapshot::Snapshot;
 pub use websites::{Website, Websites};
 
-use crate::metrics::Metrics;
+use crate::metrics::StoreMetrics;
 
 /// How the store works; values and reasons stand in the configuration.
 #[derive(Debug, Clone, Copy)]
@@ -93,7 +93,7 @@ impl Store {
     pub fn open(
         directory: &DataDir,
         options: &StoreOptions,
-        metrics: &Arc<Metrics>,
+        metrics: &Arc<StoreMetrics>,
         failed: Failed,
     ) -> Result<Self, OpenError> {
         let mut catalog = CatalogFile::open(directory)?;

@@ -21,7 +21,7 @@ use super::{
     segments::{Content, Segments},
     snapshot::Snapshot,
 };
-use crate::metrics::Metrics;
+use crate::metrics::StoreMetrics;
 
 /// How far an erasure is.
 #[derive(Debug, Clone)]
@@ -92,7 +92,7 @@ pub(super) fn recover(
     listed: Vec<Erasure>,
     segments: &Segments,
     wake: Sender<()>,
-    metrics: &Arc<Metrics>,
+    metrics: &Arc<StoreMetrics>,
 ) -> Result<Arc<Erasures>, OpenError> {
     let erasures = Erasures { all: Mutex::default(), wake, metrics: Arc::clone(metrics) };
     for mut erasure in listed {
@@ -123,7 +123,7 @@ pub(super) struct Erasures {
     all: Mutex<BTreeMap<Arc<str>, Erasure>>,
     /// Has the sealer look what there is to do.
     wake: Sender<()>,
-    metrics: Arc<Metrics>,
+    metrics: Arc<StoreMetrics>,
 }
 
 impl Erasures {

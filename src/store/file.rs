@@ -16,10 +16,10 @@ use super::{
     log::{Durability, LogOptions},
     schema, sync_timer,
 };
-use crate::metrics::Metrics;
+use crate::metrics::StoreMetrics;
 
 /// Makes a segment's file, complete and durable, before anybody hears of it.
-pub(super) fn create(path: &Path, options: &LogOptions, metrics: &Arc<Metrics>) -> Result<(), OpenError> {
+pub(super) fn create(path: &Path, options: &LogOptions, metrics: &Arc<StoreMetrics>) -> Result<(), OpenError> {
     remove_leftover(path)?;
     let flags = schema::write_flags() | OpenFlags::SQLITE_OPEN_CREATE;
     let connection = connect(path, flags, metrics)?;
@@ -55,7 +55,7 @@ fn remove_leftover(path: &Path) -> Result<(), OpenError> {
 }
 
 /// Opens a segment that is written, after a look at whether it is one that this hitlog knows.
-pub(super) fn open(path: &Path, options: &LogOptions, metrics: &Arc<Metrics>) -> Result<Connection, OpenError> {
+pub(super) fn open(path: &Path, options: &LogOptions, metrics: &Arc<StoreMetrics>) -> Result<Connection, OpenError> {
     // SQLite would take an empty file for a new database and delete its write-ahead log.
     let file = fs::metadata(path).map_err(OpenError::io("find the segment", path))?;
     if file.len() == 0 {
@@ -98,7 +98,7 @@ pub(super) fn read_only_uri(path: &Path, sealed: bool) -> String {
     format!("file:{path}?mode=ro{immutable}")
 }
 
-fn connect(path: &Path, flags: OpenFlags, metrics: &Arc<Metrics>) -> Result<Connection, OpenError> {
+fn connect(path: &Path, flags: OpenFlags, metrics: &Arc<StoreMetrics>) -> Result<Connection, OpenError> {
     if sync_timer::register(metrics) {
         Connection::open_with_flags_and_vfs(path, flags, sync_timer::NAME)
     } else {

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     event::ValidEvents,
-    metrics::{CheckpointBy, Metrics},
+    metrics::{CheckpointBy, StoreMetrics},
 };
 
 /// What a returned COMMIT survives.
@@ -73,7 +73,7 @@ pub struct Log {
     segments: Arc<Segments>,
     options: LogOptions,
     interrupt: ReaderInterrupt,
-    metrics: Arc<Metrics>,
+    metrics: Arc<StoreMetrics>,
 }
 
 /// A segment that rows go to, or are about to: its one connection that writes, and the one beside it.
@@ -90,7 +90,11 @@ pub(super) struct ActiveSegment {
 
 impl ActiveSegment {
     /// Opens a segment that is listed and whose write-ahead log is empty.
-    pub(super) fn open(segment: Arc<Segment>, options: &LogOptions, metrics: &Arc<Metrics>) -> Result<Self, OpenError> {
+    pub(super) fn open(
+        segment: Arc<Segment>,
+        options: &LogOptions,
+        metrics: &Arc<StoreMetrics>,
+    ) -> Result<Self, OpenError> {
         let path = &segment.path;
         let sqlite = || OpenError::sqlite(path);
         let connection = file::open(path, options, metrics)?;
@@ -144,7 +148,7 @@ impl Log {
         segments: Arc<Segments>,
         options: LogOptions,
         interrupt: ReaderInterrupt,
-        metrics: Arc<Metrics>,
+        metrics: Arc<StoreMetrics>,
     ) -> Self {
         metrics.wal_bytes_max.set(options.wal_bytes_max as f64);
         metrics.high_water_mark.set((next_sequence - 1) as f64);

@@ -25,7 +25,7 @@ use super::{
     segments::{Segments, WatchState},
     snapshot::Snapshot,
 };
-use crate::metrics::{Metrics, ReadRefused};
+use crate::metrics::{ReadRefused, StoreMetrics};
 
 /// The pool's settings; their values and reasons stand in the configuration.
 #[derive(Debug, Clone, Copy)]
@@ -83,7 +83,7 @@ pub struct Readers {
     questions: Sender<Question>,
     budget: Arc<Budget>,
     options: ReadOptions,
-    metrics: Arc<Metrics>,
+    metrics: Arc<StoreMetrics>,
 }
 
 impl Readers {
@@ -92,7 +92,7 @@ impl Readers {
         segments: &Arc<Segments>,
         options: ReadOptions,
         interrupt: &ReaderInterrupt,
-        metrics: Arc<Metrics>,
+        metrics: Arc<StoreMetrics>,
     ) -> Result<(Self, Vec<JoinHandle<()>>), OpenError> {
         let (questions, receiver) = crossbeam_channel::bounded::<Question>(options.waiting_max);
         let mut threads = Vec::with_capacity(options.readers);
@@ -205,7 +205,7 @@ struct Reader {
     interrupt: ReaderInterrupt,
     keys_max: usize,
     retention: Option<Duration>,
-    metrics: Arc<Metrics>,
+    metrics: Arc<StoreMetrics>,
 }
 
 impl Reader {

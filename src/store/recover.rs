@@ -25,7 +25,7 @@ use super::{
     segments::{Content, Segment, Segments},
     summary::{Summary, SummaryError},
 };
-use crate::metrics::Metrics;
+use crate::metrics::StoreMetrics;
 
 /// How long the start waits for a program that reads a segment without an index, such as a backup on a slow disk.
 const READER_PATIENCE: Duration = Duration::from_secs(30);
@@ -48,7 +48,7 @@ pub(super) fn recover(
     catalog: &mut CatalogFile,
     segments: &Segments,
     options: &LogOptions,
-    metrics: &Arc<Metrics>,
+    metrics: &Arc<StoreMetrics>,
 ) -> Result<Recovered, OpenError> {
     let listed = catalog.segments()?;
     for segment in listed.iter().filter(|segment| segment.state == SegmentState::Sealed) {
@@ -165,7 +165,7 @@ fn recover_open(
     listed: ListedSegment,
     segments: &Segments,
     options: &LogOptions,
-    metrics: &Arc<Metrics>,
+    metrics: &Arc<StoreMetrics>,
 ) -> Result<Arc<Segment>, OpenError> {
     let path = paths.of(listed.number, listed.generation);
     let unclean = file::has_wal(&path);

@@ -23,7 +23,7 @@ use super::{
     segments::{Content, Segment, Segments},
     summary::{Summary, SummaryError},
 };
-use crate::metrics::Metrics;
+use crate::metrics::StoreMetrics;
 
 /// An erasure, and whose events it removes.
 pub(super) type Target = (Arc<str>, Subject);
@@ -70,7 +70,7 @@ pub(super) struct Rewriter {
     pub(super) segments: Arc<Segments>,
     /// Memory for sorting, in bytes.
     pub(super) cache_bytes: u64,
-    pub(super) metrics: Arc<Metrics>,
+    pub(super) metrics: Arc<StoreMetrics>,
 }
 
 impl Rewriter {

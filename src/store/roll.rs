@@ -23,7 +23,7 @@ use super::{
     sealer::SealOrders,
     segments::{Segment, Segments},
 };
-use crate::metrics::Metrics;
+use crate::metrics::StoreMetrics;
 
 /// After a failure to prepare (a full disk, say), the next try waits this long; the writer goes on meanwhile.
 const PREPARE_RETRY: Duration = Duration::from_secs(1);
@@ -54,7 +54,7 @@ pub(super) struct Rolling {
     pub(super) segments: Arc<Segments>,
     pub(super) sealer: SealOrders,
     pub(super) options: LogOptions,
-    pub(super) metrics: Arc<Metrics>,
+    pub(super) metrics: Arc<StoreMetrics>,
     /// Called when the storage can't be trusted any more.
     pub(super) failed: Failed,
     /// The number of the next segment to make.

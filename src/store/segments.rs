@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     event::EventRow,
-    metrics::{Metrics, SegmentLabel},
+    metrics::{SegmentLabel, StoreMetrics},
 };
 
 /// How much of the segments is kept in memory; values and reasons stand in the configuration.
@@ -134,7 +134,7 @@ pub(super) struct Segments {
     roll_requested: AtomicI64,
     pub(super) sites: Sites,
     options: SegmentOptions,
-    metrics: Arc<Metrics>,
+    metrics: Arc<StoreMetrics>,
 }
 
 /// A connection to one segment, and how it is stopped.
@@ -156,7 +156,7 @@ pub(super) struct WatchState {
 }
 
 impl Segments {
-    pub(super) fn new(options: SegmentOptions, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(options: SegmentOptions, metrics: Arc<StoreMetrics>) -> Self {
         Self {
             view: RwLock::default(),
             replaced: Mutex::default(),

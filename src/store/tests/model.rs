@@ -4,7 +4,7 @@ use std::{cmp::Reverse, collections::BTreeSet, ops::Range, path::Path, time::Dur
 
 use crate::{
     event::{EventType, Rules, ValidEvents, parse_batch},
-    metrics::{BuildInfo, SegmentLabel},
+    metrics::{BuildInfo, Metrics, SegmentLabel},
     store::*,
 };
 
