@@ -93,10 +93,10 @@ impl App {
         let failed = ended_sender.clone();
         let failed: store::Failed = Arc::new(move |reason| drop(failed.send(Ended::Store(reason))));
         let Store { log, readers, catalog, eraser, websites, id_key: (node, id_key), mut threads } =
-            Store::open(&directory, &store_options(config), &metrics, failed)?;
-        let (queue, requests) = queue::bounded(queue_limits(config), Arc::clone(&metrics));
+            Store::open(&directory, &store_options(config), &metrics.store, failed)?;
+        let (queue, requests) = queue::bounded(queue_limits(config), Arc::clone(&metrics.events));
         let group = GroupLimits { events_max: config.group_events_max, bytes_max: config.group_bytes_max };
-        threads.push(writer::spawn(log, requests, group, Arc::clone(&metrics), move |outcome| {
+        threads.push(writer::spawn(log, requests, group, Arc::clone(&metrics.writer), move |outcome| {
             let _ = ended_sender.send(Ended::Writer(outcome));
         })?);
         let context = Context {

@@ -24,7 +24,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     event::ValidEvents,
-    metrics::{Metrics, Shed},
+    metrics::{EventMetrics, Shed},
 };
 
 /// The queue's bounds; their values and reasons stand in the configuration.
@@ -121,11 +121,11 @@ struct Shared {
     /// When the oldest request of the group in hand was queued, in nanoseconds after `started_at`, plus one; 0
     /// while the writer has nothing in hand. It takes requests in order, so no request is older.
     oldest_queued_at: AtomicU64,
-    metrics: Arc<Metrics>,
+    metrics: Arc<EventMetrics>,
 }
 
 /// Makes a queue: the edge's end and the writer's end. Closing the first is the signal to finish and stop.
-pub fn bounded(limits: Limits, metrics: Arc<Metrics>) -> (Queue, Requests) {
+pub fn bounded(limits: Limits, metrics: Arc<EventMetrics>) -> (Queue, Requests) {
     // The bounds are the permits'. crossbeam's own bounded channel would keep the requests in it, and their waiters
     // waiting, when its receiver is dropped; this one drops them at once, whoever is sending at that moment.
     let (sender, receiver) = crossbeam_channel::unbounded();

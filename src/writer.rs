@@ -17,7 +17,7 @@ use std::{
 pub use group::GroupLimits;
 
 use crate::{
-    metrics::Metrics,
+    metrics::WriterMetrics,
     queue::{CommitError, Request, Requests, State, Taken},
     store::{AppendError, Log},
 };
@@ -31,7 +31,7 @@ pub fn spawn(
     log: Log,
     requests: Requests,
     limits: GroupLimits,
-    metrics: Arc<Metrics>,
+    metrics: Arc<WriterMetrics>,
     ended: impl FnOnce(Result<(), String>) + Send + 'static,
 ) -> std::io::Result<JoinHandle<()>> {
     thread::Builder::new().name("writer".into()).spawn(move || {
@@ -54,7 +54,7 @@ struct Writer<'a> {
     log: Log,
     requests: &'a Requests,
     limits: GroupLimits,
-    metrics: Arc<Metrics>,
+    metrics: Arc<WriterMetrics>,
     /// How long to wait for a request before the log wants to be looked after; for ever if `None`.
     timeout: Option<Duration>,
     /// Whether the disk was full when last tried.

@@ -34,7 +34,7 @@ use super::{
     response::Body,
     route::{self, Handled},
 };
-use crate::metrics::{Closed, Metrics};
+use crate::metrics::{Closed, HttpMetrics};
 
 /// hyper's buffer of a connection, in bytes, unless heads may be larger. Bodies are read through it. A thousand clients
 /// that send large batches hold it a thousand times: hyper's default would be 400 MiB, and 64 KiB were no faster.
@@ -52,7 +52,7 @@ pub async fn serve(
     limits: ConnectionLimits,
     stop: impl Future<Output = Duration>,
 ) -> bool {
-    context.metrics.connections_max.set(limits.connections_max as f64);
+    context.metrics.http.connections_max.set(limits.connections_max as f64);
     let slots = Arc::new(Semaphore::new(limits.connections_max));
     let (stopping, stopped) = watch::channel(false);
     let server = Server { http: http_builder(limits), context, limits, slots, stopped };
@@ -100,7 +100,7 @@ impl Server {
                 // The client was faster to leave than we to accept.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
-                    self.context.metrics.accept_errors.increment(1);
+                    self.context.metrics.http.accept_errors.increment(1);
                     if backoff == ACCEPT_BACKOFF_MIN {
                         tracing::warn!(%error, "cannot accept connections; raise the limit on open files (ulimit -n)");
                     }
@@ -127,7 +127,7 @@ impl Server {
         let (http, context, limits, stopped) =
             (self.http.clone(), Arc::clone(&self.context), self.limits, self.stopped.clone());
         tokio::spawn(async move {
-            let metrics = Arc::clone(&context.metrics);
+            let metrics = Arc::clone(&context.metrics.http);
             let _open = OpenConnection::count(&metrics);
             let (reason, lingering) = serve_connection(&http, stream, context, limits, &slot, stopped).await;
             metrics.connections_closed(reason).increment(1);
@@ -139,10 +139,10 @@ impl Server {
 }
 
 /// Counts a connection as open, even if its task panics.
-struct OpenConnection<'a>(&'a Metrics);
+struct OpenConnection<'a>(&'a HttpMetrics);
 
 impl<'a> OpenConnection<'a> {
-    fn count(metrics: &'a Metrics) -> Self {
+    fn count(metrics: &'a HttpMetrics) -> Self {
         metrics.connections_accepted.increment(1);
         metrics.connections.increment(1);
         Self(metrics)

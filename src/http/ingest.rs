@@ -28,7 +28,7 @@ pub(super) async fn event(context: &Context, headers: &HeaderMap, body: &mut Inb
         Ok(parsed) => parsed,
         Err(fault) => return reject_whole(context, "event", &fault),
     };
-    context.metrics.events_received.increment(1);
+    context.metrics.events.events_received.increment(1);
     count_corrected(context, clocks_corrected);
     match commit(context, events).await {
         Ok(stored) => {
@@ -51,10 +51,10 @@ pub(super) async fn batch(context: &Context, headers: &HeaderMap, body: &mut Inb
         Ok(batch) => batch,
         Err(fault) => return reject_whole(context, "batch", &fault),
     };
-    context.metrics.events_received.increment((batch.events.len() + batch.refused.len()) as u64);
+    context.metrics.events.events_received.increment((batch.events.len() + batch.refused.len()) as u64);
     count_corrected(context, batch.clocks_corrected);
     for (_, fault) in &batch.refused {
-        context.metrics.events_rejected(reason_of(fault)).increment(1);
+        context.metrics.events.events_rejected(reason_of(fault)).increment(1);
     }
     let stored = if batch.events.is_empty() {
         None
@@ -118,7 +118,7 @@ async fn read_body(
         Err(failure) => failure,
     };
     // Nobody knows how many events a body held that was not read: it counts as one.
-    let metrics = &context.metrics;
+    let metrics = &context.metrics.events;
     metrics.events_received.increment(1);
     match &failure {
         BodyError::TooLarge(_) => metrics.events_rejected(Rejected::TooLarge),
@@ -151,8 +151,8 @@ pub(super) fn body_error(context: &Context, failure: &BodyError) -> Response {
 
 /// A body that was read and refused as a whole is one event, received and rejected.
 fn reject_whole(context: &Context, what: &str, fault: &Rejection) -> Response {
-    context.metrics.events_received.increment(1);
-    context.metrics.events_rejected(reason_of(fault)).increment(1);
+    context.metrics.events.events_received.increment(1);
+    context.metrics.events.events_rejected(reason_of(fault)).increment(1);
     rejection(what, fault)
 }
 
@@ -166,7 +166,7 @@ fn reason_of(fault: &Rejection) -> Rejected {
 
 fn count_corrected(context: &Context, clocks_corrected: u64) {
     if clocks_corrected > 0 {
-        context.metrics.clocks_corrected.increment(clocks_corrected);
+        context.metrics.events.clocks_corrected.increment(clocks_corrected);
     }
 }
 

@@ -51,19 +51,19 @@ pub(super) fn metrics(context: &Context) -> Response {
     let metrics = &context.metrics;
     let (depth, limits) = (context.queue.depth(), context.queue.limits());
     for (gauge, value) in [
-        (&metrics.events_in_flight, depth.events),
-        (&metrics.queue_events, depth.events),
-        (&metrics.queue_events_max, limits.events_max),
-        (&metrics.queue_bytes, depth.bytes),
-        (&metrics.queue_bytes_max, limits.bytes_max),
-        (&metrics.body_bytes, context.body_memory.used()),
-        (&metrics.body_bytes_max, context.body_memory.bytes_max()),
-        (&metrics.read_bytes, context.readers.answer_bytes()),
-        (&metrics.websites, context.websites.len()),
+        (&metrics.events.events_in_flight, depth.events),
+        (&metrics.queue.queue_events, depth.events),
+        (&metrics.queue.queue_events_max, limits.events_max),
+        (&metrics.queue.queue_bytes, depth.bytes),
+        (&metrics.queue.queue_bytes_max, limits.bytes_max),
+        (&metrics.http.body_bytes, context.body_memory.used()),
+        (&metrics.http.body_bytes_max, context.body_memory.bytes_max()),
+        (&metrics.store.read_bytes, context.readers.answer_bytes()),
+        (&metrics.store.websites, context.websites.len()),
     ] {
         gauge.set(value as f64);
     }
-    metrics.queue_oldest_seconds.set(depth.oldest.as_secs_f64());
+    metrics.queue.queue_oldest_seconds.set(depth.oldest.as_secs_f64());
     let mut response = json(StatusCode::OK, metrics.render());
     let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, text);

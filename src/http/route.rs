@@ -55,7 +55,7 @@ pub(super) async fn handle(context: &Context, request: Request<Incoming>, starte
         400..500 => StatusClass::Client,
         _ => StatusClass::Server,
     };
-    context.metrics.request_seconds(route, method_label(&head.method), class).record(seconds);
+    context.metrics.requests.seconds(route, method_label(&head.method), class).record(seconds);
     Handled { response, rest, at }
 }
 

@@ -149,14 +149,13 @@ fn append(
         sqlite: store::sqlite_version(),
         durability: "import",
     });
-    let metrics =
-        Arc::new(metrics.map_err(|error| ToolError::Import(format!("cannot register the metrics: {error}")))?);
+    let metrics = metrics.map_err(|error| ToolError::Import(format!("cannot register the metrics: {error}")))?;
     let failure = Arc::new(Mutex::new(None));
     let failed: Failed = {
         let failure = Arc::clone(&failure);
         Arc::new(move |reason| *failure.lock() = Some(reason))
     };
-    let mut store = Store::open(directory, &options.store, &metrics, failed)?;
+    let mut store = Store::open(directory, &options.store, &metrics.store, failed)?;
     let appended = append_all(options, &mut store, targets, bar, &failure);
     // The order in which the ends of the store's channels go is that of the daemon's stop.
     let closed = store.close();

@@ -9,7 +9,7 @@ fn open(path: &Path) -> (DataDir, CatalogFile) {
 }
 
 fn memory() -> InMemory {
-    let metrics = crate::store::tests::metrics();
+    let metrics = Arc::clone(&crate::store::tests::metrics().store);
     let options = crate::store::tests::options(10);
     let segments = Arc::new(Segments::new(options.segments, Arc::clone(&metrics)));
     let erasures = erasures::recover(Vec::new(), &segments, crossbeam_channel::bounded(1).0, &metrics).unwrap();

@@ -15,7 +15,7 @@ use crate::{
 
 /// A directory with one active segment, not open anywhere.
 fn directory(path: &Path) -> OfflineDir {
-    let metrics = Metrics::new(&BuildInfo { version: "0", sqlite: "0", durability: "full" }).unwrap().into();
+    let metrics = Metrics::new(&BuildInfo { version: "0", sqlite: "0", durability: "full" }).unwrap().store;
     let directory = DataDir::open(path).unwrap();
     let mut catalog = CatalogFile::open(&directory).unwrap();
     let paths = directory.segments();

@@ -386,5 +386,5 @@ pub(in crate::store) fn metrics() -> Arc<Metrics> {
 }
 
 fn open(directory: &DataDir, options: &StoreOptions, metrics: &Arc<Metrics>) -> Store {
-    Store::open(directory, options, metrics, Arc::new(|reason| panic!("{reason}"))).unwrap()
+    Store::open(directory, options, &metrics.store, Arc::new(|reason| panic!("{reason}"))).unwrap()
 }
