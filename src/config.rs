@@ -1,8 +1,8 @@
 //! Settings: from flags, environment and file to a checked [`Config`].
 //!
-//! Every limit of hitlog lives here or in the table of settings beside, with its default, unit and reason. The
-//! whole configuration is checked before a disk or a port is touched. Knows no other room: [`crate::app`] hands
-//! each room its own few values.
+//! Every limit of hitlog lives here or in the table of `settings.rs`, with its default, unit and reason. The whole
+//! configuration is checked before a disk or a port is touched. Knows no other room: [`crate::app`] hands each room
+//! its own few values.
 
 mod settings;
 
@@ -15,7 +15,7 @@ use std::{
 
 pub use settings::{Kind, Layer, RawSettings, SETTINGS, Setting};
 
-/// The contract's limits of one event, which are not settings: trackers are written against them.
+/// Limits that are not settings: clients are written against most of them.
 pub mod contract {
     /// Longest `url` and `referrer`, in bytes.
     pub const URL_BYTES_MAX: usize = 4_096;
@@ -37,9 +37,9 @@ pub mod contract {
     pub const WEBSITE_DESCRIPTION_CHARS_MAX: usize = 1_000;
     /// Largest body about a website, in bytes: all its fields at their longest, escaped, and room to spare.
     pub const WEBSITE_BODY_BYTES_MAX: usize = 64 * 1024;
-    /// How much of a refused body is still read, in bytes, so that the client sees the answer ...
+    /// How much of a refused body is still read, in bytes, so that the client sees the answer.
     pub const DISCARD_BYTES_MAX: usize = 1024 * 1024;
-    /// ... and for how long.
+    /// How long a refused body is still read.
     pub const DISCARD_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(2);
     /// Longest line that an import takes, in bytes: an event with every field at its longest and escaped, and room to
     /// spare.
@@ -146,7 +146,7 @@ pub struct Config {
     pub worker_threads: usize,
 }
 
-/// What is wrong with the configuration: each with the setting, its value and where it came from.
+/// All that is wrong with the configuration, each with the setting, its value and where it came from.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", .0.join("\n"))]
 pub struct ConfigError(pub Vec<String>);
@@ -265,11 +265,11 @@ impl Checker<'_> {
 
     /// A number within the bounds that the table gives; bytes may carry a unit.
     fn bounded(&mut self, name: &str, parse: impl Fn(&str) -> Option<f64>) -> f64 {
-        let (min, max, unit) = settings::find(name).map_or((0.0, 0.0, ""), |setting| setting.kind.bounds());
+        let (min, max, what) = settings::find(name).map_or((0.0, 0.0, "a value"), |setting| setting.kind.bounds());
         match parse(&self.raw.get(name).text) {
             Some(number) if (min..=max).contains(&number) => number,
             _ => {
-                self.problem(name, &format!("expected a number of {unit} from {min} to {max}"));
+                self.problem(name, &format!("expected {what} from {min} to {max}"));
                 min
             }
         }
@@ -321,7 +321,7 @@ impl Checker<'_> {
                     let before = tokens.len();
                     tokens.extend(lines.map(|line| ("token_file", line.to_owned())));
                     if tokens.len() == before {
-                        self.problem("token_file", "the file holds no token; write one a line");
+                        self.problem("token_file", "the file holds no token; write one on each line");
                     }
                 }
                 Err(error) => self.problem("token_file", &format!("the file cannot be read: {error}")),

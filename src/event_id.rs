@@ -1,6 +1,6 @@
 //! Sequence to public id and back.
 //!
-//! An id is `c` and 25 letters of base 36: one AES-128 block over (node, sequence, zeros) under a key that the
+//! An id is `c` and 25 digits of base 36: one AES-128 block over (node, sequence, zeros) under a key that the
 //! catalog keeps. It tells nobody how much traffic a site has, cannot be guessed (a made-up id decrypts to the right
 //! node and zeros once in 2^64), and leads straight to its row without an index. Pure.
 

@@ -61,17 +61,17 @@ pub struct RequestLimits {
 /// Limits of connections; values and reasons stand in the configuration.
 #[derive(Debug, Clone, Copy)]
 pub struct ConnectionLimits {
-    /// Connections at once.
+    /// Most connections at once.
     pub connections_max: usize,
     /// Connections that keep their buffers from one request to the next.
     pub warm_connections_max: usize,
     /// Largest head of a request, in bytes.
     pub head_bytes_max: usize,
-    /// For a head, from its first byte.
+    /// Longest time for a head, from its first byte.
     pub head_timeout: Duration,
-    /// For a connection without a request.
+    /// Longest time that a connection stays open without a request.
     pub idle_timeout: Duration,
-    /// For a client that does not read its response.
+    /// Longest time that a client may leave its response unread.
     pub write_stall_timeout: Duration,
 }
 
@@ -98,7 +98,7 @@ pub struct Context {
     pub readers: Readers,
     /// Public ids.
     pub ids: EventIds,
-    /// Places in listings.
+    /// Places in listings, as clients see them.
     pub cursors: Cursors,
     /// Who may do what.
     pub tokens: Tokens,

@@ -1,8 +1,8 @@
 //! The writer: one thread that collects what waits, commits it as a group, and answers everybody in it.
 //!
 //! Owns the log, and with it the only connection that writes events. Constraints: no answer before COMMIT; a group
-//! stands or falls whole, and every waiter hears the same; after a fatal error nothing is tried again. Must not know
-//! HTTP: requests come from the queue, and the queue carries the answers back.
+//! is stored whole or not at all, and all who wait for it hear the same; after a fatal error nothing is tried again.
+//! Must not know HTTP: requests come from the queue, and the queue carries the answers back.
 
 mod group;
 
@@ -22,7 +22,7 @@ use crate::{
     store::{AppendError, Log},
 };
 
-/// While the disk is full, room is looked for this often.
+/// How often room is looked for while the disk is full.
 const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Starts the writer. It ends when the queue is closed and empty, or on the first error that leaves the disk in
@@ -35,9 +35,9 @@ pub fn spawn(
     ended: impl FnOnce(Result<(), String>) + Send + 'static,
 ) -> std::io::Result<JoinHandle<()>> {
     thread::Builder::new().name("writer".into()).spawn(move || {
-        // The queue's end stays outside of what may panic: the waiters must be answered whatever happens.
-        // What is due may be due at the start, whether anybody sends something or not.
+        // The log may have work that is due at the start, whether anybody sends something or not.
         let timeout = Some(Duration::ZERO);
+        // The queue's end stays outside of what may panic: the waiters must be answered whatever happens.
         let run = || Writer { log, requests: &requests, limits, metrics, timeout, full: false }.run();
         let outcome = catch_unwind(AssertUnwindSafe(run))
             .unwrap_or_else(|panic| Err(format!("the writer panicked: {}", panic_message(&*panic))));
@@ -101,7 +101,7 @@ impl Writer<'_> {
                 Ok(())
             }
             Err(error @ AppendError::StorageFull(_)) => {
-                // Before the answers: who hears of it and looks at /readyz must find it there.
+                // Before the answers: whoever hears that the disk is full must find /readyz saying so.
                 self.set_full(true);
                 tracing::error!(%error, events, "a group was refused; ingest resumes when there is room again");
                 group.drain(..).for_each(|request| request.fail(CommitError::StorageFull));

@@ -23,13 +23,14 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// The least and the greatest value, and what kind of number lies between.
     pub(super) fn bounds(self) -> (f64, f64, &'static str) {
         match self {
-            Self::Count(min, max) => (min as f64, max as f64, "things"),
-            Self::Bytes(min, max) => (min as f64, max as f64, "bytes"),
-            Self::Seconds(min, max) => (min, max, "seconds"),
-            Self::Days(min, max) => (min, max, "days"),
-            Self::Text | Self::Choice(_) => (0.0, 0.0, ""),
+            Self::Count(min, max) => (min as f64, max as f64, "a whole number"),
+            Self::Bytes(min, max) => (min as f64, max as f64, "a number of bytes"),
+            Self::Seconds(min, max) => (min, max, "a number of seconds"),
+            Self::Days(min, max) => (min, max, "a number of days"),
+            Self::Text | Self::Choice(_) => (0.0, 0.0, "a value"),
         }
     }
 }
@@ -87,14 +88,14 @@ pub const SETTINGS: &[Setting] = &[
         "127.0.0.1:3000",
         Kind::Text,
         "ADDRESS:PORT",
-        "Where to listen. Port 0 takes a free one. Anything but loopback needs a token",
+        "Where to listen. Port 0 takes a free port. Anything but loopback needs a token",
     ),
     setting(
         "data_dir",
         "data",
         Kind::Text,
         "DIRECTORY",
-        "Where the events are kept. Made if only its last part is missing",
+        "Where the events are kept. Created if only its last part is missing",
     ),
     setting(
         "durability",
@@ -111,7 +112,7 @@ pub const SETTINGS: &[Setting] = &[
             Kind::Text,
             "TOKEN",
             "The bearer token for everything but sending events: 16 bytes or more. Other users of the machine can see \
-         flags, so prefer token_file or the variable. None: protected mode, this machine only",
+         flags, so prefer token_file or the variable. Without any: protected mode, this machine only",
         )
     },
     setting(
@@ -140,14 +141,14 @@ pub const SETTINGS: &[Setting] = &[
         "16384",
         Kind::Count(1, 1_000_000),
         "COUNT",
-        "Client connections at once; further ones wait in the kernel. Lowered to the file descriptors less 256",
+        "Client connections at once; further ones wait in the kernel. Never more than the file descriptors less 256",
     ),
     setting(
         "warm_connections_max",
         "1024",
         Kind::Count(0, 1_000_000),
         "COUNT",
-        "Connections up to which each keeps its buffers (16 KiB) when idle; past it they give them back",
+        "Connections that keep their buffers (16 KiB each) while idle; past it idle ones give them back",
     ),
     setting(
         "head_bytes_max",
@@ -161,7 +162,7 @@ pub const SETTINGS: &[Setting] = &[
         "10",
         Kind::Seconds(0.1, 3_600.0),
         "SECONDS",
-        "From the first byte of a request to the end of its head; then 408. Slow heads hold connections",
+        "Time from the first byte of a request to the end of its head; then 408. Slow heads hold connections",
     ),
     setting(
         "body_stall_timeout_seconds",
@@ -175,7 +176,7 @@ pub const SETTINGS: &[Setting] = &[
         "30",
         Kind::Seconds(0.1, 3_600.0),
         "SECONDS",
-        "For a whole body; then 408. A client that sends a byte a second must not keep its memory",
+        "Time for a whole body; then 408. A client that sends a byte a second must not keep memory",
     ),
     setting(
         "idle_timeout_seconds",
@@ -217,7 +218,7 @@ pub const SETTINGS: &[Setting] = &[
         "1000",
         Kind::Count(1, 100_000),
         "COUNT",
-        "Most events of a batch. They are committed together, so one batch is the least that a group can be",
+        "Most events of a batch. They are committed together, even if they are more than group_events_max",
     ),
     setting(
         "timestamp_ahead_max_seconds",
@@ -231,7 +232,7 @@ pub const SETTINGS: &[Setting] = &[
         "262144",
         Kind::Count(1, 100_000_000),
         "COUNT",
-        "Events taken in and not answered yet; past it 503. Some seconds of work for the writer",
+        "Events taken in and not answered yet; past it 503. The default is some seconds of work for the writer",
     ),
     setting(
         "queue_bytes_max",
@@ -245,7 +246,7 @@ pub const SETTINGS: &[Setting] = &[
         "10000",
         Kind::Count(1, 1_000_000),
         "COUNT",
-        "Events after which a group takes no further request. Larger groups gain little and delay their first",
+        "Events after which a group takes no further request. Larger groups gain little and delay their first request",
     ),
     setting(
         "group_bytes_max",
@@ -280,7 +281,7 @@ pub const SETTINGS: &[Setting] = &[
         "256MiB",
         Kind::Bytes(MIB, 256 * GIB),
         "BYTES",
-        "Size of the write-ahead log past which readers are interrupted, as they keep it from beginning anew",
+        "Size of the write-ahead log past which readers are interrupted, because they keep it from starting over",
     ),
     setting(
         "segment_rows_max",
@@ -332,8 +333,8 @@ pub const SETTINGS: &[Setting] = &[
         "8000000",
         Kind::Count(1, 1_000_000_000),
         "COUNT",
-        "Events without indexes whose keys stay in memory, for when they come faster than they are sealed; those \
-         before are read from the disk when asked for, some 0.1 s a million",
+        "Events without indexes whose keys stay in memory, for when events come faster than they are sealed; older \
+         ones are read from the disk when asked for, some 0.1 s a million",
     ),
     setting(
         "filter_bytes_max",
@@ -341,7 +342,7 @@ pub const SETTINGS: &[Setting] = &[
         Kind::Bytes(0, 64 * GIB),
         "BYTES",
         "Memory of the filters that say which sealed segments a session is not in, about 0.3 MB a million events; past \
-         it the oldest segments are looked into",
+         it the oldest segments have none and are searched",
     ),
     setting(
         "segment_connections_max",
@@ -357,14 +358,14 @@ pub const SETTINGS: &[Setting] = &[
         "10",
         Kind::Seconds(0.01, 3_600.0),
         "SECONDS",
-        "For a read, its wait included; then 503. A read that stays keeps the write-ahead log growing",
+        "Time for a read, its wait included; then 503. A long read keeps the write-ahead log growing",
     ),
     setting(
         "read_bytes_max",
         "64MiB",
         Kind::Bytes(MIB, 64 * GIB),
         "BYTES",
-        "Memory of all answers of reads that are being built or sent; past it 503",
+        "Memory for the answers to reads that are being built or sent; past it 503",
     ),
     setting(
         "worker_threads",
@@ -379,10 +380,10 @@ pub(super) fn find(name: &str) -> Option<&'static Setting> {
     SETTINGS.iter().find(|setting| setting.name == name)
 }
 
-/// Where a value comes from; a later layer goes before an earlier one.
+/// Where a value comes from. A later layer overrides an earlier one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Layer {
-    /// Nobody gave one.
+    /// Nobody gave a value.
     Default,
     /// The TOML file.
     File,
@@ -403,12 +404,12 @@ impl fmt::Display for Layer {
     }
 }
 
-/// A value as text, and where it comes from.
+/// A value as text, and the layer that it comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RawValue {
-    /// As given.
+    /// The value as it was given.
     pub text: String,
-    /// By whom.
+    /// Where it was given.
     pub layer: Layer,
 }
 
@@ -436,7 +437,7 @@ impl RawSettings {
         })
     }
 
-    /// Takes the values of a TOML file: flat, and without a key that is not a setting.
+    /// Takes the values of a TOML file, which is flat and has no key that is not a setting.
     pub fn read_file(&mut self, toml: &str) -> Result<(), Vec<String>> {
         let table: toml::Table = toml
             .parse()
@@ -457,7 +458,7 @@ impl RawSettings {
         if problems.is_empty() { Ok(()) } else { Err(problems) }
     }
 
-    /// Takes the values of environment variables; returns the names that look like ours and are not.
+    /// Takes the values of environment variables; returns the names that begin as ours do and belong to no setting.
     pub fn read_environment(&mut self, variables: impl Iterator<Item = (String, String)>) -> Vec<String> {
         let mut unknown = Vec::new();
         for (name, value) in variables.filter(|(name, _)| name.starts_with(VARIABLE_PREFIX)) {
@@ -485,7 +486,7 @@ impl RawSettings {
     }
 }
 
-/// A whole number, of bytes if a unit follows.
+/// Reads a whole number, which a unit of bytes may follow.
 pub(super) fn parse_bytes(text: &str) -> Option<u64> {
     let text = text.trim();
     let (digits, factor) = [("KiB", KIB), ("MiB", MIB), ("GiB", GIB)]

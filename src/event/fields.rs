@@ -18,7 +18,7 @@ use super::{
 /// `9999-12-31T23:59:59.999Z`, the last moment that RFC 3339 can write.
 pub(super) const TIMESTAMP_MAX_MS: i64 = 253_402_300_799_999;
 
-/// What is being built of one request.
+/// What is built from one request.
 pub(super) struct Output {
     pub(super) events: ValidEvents,
     /// The address of the body, by which a text of the tape becomes a range of it.
@@ -124,8 +124,7 @@ impl Output {
         (self.events, self.clocks_corrected)
     }
 
-    /// Reads the event on which `cursor` stands and leaves the cursor behind it. Fails only for what is a fault
-    /// of the body as a whole.
+    /// Reads the event at `cursor` and moves the cursor past it. Fails only for a fault of the body as a whole.
     pub(super) fn read_event<'b>(
         &mut self,
         cursor: &mut TapeCursor<'_, 'b>,

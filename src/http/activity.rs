@@ -26,14 +26,14 @@ use crate::metrics::Closed;
 
 /// When a stop begins, a connection without a request stays this long: one may be on its way already.
 pub(super) const DRAIN_GRACE: Duration = Duration::from_millis(100);
-/// How often the end of a request that is being handled is looked for while draining.
+/// How often, while draining, a connection is looked at whose request is being handled.
 const DRAIN_POLL: Duration = Duration::from_millis(20);
-/// How long a connection that has ended waits for its client to close, too ...
+/// How long a connection that has ended waits until its client has closed it, too.
 const LINGER_MAX: Duration = Duration::from_secs(2);
-/// ... throwing away this many bytes at a time.
+/// How many bytes are read and thrown away at a time during that wait.
 const LINGER_READ_BYTES: usize = 4 * 1024;
-/// A head and a body that are this small together are copied into one piece: the kernel takes one piece in less time
-/// than two, by far more than the copy costs. The response to an event is 700 bytes.
+/// A head and a body that are this small together are copied into one piece: the kernel takes one piece so much sooner
+/// than two that the copy costs less. The response to an event is 700 bytes.
 const GATHER_BYTES_MAX: usize = 2 * 1024;
 
 /// What a connection is doing.
@@ -43,7 +43,7 @@ pub(super) enum Phase {
     Idle,
     /// Some bytes of a head have come.
     Head,
-    /// As idle, but the bytes that come belong to a body which nobody wants.
+    /// Idle, but the bytes that come still belong to a body that nobody wants.
     Discarding,
     /// A request is being handled; it has time limits of its own.
     Handling,
@@ -88,7 +88,7 @@ impl Activity {
         self.since.store(now.duration_since(self.born_at).as_nanos() as u64, Ordering::Relaxed);
     }
 
-    /// A busy connection comes through here several times a request, so whoever knows the time hands it in.
+    /// Called several times a request, so whoever knows the time hands it in.
     pub(super) fn enter(&self, phase: Phase, now: Instant) {
         self.phase.store(phase as u8, Ordering::Relaxed);
         self.touch(now);
@@ -158,7 +158,7 @@ impl TrackedStream {
         Self { stream, unread: Bytes::new(), activity }
     }
 
-    /// Gives back what was read and not used: it goes before what was given back earlier and has not been read again.
+    /// Gives back what was read and not used. It goes before what was given back earlier and is still unread.
     pub(super) fn put_back(&mut self, unread: Bytes) {
         let earlier = std::mem::take(&mut self.unread);
         self.unread = match (unread.is_empty(), earlier.is_empty()) {

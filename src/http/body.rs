@@ -22,20 +22,20 @@ use crate::budget::{Budget, OverBudget, Share};
 pub struct BodyLimits {
     /// Longest pause within a body.
     pub stall_timeout: Duration,
-    /// For a whole body.
+    /// Longest time for a whole body.
     pub timeout: Duration,
-    /// How much of a refused body is still read, in bytes ...
+    /// How much of a refused body is still read, in bytes.
     pub discard_bytes_max: usize,
-    /// ... and for how long.
+    /// How long a refused body is still read.
     pub discard_time_max: Duration,
 }
 
 /// Why a body was not read.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum BodyError {
-    /// Larger than this, as sent or decompressed.
+    /// Larger than this many bytes, as sent or decompressed.
     TooLarge(usize),
-    /// Too slow.
+    /// The body came too slowly.
     Timeout,
     /// In an encoding that is not taken.
     Encoding,
@@ -61,8 +61,8 @@ impl BodyBytes {
         Ok(body)
     }
 
-    /// For a body that is said to have this size. Little is taken on a client's word alone, but whoever has filled that
-    /// little is believed.
+    /// For a body that is said to have this size. Little memory is taken on a client's word alone, but whoever has
+    /// filled that little is believed.
     fn with_declared(memory: &Budget, declared: usize, spare: usize) -> Result<Self, BodyError> {
         let mut body = Self::with_capacity(memory, declared.min(TRUSTED_LENGTH_MAX) + spare)?;
         body.declared = declared + spare;
@@ -104,16 +104,16 @@ pub(super) struct InboundBody {
     awaits_continue: bool,
     /// It has been read to its end.
     ended: bool,
-    /// Trailers stood behind its last chunk.
+    /// Trailers followed its last chunk.
     trailed: bool,
-    /// When its head was there.
+    /// When its head had come.
     began_at: Instant,
 }
 
 /// What a first buffer may take on the word of a `Content-Length` alone: an event fits, and it takes ten thousand
 /// clients that send a head and nothing else to hold all that bodies may by default.
 const TRUSTED_LENGTH_MAX: usize = 4 * 1024;
-/// And by how much a buffer that is full may grow towards that length at once.
+/// The factor by which a full buffer may grow at once towards the length that its client declared.
 const TRUST_GROWTH: usize = 4;
 
 impl InboundBody {
@@ -180,15 +180,15 @@ impl InboundBody {
         }
     }
 
-    /// Whether somebody else may see the end of this body elsewhere. hyper takes everything up to an empty line for
-    /// trailers, with a LF alone before it the head of the next request, too; so the connection ends where trailers
-    /// stood, or may still come.
+    /// Whether a proxy may see the end of this body elsewhere. hyper takes everything up to an empty line for trailers,
+    /// and if a lone line feed stands there, the head of the next request, too. So the connection ends after a body
+    /// that had trailers or may still have some.
     pub(super) fn has_doubtful_end(&self) -> bool {
         self.trailed || !self.ended && self.incoming.size_hint().exact().is_none()
     }
 
-    /// What is left of the body when the response is there. Of a small one that came together with its head nothing is:
-    /// when the next head begins would be hard to tell afterwards.
+    /// What is left of the body when the response is there. A small one that came together with its head is read to its
+    /// end here, because it would be hard to tell afterwards when the next head begins.
     pub(super) async fn rest(mut self) -> Rest {
         if !self.has_ended() && !self.awaits_continue {
             // hyper hands out what it holds when it has been asked for it and had its turn.

@@ -39,13 +39,13 @@ use crate::metrics::{Closed, HttpMetrics};
 /// hyper's buffer of a connection, in bytes, unless heads may be larger. Bodies are read through it. A thousand clients
 /// that send large batches hold it a thousand times: hyper's default would be 400 MiB, and 64 KiB were no faster.
 const CONNECTION_BUFFER_BYTES: usize = 16 * 1024;
-/// Out of file descriptors, the next try to accept waits from this ...
+/// The first wait before accepting again when file descriptors have run out. It doubles with each failure.
 const ACCEPT_BACKOFF_MIN: Duration = Duration::from_millis(10);
-/// ... to this long.
+/// The longest wait before accepting again.
 const ACCEPT_BACKOFF_MAX: Duration = Duration::from_secs(1);
 
-/// Accepts and serves until `stop`, then lets every request that was taken in be answered. Returns whether that was
-/// so within the time that `stop` gave for it.
+/// Accepts and serves until `stop`, then lets every request that was taken in be answered. Returns whether all of them
+/// were within the time that `stop` gave.
 pub async fn serve(
     listener: TcpListener,
     context: Arc<Context>,
@@ -90,14 +90,14 @@ impl Server {
     async fn accept_all(&self, listener: &TcpListener) -> Infallible {
         let mut backoff = ACCEPT_BACKOFF_MIN;
         loop {
-            // The slots are never closed, so there always comes one.
+            // The slots are never closed, so one always comes.
             let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else { std::future::pending().await };
             match listener.accept().await {
                 Ok((stream, _)) => {
                     backoff = ACCEPT_BACKOFF_MIN;
                     self.spawn(stream, slot);
                 }
-                // The client was faster to leave than we to accept.
+                // The client left before we accepted it.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
                     self.context.metrics.http.accept_errors.increment(1);
@@ -122,7 +122,7 @@ impl Server {
     }
 
     fn spawn(&self, stream: TcpStream, slot: OwnedSemaphorePermit) {
-        // Without it a response can wait for the client's delayed acknowledgement of the one before.
+        // Without it a response can wait for the client's delayed acknowledgement of the previous one.
         let _ = stream.set_nodelay(true);
         let (http, context, limits, stopped) =
             (self.http.clone(), Arc::clone(&self.context), self.limits, self.stopped.clone());
@@ -165,7 +165,7 @@ async fn serve_connection(
     mut stopped: watch::Receiver<bool>,
 ) -> (Closed, Option<TrackedStream>) {
     let activity = Arc::new(Activity::new());
-    // One of the two is there: the connection is hyper's, or rests without its buffers.
+    // One of the two is set: the connection is hyper's, or it rests without hyper's buffers.
     let mut active = None;
     let mut resting = Some(TrackedStream::new(stream, Arc::clone(&activity)));
     let is_crowded = || limits.connections_max - slot.semaphore().available_permits() > limits.warm_connections_max;

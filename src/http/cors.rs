@@ -12,7 +12,7 @@ use hyper::{
 
 use super::response::{Response, empty};
 
-/// How long a browser may remember a preflight, in seconds: the most that any takes.
+/// How long a browser may remember a preflight, in seconds: the most that any browser allows.
 const PREFLIGHT_SECONDS: HeaderValue = HeaderValue::from_static("86400");
 
 /// Answers `OPTIONS` on a route for events that takes `methods`. [`echo_origin`] adds the origin.

@@ -149,7 +149,7 @@ pub(super) fn body_error(context: &Context, failure: &BodyError) -> Response {
     }
 }
 
-/// A body that was read and refused as a whole is one event, received and rejected.
+/// Counts a body that was read and refused as a whole as one event, received and rejected.
 fn reject_whole(context: &Context, what: &str, fault: &Rejection) -> Response {
     context.metrics.events.events_received.increment(1);
     context.metrics.events.events_rejected(reason_of(fault)).increment(1);

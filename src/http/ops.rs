@@ -1,4 +1,4 @@
-//! For whoever runs hitlog: is it alive, is it ready, what does it count, what does it answer.
+//! For whoever runs hitlog: whether it is alive and ready, what it counts, and what requests it takes.
 
 use std::sync::atomic::Ordering;
 
@@ -13,12 +13,12 @@ use super::{
 };
 use crate::queue::State;
 
-/// `GET /livez`: the process answers.
+/// `GET /livez`: that the process answers.
 pub(super) fn live() -> Response {
     json(StatusCode::OK, &b"{\"status\":\"live\"}"[..])
 }
 
-/// `GET /readyz`: events would be taken in now.
+/// `GET /readyz`: whether events would be taken in now.
 pub(super) fn ready(context: &Context) -> Response {
     let (depth, limits) = (context.queue.depth(), context.queue.limits());
     let (code, reason) = if context.stopping.load(Ordering::Acquire) {
@@ -36,7 +36,7 @@ pub(super) fn ready(context: &Context) -> Response {
     retry_later(code, reason, context.queue.retry_after())
 }
 
-/// What hitlog answers to what, in OpenAPI 3.1.
+/// Every request that hitlog takes and its responses, in OpenAPI 3.1.
 const DESCRIPTION: &str = include_str!("../../config/openapi.yaml");
 
 /// `GET /openapi.yaml`

@@ -79,7 +79,7 @@ pub(super) fn json(status: StatusCode, body: impl Into<Bytes>) -> Response {
     response
 }
 
-/// A response of JSON from a value.
+/// A response of JSON, written from a value.
 pub(super) fn json_of(status: StatusCode, value: &impl Serialize) -> Response {
     match serde_json::to_vec(value) {
         Ok(body) => json(status, body),
@@ -105,7 +105,7 @@ pub(super) fn error(code: ErrorCode, message: &str) -> Response {
     json(code.row().1, body)
 }
 
-/// The same with `Retry-After`: for everything that is worth trying again.
+/// An error with `Retry-After`: for everything that is worth trying again.
 pub(super) fn retry_later(code: ErrorCode, message: &str, after: Duration) -> Response {
     let mut response = error(code, message);
     response.headers_mut().insert(RETRY_AFTER, after.as_secs().max(1).into());
@@ -120,7 +120,7 @@ pub(super) fn invalid(message: &str, faults: &Faults) -> Response {
     json(StatusCode::BAD_REQUEST, body)
 }
 
-/// Why a body as a whole, or a single event, was rejected.
+/// Tells why a body as a whole, or a single event, was rejected.
 pub(super) fn rejection(what: &str, rejection: &Rejection) -> Response {
     match rejection {
         Rejection::Malformed(message) => error(ErrorCode::MalformedJson, message),
@@ -129,7 +129,7 @@ pub(super) fn rejection(what: &str, rejection: &Rejection) -> Response {
     }
 }
 
-/// Why an item of a batch was rejected, as a member of `errors`.
+/// Writes why an item of a batch was rejected, as a member of `errors`.
 pub(super) fn write_item_error(out: &mut Vec<u8>, index: usize, rejection: &Rejection) {
     out.extend_from_slice(b"{\"index\":");
     json::write_integer(out, index);
@@ -179,7 +179,7 @@ fn write_error(out: &mut Vec<u8>, code: ErrorCode, message: &str, details: Optio
     out.extend_from_slice(b"}}");
 }
 
-/// The queue took nothing.
+/// Tells that the queue took nothing of a request.
 pub(super) fn overloaded(refusal: Overloaded) -> Response {
     use crate::metrics::Shed;
     let (code, message) = match refusal.reason {
@@ -192,7 +192,7 @@ pub(super) fn overloaded(refusal: Overloaded) -> Response {
     retry_later(code, message, refusal.retry_after)
 }
 
-/// A queued request failed.
+/// Tells that a queued request failed.
 pub(super) fn commit_error(failure: CommitError, retry_after: Duration) -> Response {
     match failure {
         CommitError::StorageFull => {
@@ -206,7 +206,7 @@ pub(super) fn commit_error(failure: CommitError, retry_after: Duration) -> Respo
     }
 }
 
-/// A read has no answer.
+/// Tells that a read failed or was refused.
 pub(super) fn read_error(failure: &ReadError) -> Response {
     use crate::metrics::ReadRefused;
     let message = match failure {
@@ -223,7 +223,7 @@ pub(super) fn read_error(failure: &ReadError) -> Response {
     retry_later(ErrorCode::Overloaded, message, RETRY_AFTER_DEFAULT)
 }
 
-/// A website could not be changed.
+/// Tells that a website could not be changed.
 pub(super) fn catalog_error(failure: &CatalogError) -> Response {
     match failure {
         CatalogError::NotFound => error(ErrorCode::NotFound, "Website not found"),

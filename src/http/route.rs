@@ -87,8 +87,8 @@ fn resolve(path: &str) -> (Route, &str) {
     (Route::Unknown, "")
 }
 
-/// hyper takes requests without a Host and with two; RFC 9112, section 3.2, and proxies that disagree about which one
-/// counts, do not.
+/// hyper takes requests without a Host and with two. RFC 9112, section 3.2, does not, and proxies disagree about which
+/// of two counts.
 fn check_host(head: &Parts) -> Result<(), Response> {
     let hosts = head.headers.get_all(HOST).iter().count();
     if hosts == 1 || (hosts == 0 && head.version == Version::HTTP_10) {
@@ -181,8 +181,8 @@ fn needs_token(route: Route, method: &HttpMethod) -> bool {
     }
 }
 
-/// Routes for events echo the origin, but not what needs no token only because there is none: any page in the
-/// browser of whoever runs hitlog on their own machine could read its events otherwise.
+/// Routes for events echo the origin, except for reads while no token is set: otherwise any page in the browser of
+/// whoever runs hitlog on their own machine could read its events.
 fn echoes_origin(context: &Context, route: Route, method: &HttpMethod) -> bool {
     matches!(route, Route::Events | Route::Batch | Route::Event)
         && (!context.tokens.is_protected_mode() || !matches!(*method, HttpMethod::GET | HttpMethod::HEAD))

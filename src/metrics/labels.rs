@@ -38,7 +38,7 @@ label! {
 }
 
 label! {
-    /// Why events were shed: "later", and definitely not stored.
+    /// Why events were refused for now; they are definitely not stored.
     Shed {
         /// The queue is full.
         QueueFull = "queue_full",
@@ -136,7 +136,7 @@ label! {
 }
 
 label! {
-    /// What segments are at the moment.
+    /// The states of segments.
     SegmentLabel {
         /// Made ahead, empty.
         Prepared = "prepared",

@@ -16,7 +16,7 @@ pub struct CheckOptions {
     pub data_dir: PathBuf,
 }
 
-/// Prints every fault, with what to do about it, and a last line; well if there is none.
+/// Prints every fault, with what to do about it, and a last line; `Ok(false)` if there is a fault.
 pub fn run(options: &CheckOptions) -> Outcome {
     let directory = OfflineDir::open(&options.data_dir)?;
     let check = Check::new(&directory)?;
@@ -30,7 +30,7 @@ pub fn run(options: &CheckOptions) -> Outcome {
     bar.finish_and_clear();
     printed?;
     for path in &report.unlisted {
-        print(format!("{}: not one of the catalog's files, which harms nothing\n", path.display()).as_bytes())?;
+        print(format!("{}: not in the catalog; it does no harm\n", path.display()).as_bytes())?;
     }
     let (segments, events) = (pluralize(report.segments, "segment"), pluralize(report.rows, "event"));
     let verdict = if report.faults == 0 { "nothing is wrong".into() } else { pluralize(report.faults, "fault") };

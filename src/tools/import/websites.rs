@@ -19,14 +19,14 @@ pub(super) struct Targets<'a> {
     catalog: Option<&'a CatalogView>,
     /// Where all lines go, if somebody said so.
     forced: Option<u32>,
-    /// By number.
+    /// The ids of the websites, by number.
     ids: Vec<Arc<str>>,
     numbers: HashMap<Arc<str>, u32>,
-    /// To be registered.
+    /// The websites that are to be registered.
     planned: Vec<Planned>,
-    /// Where lines that named the same went.
+    /// The websites of the lines so far, by what the lines name.
     known: HashMap<String, u32>,
-    /// What a line names, as a key of these.
+    /// What the line at hand names, in the form of a key of `known`.
     key: String,
 }
 
@@ -93,7 +93,7 @@ impl<'a> Targets<'a> {
             created_at,
             updated_at: created_at,
         };
-        // Each later than the one before, so that "newest first" is an order.
+        // Each is later than the previous one, so that "newest first" is an order.
         (now..).zip(&self.planned).map(website).collect()
     }
 
