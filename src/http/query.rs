@@ -24,7 +24,7 @@ struct ListQuery {
     to: Option<i64>,
     limit: u64,
     offset: u64,
-    /// Not looked into yet.
+    /// As sent, not decrypted yet.
     cursor: Option<String>,
 }
 
@@ -56,28 +56,9 @@ impl ListQuery {
         if cursor.is_some() && offset.is_some() {
             faults.add("offset", "A cursor says where the page begins; leave one of the two out");
         }
-        let mut number = |field: &'static str, text: Option<String>, default: u64, min: u64| {
-            let Some(text) = text else { return default };
-            // A whole number that fits SQLite's: digits only, so neither a sign nor a space.
-            let number = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<i64>().ok()).flatten();
-            match number.map(i64::unsigned_abs).filter(|number| *number >= min) {
-                Some(number) => number,
-                None => {
-                    faults.add(field, format!("Expected a whole number from {min} to 2^63-1"));
-                    default
-                }
-            }
-        };
-        let limit = number("limit", limit, limits.page_events_default, 1).min(limits.page_events_max);
-        let offset = number("offset", offset, 0, 0);
-        let mut time = |field: &'static str, text: Option<String>| {
-            let time = parse_time(text.as_ref()?);
-            if time.is_none() {
-                faults.add(field, "Expected RFC 3339 such as 2026-01-28T20:00:00Z, or milliseconds since 1970");
-            }
-            time
-        };
-        let (from, to) = (time("from", from), time("to", to));
+        let limit = number("limit", limit, 1, &mut faults).unwrap_or(limits.page_events_default);
+        let offset = number("offset", offset, 0, &mut faults).unwrap_or(0);
+        let (from, to) = (time("from", from, &mut faults), time("to", to, &mut faults));
         if from.zip(to).is_some_and(|(from, to)| from > to) {
             faults.add("to", "Expected a time that is not before from");
         }
@@ -98,11 +79,31 @@ impl ListQuery {
             }
         }
         if faults.is_empty() {
+            let limit = limit.min(limits.page_events_max);
             Ok(Self { tracking_code, event_type, session_id, visitor_id, from, to, limit, offset, cursor })
         } else {
             Err(faults)
         }
     }
+}
+
+/// A whole number that fits SQLite's: digits only, so neither a sign nor a space.
+fn number(field: &'static str, text: Option<String>, min: u64, faults: &mut Faults) -> Option<u64> {
+    let text = text?;
+    let number = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<i64>().ok()).flatten();
+    let number = number.map(i64::unsigned_abs).filter(|number| *number >= min);
+    if number.is_none() {
+        faults.add(field, format!("Expected a whole number from {min} to 2^63-1"));
+    }
+    number
+}
+
+fn time(field: &'static str, text: Option<String>, faults: &mut Faults) -> Option<i64> {
+    let time = parse_time(&text?);
+    if time.is_none() {
+        faults.add(field, "Expected RFC 3339 such as 2026-01-28T20:00:00Z, or milliseconds since 1970");
+    }
+    time
 }
 
 /// `GET /api/v1/events`

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
+use indicatif::{HumanBytes, HumanCount};
 use serde::Serialize;
 
 use super::{
     Outcome, print, print_json,
-    table::{Align, Table, bytes, thousands},
+    table::{Align, Table},
 };
 use crate::{
     event::time::time_text,
@@ -18,7 +19,7 @@ use crate::{
 pub struct SegmentsOptions {
     /// Where the events are.
     pub data_dir: PathBuf,
-    /// For programs.
+    /// Prints JSON, for programs.
     pub json: bool,
 }
 
@@ -95,8 +96,8 @@ fn table(listing: &Listing) -> String {
             line.number.to_string(),
             line.state.into(),
             line.generation.to_string(),
-            thousands(line.events),
-            bytes(line.bytes),
+            HumanCount(line.events).to_string(),
+            HumanBytes(line.bytes).to_string(),
             time(&line.first),
             time(&line.last),
             line.fault.clone().unwrap_or_default(),
@@ -107,8 +108,8 @@ fn table(listing: &Listing) -> String {
         "total".into(),
         String::new(),
         String::new(),
-        thousands(total.events),
-        bytes(total.bytes),
+        HumanCount(total.events).to_string(),
+        HumanBytes(total.bytes).to_string(),
         time(&total.first),
         time(&total.last),
         String::new(),
