@@ -74,9 +74,9 @@ impl Durability {
 pub enum LogFormat {
     /// Text on a terminal, JSON otherwise.
     Auto,
-    /// For people.
+    /// Text, for people.
     Text,
-    /// For programs.
+    /// JSON, for programs.
     Json,
 }
 
@@ -259,7 +259,7 @@ impl Checker<'_> {
 
     fn problem(&mut self, name: &str, what: &str) {
         let value = self.raw.get(name);
-        let shown = if settings::find(name).is_some_and(|setting| setting.secret) { "(hidden)" } else { &value.text };
+        let shown = if settings::find(name).is_some_and(Setting::is_secret) { "(hidden)" } else { &value.text };
         self.problems.push(format!("{name} = {shown} ({}): {what}", value.layer));
     }
 
@@ -291,11 +291,10 @@ impl Checker<'_> {
     fn choice(&mut self, name: &'static str) -> &'static str {
         let Some(Setting { kind: Kind::Choice(choices), .. }) = settings::find(name) else { return "" };
         let text = self.raw.get(name).text;
-        if let Some(choice) = choices.iter().find(|choice| **choice == text) {
-            return choice;
-        }
-        self.problem(name, &format!("expected one of: {}", choices.join(", ")));
-        choices[0]
+        choices.split('|').find(|choice| *choice == text).unwrap_or_else(|| {
+            self.problem(name, &format!("expected one of: {}", choices.replace('|', ", ")));
+            ""
+        })
     }
 
     fn listen(&mut self) -> SocketAddr {

@@ -53,7 +53,7 @@ fn settings(is_wanted: impl Fn(&str) -> bool) -> Vec<Arg> {
         let default =
             if setting.default.is_empty() { String::new() } else { format!(" [default: {}]", setting.default) };
         let help = format!("{}{default} [env: {}]", setting.help, setting.variable());
-        flags.push(Arg::new(setting.name).long(setting.flag()).value_name(setting.value_name).help(help));
+        flags.push(Arg::new(setting.name).long(setting.flag()).value_name(setting.value_name()).help(help));
         flags
     })
 }
