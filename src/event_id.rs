@@ -23,7 +23,7 @@ pub struct EventIds {
 }
 
 impl EventIds {
-    /// With the node and the key that the catalog keeps.
+    /// Makes ids with the node and the key that the catalog keeps.
     pub fn new(node: u32, key: [u8; 16]) -> Self {
         Self { node, cipher: Aes128::new(&key.into()) }
     }

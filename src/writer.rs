@@ -55,7 +55,7 @@ struct Writer<'a> {
     requests: &'a Requests,
     limits: GroupLimits,
     metrics: Arc<WriterMetrics>,
-    /// How long to wait for a request before the log wants to be looked after; for ever if `None`.
+    /// How long to wait for a request until the log is due for maintenance; for ever if `None`.
     timeout: Option<Duration>,
     /// Whether the disk was full when last tried.
     full: bool,

@@ -44,7 +44,7 @@ pub fn run(options: &BackupOptions) -> Outcome {
         text.push_str("copy the backup elsewhere.\n");
     }
     for path in &report.missing {
-        text.push_str(&format!("{}: missing, and so missing from the backup, too\n", path.display()));
+        text.push_str(&format!("{}: listed and not there, so it is not in the backup\n", path.display()));
     }
     print(text.as_bytes())?;
     Ok(report.missing.is_empty())
