@@ -105,7 +105,7 @@ impl Bench {
 
     /// The writer's path without the queue: groups of parsed events into the log, checkpoints included; rows a second.
     fn append(&self, group: usize, durability: Durability, page_bytes: usize) -> f64 {
-        let metrics = Arc::new(Metrics::new(&BuildInfo { version: "", sqlite: "", durability: "" }).unwrap());
+        let metrics = Metrics::new(&BuildInfo { version: "", sqlite: "", durability: "" }).unwrap();
         let directory = DataDir::open(&self.file("hitlog")).unwrap();
         let config = Config::check(&RawSettings::default()).unwrap();
         let mut options = app::store_options(&config);
@@ -114,7 +114,8 @@ impl Bench {
         // Nothing rolls, so nothing is sealed beside it.
         options.log.segment_rows_max = u64::MAX;
         options.log.segment_age_max = Duration::MAX;
-        let mut store = Store::open(&directory, &options, &metrics, Arc::new(|reason| panic!("{reason}"))).unwrap();
+        let mut store =
+            Store::open(&directory, &options, &metrics.store, Arc::new(|reason| panic!("{reason}"))).unwrap();
         let events = parse(group, &config);
         let (started, mut rows) = (Instant::now(), 0);
         while started.elapsed().as_secs_f64() < self.seconds {

@@ -194,12 +194,13 @@ struct Log {
 
 impl Log {
     fn fill(path: &Path, events: usize, segment_rows: usize) -> Self {
-        let metrics = Arc::new(Metrics::new(&BuildInfo { version: "", sqlite: "", durability: "full" }).unwrap());
+        let metrics = Metrics::new(&BuildInfo { version: "", sqlite: "", durability: "full" }).unwrap();
         let directory = DataDir::open(path).unwrap();
         let mut options = app::store_options(&config());
         options.log.segment_rows_max = segment_rows as u64;
         options.log.segment_age_max = Duration::MAX;
-        let mut store = Store::open(&directory, &options, &metrics, Arc::new(|reason| panic!("{reason}"))).unwrap();
+        let mut store =
+            Store::open(&directory, &options, &metrics.store, Arc::new(|reason| panic!("{reason}"))).unwrap();
         let segments = events / segment_rows;
         for_each_batch(events, |first, batch| {
             store.log.append(std::iter::once(batch)).unwrap();

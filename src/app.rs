@@ -1,8 +1,8 @@
 //! Builds the rooms in order, owns every handle, and drains them in order.
 //!
-//! The order of the start: data directory (locked), store (recovered), writer, edge. The order of the stop is what the
-//! channels say: the edge answers what it took in and drops its ends of the queue, the readers and the catalog; each of
-//! these finishes what waits and ends. No flag has to agree with another.
+//! The order of the start: data directory (locked), store (recovered), writer, edge. The order of the stop follows
+//! from the channels: the edge answers what it took in and drops its ends of the queue, the readers and the catalog;
+//! each of these finishes what waits and ends. No flag has to agree with another.
 
 use std::{
     io,
@@ -14,10 +14,11 @@ use std::{
 use tokio::{net::TcpListener, sync::mpsc, time};
 
 use crate::{
+    budget::Budget,
     config::{Config, Durability, contract},
     event::Rules,
     event_id::EventIds,
-    http::{self, BodyLimits, BodyMemory, ConnectionLimits, Context, Cursors, RequestLimits, Tokens},
+    http::{self, BodyLimits, ConnectionLimits, Context, Cursors, RequestLimits, Tokens},
     metrics::{self, BuildInfo, Metrics},
     queue,
     store::{self, DataDir, ErasureOptions, LogOptions, OpenError, ReadOptions, SegmentOptions, Store, StoreOptions},
@@ -38,7 +39,7 @@ pub enum StartError {
     Thread(#[from] io::Error),
 }
 
-/// Why the daemon stopped other than it was asked to.
+/// Why the daemon did not stop in order.
 #[derive(Debug, thiserror::Error)]
 pub enum StopError {
     /// The storage failed: what the last requests wrote is in doubt until the next start.
@@ -55,7 +56,7 @@ enum Ended {
     Store(String),
 }
 
-/// After a failed storage there is nothing to wait for but the answers that say so.
+/// How long a stop waits once the storage has failed: only for the answers that say so.
 const FAILED_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The daemon, its store open and its threads running, not yet listening.
@@ -92,17 +93,17 @@ impl App {
         let failed = ended_sender.clone();
         let on_failure: store::OnFailure = Arc::new(move |reason| drop(failed.send(Ended::Store(reason))));
         let Store { log, readers, catalog, eraser, websites, id_key, mut threads } =
-            Store::open(&directory, &store_options(config), &metrics, on_failure)?;
-        let (queue, requests) = queue::bounded(queue_limits(config), Arc::clone(&metrics));
+            Store::open(&directory, &store_options(config), &metrics.store, on_failure)?;
+        let (queue, requests) = queue::bounded(queue_limits(config), Arc::clone(&metrics.events));
         let group = GroupLimits { events_max: config.group_events_max, bytes_max: config.group_bytes_max };
-        threads.push(writer::spawn(log, requests, group, Arc::clone(&metrics), move |outcome| {
+        threads.push(writer::spawn(log, requests, group, Arc::clone(&metrics.writer), move |outcome| {
             let _ = ended_sender.send(Ended::Writer(outcome));
         })?);
         let context = Context {
             rules: rules(config),
             limits: request_limits(config),
             body_limits: body_limits(config),
-            body_memory: BodyMemory::new(config.body_bytes_max),
+            body_memory: Budget::new(config.body_bytes_max),
             queue,
             websites,
             catalog,
@@ -183,7 +184,7 @@ async fn storage_end(ended: &mut mpsc::UnboundedReceiver<Ended>) -> Result<(), S
     match ended.recv().await {
         Some(Ended::Writer(outcome)) => outcome,
         Some(Ended::Store(reason)) => Err(reason),
-        None => Err("the writer ended without a word".into()),
+        None => Err("the writer ended and did not say why".into()),
     }
 }
 
@@ -195,7 +196,7 @@ async fn upkeep(metrics: Arc<Metrics>) {
     }
 }
 
-/// The rules of an event.
+/// The rules of an event, as configured.
 pub fn rules(config: &Config) -> Rules {
     Rules {
         url_bytes_max: contract::URL_BYTES_MAX,
@@ -248,7 +249,7 @@ fn queue_limits(config: &Config) -> queue::Limits {
     queue::Limits { events_max: config.queue_events_max, bytes_max: config.queue_bytes_max }
 }
 
-/// How the store works.
+/// How the store works, as configured.
 pub fn store_options(config: &Config) -> StoreOptions {
     StoreOptions {
         log: LogOptions {

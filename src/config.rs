@@ -1,8 +1,8 @@
 //! Settings: from flags, environment and file to a checked [`Config`].
 //!
-//! Every limit of hitlog lives here or in the table of settings beside, with its default, unit and reason. The
-//! whole configuration is checked before a disk or a port is touched. Knows no other room: [`crate::app`] hands
-//! each room its own few values.
+//! Every limit of hitlog lives here or in the table of `settings.rs`, with its default, unit and reason. The whole
+//! configuration is checked before a disk or a port is touched. Knows no other room: [`crate::app`] hands each room
+//! its own few values.
 
 mod settings;
 
@@ -15,7 +15,7 @@ use std::{
 
 pub use settings::{Kind, Layer, RawSettings, SETTINGS, Setting};
 
-/// The contract's limits of one event, which are not settings: trackers are written against them.
+/// Limits that are not settings: clients are written against most of them.
 pub mod contract {
     /// Longest `url` and `referrer`, in bytes.
     pub const URL_BYTES_MAX: usize = 4_096;
@@ -37,9 +37,9 @@ pub mod contract {
     pub const WEBSITE_DESCRIPTION_CHARS_MAX: usize = 1_000;
     /// Largest body about a website, in bytes: all its fields at their longest, escaped, and room to spare.
     pub const WEBSITE_BODY_BYTES_MAX: usize = 64 * 1024;
-    /// How much of a refused body is still read, in bytes, so that the client sees the answer ...
+    /// How much of a refused body is still read, in bytes, so that the client sees the answer.
     pub const DISCARD_BYTES_MAX: usize = 1024 * 1024;
-    /// ... and for how long.
+    /// How long a refused body is still read.
     pub const DISCARD_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(2);
     /// Longest line that an import takes, in bytes: an event with every field at its longest and escaped, and room to
     /// spare.
@@ -74,9 +74,9 @@ impl Durability {
 pub enum LogFormat {
     /// Text on a terminal, JSON otherwise.
     Auto,
-    /// For people.
+    /// Text, for people.
     Text,
-    /// For programs.
+    /// JSON, for programs.
     Json,
 }
 
@@ -146,7 +146,7 @@ pub struct Config {
     pub worker_threads: usize,
 }
 
-/// What is wrong with the configuration: each with the setting, its value and where it came from.
+/// All that is wrong with the configuration, each with the setting, its value and where it came from.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", .0.join("\n"))]
 pub struct ConfigError(pub Vec<String>);
@@ -154,9 +154,9 @@ pub struct ConfigError(pub Vec<String>);
 impl Config {
     /// Checks all settings at once.
     pub fn check(raw: &RawSettings) -> Result<Self, ConfigError> {
-        let mut reader = Reader { raw, problems: Vec::new() };
-        let config = reader.read();
-        let mut problems = reader.problems;
+        let mut checker = Checker { raw, problems: Vec::new() };
+        let config = checker.config();
+        let mut problems = checker.problems;
         if problems.is_empty() {
             problems.extend(config.contradictions());
         }
@@ -200,14 +200,14 @@ impl Config {
     }
 }
 
-/// Reads the raw values by name and collects what is wrong with them.
-struct Reader<'a> {
+/// Checks the raw values by name and collects what is wrong with them.
+struct Checker<'a> {
     raw: &'a RawSettings,
     problems: Vec<String>,
 }
 
-impl Reader<'_> {
-    fn read(&mut self) -> Config {
+impl Checker<'_> {
+    fn config(&mut self) -> Config {
         Config {
             listen: self.listen(),
             data_dir: PathBuf::from(self.raw.get("data_dir").text),
@@ -259,17 +259,17 @@ impl Reader<'_> {
 
     fn problem(&mut self, name: &str, what: &str) {
         let value = self.raw.get(name);
-        let shown = if settings::find(name).is_some_and(|setting| setting.secret) { "(hidden)" } else { &value.text };
+        let shown = if settings::find(name).is_some_and(Setting::is_secret) { "(hidden)" } else { &value.text };
         self.problems.push(format!("{name} = {shown} ({}): {what}", value.layer));
     }
 
     /// A number within the bounds that the table gives; bytes may carry a unit.
     fn bounded(&mut self, name: &str, parse: impl Fn(&str) -> Option<f64>) -> f64 {
-        let (min, max, unit) = settings::find(name).map_or((0.0, 0.0, ""), |setting| setting.kind.bounds());
+        let (min, max, what) = settings::find(name).map_or((0.0, 0.0, "a value"), |setting| setting.kind.bounds());
         match parse(&self.raw.get(name).text) {
             Some(number) if (min..=max).contains(&number) => number,
             _ => {
-                self.problem(name, &format!("expected a number of {unit} from {min} to {max}"));
+                self.problem(name, &format!("expected {what} from {min} to {max}"));
                 min
             }
         }
@@ -291,11 +291,10 @@ impl Reader<'_> {
     fn choice(&mut self, name: &'static str) -> &'static str {
         let Some(Setting { kind: Kind::Choice(choices), .. }) = settings::find(name) else { return "" };
         let text = self.raw.get(name).text;
-        if let Some(choice) = choices.iter().find(|choice| **choice == text) {
-            return choice;
-        }
-        self.problem(name, &format!("expected one of: {}", choices.join(", ")));
-        choices[0]
+        choices.split('|').find(|choice| *choice == text).unwrap_or_else(|| {
+            self.problem(name, &format!("expected one of: {}", choices.replace('|', ", ")));
+            ""
+        })
     }
 
     fn listen(&mut self) -> SocketAddr {
@@ -321,7 +320,7 @@ impl Reader<'_> {
                     let before = tokens.len();
                     tokens.extend(lines.map(|line| ("token_file", line.to_owned())));
                     if tokens.len() == before {
-                        self.problem("token_file", "the file holds no token; write one a line");
+                        self.problem("token_file", "the file holds no token; write one on each line");
                     }
                 }
                 Err(error) => self.problem("token_file", &format!("the file cannot be read: {error}")),

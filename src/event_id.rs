@@ -1,6 +1,6 @@
 //! Sequence to public id and back.
 //!
-//! An id is `c` and 25 letters of base 36: one AES-128 block over (node, sequence, zeros) under a key that the
+//! An id is `c` and 25 digits of base 36: one AES-128 block over (node, sequence, zeros) under a key that the
 //! catalog keeps. It tells nobody how much traffic a site has, cannot be guessed (a made-up id decrypts to the right
 //! node and zeros once in 2^64), and leads straight to its row without an index. Pure.
 
@@ -23,7 +23,7 @@ pub struct EventIds {
 }
 
 impl EventIds {
-    /// With the node and the key that the catalog keeps.
+    /// Makes ids with the node and the key that the catalog keeps.
     pub fn new(node: u32, key: [u8; 16]) -> Self {
         Self { node, cipher: Aes128::new(&key.into()) }
     }

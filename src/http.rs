@@ -1,9 +1,10 @@
 //! The edge: bare hyper, HTTP/1.1.
 //!
-//! Owns the sockets and the contract with clients: routes, bodies, limits, answers. Constraints: never blocks a
+//! Owns the sockets and the contract with clients: routes, bodies, limits, responses. Constraints: never blocks a
 //! tokio worker, holds bounded memory whatever clients do, and answers every request that it took in. Must not know
 //! the writer: events go into the queue and come back as receipts.
 
+mod activity;
 mod auth;
 mod body;
 mod connection;
@@ -12,7 +13,6 @@ mod cursor;
 mod erasures;
 mod ingest;
 mod ops;
-mod pulse;
 mod query;
 mod response;
 mod route;
@@ -24,11 +24,12 @@ use std::{
 };
 
 pub use auth::Tokens;
-pub use body::{BodyLimits, BodyMemory};
+pub use body::BodyLimits;
 pub use connection::serve;
 pub use cursor::Cursors;
 
 use crate::{
+    budget::Budget,
     event::Rules,
     event_id::EventIds,
     metrics::Metrics,
@@ -60,17 +61,17 @@ pub struct RequestLimits {
 /// Limits of connections; values and reasons stand in the configuration.
 #[derive(Debug, Clone, Copy)]
 pub struct ConnectionLimits {
-    /// Connections at once.
+    /// Most connections at once.
     pub connections_max: usize,
     /// Connections that keep their buffers from one request to the next.
     pub warm_connections_max: usize,
     /// Largest head of a request, in bytes.
     pub head_bytes_max: usize,
-    /// For a head, from its first byte.
+    /// Longest time for a head, from its first byte.
     pub head_timeout: Duration,
-    /// For a connection without a request.
+    /// Longest time that a connection stays open without a request.
     pub idle_timeout: Duration,
-    /// For a client that does not read its answer.
+    /// Longest time that a client may leave its response unread.
     pub write_stall_timeout: Duration,
 }
 
@@ -84,7 +85,7 @@ pub struct Context {
     /// How bodies are read.
     pub body_limits: BodyLimits,
     /// The memory that bodies share.
-    pub body_memory: BodyMemory,
+    pub body_memory: Budget,
     /// Where events go.
     pub queue: Queue,
     /// The websites in memory.
@@ -97,12 +98,12 @@ pub struct Context {
     pub readers: Readers,
     /// Public ids.
     pub ids: EventIds,
-    /// Places in listings.
+    /// Places in listings, as clients see them.
     pub cursors: Cursors,
     /// Who may do what.
     pub tokens: Tokens,
     /// What is counted.
     pub metrics: Arc<Metrics>,
-    /// Set when a stop begins: connections close after the answer that they are at.
+    /// Set when a stop begins: connections close after the response that they are at.
     pub stopping: AtomicBool,
 }

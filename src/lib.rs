@@ -20,10 +20,11 @@
 //! # The rooms, in reading order
 //!
 //! [`app`] builds them, [`config`] says how; then along the path: [`http`], [`event`], [`queue`], [`writer`],
-//! [`store`], [`event_id`]; [`metrics`] is counted on by all. Beside it stand the [`tools`] of the command line. Who
-//! may know whom is held by `tests/house.rs`.
+//! [`store`], [`event_id`]. [`metrics`], [`clock`] and [`budget`] serve whoever needs them, and beside the path stand
+//! the [`tools`] of the command line. Who may know whom is held by `tests/architecture.rs`.
 
 pub mod app;
+pub mod budget;
 pub mod clock;
 pub mod config;
 pub mod event;

@@ -22,9 +22,9 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-/// For anything that fails once the settings are known to be good.
+/// The exit code for whatever fails once the settings are known to be good.
 const EXIT_FAILURE: u8 = 1;
-/// For a bad setting, before any disk or port is touched. clap uses the same for bad arguments.
+/// The exit code for a bad setting, before any disk or port is touched. clap uses it for bad arguments, too.
 const EXIT_BAD_SETTING: u8 = 2;
 /// Connections that the kernel holds ready while we are busy. std's 128 makes bursts wait for retransmissions.
 const LISTEN_BACKLOG: u32 = 4_096;
@@ -53,7 +53,7 @@ fn settings(is_wanted: impl Fn(&str) -> bool) -> Vec<Arg> {
         let default =
             if setting.default.is_empty() { String::new() } else { format!(" [default: {}]", setting.default) };
         let help = format!("{}{default} [env: {}]", setting.help, setting.variable());
-        flags.push(Arg::new(setting.name).long(setting.flag()).value_name(setting.value_name).help(help));
+        flags.push(Arg::new(setting.name).long(setting.flag()).value_name(setting.value_name()).help(help));
         flags
     })
 }
@@ -96,10 +96,10 @@ fn command() -> Command {
         .subcommands(commands::commands())
 }
 
-/// Gathers and checks the settings, then runs `run`.
+/// Reads and checks the settings, then runs `run`.
 fn with_config(arguments: &ArgMatches, run: impl FnOnce(Config, &RawSettings, &[String]) -> ExitCode) -> ExitCode {
     let mut warnings = Vec::new();
-    let checked = gather(arguments, &mut warnings).and_then(|raw| Ok((Config::check(&raw)?, raw)));
+    let checked = read_settings(arguments, &mut warnings).and_then(|raw| Ok((Config::check(&raw)?, raw)));
     match checked {
         Ok((config, raw)) => run(config, &raw, &warnings),
         Err(error) => {
@@ -109,7 +109,7 @@ fn with_config(arguments: &ArgMatches, run: impl FnOnce(Config, &RawSettings, &[
     }
 }
 
-fn gather(arguments: &ArgMatches, warnings: &mut Vec<String>) -> Result<RawSettings, ConfigError> {
+fn read_settings(arguments: &ArgMatches, warnings: &mut Vec<String>) -> Result<RawSettings, ConfigError> {
     let mut raw = RawSettings::default();
     let file = arguments.get_one::<String>("config").cloned().or_else(|| std::env::var("HITLOG_CONFIG").ok());
     if let Some(file) = file {
@@ -122,7 +122,7 @@ fn gather(arguments: &ArgMatches, warnings: &mut Vec<String>) -> Result<RawSetti
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     for name in raw.read_environment(variables) {
         warnings.push(format!(
-            "the environment variable {name} is no setting of hitlog's; `hitlog config show` lists them"
+            "the environment variable {name} is not a setting of hitlog; `hitlog config show` lists them"
         ));
     }
     for setting in SETTINGS {
@@ -157,7 +157,7 @@ fn serve(mut config: Config, _raw: &RawSettings, warnings: &[String]) -> ExitCod
 }
 
 async fn run(config: &Config) -> Result<(), String> {
-    // From here on a signal is a wish to stop in order, not the end of the process.
+    // From here on a signal asks for a stop in order and does not end the process.
     let (mut terminate, mut interrupt) = signal(SignalKind::terminate())
         .and_then(|terminate| Ok((terminate, signal(SignalKind::interrupt())?)))
         .map_err(|error| format!("cannot listen for signals: {error}"))?;
@@ -165,7 +165,7 @@ async fn run(config: &Config) -> Result<(), String> {
     let listener = listen(config.listen).map_err(|error| {
         format!("cannot listen on {}: {error}; is another program there? See --listen", config.listen)
     })?;
-    let address = listener.local_addr().map_err(|error| format!("cannot tell the address: {error}"))?;
+    let address = listener.local_addr().map_err(|error| format!("cannot find out the address: {error}"))?;
     if config.is_protected_mode() {
         tracing::warn!("no token is set: everybody on this machine may read the events, nobody elsewhere may connect");
     }
@@ -193,7 +193,7 @@ async fn run(config: &Config) -> Result<(), String> {
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let domain = socket2::Domain::for_address(address);
     let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
-    // A restart must not wait for the connections of the process before to time out.
+    // A restart must not wait until the connections of the previous process have timed out.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
@@ -201,7 +201,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Takes as many file descriptors as the system lets us have, and no more connections than fit them.
+/// Raises the limit on file descriptors as far as the system allows, and takes no more connections than fit in it.
 fn raise_descriptor_limit(config: &mut Config) {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);

@@ -24,7 +24,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     event::ValidEvents,
-    metrics::{Metrics, Shed},
+    metrics::{EventMetrics, Shed},
 };
 
 /// The queue's bounds; their values and reasons stand in the configuration.
@@ -68,14 +68,14 @@ pub enum CommitError {
 pub struct Overloaded {
     /// What is in the way.
     pub reason: Shed,
-    /// When it may be worth trying again.
+    /// How long to wait before trying again.
     pub retry_after: Duration,
 }
 
 /// Whether the writer takes requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// It does.
+    /// The writer takes requests.
     Accepting,
     /// The disk is full; the writer probes until it is not.
     StorageFull,
@@ -98,14 +98,15 @@ impl State {
 pub struct Depth {
     /// Events, those being committed included.
     pub events: usize,
-    /// Bytes of the requests.
+    /// The memory of the requests, in bytes.
     pub bytes: usize,
     /// Age of the oldest request without an answer.
     pub oldest: Duration,
 }
 
-/// Waits this long at least and at most before a client is asked to try again.
+/// The shortest wait that a refused client is asked for.
 const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
+/// The longest wait that a refused client is asked for.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 /// The share of the newest group in the moving average of the drain rate.
 const DRAIN_RATE_WEIGHT: f64 = 0.1;
@@ -121,11 +122,11 @@ struct Shared {
     /// When the oldest request of the group in hand was queued, in nanoseconds after `started_at`, plus one; 0
     /// while the writer has nothing in hand. It takes requests in order, so no request is older.
     oldest_queued_at: AtomicU64,
-    metrics: Arc<Metrics>,
+    metrics: Arc<EventMetrics>,
 }
 
 /// Makes a queue: the edge's end and the writer's end. Closing the first is the signal to finish and stop.
-pub fn bounded(limits: Limits, metrics: Arc<Metrics>) -> (Queue, Requests) {
+pub fn bounded(limits: Limits, metrics: Arc<EventMetrics>) -> (Queue, Requests) {
     // The bounds are the permits'. crossbeam's own bounded channel would keep the requests in it, and their waiters
     // waiting, when its receiver is dropped; this one drops them at once, whoever is sending at that moment.
     let (sender, receiver) = crossbeam_channel::unbounded();
@@ -176,7 +177,7 @@ impl Queue {
         Overloaded { reason, retry_after: self.retry_after() }
     }
 
-    /// When the queue will have drained at the rate of late.
+    /// How long the queue takes to drain at its recent rate, which is when to try again.
     pub fn retry_after(&self) -> Duration {
         let rate = f64::from_bits(self.shared.drain_rate.load(Ordering::Relaxed));
         let queued = self.shared.events.load(Ordering::Relaxed) as f64;
@@ -201,7 +202,7 @@ impl Queue {
         }
     }
 
-    /// The bounds.
+    /// The bounds that the queue was made with.
     pub fn limits(&self) -> Limits {
         self.shared.limits
     }
@@ -215,7 +216,7 @@ fn retry_after(queued_events: f64, events_per_second: f64) -> Duration {
     Duration::from_secs(seconds as u64).clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX)
 }
 
-/// The answer to come. Dropping it changes nothing for the events.
+/// Resolves to the answer to a request. Dropping it changes nothing for the events.
 pub struct Ack(oneshot::Receiver<Result<Stored, CommitError>>);
 
 impl Future for Ack {
@@ -251,7 +252,7 @@ impl Permit {
 }
 
 impl Permit {
-    /// Gives the room back; done again, it gives nothing.
+    /// Gives the room back; a second call does nothing.
     fn release(&mut self) {
         self.shared.events.fetch_sub(std::mem::take(&mut self.events), Ordering::Relaxed);
         self.shared.bytes.fetch_sub(std::mem::take(&mut self.bytes), Ordering::Relaxed);
@@ -278,22 +279,22 @@ impl Request {
         self.inner.as_ref().map(|(events, _)| events)
     }
 
-    /// How many events there are.
+    /// How many events the request has.
     pub fn len(&self) -> usize {
         self.permit.events
     }
 
-    /// Whether there are none, which never is.
+    /// Whether the request has no events. It always has some.
     pub fn is_empty(&self) -> bool {
         self.permit.events == 0
     }
 
-    /// The memory held.
+    /// The memory that the request holds, in bytes.
     pub fn bytes(&self) -> usize {
         self.permit.bytes
     }
 
-    /// Answers that the events are durable, from `first_sequence` on. Only to be called after COMMIT returned.
+    /// Answers that the events are durable, from `first_sequence` on. Only to be called after COMMIT has returned.
     pub fn acknowledge(mut self, first_sequence: u64) {
         self.permit.shared.metrics.events_committed.increment(self.len() as u64);
         if let Some((events, answer)) = self.inner.take() {
@@ -329,7 +330,7 @@ impl Drop for Request {
     fn drop(&mut self) {
         if self.inner.is_some() {
             self.permit.shared.metrics.events_unknown.increment(self.len() as u64);
-            // Before the answer, as above: the sender goes with the fields, and going wakes whoever waits.
+            // Before the answer: the sender is dropped after this, with the other fields, and that wakes whoever waits.
             self.permit.release();
         }
     }
@@ -353,17 +354,17 @@ pub struct Requests {
 }
 
 impl Requests {
-    /// Waits for a request, for `patience` at most (for ever if `None`), then takes whatever already waits for as
+    /// Waits for a request, for `timeout` at most (for ever if `None`), then takes whatever already waits for as
     /// long as `more` says so. Never waits for a group to fill: while one commits, the next one forms.
     pub fn take(
         &self,
         group: &mut Vec<Request>,
-        patience: Option<Duration>,
+        timeout: Option<Duration>,
         mut more: impl FnMut(&Request) -> bool,
     ) -> Taken {
-        let first = match patience {
+        let first = match timeout {
             None => self.receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some(patience) => self.receiver.recv_timeout(patience),
+            Some(timeout) => self.receiver.recv_timeout(timeout),
         };
         let mut request = match first {
             Ok(request) => request,
@@ -383,7 +384,7 @@ impl Requests {
         Taken::Group
     }
 
-    /// Notes that the group in hand is answered: `events` of them, in `elapsed` from take to answer.
+    /// Notes that the group in hand is answered: `events` events, `elapsed` after they were taken.
     pub fn group_answered(&self, events: usize, elapsed: Duration) {
         self.shared.oldest_queued_at.store(0, Ordering::Relaxed);
         let rate = events as f64 / elapsed.as_secs_f64().max(1e-6);

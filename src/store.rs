@@ -48,7 +48,7 @@ pub use read::{
 use seal::{Sealer, Sealing, rewrite::Rewriter};
 use segments::{Segments, connections::ReaderInterrupt, retention};
 
-use crate::{clock::now_ms, metrics::Metrics};
+use crate::{clock::now_ms, metrics::StoreMetrics};
 
 /// The open store: one handle for each of those who use it.
 pub struct Store {
@@ -73,7 +73,7 @@ impl Store {
     pub fn open(
         directory: &DataDir,
         options: &StoreOptions,
-        metrics: &Arc<Metrics>,
+        metrics: &Arc<StoreMetrics>,
         on_failure: OnFailure,
     ) -> Result<Self, OpenError> {
         let mut catalog = CatalogFile::open(directory)?;

@@ -17,7 +17,7 @@ use std::io::{self, Write};
 
 use crate::store::{OpenError, offline::OfflineError};
 
-/// Whether all is well. A tool that has done its work and found damage is not well.
+/// `Ok(true)` if all is well, `Ok(false)` if a tool has done its work and found damage.
 pub type Outcome = Result<bool, ToolError>;
 
 /// Why a tool could not do its work.
@@ -26,19 +26,19 @@ pub enum ToolError {
     /// What was asked for makes no sense here.
     #[error("{0}")]
     Arguments(String),
-    /// The data directory.
+    /// The data directory could not be read.
     #[error(transparent)]
     Offline(#[from] OfflineError),
-    /// The store, opened for writing.
+    /// The store could not be opened for writing.
     #[error(transparent)]
     Store(#[from] OpenError),
-    /// Standard output.
+    /// Standard output could not be written.
     #[error("cannot write to standard output: {0}")]
     Output(io::Error),
     /// Whoever read standard output has seen enough.
     #[error("nobody reads standard output any more")]
     OutputClosed,
-    /// The import.
+    /// The import was refused or cut short.
     #[error("{0}")]
     Import(String),
 }

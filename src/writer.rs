@@ -1,8 +1,8 @@
 //! The writer: one thread that collects what waits, commits it as a group, and answers everybody in it.
 //!
 //! Owns the log, and with it the only connection that writes events. Constraints: no answer before COMMIT; a group
-//! stands or falls whole, and every waiter hears the same; after a fatal error nothing is tried again. Must not know
-//! HTTP: requests come from the queue, and the queue carries the answers back.
+//! is stored whole or not at all, and all who wait for it hear the same; after a fatal error nothing is tried again.
+//! Must not know HTTP: requests come from the queue, and the queue carries the answers back.
 
 mod group;
 
@@ -17,12 +17,12 @@ use std::{
 pub use group::GroupLimits;
 
 use crate::{
-    metrics::Metrics,
+    metrics::WriterMetrics,
     queue::{CommitError, Request, Requests, State, Taken},
     store::{AppendError, Log},
 };
 
-/// While the disk is full, room is looked for this often.
+/// How often room is looked for while the disk is full.
 const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Starts the writer. It ends when the queue is closed and empty, or on the first error that leaves the disk in
@@ -31,14 +31,14 @@ pub fn spawn(
     log: Log,
     requests: Requests,
     limits: GroupLimits,
-    metrics: Arc<Metrics>,
+    metrics: Arc<WriterMetrics>,
     ended: impl FnOnce(Result<(), String>) + Send + 'static,
 ) -> std::io::Result<JoinHandle<()>> {
     thread::Builder::new().name("writer".into()).spawn(move || {
+        // The log may have work that is due at the start, whether anybody sends something or not.
+        let timeout = Some(Duration::ZERO);
         // The queue's end stays outside of what may panic: the waiters must be answered whatever happens.
-        // What is due may be due at the start, whether anybody sends something or not.
-        let patience = Some(Duration::ZERO);
-        let run = || Writer { log, requests: &requests, limits, metrics, patience, full: false }.run();
+        let run = || Writer { log, requests: &requests, limits, metrics, timeout, full: false }.run();
         let outcome = catch_unwind(AssertUnwindSafe(run))
             .unwrap_or_else(|panic| Err(format!("the writer panicked: {}", panic_message(&*panic))));
         requests.set_state(State::Stopped);
@@ -54,9 +54,9 @@ struct Writer<'a> {
     log: Log,
     requests: &'a Requests,
     limits: GroupLimits,
-    metrics: Arc<Metrics>,
-    /// How long to wait for a request before the log wants to be looked after; for ever if `None`.
-    patience: Option<Duration>,
+    metrics: Arc<WriterMetrics>,
+    /// How long to wait for a request until the log is due for maintenance; for ever if `None`.
+    timeout: Option<Duration>,
     /// Whether the disk was full when last tried.
     full: bool,
 }
@@ -67,7 +67,7 @@ impl Writer<'_> {
         loop {
             let mut size = self.limits.empty();
             let taken =
-                self.requests.take(&mut group, self.patience, |request| size.add(request.len(), request.bytes()));
+                self.requests.take(&mut group, self.timeout, |request| size.add(request.len(), request.bytes()));
             match taken {
                 Taken::Group => self.commit(&mut group)?,
                 Taken::Nothing if self.full => self.probe()?,
@@ -75,7 +75,7 @@ impl Writer<'_> {
                 Taken::Closed => break,
             }
             let maintained = self.log.maintain().map_err(|error| self.fence(&error))?;
-            self.patience = if self.full { Some(PROBE_INTERVAL) } else { maintained };
+            self.timeout = if self.full { Some(PROBE_INTERVAL) } else { maintained };
         }
         self.log.close().map_err(|error| format!("could not close the store: {error}"))
     }
@@ -101,7 +101,7 @@ impl Writer<'_> {
                 Ok(())
             }
             Err(error @ AppendError::StorageFull(_)) => {
-                // Before the answers: who hears of it and looks at /readyz must find it there.
+                // Before the answers: whoever hears that the disk is full must find /readyz saying so.
                 self.set_full(true);
                 tracing::error!(%error, events, "a group was refused; ingest resumes when there is room again");
                 group.drain(..).for_each(|request| request.fail(CommitError::StorageFull));

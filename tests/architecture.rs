@@ -14,17 +14,18 @@ use std::{
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 /// The rooms, and the rooms that each may name. `main`, `app` and `lib` know everything.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 11] = [
+    ("budget", &[]),
     ("clock", &[]),
     ("config", &[]),
     ("event", &[]),
     ("event_id", &[]),
     ("metrics", &[]),
     ("queue", &["event", "metrics"]),
-    ("http", &["event", "event_id", "queue", "metrics", "store"]),
+    ("http", &["budget", "clock", "event", "event_id", "queue", "metrics", "store"]),
     ("writer", &["event", "queue", "metrics", "store"]),
-    ("store", &["clock", "event", "metrics"]),
-    ("tools", &["event", "event_id", "metrics", "store"]),
+    ("store", &["budget", "clock", "event", "metrics"]),
+    ("tools", &["clock", "event", "event_id", "metrics", "store"]),
 ];
 
 /// The store's layers, the lowest first: a file may name its own room and those of lower layers.

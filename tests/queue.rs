@@ -16,8 +16,8 @@ use hitlog::{
 
 const LIMITS: Limits = Limits { events_max: 10, bytes_max: 1 << 20 };
 
-fn metrics() -> Arc<Metrics> {
-    Arc::new(Metrics::new(&BuildInfo { version: "0", sqlite: "0", durability: "full" }).unwrap())
+fn metrics() -> Metrics {
+    Metrics::new(&BuildInfo { version: "0", sqlite: "0", durability: "full" }).unwrap()
 }
 
 fn events(count: usize) -> ValidEvents {
@@ -62,7 +62,7 @@ fn take_all(requests: &Requests) -> Vec<Request> {
 #[test]
 fn a_request_comes_back_with_its_receipt_and_its_events() {
     let metrics = metrics();
-    let (queue, requests) = bounded(LIMITS, Arc::clone(&metrics));
+    let (queue, requests) = bounded(LIMITS, Arc::clone(&metrics.events));
     let acks = [queue.try_append(events(2)).unwrap(), queue.try_append(events(3)).unwrap()];
     assert_eq!(queue.depth().events, 5);
     let mut sequence = 40;
@@ -88,7 +88,7 @@ fn it_is_full_by_events_and_by_bytes() {
     let bytes = events(1).bytes() + size_of::<Request>();
     for (limits, fits) in [(Limits { events_max: 3, ..LIMITS }, 3), (Limits { bytes_max: 2 * bytes, ..LIMITS }, 2)] {
         let metrics = metrics();
-        let (queue, requests) = bounded(limits, Arc::clone(&metrics));
+        let (queue, requests) = bounded(limits, Arc::clone(&metrics.events));
         let mut acks: Vec<_> =
             (0..fits).map(|_| queue.try_append(events(1)).unwrap_or_else(|_| panic!("{limits:?}"))).collect();
         let refusal = queue.try_append(events(1)).map(|_| ()).unwrap_err();
@@ -105,7 +105,7 @@ fn it_is_full_by_events_and_by_bytes() {
 #[test]
 fn whoever_went_away_changes_nothing() {
     let metrics = metrics();
-    let (queue, requests) = bounded(LIMITS, Arc::clone(&metrics));
+    let (queue, requests) = bounded(LIMITS, Arc::clone(&metrics.events));
     drop(queue.try_append(events(1)).unwrap());
     take_all(&requests).into_iter().for_each(|request| request.acknowledge(1));
     assert_eq!(value(&metrics, "hitlog_events_committed_total"), 1.0);
@@ -114,7 +114,7 @@ fn whoever_went_away_changes_nothing() {
 #[test]
 fn a_request_that_is_lost_is_answered_unknown() {
     let metrics = metrics();
-    let (queue, requests) = bounded(LIMITS, Arc::clone(&metrics));
+    let (queue, requests) = bounded(LIMITS, Arc::clone(&metrics.events));
     let (taken, waiting) = (queue.try_append(events(1)).unwrap(), queue.try_append(events(2)).unwrap());
     let mut group = Vec::new();
     requests.take(&mut group, None, |_| false);
@@ -133,7 +133,7 @@ fn a_request_that_is_lost_is_answered_unknown() {
 #[test]
 fn failures_are_told_and_counted() {
     let metrics = metrics();
-    let (queue, requests) = bounded(LIMITS, Arc::clone(&metrics));
+    let (queue, requests) = bounded(LIMITS, Arc::clone(&metrics.events));
     let acks = [queue.try_append(events(1)).unwrap(), queue.try_append(events(2)).unwrap()];
     let mut group = take_all(&requests);
     group.pop().unwrap().fail(CommitError::Unknown);
@@ -150,7 +150,7 @@ fn failures_are_told_and_counted() {
 
 #[test]
 fn closing_the_edge_ends_the_writer_after_what_waits() {
-    let (queue, requests) = bounded(LIMITS, metrics());
+    let (queue, requests) = bounded(LIMITS, metrics().events);
     let _ack = queue.try_append(events(1)).unwrap();
     drop(queue);
     let mut group = take_all(&requests);
@@ -160,7 +160,7 @@ fn closing_the_edge_ends_the_writer_after_what_waits() {
 
 #[test]
 fn patience_ends() {
-    let (_queue, requests) = bounded(LIMITS, metrics());
+    let (_queue, requests) = bounded(LIMITS, metrics().events);
     assert_eq!(requests.take(&mut Vec::new(), Some(Duration::from_millis(1)), |_| true), Taken::Nothing);
 }
 
@@ -175,7 +175,7 @@ fn how_long_to_wait_before_trying_again() {
         (300, Some((100, 1)), 3),
         (1_000, Some((1, 1)), 60),
     ] {
-        let (queue, requests) = bounded(limits, metrics());
+        let (queue, requests) = bounded(limits, metrics().events);
         let _ack = (queued > 0).then(|| queue.try_append(events(queued)).unwrap_or_else(|_| panic!("{queued}")));
         if let Some((events, seconds)) = answered_in {
             requests.group_answered(events, Duration::from_secs(seconds));
@@ -188,7 +188,7 @@ fn how_long_to_wait_before_trying_again() {
 #[test]
 fn every_request_has_one_answer() {
     let metrics = metrics();
-    let (queue, requests) = bounded(Limits { events_max: 6, bytes_max: 1 << 20 }, Arc::clone(&metrics));
+    let (queue, requests) = bounded(Limits { events_max: 6, bytes_max: 1 << 20 }, Arc::clone(&metrics.events));
     let writer = thread::spawn(move || {
         let (mut group, mut next) = (Vec::new(), 1);
         while requests.take(&mut group, None, |_| true) == Taken::Group {

@@ -8,10 +8,12 @@ use std::{collections::BTreeMap, fmt};
 /// What values a setting takes.
 #[derive(Debug, Clone, Copy)]
 pub enum Kind {
-    /// Any text.
-    Text,
-    /// One of these.
-    Choice(&'static [&'static str]),
+    /// Any text; with what it is called in `--help`.
+    Text(&'static str),
+    /// A text that is never shown; with what it is called in `--help`.
+    Secret(&'static str),
+    /// One of these, with `|` between them.
+    Choice(&'static str),
     /// A whole number from the first to the second.
     Count(u64, u64),
     /// A number of bytes from the first to the second; KiB, MiB and GiB may follow.
@@ -23,13 +25,14 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// The least and the greatest value, and what kind of number lies between.
     pub(super) fn bounds(self) -> (f64, f64, &'static str) {
         match self {
-            Self::Count(min, max) => (min as f64, max as f64, "things"),
-            Self::Bytes(min, max) => (min as f64, max as f64, "bytes"),
-            Self::Seconds(min, max) => (min, max, "seconds"),
-            Self::Days(min, max) => (min, max, "days"),
-            Self::Text | Self::Choice(_) => (0.0, 0.0, ""),
+            Self::Count(min, max) => (min as f64, max as f64, "a whole number"),
+            Self::Bytes(min, max) => (min as f64, max as f64, "a number of bytes"),
+            Self::Seconds(min, max) => (min, max, "a number of seconds"),
+            Self::Days(min, max) => (min, max, "a number of days"),
+            Self::Text(_) | Self::Secret(_) | Self::Choice(_) => (0.0, 0.0, "a value"),
         }
     }
 }
@@ -41,14 +44,10 @@ pub struct Setting {
     pub name: &'static str,
     /// The value when nobody gives one.
     pub default: &'static str,
-    /// What values it takes.
+    /// What values the setting takes.
     pub kind: Kind,
-    /// What the flag's value is called in `--help`.
-    pub value_name: &'static str,
-    /// What it is, in which unit, and why the default is what it is.
+    /// What the setting is for, in which unit, and why the default is what it is.
     pub help: &'static str,
-    /// Whether the value must never be shown.
-    pub secret: bool,
 }
 
 impl Setting {
@@ -61,16 +60,33 @@ impl Setting {
     pub fn variable(&self) -> String {
         format!("{VARIABLE_PREFIX}{}", self.name.to_uppercase())
     }
+
+    /// What the flag's value is called in `--help`.
+    pub fn value_name(&self) -> &'static str {
+        match self.kind {
+            Kind::Text(name) | Kind::Secret(name) | Kind::Choice(name) => name,
+            Kind::Count(..) => "COUNT",
+            Kind::Bytes(..) => "BYTES",
+            Kind::Seconds(..) => "SECONDS",
+            Kind::Days(..) => "DAYS",
+        }
+    }
+
+    pub(super) fn is_secret(&self) -> bool {
+        matches!(self.kind, Kind::Secret(_))
+    }
 }
 
-const fn setting(
-    name: &'static str,
-    default: &'static str,
-    kind: Kind,
-    value_name: &'static str,
-    help: &'static str,
-) -> Setting {
-    Setting { name, default, kind, value_name, help, secret: false }
+/// The table as it is read: `name: Kind(bounds) = default, help;`
+macro_rules! settings {
+    ($($name:ident: $kind:ident($($bound:expr),+) = $default:literal, $help:literal;)+) => {
+        &[$(Setting {
+            name: stringify!($name),
+            default: $default,
+            kind: Kind::$kind($($bound),+),
+            help: $help,
+        }),+]
+    };
 }
 
 const VARIABLE_PREFIX: &str = "HITLOG_";
@@ -81,308 +97,97 @@ const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
 /// Every setting.
-pub const SETTINGS: &[Setting] = &[
-    setting(
-        "listen",
-        "127.0.0.1:3000",
-        Kind::Text,
-        "ADDRESS:PORT",
-        "Where to listen. Port 0 takes a free one. Anything but loopback needs a token",
-    ),
-    setting(
-        "data_dir",
-        "data",
-        Kind::Text,
-        "DIRECTORY",
-        "Where the events are kept. Made if only its last part is missing",
-    ),
-    setting(
-        "durability",
-        "full",
-        Kind::Choice(&["full", "normal"]),
-        "full|normal",
-        "What a 201 survives: full, a loss of power (each group is synced); normal, a kill of the process",
-    ),
-    Setting {
-        secret: true,
-        ..setting(
-            "token",
-            "",
-            Kind::Text,
-            "TOKEN",
-            "The bearer token for everything but sending events: 16 bytes or more. Other users of the machine can see \
-         flags, so prefer token_file or the variable. None: protected mode, this machine only",
-        )
-    },
-    setting(
-        "token_file",
-        "",
-        Kind::Text,
-        "FILE",
-        "A file of bearer tokens, one a line; each is valid, so that they can be changed without a gap",
-    ),
-    setting(
-        "log_format",
-        "auto",
-        Kind::Choice(&["auto", "text", "json"]),
-        "auto|text|json",
-        "How log lines look on standard error. auto: text on a terminal, JSON otherwise",
-    ),
-    setting(
-        "log_level",
-        "info",
-        Kind::Choice(&["info", "error", "warn", "debug", "trace"]),
-        "LEVEL",
-        "The least important lines to log: error, warn, info, debug or trace",
-    ),
-    setting(
-        "connections_max",
-        "16384",
-        Kind::Count(1, 1_000_000),
-        "COUNT",
-        "Client connections at once; further ones wait in the kernel. Lowered to the file descriptors less 256",
-    ),
-    setting(
-        "warm_connections_max",
-        "1024",
-        Kind::Count(0, 1_000_000),
-        "COUNT",
-        "Connections up to which each keeps its buffers (16 KiB) when idle; past it they give them back",
-    ),
-    setting(
-        "head_bytes_max",
-        "16KiB",
-        Kind::Bytes(KIB, 256 * KIB),
-        "BYTES",
-        "Largest head of a request (request line and headers)",
-    ),
-    setting(
-        "head_timeout_seconds",
-        "10",
-        Kind::Seconds(0.1, 3_600.0),
-        "SECONDS",
-        "From the first byte of a request to the end of its head; then 408. Slow heads hold connections",
-    ),
-    setting(
-        "body_stall_timeout_seconds",
-        "10",
-        Kind::Seconds(0.1, 3_600.0),
-        "SECONDS",
-        "Longest pause within a body, and longest wait for a client to read its answer",
-    ),
-    setting(
-        "body_timeout_seconds",
-        "30",
-        Kind::Seconds(0.1, 3_600.0),
-        "SECONDS",
-        "For a whole body; then 408. A client that sends a byte a second must not keep its memory",
-    ),
-    setting(
-        "idle_timeout_seconds",
-        "30",
-        Kind::Seconds(0.1, 86_400.0),
-        "SECONDS",
-        "How long a connection stays open without a request",
-    ),
-    setting(
-        "body_bytes_max",
-        "40MiB",
-        Kind::Bytes(MIB, 64 * GIB),
-        "BYTES",
-        "Memory for all bodies that are being read, before they are queued; past it new ones get 503",
-    ),
-    setting(
-        "drain_timeout_seconds",
-        "30",
-        Kind::Seconds(0.1, 3_600.0),
-        "SECONDS",
-        "How long a stop waits for requests that were taken in; then the process exits with an error",
-    ),
-    setting(
-        "event_bytes_max",
-        "64KiB",
-        Kind::Bytes(KIB, 16 * MIB),
-        "BYTES",
-        "Largest body of one event, after decompression; over it 413",
-    ),
-    setting(
-        "batch_bytes_max",
-        "4MiB",
-        Kind::Bytes(KIB, GIB),
-        "BYTES",
-        "Largest body of a batch, after decompression; over it 413",
-    ),
-    setting(
-        "batch_events_max",
-        "1000",
-        Kind::Count(1, 100_000),
-        "COUNT",
-        "Most events of a batch. They are committed together, so one batch is the least that a group can be",
-    ),
-    setting(
-        "timestamp_ahead_max_seconds",
-        "86400",
-        Kind::Seconds(0.0, 3_153_600_000.0),
-        "SECONDS",
-        "How far ahead of the server's clock a timestamp may be before the arrival takes its place",
-    ),
-    setting(
-        "queue_events_max",
-        "262144",
-        Kind::Count(1, 100_000_000),
-        "COUNT",
-        "Events taken in and not answered yet; past it 503. Some seconds of work for the writer",
-    ),
-    setting(
-        "queue_bytes_max",
-        "64MiB",
-        Kind::Bytes(MIB, 64 * GIB),
-        "BYTES",
-        "Memory of the events taken in and not answered yet; past it 503",
-    ),
-    setting(
-        "group_events_max",
-        "10000",
-        Kind::Count(1, 1_000_000),
-        "COUNT",
-        "Events after which a group takes no further request. Larger groups gain little and delay their first",
-    ),
-    setting(
-        "group_bytes_max",
-        "8MiB",
-        Kind::Bytes(KIB, GIB),
-        "BYTES",
-        "Bytes after which a group takes no further request",
-    ),
-    setting(
-        "segment_page_bytes",
-        "16KiB",
-        Kind::Bytes(512, 64 * KIB),
-        "BYTES",
-        "Page size of segments made from now on, a power of two",
-    ),
-    setting(
-        "writer_cache_bytes",
-        "8MiB",
-        Kind::Bytes(MIB, 64 * GIB),
-        "BYTES",
-        "The writer's page cache: a group that fits is written once, at its end",
-    ),
-    setting(
-        "wal_checkpoint_bytes",
-        "8MiB",
-        Kind::Bytes(64 * KIB, 64 * GIB),
-        "BYTES",
-        "Size of the write-ahead log at which it is copied into the segment",
-    ),
-    setting(
-        "wal_bytes_max",
-        "256MiB",
-        Kind::Bytes(MIB, 256 * GIB),
-        "BYTES",
-        "Size of the write-ahead log past which readers are interrupted, as they keep it from beginning anew",
-    ),
-    setting(
-        "segment_rows_max",
-        "1000000",
-        Kind::Count(1, 100_000_000),
-        "COUNT",
-        "Events after which a segment is full: it gets its indexes, and another takes its place. Until it has them, 14 \
-         bytes an event stay in memory",
-    ),
-    setting(
-        "segment_age_max_seconds",
-        "604800",
-        Kind::Seconds(1.0, 3_153_600_000.0),
-        "SECONDS",
-        "Age of its first event at which a segment is full, however few it holds: quiet sites' events get indexes too",
-    ),
-    setting(
-        "retention_days",
-        "0",
-        Kind::Days(0.0, 36_500.0),
-        "DAYS",
+pub const SETTINGS: &[Setting] = settings! {
+    listen: Text("ADDRESS:PORT") = "127.0.0.1:3000",
+        "Where to listen. Port 0 takes a free port. Anything but loopback needs a token";
+    data_dir: Text("DIRECTORY") = "data", "Where the events are kept. Created if only its last part is missing";
+    durability: Choice("full|normal") = "full",
+        "What a 201 survives: full, a loss of power (each group is synced); normal, a kill of the process";
+    token: Secret("TOKEN") = "",
+        "The bearer token for everything but sending events: 16 bytes or more. Other users of the machine can see \
+         flags, so prefer token_file or the variable. Without any: protected mode, this machine only";
+    token_file: Text("FILE") = "",
+        "A file of bearer tokens, one a line; each is valid, so that they can be changed without a gap";
+    log_format: Choice("auto|text|json") = "auto",
+        "How log lines look on standard error. auto: text on a terminal, JSON otherwise";
+    log_level: Choice("error|warn|info|debug|trace") = "info",
+        "The least important lines to log: error, warn, info, debug or trace";
+    connections_max: Count(1, 1_000_000) = "16384",
+        "Client connections at once; further ones wait in the kernel. Never more than the file descriptors less 256";
+    warm_connections_max: Count(0, 1_000_000) = "1024",
+        "Connections that keep their buffers (16 KiB each) while idle; past it idle ones give them back";
+    head_bytes_max: Bytes(KIB, 256 * KIB) = "16KiB", "Largest head of a request (request line and headers)";
+    head_timeout_seconds: Seconds(0.1, 3_600.0) = "10",
+        "Time from the first byte of a request to the end of its head; then 408. Slow heads hold connections";
+    body_stall_timeout_seconds: Seconds(0.1, 3_600.0) = "10",
+        "Longest pause within a body, and longest wait for a client to read its answer";
+    body_timeout_seconds: Seconds(0.1, 3_600.0) = "30",
+        "Time for a whole body; then 408. A client that sends a byte a second must not keep memory";
+    idle_timeout_seconds: Seconds(0.1, 86_400.0) = "30", "How long a connection stays open without a request";
+    body_bytes_max: Bytes(MIB, 64 * GIB) = "40MiB",
+        "Memory for all bodies that are being read, before they are queued; past it new ones get 503";
+    drain_timeout_seconds: Seconds(0.1, 3_600.0) = "30",
+        "How long a stop waits for requests that were taken in; then the process exits with an error";
+    event_bytes_max: Bytes(KIB, 16 * MIB) = "64KiB", "Largest body of one event, after decompression; over it 413";
+    batch_bytes_max: Bytes(KIB, GIB) = "4MiB", "Largest body of a batch, after decompression; over it 413";
+    batch_events_max: Count(1, 100_000) = "1000",
+        "Most events of a batch. They are committed together, even if they are more than group_events_max";
+    timestamp_ahead_max_seconds: Seconds(0.0, 3_153_600_000.0) = "86400",
+        "How far ahead of the server's clock a timestamp may be before the arrival takes its place";
+    queue_events_max: Count(1, 100_000_000) = "262144",
+        "Events taken in and not answered yet; past it 503. The default is some seconds of work for the writer";
+    queue_bytes_max: Bytes(MIB, 64 * GIB) = "64MiB", "Memory of the events taken in and not answered yet; past it 503";
+    group_events_max: Count(1, 1_000_000) = "10000",
+        "Events after which a group takes no further request. Larger groups gain little and delay their first request";
+    group_bytes_max: Bytes(KIB, GIB) = "8MiB", "Bytes after which a group takes no further request";
+    segment_page_bytes: Bytes(512, 64 * KIB) = "16KiB", "Page size of segments made from now on, a power of two";
+    writer_cache_bytes: Bytes(MIB, 64 * GIB) = "8MiB",
+        "The writer's page cache: a group that fits is written once, at its end";
+    wal_checkpoint_bytes: Bytes(64 * KIB, 64 * GIB) = "8MiB",
+        "Size of the write-ahead log at which it is copied into the segment";
+    wal_bytes_max: Bytes(MIB, 256 * GIB) = "256MiB",
+        "Size of the write-ahead log past which readers are interrupted, because they keep it from starting over";
+    segment_rows_max: Count(1, 100_000_000) = "1000000",
+        "Events after which a segment is full: it gets its indexes, and another takes its place. Until it has them, \
+         14 bytes an event stay in memory";
+    segment_age_max_seconds: Seconds(1.0, 3_153_600_000.0) = "604800",
+        "Age of its first event at which a segment is full, however few it holds: quiet sites' events get indexes too";
+    retention_days: Days(0.0, 36_500.0) = "0",
         "How long events are kept, by their createdAt. Older ones are refused and in no answer, and leave the disk \
-         segment by segment. 0 keeps them for ever",
-    ),
-    setting(
-        "erasures_max",
-        "10000",
-        Kind::Count(1, 1_000_000),
-        "COUNT",
-        "Erasures that are remembered, those done in the last 30 days included; past it 503",
-    ),
-    setting(
-        "hidden_events_max",
-        "2000000",
-        Kind::Count(1, 1_000_000_000),
-        "COUNT",
+         segment by segment. 0 keeps them for ever";
+    erasures_max: Count(1, 1_000_000) = "10000",
+        "Erasures that are remembered, those done in the last 30 days included; past it 503";
+    hidden_events_max: Count(1, 1_000_000_000) = "2000000",
         "Events that may be hidden at once, from the request to erase them until their segments are rewritten: 16 \
-         bytes each. A visitor with more can't be erased",
-    ),
-    setting(
-        "seal_cache_bytes",
-        "8MiB",
-        Kind::Bytes(MIB, 64 * GIB),
-        "BYTES",
-        "Memory for sorting while a segment gets its indexes; the rest goes to files in SQLITE_TMPDIR or /var/tmp",
-    ),
-    setting(
-        "unsealed_rows_max",
-        "8000000",
-        Kind::Count(1, 1_000_000_000),
-        "COUNT",
-        "Events without indexes whose keys stay in memory, for when they come faster than they are sealed; those \
-         before are read from the disk when asked for, some 0.1 s a million",
-    ),
-    setting(
-        "filter_bytes_max",
-        "64MiB",
-        Kind::Bytes(0, 64 * GIB),
-        "BYTES",
-        "Memory of the filters that say which sealed segments a session is not in, about 0.3 MB a million events; past \
-         it the oldest segments are looked into",
-    ),
-    setting(
-        "segment_connections_max",
-        "64",
-        Kind::Count(1, 100_000),
-        "COUNT",
-        "Connections to segments that stay open for the next read, each a file descriptor and up to 0.3 MB",
-    ),
-    setting("readers", "4", Kind::Count(1, 256), "COUNT", "Threads that answer reads, one each at a time"),
-    setting("reads_waiting_max", "64", Kind::Count(1, 100_000), "COUNT", "Reads that wait for a thread; past it 503"),
-    setting(
-        "read_timeout_seconds",
-        "10",
-        Kind::Seconds(0.01, 3_600.0),
-        "SECONDS",
-        "For a read, its wait included; then 503. A read that stays keeps the write-ahead log growing",
-    ),
-    setting(
-        "read_bytes_max",
-        "64MiB",
-        Kind::Bytes(MIB, 64 * GIB),
-        "BYTES",
-        "Memory of all answers of reads that are being built or sent; past it 503",
-    ),
-    setting(
-        "worker_threads",
-        "0",
-        Kind::Count(0, 1_024),
-        "COUNT",
-        "Threads that serve connections; 0 takes one for each core but one, which the writer needs",
-    ),
-];
+         bytes each. A visitor with more can't be erased";
+    seal_cache_bytes: Bytes(MIB, 64 * GIB) = "8MiB",
+        "Memory for sorting while a segment gets its indexes; the rest goes to files in SQLITE_TMPDIR or /var/tmp";
+    unsealed_rows_max: Count(1, 1_000_000_000) = "8000000",
+        "Events without indexes whose keys stay in memory, for when events come faster than they are sealed; older \
+         ones are read from the disk when asked for, some 0.1 s a million";
+    filter_bytes_max: Bytes(0, 64 * GIB) = "64MiB",
+        "Memory of the filters that say which sealed segments a session is not in, about 0.3 MB a million events; \
+         past it the oldest segments have none and are searched";
+    segment_connections_max: Count(1, 100_000) = "64",
+        "Connections to segments that stay open for the next read, each a file descriptor and up to 0.3 MB";
+    readers: Count(1, 256) = "4", "Threads that answer reads, one each at a time";
+    reads_waiting_max: Count(1, 100_000) = "64", "Reads that wait for a thread; past it 503";
+    read_timeout_seconds: Seconds(0.01, 3_600.0) = "10",
+        "Time for a read, its wait included; then 503. A long read keeps the write-ahead log growing";
+    read_bytes_max: Bytes(MIB, 64 * GIB) = "64MiB",
+        "Memory for the answers to reads that are being built or sent; past it 503";
+    worker_threads: Count(0, 1_024) = "0",
+        "Threads that serve connections; 0 takes one for each core but one, which the writer needs";
+};
 
 pub(super) fn find(name: &str) -> Option<&'static Setting> {
     SETTINGS.iter().find(|setting| setting.name == name)
 }
 
-/// Where a value comes from; a later layer goes before an earlier one.
+/// Where a value comes from. A later layer overrides an earlier one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Layer {
-    /// Nobody gave one.
+    /// Nobody gave a value.
     Default,
     /// The TOML file.
     File,
@@ -403,12 +208,12 @@ impl fmt::Display for Layer {
     }
 }
 
-/// A value as text, and where it comes from.
+/// A value as text, and the layer that it comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RawValue {
-    /// As given.
+    /// The value as it was given.
     pub text: String,
-    /// By whom.
+    /// Where it was given.
     pub layer: Layer,
 }
 
@@ -436,7 +241,7 @@ impl RawSettings {
         })
     }
 
-    /// Takes the values of a TOML file: flat, and without a key that is not a setting.
+    /// Takes the values of a TOML file, which is flat and has no key that is not a setting.
     pub fn read_file(&mut self, toml: &str) -> Result<(), Vec<String>> {
         let table: toml::Table = toml
             .parse()
@@ -457,7 +262,7 @@ impl RawSettings {
         if problems.is_empty() { Ok(()) } else { Err(problems) }
     }
 
-    /// Takes the values of environment variables; returns the names that look like ours and are not.
+    /// Takes the values of environment variables; returns the names that begin as ours do and belong to no setting.
     pub fn read_environment(&mut self, variables: impl Iterator<Item = (String, String)>) -> Vec<String> {
         let mut unknown = Vec::new();
         for (name, value) in variables.filter(|(name, _)| name.starts_with(VARIABLE_PREFIX)) {
@@ -475,8 +280,8 @@ impl RawSettings {
         let line = |setting: &Setting| {
             let RawValue { text, layer } = self.get(setting.name);
             let value = match text.parse::<f64>() {
-                Ok(_) if !matches!(setting.kind, Kind::Text | Kind::Choice(_)) => text,
-                _ if setting.secret && !text.is_empty() => "\"(hidden)\"".into(),
+                Ok(_) if !matches!(setting.kind, Kind::Text(_) | Kind::Secret(_) | Kind::Choice(_)) => text,
+                _ if setting.is_secret() && !text.is_empty() => "\"(hidden)\"".into(),
                 _ => toml::Value::String(text).to_string(),
             };
             format!("{} = {value} # {layer}\n", setting.name)
@@ -485,7 +290,7 @@ impl RawSettings {
     }
 }
 
-/// A whole number, of bytes if a unit follows.
+/// Reads a whole number, which a unit of bytes may follow.
 pub(super) fn parse_bytes(text: &str) -> Option<u64> {
     let text = text.trim();
     let (digits, factor) = [("KiB", KIB), ("MiB", MIB), ("GiB", GIB)]

@@ -11,14 +11,14 @@ use simd_json::{Node, StaticNode};
 use super::{
     DeviceType, EventType, Faults, Rejection, Rules, ValidEvents,
     record::{Record, Span},
-    tape::{Cursor, kind_of, write_value},
+    tape::{TapeCursor, kind_of, write_value},
     web_url,
 };
 
 /// `9999-12-31T23:59:59.999Z`, the last moment that RFC 3339 can write.
 pub(super) const TIMESTAMP_MAX_MS: i64 = 253_402_300_799_999;
 
-/// What is being built of one request.
+/// What is built from one request.
 pub(super) struct Output {
     pub(super) events: ValidEvents,
     /// The address of the body, by which a text of the tape becomes a range of it.
@@ -124,11 +124,10 @@ impl Output {
         (self.events, self.clocks_corrected)
     }
 
-    /// Reads the event on which `cursor` stands and leaves the cursor behind it. Fails only for what is a fault
-    /// of the body as a whole.
+    /// Reads the event at `cursor` and moves the cursor past it. Fails only for a fault of the body as a whole.
     pub(super) fn read_event<'b>(
         &mut self,
-        cursor: &mut Cursor<'_, 'b>,
+        cursor: &mut TapeCursor<'_, 'b>,
         rules: &Rules,
     ) -> Result<ReadEvent<'b>, Rejection> {
         let mut event = ReadEvent {
@@ -167,7 +166,7 @@ impl Output {
     fn read_field<'b>(
         &mut self,
         field: Field,
-        cursor: &mut Cursor<'_, 'b>,
+        cursor: &mut TapeCursor<'_, 'b>,
         rules: &Rules,
         event: &mut ReadEvent<'b>,
     ) -> Result<(), Rejection> {
@@ -268,7 +267,7 @@ impl Output {
 
     fn read_properties(
         &mut self,
-        cursor: &mut Cursor<'_, '_>,
+        cursor: &mut TapeCursor<'_, '_>,
         rules: &Rules,
         event: &mut ReadEvent<'_>,
     ) -> Result<(), Rejection> {

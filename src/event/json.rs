@@ -8,7 +8,7 @@ use super::{EventRow, time::write_time};
 /// Appends `text` as a JSON string. `text` is UTF-8; only what JSON demands is escaped.
 pub fn write_string(out: &mut Vec<u8>, text: &[u8]) {
     out.push(b'"');
-    // Hardly any text has something to escape, and a loop that does not stop is one that the compiler vectorises.
+    // Hardly any text has something to escape, and the compiler vectorises a loop that never ends early.
     if !text.iter().fold(false, |found, &byte| found | must_escape(byte)) {
         out.extend_from_slice(text);
         out.push(b'"');

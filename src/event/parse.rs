@@ -7,7 +7,7 @@ use simd_json::Node;
 use super::{
     Faults, Rejection, ValidEvents,
     fields::{Output, is_tracking_code},
-    tape::{Cursor, kind_of, with_tape},
+    tape::{TapeCursor, kind_of, with_tape},
 };
 
 /// The limits of one event; their values and reasons stand in the configuration.
@@ -60,7 +60,7 @@ pub fn parse_event(
     let mut out = Output::new(received_at, 1);
     let body = with_tape(body, depth_max(rules), |nodes, body_start| {
         out.body_start = body_start;
-        let mut cursor = Cursor { nodes };
+        let mut cursor = TapeCursor { nodes };
         let event = out.read_event(&mut cursor, rules)?;
         if !event.faults.is_empty() {
             return Err(Rejection::Invalid(event.faults));
@@ -115,9 +115,9 @@ pub fn parse_batch(
 }
 
 /// Finds `events` in a batch's body: how many items, and a cursor that stands on the first.
-fn find_items<'t, 'b>(nodes: &'t [Node<'b>], events_max: usize) -> Result<(usize, Cursor<'t, 'b>), Rejection> {
+fn find_items<'t, 'b>(nodes: &'t [Node<'b>], events_max: usize) -> Result<(usize, TapeCursor<'t, 'b>), Rejection> {
     let invalid = |text: String| Err(Rejection::Invalid(Faults::of_field("events", text)));
-    let mut cursor = Cursor { nodes };
+    let mut cursor = TapeCursor { nodes };
     let Some(members) = cursor.enter_object() else {
         return Err(Rejection::Invalid(Faults::of_form(format!(
             "Expected an object with \"events\", received {}",
@@ -133,7 +133,7 @@ fn find_items<'t, 'b>(nodes: &'t [Node<'b>], events_max: usize) -> Result<(usize
         if found.is_some() {
             return invalid("Given more than once".into());
         }
-        found = Some(Cursor { nodes: cursor.nodes });
+        found = Some(TapeCursor { nodes: cursor.nodes });
         cursor.skip();
     }
     let Some(mut items) = found else { return invalid("Required".into()) };

@@ -106,7 +106,7 @@ impl ValidEvents {
         self.records.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no events.
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
     }

@@ -43,7 +43,7 @@ impl Faults {
         }
     }
 
-    /// Whether nothing was found.
+    /// Whether there are no faults.
     pub fn is_empty(&self) -> bool {
         self.form.is_empty() && self.fields.is_empty()
     }

@@ -9,7 +9,7 @@ use simd_json::{Buffers, ErrorType, Node, StaticNode, Tape};
 
 use super::{Rejection, json};
 
-/// Room that the parser wants behind a body. A body whose buffer has it is parsed where it is.
+/// Spare room that the parser needs behind a body. A body whose buffer has it is parsed in place.
 pub const BODY_PADDING: usize = simd_json::INPUT_PADDING;
 
 /// Bodies above this size give their parser's memory back at once: 4 MiB of `[[[…` need a tape of 100 MB.
@@ -77,7 +77,7 @@ fn malformed(error: &simd_json::Error, reached: &Reached, place: Option<usize>, 
         ErrorType::DepthLimitExceeded => format!("nested more than {depth_max} deep").into(),
         ErrorType::UnterminatedString => "a string does not end".into(),
         ErrorType::TrailingData => "something follows the JSON value".into(),
-        // Of its first pass, which looks at strings only, and of its second, which looks at what they are part of.
+        // Its first pass looks at strings only, its second at what they are part of; both call their faults this.
         ErrorType::Syntax if matches!(reached, Reached::Nothing) => {
             "a string does not end, or holds a control character".into()
         }
@@ -116,7 +116,7 @@ impl Reached {
     }
 }
 
-/// The byte of a fault. simd-json finds some without saying where; then a slower look is taken.
+/// The byte of a fault. simd-json does not tell the place of some; they are looked for again, more slowly.
 fn place_of(error: &simd_json::Error, reached: &Reached, structurals: &[u32], body: &[u8]) -> Option<usize> {
     if error.index() > 0 {
         return Some(error.index());
@@ -145,11 +145,11 @@ fn place_of(error: &simd_json::Error, reached: &Reached, structurals: &[u32], bo
 }
 
 /// A place on the tape. Every value knows how many nodes it spans, so anything can be stepped over.
-pub(super) struct Cursor<'t, 'b> {
+pub(super) struct TapeCursor<'t, 'b> {
     pub(super) nodes: &'t [Node<'b>],
 }
 
-impl<'t, 'b> Cursor<'t, 'b> {
+impl<'t, 'b> TapeCursor<'t, 'b> {
     pub(super) fn peek(&self) -> Node<'b> {
         self.nodes.first().copied().unwrap_or(Node::Static(StaticNode::Null))
     }
@@ -198,9 +198,13 @@ pub(super) fn kind_of(node: Node<'_>) -> &'static str {
     }
 }
 
-/// Writes the value under `cursor` as compact JSON and leaves the cursor behind it. Recursion is as deep as the
-/// value, at most `depth_left`.
-pub(super) fn write_value(cursor: &mut Cursor<'_, '_>, out: &mut Vec<u8>, depth_left: usize) -> Result<(), Rejection> {
+/// Writes the value at `cursor` as compact JSON and moves the cursor past it. Recursion is as deep as the value, at
+/// most `depth_left`.
+pub(super) fn write_value(
+    cursor: &mut TapeCursor<'_, '_>,
+    out: &mut Vec<u8>,
+    depth_left: usize,
+) -> Result<(), Rejection> {
     let node = cursor.peek();
     if matches!(node, Node::Object { .. } | Node::Array { .. }) && depth_left == 0 {
         return Err(Rejection::Malformed("Invalid JSON: \"properties\" is nested too deep".into()));

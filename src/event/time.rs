@@ -18,15 +18,15 @@ pub fn write_time(out: &mut Vec<u8>, milliseconds: i64) {
     out.push(b'Z');
 }
 
-/// The same as a text.
+/// Milliseconds since 1970 as a text: RFC 3339 with milliseconds and `Z`.
 pub fn time_text(milliseconds: i64) -> String {
     let mut out = Vec::with_capacity(24);
     write_time(&mut out, milliseconds);
     String::from_utf8(out).unwrap_or_default()
 }
 
-/// Reads milliseconds since 1970, given as digits or as RFC 3339 with its offset. What is finer than a millisecond is
-/// rounded up: then the events from a time on, and those before it, are the same as by the finer time.
+/// Reads milliseconds since 1970, given as digits or as RFC 3339 with its offset. A finer time is
+/// rounded up to a millisecond, so that it divides events into before and after as the finer time does.
 pub fn parse_time(text: &str) -> Option<i64> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) {
         return text.parse().ok();

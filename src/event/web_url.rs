@@ -42,8 +42,8 @@ fn is_plain_web_url(text: &[u8]) -> bool {
 }
 
 fn is_plain_host(host: &[u8]) -> bool {
-    // `label_start` finds the first letter of the last label: a last label that begins with a digit may be read
-    // as an IPv4 address. A hyphen at the edge of a label or beside another hyphen is where IDNA's rules begin.
+    // A last label that begins with a digit may be read as an IPv4 address. A hyphen at the edge of a label or beside
+    // another hyphen is where IDNA's rules begin.
     let mut previous = b'.';
     let mut last_label_starts_with_letter = false;
     for &byte in host {

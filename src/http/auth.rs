@@ -7,7 +7,7 @@ use hyper::{
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::response::{Answer, ErrorCode, error};
+use super::response::{ErrorCode, Response, error};
 
 /// The tokens, hashed: comparing hashes takes the same time wherever a guess goes wrong and however long it is.
 pub struct Tokens(Vec<[u8; 32]>);
@@ -28,7 +28,7 @@ impl Tokens {
     }
 
     /// Lets a request pass on a route that needs a token, or says why not.
-    pub(super) fn check(&self, headers: &HeaderMap) -> Result<(), Answer> {
+    pub(super) fn check(&self, headers: &HeaderMap) -> Result<(), Response> {
         if self.is_protected_mode() {
             // A proxy on this machine makes the whole world look local.
             return match proxy_header(headers) {
@@ -66,10 +66,10 @@ fn proxy_header(headers: &HeaderMap) -> Option<&str> {
         .find(|name| PROXY_HEADERS.contains(name) || name.starts_with(PROXY_HEADER_PREFIX))
 }
 
-fn refuse(message: &str) -> Answer {
-    let mut answer = error(ErrorCode::Unauthorized, message);
-    answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-    answer
+fn refuse(message: &str) -> Response {
+    let mut response = error(ErrorCode::Unauthorized, message);
+    response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    response
 }
 
 #[cfg(test)]

@@ -3,10 +3,6 @@
 
 use std::{
     io::{self, Read},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
     time::Duration,
 };
 
@@ -19,25 +15,27 @@ use hyper::{
 };
 use tokio::time::{Instant, timeout_at};
 
+use crate::budget::{Budget, OverBudget, Share};
+
 /// How bodies are read; values and reasons stand in the configuration.
 #[derive(Debug, Clone, Copy)]
 pub struct BodyLimits {
     /// Longest pause within a body.
     pub stall_timeout: Duration,
-    /// For a whole body.
+    /// Longest time for a whole body.
     pub timeout: Duration,
-    /// How much of a refused body is still read, in bytes ...
+    /// How much of a refused body is still read, in bytes.
     pub discard_bytes_max: usize,
-    /// ... and for how long.
+    /// How long a refused body is still read.
     pub discard_time_max: Duration,
 }
 
 /// Why a body was not read.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum BodyError {
-    /// Larger than this, as sent or decompressed.
+    /// Larger than this many bytes, as sent or decompressed.
     TooLarge(usize),
-    /// Too slow.
+    /// The body came too slowly.
     Timeout,
     /// In an encoding that is not taken.
     Encoding,
@@ -47,49 +45,25 @@ pub(super) enum BodyError {
     Memory,
 }
 
-/// The memory that the bodies being read may take, all together.
-#[derive(Clone)]
-pub struct BodyMemory {
-    used: Arc<AtomicUsize>,
-    bytes_max: usize,
-}
-
-impl BodyMemory {
-    /// At most this many bytes.
-    pub fn new(bytes_max: usize) -> Self {
-        Self { used: Arc::new(AtomicUsize::new(0)), bytes_max }
-    }
-
-    /// Bytes in use.
-    pub(super) fn used(&self) -> usize {
-        self.used.load(Ordering::Relaxed)
-    }
-
-    /// The bound.
-    pub(super) fn bytes_max(&self) -> usize {
-        self.bytes_max
-    }
-}
-
 /// A body in memory, counted against what all bodies may take until it is turned into its bytes.
 pub(super) struct BodyBytes {
     bytes: Vec<u8>,
     /// The size that it is said to have in the end; 0 if nobody says.
     declared: usize,
-    counted: usize,
-    memory: BodyMemory,
+    /// Its part of what all bodies may take.
+    share: Share,
 }
 
 impl BodyBytes {
-    fn with_capacity(memory: &BodyMemory, capacity: usize) -> Result<Self, BodyError> {
-        let mut body = Self { bytes: Vec::new(), declared: 0, counted: 0, memory: memory.clone() };
+    fn with_capacity(memory: &Budget, capacity: usize) -> Result<Self, BodyError> {
+        let mut body = Self { bytes: Vec::new(), declared: 0, share: memory.share() };
         body.reserve(capacity)?;
         Ok(body)
     }
 
-    /// For a body that is said to have this size. Little is taken on a client's word alone, but whoever has filled that
-    /// little is believed.
-    fn with_declared(memory: &BodyMemory, declared: usize, spare: usize) -> Result<Self, BodyError> {
+    /// For a body that is said to have this size. Little memory is taken on a client's word alone, but whoever has
+    /// filled that little is believed.
+    fn with_declared(memory: &Budget, declared: usize, spare: usize) -> Result<Self, BodyError> {
         let mut body = Self::with_capacity(memory, declared.min(TRUSTED_LENGTH_MAX) + spare)?;
         body.declared = declared + spare;
         Ok(body)
@@ -106,11 +80,7 @@ impl BodyBytes {
         } else {
             needed.max(self.bytes.capacity() * 2)
         };
-        let grown = capacity - self.bytes.capacity();
-        self.counted += grown;
-        if self.memory.used.fetch_add(grown, Ordering::Relaxed) + grown > self.memory.bytes_max {
-            return Err(BodyError::Memory);
-        }
+        self.share.grow_to(capacity).map_err(|OverBudget| BodyError::Memory)?;
         self.bytes.reserve_exact(capacity - self.bytes.len());
         Ok(())
     }
@@ -122,14 +92,8 @@ impl BodyBytes {
     }
 
     /// The bytes, no longer counted here: whoever takes them has bounds of its own.
-    pub(super) fn into_bytes(mut self) -> Vec<u8> {
-        std::mem::take(&mut self.bytes)
-    }
-}
-
-impl Drop for BodyBytes {
-    fn drop(&mut self) {
-        self.memory.used.fetch_sub(self.counted, Ordering::Relaxed);
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
     }
 }
 
@@ -140,16 +104,16 @@ pub(super) struct InboundBody {
     awaits_continue: bool,
     /// It has been read to its end.
     ended: bool,
-    /// Trailers stood behind its last chunk.
+    /// Trailers followed its last chunk.
     trailed: bool,
-    /// When its head was there.
+    /// When its head had come.
     began_at: Instant,
 }
 
 /// What a first buffer may take on the word of a `Content-Length` alone: an event fits, and it takes ten thousand
 /// clients that send a head and nothing else to hold all that bodies may by default.
 const TRUSTED_LENGTH_MAX: usize = 4 * 1024;
-/// And by how much a buffer that is full may grow towards that length at once.
+/// The factor by which a full buffer may grow at once towards the length that its client declared.
 const TRUST_GROWTH: usize = 4;
 
 impl InboundBody {
@@ -167,7 +131,7 @@ impl InboundBody {
         bytes_max: usize,
         spare: usize,
         limits: &BodyLimits,
-        memory: &BodyMemory,
+        memory: &Budget,
     ) -> Result<BodyBytes, BodyError> {
         let encoding = Encoding::of(headers)?;
         let length = headers
@@ -216,15 +180,15 @@ impl InboundBody {
         }
     }
 
-    /// Whether somebody else may see the end of this body elsewhere. hyper takes everything up to an empty line for
-    /// trailers, with a LF alone before it the head of the next request, too; so the connection ends where trailers
-    /// stood, or may still come.
+    /// Whether a proxy may see the end of this body elsewhere. hyper takes everything up to an empty line for trailers,
+    /// and if a lone line feed stands there, the head of the next request, too. So the connection ends after a body
+    /// that had trailers or may still have some.
     pub(super) fn has_doubtful_end(&self) -> bool {
         self.trailed || !self.ended && self.incoming.size_hint().exact().is_none()
     }
 
-    /// What is left of the body when the answer is there. Of a small one that came together with its head nothing is:
-    /// when the next head begins would be hard to tell afterwards.
+    /// What is left of the body when the response is there. A small one that came together with its head is read to its
+    /// end here, because it would be hard to tell afterwards when the next head begins.
     pub(super) async fn rest(mut self) -> Rest {
         if !self.has_ended() && !self.awaits_continue {
             // hyper hands out what it holds when it has been asked for it and had its turn.
@@ -239,8 +203,8 @@ impl InboundBody {
         self.ended || self.incoming.is_end_stream()
     }
 
-    /// After an answer that did not need the rest of the body: reads it and throws it away for a while, so that the
-    /// client gets to see the answer instead of a reset connection. Returns whether it came to its end.
+    /// After a response that did not need the rest of the body: reads it and throws it away for a while, so that the
+    /// client gets to see the response instead of a reset connection. Returns whether it came to its end.
     pub(super) async fn discard(mut self, limits: &BodyLimits) -> bool {
         // hyper takes what has come with the head, or closes the connection; until then these bytes are no request.
         if self.awaits_continue {
@@ -258,7 +222,7 @@ impl InboundBody {
     }
 }
 
-/// Whether bytes of a request may still come after its answer.
+/// Whether bytes of a request may still come after its response.
 pub(super) enum Rest {
     /// No: the next byte begins the next request.
     Read,
@@ -299,13 +263,7 @@ impl Encoding {
         Ok(found)
     }
 
-    fn decode(
-        self,
-        packed: &[u8],
-        bytes_max: usize,
-        spare: usize,
-        memory: &BodyMemory,
-    ) -> Result<BodyBytes, BodyError> {
+    fn decode(self, packed: &[u8], bytes_max: usize, spare: usize, memory: &Budget) -> Result<BodyBytes, BodyError> {
         let mut body = BodyBytes::with_capacity(memory, packed.len().saturating_mul(4).min(bytes_max) + spare)?;
         let damaged = |name: &str, error: &io::Error| BodyError::Damaged(format!("not valid {name}: {error}"));
         match self {
@@ -350,7 +308,7 @@ mod tests {
     }
 
     fn decode(encoding: Encoding, packed: &[u8], bytes_max: usize, memory_max: usize) -> Result<Vec<u8>, BodyError> {
-        let memory = BodyMemory::new(memory_max);
+        let memory = Budget::new(memory_max);
         let body = encoding.decode(packed, bytes_max, 0, &memory).map(BodyBytes::into_bytes);
         assert_eq!(memory.used(), 0, "everything is given back");
         body
@@ -358,7 +316,7 @@ mod tests {
 
     #[test]
     fn a_declared_length_is_believed_little_by_little() {
-        let memory = BodyMemory::new(8 << 20);
+        let memory = Budget::new(8 << 20);
         let mut body = BodyBytes::with_declared(&memory, 4 << 20, 32).unwrap();
         assert_eq!(memory.used(), TRUSTED_LENGTH_MAX + 32, "on the word alone");
         let mut used = Vec::new();

@@ -1,7 +1,7 @@
 //! Accepting connections, serving them, and ending them in time.
 //!
-//! Each connection has a [`Pulse`], which its socket and its requests keep up to date, and one timer that looks at it:
-//! the timer is set anew only when it has run out, which costs a busy connection nothing. A connection is hyper's only
+//! Each connection has an [`Activity`], kept up to date by its socket and its requests, and one timer that looks at it.
+//! The timer is set anew only when it has run out, which costs a busy connection nothing. A connection is hyper's only
 //! from the first byte of a request on, because hyper's buffers are most of what it costs.
 
 use std::{
@@ -29,30 +29,30 @@ use tokio::{
 
 use super::{
     ConnectionLimits, Context,
+    activity::{Activity, DRAIN_GRACE, Phase, TrackedStream, Verdict},
     body::Rest,
-    pulse::{DRAIN_GRACE, Phase, Pulse, PulsedStream, Verdict},
     response::Body,
-    route::{self, Answered},
+    route::{self, Handled},
 };
-use crate::metrics::{Closed, Metrics};
+use crate::metrics::{Closed, HttpMetrics};
 
 /// hyper's buffer of a connection, in bytes, unless heads may be larger. Bodies are read through it. A thousand clients
 /// that send large batches hold it a thousand times: hyper's default would be 400 MiB, and 64 KiB were no faster.
 const CONNECTION_BUFFER_BYTES: usize = 16 * 1024;
-/// Out of file descriptors, the next try to accept waits from this ...
+/// The first wait before accepting again when file descriptors have run out. It doubles with each failure.
 const ACCEPT_BACKOFF_MIN: Duration = Duration::from_millis(10);
-/// ... to this long.
+/// The longest wait before accepting again.
 const ACCEPT_BACKOFF_MAX: Duration = Duration::from_secs(1);
 
-/// Accepts and serves until `stop`, then lets every request that was taken in be answered. Returns whether that was
-/// so within the time that `stop` gave for it.
+/// Accepts and serves until `stop`, then lets every request that was taken in be answered. Returns whether all of them
+/// were within the time that `stop` gave.
 pub async fn serve(
     listener: TcpListener,
     context: Arc<Context>,
     limits: ConnectionLimits,
     stop: impl Future<Output = Duration>,
 ) -> bool {
-    context.metrics.connections_max.set(limits.connections_max as f64);
+    context.metrics.http.connections_max.set(limits.connections_max as f64);
     let slots = Arc::new(Semaphore::new(limits.connections_max));
     let (stopping, stopped) = watch::channel(false);
     let server = Server { http: http_builder(limits), context, limits, slots, stopped };
@@ -73,7 +73,7 @@ fn http_builder(limits: ConnectionLimits) -> http1::Builder {
     http.max_buf_size(CONNECTION_BUFFER_BYTES.max(limits.head_bytes_max))
         .max_header_size(limits.head_bytes_max)
         .header_read_timeout(None)
-        // A client may say that it is done sending and still wait for its answer.
+        // A client may say that it is done sending and still wait for its response.
         .half_close(true);
     http
 }
@@ -90,17 +90,17 @@ impl Server {
     async fn accept_all(&self, listener: &TcpListener) -> Infallible {
         let mut backoff = ACCEPT_BACKOFF_MIN;
         loop {
-            // The slots are never closed, so there always comes one.
+            // The slots are never closed, so one always comes.
             let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else { std::future::pending().await };
             match listener.accept().await {
                 Ok((stream, _)) => {
                     backoff = ACCEPT_BACKOFF_MIN;
                     self.spawn(stream, slot);
                 }
-                // The client was faster to leave than we to accept.
+                // The client left before we accepted it.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
-                    self.context.metrics.accept_errors.increment(1);
+                    self.context.metrics.http.accept_errors.increment(1);
                     if backoff == ACCEPT_BACKOFF_MIN {
                         tracing::warn!(%error, "cannot accept connections; raise the limit on open files (ulimit -n)");
                     }
@@ -122,16 +122,16 @@ impl Server {
     }
 
     fn spawn(&self, stream: TcpStream, slot: OwnedSemaphorePermit) {
-        // Without it an answer can wait for the client's delayed acknowledgement of the one before.
+        // Without it a response can wait for the client's delayed acknowledgement of the previous one.
         let _ = stream.set_nodelay(true);
         let (http, context, limits, stopped) =
             (self.http.clone(), Arc::clone(&self.context), self.limits, self.stopped.clone());
         tokio::spawn(async move {
-            let metrics = Arc::clone(&context.metrics);
+            let metrics = Arc::clone(&context.metrics.http);
             let _open = OpenConnection::count(&metrics);
-            let (reason, last_answer) = serve_connection(&http, stream, context, limits, &slot, stopped).await;
+            let (reason, lingering) = serve_connection(&http, stream, context, limits, &slot, stopped).await;
             metrics.connections_closed(reason).increment(1);
-            if let Some(stream) = last_answer {
+            if let Some(stream) = lingering {
                 stream.linger().await;
             }
         });
@@ -139,10 +139,10 @@ impl Server {
 }
 
 /// Counts a connection as open, even if its task panics.
-struct OpenConnection<'a>(&'a Metrics);
+struct OpenConnection<'a>(&'a HttpMetrics);
 
 impl<'a> OpenConnection<'a> {
-    fn count(metrics: &'a Metrics) -> Self {
+    fn count(metrics: &'a HttpMetrics) -> Self {
         metrics.connections_accepted.increment(1);
         metrics.connections.increment(1);
         Self(metrics)
@@ -155,7 +155,7 @@ impl Drop for OpenConnection<'_> {
     }
 }
 
-/// Serves until either side ends it; gives the socket back if an answer may be on its way to the client.
+/// Serves until either side ends it; gives the socket back if a response may be on its way to the client.
 async fn serve_connection(
     http: &http1::Builder,
     stream: TcpStream,
@@ -163,11 +163,11 @@ async fn serve_connection(
     limits: ConnectionLimits,
     slot: &OwnedSemaphorePermit,
     mut stopped: watch::Receiver<bool>,
-) -> (Closed, Option<PulsedStream>) {
-    let pulse = Arc::new(Pulse::new());
-    // One of the two is there: the connection is hyper's, or rests without its buffers.
+) -> (Closed, Option<TrackedStream>) {
+    let activity = Arc::new(Activity::new());
+    // One of the two is set: the connection is hyper's, or it rests without hyper's buffers.
     let mut active = None;
-    let mut resting = Some(PulsedStream::new(stream, Arc::clone(&pulse)));
+    let mut resting = Some(TrackedStream::new(stream, Arc::clone(&activity)));
     let is_crowded = || limits.connections_max - slot.semaphore().available_permits() > limits.warm_connections_max;
     let mut timer = pin!(sleep(limits.head_timeout.min(limits.idle_timeout)));
     let mut stop = pin!(stopped.wait_for(|stopped| *stopped));
@@ -178,13 +178,14 @@ async fn serve_connection(
                 if let Some(stream) = &mut resting {
                     ready!(stream.poll_first_byte(task));
                     let io = resting.take().map(TokioIo::new);
-                    active = io.map(|io| http.serve_connection(io, requests(Arc::clone(&context), Arc::clone(&pulse))));
+                    active =
+                        io.map(|io| http.serve_connection(io, requests(Arc::clone(&context), Arc::clone(&activity))));
                 }
                 let Some(connection) = &mut active else { return Poll::Pending };
                 if let Poll::Ready(result) = Pin::new(connection).poll(task) {
                     return Poll::Ready(result);
                 }
-                if !(pulse.is_resting() && is_crowded()) {
+                if !(activity.is_resting() && is_crowded()) {
                     return Poll::Pending;
                 }
                 resting = active.take().map(take_apart);
@@ -193,16 +194,16 @@ async fn serve_connection(
         tokio::select! {
             biased;
             result = serving => return (why_ended(result, draining), active.map(take_apart)),
-            () = &mut timer => match pulse.verdict(Instant::now(), &limits, draining) {
+            () = &mut timer => match activity.verdict(Instant::now(), &limits, draining) {
                 Verdict::LookAgain(at) => timer.as_mut().reset(at),
                 Verdict::Close(reason) => {
                     // hyper has no request to answer here; the socket is ours again once it is taken apart.
                     let is_slow = reason == Closed::HeadTimeout;
-                    let last_answer = active.filter(|_| is_slow || pulse.is_discarding()).map(take_apart);
-                    if let Some(stream) = last_answer.as_ref().filter(|_| is_slow) {
-                        stream.try_write(HEAD_TIMEOUT_ANSWER);
+                    let lingering = active.filter(|_| is_slow || activity.is_discarding()).map(take_apart);
+                    if let Some(stream) = lingering.as_ref().filter(|_| is_slow) {
+                        stream.try_write(HEAD_TIMEOUT_RESPONSE);
                     }
-                    return (reason, last_answer);
+                    return (reason, lingering);
                 }
             },
             _ = &mut stop, if !draining => {
@@ -228,42 +229,42 @@ fn why_ended(result: hyper::Result<()>, draining: bool) -> Closed {
 /// Answers the requests of one connection.
 fn requests(
     context: Arc<Context>,
-    pulse: Arc<Pulse>,
+    activity: Arc<Activity>,
 ) -> impl HttpService<Incoming, ResBody = Body, Error = Infallible, Future: Send> + Send {
     service_fn(move |request: Request<Incoming>| {
-        let (context, pulse) = (Arc::clone(&context), Arc::clone(&pulse));
+        let (context, activity) = (Arc::clone(&context), Arc::clone(&activity));
         async move {
             let started = Instant::now();
-            pulse.enter(Phase::Handling, started);
-            let Answered { answer, rest, at } = route::answer(&context, request, started).await;
+            activity.enter(Phase::Handling, started);
+            let Handled { response, rest, at } = route::handle(&context, request, started).await;
             match rest {
-                Rest::Read => pulse.enter(Phase::Idle, at),
+                Rest::Read => activity.enter(Phase::Idle, at),
                 Rest::Unread(body) => {
-                    pulse.enter(Phase::Discarding, at);
+                    activity.enter(Phase::Discarding, at);
                     tokio::spawn(async move {
                         if body.discard(&context.body_limits).await {
-                            pulse.discarded(Instant::now());
+                            activity.discarded(Instant::now());
                         }
                     });
                 }
             }
-            Ok(answer)
+            Ok(response)
         }
     })
 }
 
 /// The socket of a connection, with what hyper has read from it and not used.
 fn take_apart<S: HttpService<Incoming, ResBody = Body, Error = Infallible>>(
-    connection: http1::Connection<TokioIo<PulsedStream>, S>,
-) -> PulsedStream {
+    connection: http1::Connection<TokioIo<TrackedStream>, S>,
+) -> TrackedStream {
     let parts = connection.into_parts();
     let mut stream = parts.io.into_inner();
     stream.put_back(parts.read_buf);
     stream
 }
 
-/// The answer to a head that does not come: the contract's error, written without hyper.
-const HEAD_TIMEOUT_ANSWER: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-type: application/json\r\n\
+/// The response to a head that does not come: the contract's error, written without hyper.
+const HEAD_TIMEOUT_RESPONSE: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-type: application/json\r\n\
     connection: close\r\ncontent-length: 81\r\n\r\n\
     {\"error\":\"REQUEST_TIMEOUT\",\"message\":\"The head of the request came too slowly\"}\r\n";
 
@@ -272,8 +273,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_written_answer_is_as_long_as_it_says() {
-        let text = std::str::from_utf8(HEAD_TIMEOUT_ANSWER).unwrap();
+    fn the_written_response_is_as_long_as_it_says() {
+        let text = std::str::from_utf8(HEAD_TIMEOUT_RESPONSE).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         assert!(head.contains(&format!("content-length: {}", body.len())), "{}", body.len());
         assert!(serde_json::from_str::<serde_json::Value>(body).is_ok());

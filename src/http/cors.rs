@@ -10,15 +10,15 @@ use hyper::{
     },
 };
 
-use super::response::{Answer, empty};
+use super::response::{Response, empty};
 
-/// How long a browser may remember a preflight, in seconds: the most that any takes.
+/// How long a browser may remember a preflight, in seconds: the most that any browser allows.
 const PREFLIGHT_SECONDS: HeaderValue = HeaderValue::from_static("86400");
 
 /// Answers `OPTIONS` on a route for events that takes `methods`. [`echo_origin`] adds the origin.
-pub(super) fn preflight(methods: &'static str) -> Answer {
-    let mut answer = empty(StatusCode::NO_CONTENT);
-    let headers = answer.headers_mut();
+pub(super) fn preflight(methods: &'static str) -> Response {
+    let mut response = empty(StatusCode::NO_CONTENT);
+    let headers = response.headers_mut();
     headers.insert(ALLOW, HeaderValue::from_static(methods));
     headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(methods));
     headers.insert(
@@ -26,12 +26,12 @@ pub(super) fn preflight(methods: &'static str) -> Answer {
         HeaderValue::from_static("authorization, content-encoding, content-type"),
     );
     headers.insert(ACCESS_CONTROL_MAX_AGE, PREFLIGHT_SECONDS);
-    answer
+    response
 }
 
-/// Lets the page that asked read the answer.
-pub(super) fn echo_origin(request: &HeaderMap, answer: &mut Answer) {
-    let headers = answer.headers_mut();
+/// Lets the page that asked read the response.
+pub(super) fn echo_origin(request: &HeaderMap, response: &mut Response) {
+    let headers = response.headers_mut();
     headers.insert(VARY, HeaderValue::from_static("origin"));
     let Some(origin) = request.get(ORIGIN) else { return };
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());

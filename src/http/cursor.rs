@@ -23,7 +23,7 @@ pub struct Cursors {
 }
 
 impl Cursors {
-    /// With a key derived from the one for public ids, so that a cursor outlives a restart.
+    /// Derives a key from the one for public ids, so that a cursor outlives a restart.
     pub fn new(id_key: &[u8; 16]) -> Self {
         Self { key: Sha256::new().chain_update("hitlog cursor").chain_update(id_key).finalize().into() }
     }

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::{
     Context,
     response::{
-        Answer, ErrorCode, RETRY_AFTER_DEFAULT, catalog_error, error, invalid, json_of, read_error, retry_later,
+        ErrorCode, RETRY_AFTER_DEFAULT, Response, catalog_error, error, invalid, json_of, read_error, retry_later,
     },
 };
 use crate::{
@@ -47,7 +47,7 @@ impl<'a> From<&'a Erasure> for ErasureView<'a> {
 }
 
 /// `DELETE /api/v1/visitors/:visitorId?trackingCode=…`
-pub(super) async fn erase_visitor(context: &Context, visitor_id: &str, query: &str) -> Answer {
+pub(super) async fn erase_visitor(context: &Context, visitor_id: &str, query: &str) -> Response {
     let mut faults = Faults::default();
     let visitor_id = percent_decode_str(visitor_id).decode_utf8().map(std::borrow::Cow::into_owned).unwrap_or_default();
     if visitor_id.is_empty() || visitor_id.len() > context.limits.id_bytes_max {
@@ -68,11 +68,11 @@ pub(super) async fn erase_visitor(context: &Context, visitor_id: &str, query: &s
     };
     match context.eraser.erase_visitor(website_id, visitor_id).await {
         Ok(erasure) => {
-            let mut answer = json_of(StatusCode::ACCEPTED, &ErasureView::from(&erasure));
+            let mut response = json_of(StatusCode::ACCEPTED, &ErasureView::from(&erasure));
             if let Ok(location) = HeaderValue::try_from(format!("/api/v1/erasures/{}", erasure.id)) {
-                answer.headers_mut().insert(LOCATION, location);
+                response.headers_mut().insert(LOCATION, location);
             }
-            answer
+            response
         }
         Err(EraseError::Catalog(failure)) => catalog_error(&failure),
         Err(EraseError::Read(ReadError::Refused(ReadRefused::Memory))) => retry_later(
@@ -85,7 +85,7 @@ pub(super) async fn erase_visitor(context: &Context, visitor_id: &str, query: &s
 }
 
 /// `GET /api/v1/erasures/:id`
-pub(super) fn get(context: &Context, id: &str) -> Answer {
+pub(super) fn get(context: &Context, id: &str) -> Response {
     match context.eraser.get(id) {
         Some(erasure) => json_of(StatusCode::OK, &ErasureView::from(&erasure)),
         None => error(ErrorCode::NotFound, "Erasure not found"),

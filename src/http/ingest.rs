@@ -1,25 +1,24 @@
-//! Taking events in: body, parse, queue, receipt, answer.
+//! Taking events in: body, parse, queue, receipt, response.
 //!
 //! Counts what is received and what is refused before the queue; from the queue on, the queue counts. Together they
 //! keep the law of conservation.
-
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hyper::{HeaderMap, StatusCode};
 
 use super::{
     Context,
     body::{BodyError, InboundBody},
-    response::{Answer, ErrorCode, commit_error, error, json, overloaded, rejection, write_item_error},
+    response::{ErrorCode, Response, commit_error, error, json, overloaded, rejection, write_item_error},
 };
 use crate::{
+    clock::now_ms,
     event::{self, Rejection, ValidEvents, json as json_text},
     metrics::{Rejected, Shed},
     queue::{Overloaded, Stored},
 };
 
 /// `POST /api/v1/events`
-pub(super) async fn event(context: &Context, headers: &HeaderMap, body: &mut InboundBody) -> Answer {
+pub(super) async fn event(context: &Context, headers: &HeaderMap, body: &mut InboundBody) -> Response {
     let bytes = match read_body(context, headers, body, context.limits.event_bytes_max).await {
         Ok(bytes) => bytes,
         Err(refusal) => return refusal,
@@ -29,7 +28,7 @@ pub(super) async fn event(context: &Context, headers: &HeaderMap, body: &mut Inb
         Ok(parsed) => parsed,
         Err(fault) => return reject_whole(context, "event", &fault),
     };
-    context.metrics.events_received.increment(1);
+    context.metrics.events.events_received.increment(1);
     count_corrected(context, clocks_corrected);
     match commit(context, events).await {
         Ok(stored) => {
@@ -42,7 +41,7 @@ pub(super) async fn event(context: &Context, headers: &HeaderMap, body: &mut Inb
 }
 
 /// `POST /api/v1/events/batch`
-pub(super) async fn batch(context: &Context, headers: &HeaderMap, body: &mut InboundBody) -> Answer {
+pub(super) async fn batch(context: &Context, headers: &HeaderMap, body: &mut InboundBody) -> Response {
     let bytes = match read_body(context, headers, body, context.limits.batch_bytes_max).await {
         Ok(bytes) => bytes,
         Err(refusal) => return refusal,
@@ -52,10 +51,10 @@ pub(super) async fn batch(context: &Context, headers: &HeaderMap, body: &mut Inb
         Ok(batch) => batch,
         Err(fault) => return reject_whole(context, "batch", &fault),
     };
-    context.metrics.events_received.increment((batch.events.len() + batch.refused.len()) as u64);
+    context.metrics.events.events_received.increment((batch.events.len() + batch.refused.len()) as u64);
     count_corrected(context, batch.clocks_corrected);
     for (_, fault) in &batch.refused {
-        context.metrics.events_rejected(reason_of(fault)).increment(1);
+        context.metrics.events.events_rejected(reason_of(fault)).increment(1);
     }
     let stored = if batch.events.is_empty() {
         None
@@ -65,10 +64,10 @@ pub(super) async fn batch(context: &Context, headers: &HeaderMap, body: &mut Inb
             Err(refusal) => return refusal,
         }
     };
-    batch_answer(context, stored.as_ref(), &batch.refused)
+    batch_response(context, stored.as_ref(), &batch.refused)
 }
 
-fn batch_answer(context: &Context, stored: Option<&Stored>, refused: &[(usize, Rejection)]) -> Answer {
+fn batch_response(context: &Context, stored: Option<&Stored>, refused: &[(usize, Rejection)]) -> Response {
     let created = stored.map_or(0, |stored| stored.receipt.count);
     let mut out = Vec::with_capacity(128 + created * 224 + refused.len() * 192);
     out.extend_from_slice(if refused.is_empty() { b"{\"success\":true" } else { b"{\"success\":false" });
@@ -112,14 +111,14 @@ async fn read_body(
     headers: &HeaderMap,
     body: &mut InboundBody,
     bytes_max: usize,
-) -> Result<Vec<u8>, Answer> {
+) -> Result<Vec<u8>, Response> {
     let read = body.read(headers, bytes_max, event::BODY_PADDING, &context.body_limits, &context.body_memory).await;
     let failure = match read {
         Ok(body) => return Ok(body.into_bytes()),
         Err(failure) => failure,
     };
     // Nobody knows how many events a body held that was not read: it counts as one.
-    let metrics = &context.metrics;
+    let metrics = &context.metrics.events;
     metrics.events_received.increment(1);
     match &failure {
         BodyError::TooLarge(_) => metrics.events_rejected(Rejected::TooLarge),
@@ -132,8 +131,8 @@ async fn read_body(
     Err(body_error(context, &failure))
 }
 
-/// The answer for a body that was not read, on any route.
-pub(super) fn body_error(context: &Context, failure: &BodyError) -> Answer {
+/// The response for a body that was not read, on any route.
+pub(super) fn body_error(context: &Context, failure: &BodyError) -> Response {
     match failure {
         BodyError::TooLarge(bytes_max) => error(
             ErrorCode::PayloadTooLarge,
@@ -150,10 +149,10 @@ pub(super) fn body_error(context: &Context, failure: &BodyError) -> Answer {
     }
 }
 
-/// A body that was read and refused as a whole is one event, received and rejected.
-fn reject_whole(context: &Context, what: &str, fault: &Rejection) -> Answer {
-    context.metrics.events_received.increment(1);
-    context.metrics.events_rejected(reason_of(fault)).increment(1);
+/// Counts a body that was read and refused as a whole as one event, received and rejected.
+fn reject_whole(context: &Context, what: &str, fault: &Rejection) -> Response {
+    context.metrics.events.events_received.increment(1);
+    context.metrics.events.events_rejected(reason_of(fault)).increment(1);
     rejection(what, fault)
 }
 
@@ -167,11 +166,11 @@ fn reason_of(fault: &Rejection) -> Rejected {
 
 fn count_corrected(context: &Context, clocks_corrected: u64) {
     if clocks_corrected > 0 {
-        context.metrics.clocks_corrected.increment(clocks_corrected);
+        context.metrics.events.clocks_corrected.increment(clocks_corrected);
     }
 }
 
-async fn commit(context: &Context, events: ValidEvents) -> Result<Stored, Answer> {
+async fn commit(context: &Context, events: ValidEvents) -> Result<Stored, Response> {
     let ack = context.queue.try_append(events).map_err(overloaded)?;
     ack.await.map_err(|failure| commit_error(failure, context.queue.retry_after()))
 }
@@ -180,10 +179,4 @@ fn for_each_stored(context: &Context, stored: &Stored, mut write: impl FnMut(&[u
     for (sequence, row) in (stored.receipt.first_sequence..).zip(stored.events.rows()) {
         write(&context.ids.encode(sequence), &row);
     }
-}
-
-/// The time of arrival, in milliseconds since 1970, UTC.
-fn now_ms() -> i64 {
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX)
 }

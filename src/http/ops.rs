@@ -1,4 +1,4 @@
-//! For whoever runs hitlog: is it alive, is it ready, what does it count, what does it answer.
+//! For whoever runs hitlog: whether it is alive and ready, what it counts, and what requests it takes.
 
 use std::sync::atomic::Ordering;
 
@@ -9,17 +9,17 @@ use hyper::{
 
 use super::{
     Context,
-    response::{Answer, ErrorCode, json, retry_later},
+    response::{ErrorCode, Response, json, retry_later},
 };
 use crate::queue::State;
 
-/// `GET /livez`: the process answers.
-pub(super) fn live() -> Answer {
+/// `GET /livez`: that the process answers.
+pub(super) fn live() -> Response {
     json(StatusCode::OK, &b"{\"status\":\"live\"}"[..])
 }
 
-/// `GET /readyz`: events would be taken in now.
-pub(super) fn ready(context: &Context) -> Answer {
+/// `GET /readyz`: whether events would be taken in now.
+pub(super) fn ready(context: &Context) -> Response {
     let (depth, limits) = (context.queue.depth(), context.queue.limits());
     let (code, reason) = if context.stopping.load(Ordering::Acquire) {
         (ErrorCode::Overloaded, "hitlog is stopping")
@@ -36,38 +36,38 @@ pub(super) fn ready(context: &Context) -> Answer {
     retry_later(code, reason, context.queue.retry_after())
 }
 
-/// What hitlog answers to what, in OpenAPI 3.1.
+/// Every request that hitlog takes and its responses, in OpenAPI 3.1.
 const DESCRIPTION: &str = include_str!("../../config/openapi.yaml");
 
 /// `GET /openapi.yaml`
-pub(super) fn description() -> Answer {
-    let mut answer = json(StatusCode::OK, DESCRIPTION);
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/yaml"));
-    answer
+pub(super) fn description() -> Response {
+    let mut response = json(StatusCode::OK, DESCRIPTION);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/yaml"));
+    response
 }
 
 /// `GET /metrics`
-pub(super) fn metrics(context: &Context) -> Answer {
+pub(super) fn metrics(context: &Context) -> Response {
     let metrics = &context.metrics;
     let (depth, limits) = (context.queue.depth(), context.queue.limits());
     for (gauge, value) in [
-        (&metrics.events_in_flight, depth.events),
-        (&metrics.queue_events, depth.events),
-        (&metrics.queue_events_max, limits.events_max),
-        (&metrics.queue_bytes, depth.bytes),
-        (&metrics.queue_bytes_max, limits.bytes_max),
-        (&metrics.body_bytes, context.body_memory.used()),
-        (&metrics.body_bytes_max, context.body_memory.bytes_max()),
-        (&metrics.read_bytes, context.readers.answer_bytes()),
-        (&metrics.websites, context.websites.len()),
+        (&metrics.events.events_in_flight, depth.events),
+        (&metrics.queue.queue_events, depth.events),
+        (&metrics.queue.queue_events_max, limits.events_max),
+        (&metrics.queue.queue_bytes, depth.bytes),
+        (&metrics.queue.queue_bytes_max, limits.bytes_max),
+        (&metrics.http.body_bytes, context.body_memory.used()),
+        (&metrics.http.body_bytes_max, context.body_memory.bytes_max()),
+        (&metrics.store.read_bytes, context.readers.answer_bytes()),
+        (&metrics.store.websites, context.websites.len()),
     ] {
         gauge.set(value as f64);
     }
-    metrics.queue_oldest_seconds.set(depth.oldest.as_secs_f64());
-    let mut answer = json(StatusCode::OK, metrics.render());
+    metrics.queue.queue_oldest_seconds.set(depth.oldest.as_secs_f64());
+    let mut response = json(StatusCode::OK, metrics.render());
     let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    answer.headers_mut().insert(CONTENT_TYPE, text);
-    answer
+    response.headers_mut().insert(CONTENT_TYPE, text);
+    response
 }
 
 #[cfg(test)]

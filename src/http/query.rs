@@ -5,7 +5,7 @@ use hyper::StatusCode;
 
 use super::{
     Context, RequestLimits,
-    response::{Answer, ErrorCode, error, invalid, json, read_error},
+    response::{ErrorCode, Response, error, invalid, json, read_error},
 };
 use crate::{
     event::{EventType, Faults, json as json_text, time::parse_time},
@@ -24,7 +24,7 @@ struct ListQuery {
     to: Option<i64>,
     limit: u64,
     offset: u64,
-    /// Not looked into yet.
+    /// As sent, not decrypted yet.
     cursor: Option<String>,
 }
 
@@ -56,28 +56,9 @@ impl ListQuery {
         if cursor.is_some() && offset.is_some() {
             faults.add("offset", "A cursor says where the page begins; leave one of the two out");
         }
-        let mut number = |field: &'static str, text: Option<String>, default: u64, min: u64| {
-            let Some(text) = text else { return default };
-            // A whole number that fits SQLite's: digits only, so neither a sign nor a space.
-            let number = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<i64>().ok()).flatten();
-            match number.map(i64::unsigned_abs).filter(|number| *number >= min) {
-                Some(number) => number,
-                None => {
-                    faults.add(field, format!("Expected a whole number from {min} to 2^63-1"));
-                    default
-                }
-            }
-        };
-        let limit = number("limit", limit, limits.page_events_default, 1).min(limits.page_events_max);
-        let offset = number("offset", offset, 0, 0);
-        let mut time = |field: &'static str, text: Option<String>| {
-            let time = parse_time(text.as_ref()?);
-            if time.is_none() {
-                faults.add(field, "Expected RFC 3339 such as 2026-01-28T20:00:00Z, or milliseconds since 1970");
-            }
-            time
-        };
-        let (from, to) = (time("from", from), time("to", to));
+        let limit = number("limit", limit, 1, &mut faults).unwrap_or(limits.page_events_default);
+        let offset = number("offset", offset, 0, &mut faults).unwrap_or(0);
+        let (from, to) = (time("from", from, &mut faults), time("to", to, &mut faults));
         if from.zip(to).is_some_and(|(from, to)| from > to) {
             faults.add("to", "Expected a time that is not before from");
         }
@@ -98,6 +79,7 @@ impl ListQuery {
             }
         }
         if faults.is_empty() {
+            let limit = limit.min(limits.page_events_max);
             Ok(Self { tracking_code, event_type, session_id, visitor_id, from, to, limit, offset, cursor })
         } else {
             Err(faults)
@@ -105,8 +87,27 @@ impl ListQuery {
     }
 }
 
+/// A whole number that fits SQLite's: digits only, so neither a sign nor a space.
+fn number(field: &'static str, text: Option<String>, min: u64, faults: &mut Faults) -> Option<u64> {
+    let text = text?;
+    let number = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<i64>().ok()).flatten();
+    let number = number.map(i64::unsigned_abs).filter(|number| *number >= min);
+    if number.is_none() {
+        faults.add(field, format!("Expected a whole number from {min} to 2^63-1"));
+    }
+    number
+}
+
+fn time(field: &'static str, text: Option<String>, faults: &mut Faults) -> Option<i64> {
+    let time = parse_time(&text?);
+    if time.is_none() {
+        faults.add(field, "Expected RFC 3339 such as 2026-01-28T20:00:00Z, or milliseconds since 1970");
+    }
+    time
+}
+
 /// `GET /api/v1/events`
-pub(super) async fn list(context: &Context, query: &str) -> Answer {
+pub(super) async fn get_all(context: &Context, query: &str) -> Response {
     let query = match ListQuery::parse(query, &context.limits) {
         Ok(query) => query,
         Err(faults) => return invalid("Invalid query", &faults),
@@ -131,19 +132,19 @@ pub(super) async fn list(context: &Context, query: &str) -> Answer {
     };
     let page = Page { limit: query.limit, start };
     let (ids, cursors) = (context.ids.clone(), context.cursors.clone());
-    let mut answer = context.readers.page_buffer();
+    let mut buffer = context.readers.page_buffer();
     let read = context.readers.ask(move |snapshot| {
-        answer.write(|out| out.extend_from_slice(b"{\"events\":["))?;
+        buffer.write(|out| out.extend_from_slice(b"{\"events\":["))?;
         let mut first = true;
         let listed = snapshot.list(&filter, page, |sequence, row| {
-            answer.write(|out| {
+            buffer.write(|out| {
                 if !std::mem::replace(&mut first, false) {
                     out.push(b',');
                 }
                 json_text::write_event(out, &ids.encode(sequence), row);
             })
         })?;
-        answer.write(|out| {
+        buffer.write(|out| {
             out.extend_from_slice(b"],\"pagination\":{\"total\":");
             json_text::write_integer(out, listed.total);
             out.extend_from_slice(b",\"limit\":");
@@ -157,10 +158,10 @@ pub(super) async fn list(context: &Context, query: &str) -> Answer {
             }
             out.extend_from_slice(b"}}");
         })?;
-        Ok(answer)
+        Ok(buffer)
     });
     match read.await {
-        Ok(answer) => json(StatusCode::OK, Bytes::from_owner(answer)),
+        Ok(buffer) => json(StatusCode::OK, Bytes::from_owner(buffer)),
         Err(failure) => read_error(&failure),
     }
 }
@@ -172,7 +173,7 @@ fn unknown_cursor() -> Faults {
 }
 
 /// `GET /api/v1/events/:id`
-pub(super) async fn by_id(context: &Context, id: &str) -> Answer {
+pub(super) async fn get(context: &Context, id: &str) -> Response {
     let not_found = || error(ErrorCode::NotFound, "Event not found");
     let Some(sequence) = context.ids.decode(id) else { return not_found() };
     let id = context.ids.encode(sequence);

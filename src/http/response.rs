@@ -1,11 +1,11 @@
-//! Answers: the one table from error to status, and the JSON of errors.
+//! Responses: the one table from error to status, and the JSON of errors.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{
-    Response, StatusCode,
+    StatusCode,
     header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER},
 };
 use serde::Serialize;
@@ -16,11 +16,11 @@ use crate::{
     store::{CatalogError, ReadError},
 };
 
-/// The body of an answer, complete in memory.
+/// The body of a response, complete in memory.
 pub(super) type Body = Full<Bytes>;
 
-/// An answer.
-pub(super) type Answer = Response<Body>;
+/// A response.
+pub(super) type Response = hyper::Response<Body>;
 
 /// The contract's error codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,57 +71,57 @@ pub(super) const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(1);
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// An answer of JSON.
-pub(super) fn json(status: StatusCode, body: impl Into<Bytes>) -> Answer {
-    let mut answer = Response::new(Full::new(body.into()));
-    *answer.status_mut() = status;
-    answer.headers_mut().insert(CONTENT_TYPE, JSON);
-    answer
+/// A response of JSON.
+pub(super) fn json(status: StatusCode, body: impl Into<Bytes>) -> Response {
+    let mut response = hyper::Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, JSON);
+    response
 }
 
-/// An answer of JSON from a value.
-pub(super) fn json_of(status: StatusCode, value: &impl Serialize) -> Answer {
+/// A response of JSON, written from a value.
+pub(super) fn json_of(status: StatusCode, value: &impl Serialize) -> Response {
     match serde_json::to_vec(value) {
         Ok(body) => json(status, body),
         Err(failure) => {
-            tracing::error!(%failure, "an answer could not be written as JSON");
+            tracing::error!(%failure, "a response could not be written as JSON");
             error(ErrorCode::InternalError, "The answer could not be written; see hitlog's log")
         }
     }
 }
 
-/// An answer without a body.
-pub(super) fn empty(status: StatusCode) -> Answer {
-    let mut answer = Response::new(Full::new(Bytes::new()));
-    *answer.status_mut() = status;
-    answer
+/// A response without a body.
+pub(super) fn empty(status: StatusCode) -> Response {
+    let mut response = hyper::Response::new(Full::new(Bytes::new()));
+    *response.status_mut() = status;
+    response
 }
 
 /// `{"error", "message"}` with the code's status.
-pub(super) fn error(code: ErrorCode, message: &str) -> Answer {
+pub(super) fn error(code: ErrorCode, message: &str) -> Response {
     let mut body = Vec::with_capacity(64 + message.len());
     write_error(&mut body, code, message, None);
     body.push(b'}');
     json(code.row().1, body)
 }
 
-/// The same with `Retry-After`: for everything that is worth trying again.
-pub(super) fn retry_later(code: ErrorCode, message: &str, after: Duration) -> Answer {
-    let mut answer = error(code, message);
-    answer.headers_mut().insert(RETRY_AFTER, after.as_secs().max(1).into());
-    answer
+/// An error with `Retry-After`: for everything that is worth trying again.
+pub(super) fn retry_later(code: ErrorCode, message: &str, after: Duration) -> Response {
+    let mut response = error(code, message);
+    response.headers_mut().insert(RETRY_AFTER, after.as_secs().max(1).into());
+    response
 }
 
 /// VALIDATION_ERROR with every fault.
-pub(super) fn invalid(message: &str, faults: &Faults) -> Answer {
+pub(super) fn invalid(message: &str, faults: &Faults) -> Response {
     let mut body = Vec::with_capacity(256);
     write_error(&mut body, ErrorCode::ValidationError, message, Some(faults));
     body.push(b'}');
     json(StatusCode::BAD_REQUEST, body)
 }
 
-/// Why a body as a whole, or a single event, was rejected.
-pub(super) fn rejection(what: &str, rejection: &Rejection) -> Answer {
+/// Tells why a body as a whole, or a single event, was rejected.
+pub(super) fn rejection(what: &str, rejection: &Rejection) -> Response {
     match rejection {
         Rejection::Malformed(message) => error(ErrorCode::MalformedJson, message),
         Rejection::Invalid(faults) => invalid(&format!("Invalid {what} data"), faults),
@@ -129,7 +129,7 @@ pub(super) fn rejection(what: &str, rejection: &Rejection) -> Answer {
     }
 }
 
-/// Why an item of a batch was rejected, as a member of `errors`.
+/// Writes why an item of a batch was rejected, as a member of `errors`.
 pub(super) fn write_item_error(out: &mut Vec<u8>, index: usize, rejection: &Rejection) {
     out.extend_from_slice(b"{\"index\":");
     json::write_integer(out, index);
@@ -179,8 +179,8 @@ fn write_error(out: &mut Vec<u8>, code: ErrorCode, message: &str, details: Optio
     out.extend_from_slice(b"}}");
 }
 
-/// The queue took nothing.
-pub(super) fn overloaded(refusal: Overloaded) -> Answer {
+/// Tells that the queue took nothing of a request.
+pub(super) fn overloaded(refusal: Overloaded) -> Response {
     use crate::metrics::Shed;
     let (code, message) = match refusal.reason {
         Shed::StorageFull => (ErrorCode::StorageFull, "The disk is full; nothing of this request is stored"),
@@ -192,8 +192,8 @@ pub(super) fn overloaded(refusal: Overloaded) -> Answer {
     retry_later(code, message, refusal.retry_after)
 }
 
-/// A queued request failed.
-pub(super) fn commit_error(failure: CommitError, retry_after: Duration) -> Answer {
+/// Tells that a queued request failed.
+pub(super) fn commit_error(failure: CommitError, retry_after: Duration) -> Response {
     match failure {
         CommitError::StorageFull => {
             retry_later(ErrorCode::StorageFull, "The disk is full; nothing of this request is stored", retry_after)
@@ -206,8 +206,8 @@ pub(super) fn commit_error(failure: CommitError, retry_after: Duration) -> Answe
     }
 }
 
-/// A read has no answer.
-pub(super) fn read_error(failure: &ReadError) -> Answer {
+/// Tells that a read failed or was refused.
+pub(super) fn read_error(failure: &ReadError) -> Response {
     use crate::metrics::ReadRefused;
     let message = match failure {
         ReadError::Refused(ReadRefused::PoolFull) => "Too many reads are waiting; try again later",
@@ -223,8 +223,8 @@ pub(super) fn read_error(failure: &ReadError) -> Answer {
     retry_later(ErrorCode::Overloaded, message, RETRY_AFTER_DEFAULT)
 }
 
-/// A website could not be changed.
-pub(super) fn catalog_error(failure: &CatalogError) -> Answer {
+/// Tells that a website could not be changed.
+pub(super) fn catalog_error(failure: &CatalogError) -> Response {
     match failure {
         CatalogError::NotFound => error(ErrorCode::NotFound, "Website not found"),
         CatalogError::DomainTaken => error(ErrorCode::Conflict, "A website with this domain exists already"),

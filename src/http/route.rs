@@ -14,7 +14,7 @@ use super::{
     Context,
     body::{InboundBody, Rest},
     cors, erasures, ingest, ops, query,
-    response::{Answer, ErrorCode, error, invalid},
+    response::{ErrorCode, Response, error, invalid},
     websites,
 };
 use crate::{
@@ -22,41 +22,41 @@ use crate::{
     metrics::{Method, Route, StatusClass},
 };
 
-/// A request is done with.
-pub(super) struct Answered {
-    pub(super) answer: Answer,
+/// A request that has been handled.
+pub(super) struct Handled {
+    pub(super) response: Response,
     /// Whether bytes of the request may still come.
     pub(super) rest: Rest,
     pub(super) at: Instant,
 }
 
-/// Answers a request that came at `started`. Never fails: whatever goes wrong is an answer too.
-pub(super) async fn answer(context: &Context, request: Request<Incoming>, started: Instant) -> Answered {
+/// Answers a request that came at `started`. Never fails: whatever goes wrong is a response too.
+pub(super) async fn handle(context: &Context, request: Request<Incoming>, started: Instant) -> Handled {
     let (head, incoming) = request.into_parts();
     let mut body = InboundBody::new(incoming, &head.headers, started);
     let (route, id) = resolve(head.uri.path());
-    let mut answer = match check_host(&head).and_then(|()| check_coding(&head)) {
+    let mut response = match check_host(&head).and_then(|()| check_coding(&head)) {
         Ok(()) => dispatch(context, route, id, &head, &mut body).await,
         Err(refusal) => refusal,
     };
     if echoes_origin(context, route, &head.method) {
-        cors::echo_origin(&head.headers, &mut answer);
+        cors::echo_origin(&head.headers, &mut response);
     }
     let ends_here = context.stopping.load(Ordering::Acquire) || body.has_doubtful_end();
-    if ends_here || answer.status() == StatusCode::REQUEST_TIMEOUT {
-        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    if ends_here || response.status() == StatusCode::REQUEST_TIMEOUT {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     let rest = body.rest().await;
     let at = Instant::now();
     let seconds = at.duration_since(started).as_secs_f64();
-    let class = match answer.status().as_u16() {
+    let class = match response.status().as_u16() {
         0..300 => StatusClass::Success,
         300..400 => StatusClass::Redirect,
         400..500 => StatusClass::Client,
         _ => StatusClass::Server,
     };
-    context.metrics.request_seconds(route, method_label(&head.method), class).record(seconds);
-    Answered { answer, rest, at }
+    context.metrics.requests.seconds(route, method_label(&head.method), class).record(seconds);
+    Handled { response, rest, at }
 }
 
 /// The route of a path, and the id in it (empty where there is none).
@@ -87,9 +87,9 @@ fn resolve(path: &str) -> (Route, &str) {
     (Route::Unknown, "")
 }
 
-/// hyper takes requests without a Host and with two; RFC 9112, section 3.2, and proxies that disagree about which one
-/// counts, do not.
-fn check_host(head: &Parts) -> Result<(), Answer> {
+/// hyper takes requests without a Host and with two. RFC 9112, section 3.2, does not, and proxies disagree about which
+/// of two counts.
+fn check_host(head: &Parts) -> Result<(), Response> {
     let hosts = head.headers.get_all(HOST).iter().count();
     if hosts == 1 || (hosts == 0 && head.version == Version::HTTP_10) {
         return Ok(());
@@ -99,7 +99,7 @@ fn check_host(head: &Parts) -> Result<(), Answer> {
 
 /// hyper takes any list of codings that ends in `chunked`, and undoes that one; a proxy that does not know the list may
 /// see the end of the request elsewhere.
-fn check_coding(head: &Parts) -> Result<(), Answer> {
+fn check_coding(head: &Parts) -> Result<(), Response> {
     let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
     match (codings.next(), codings.next()) {
         (None, _) => Ok(()),
@@ -109,13 +109,13 @@ fn check_coding(head: &Parts) -> Result<(), Answer> {
 }
 
 /// Nobody knows where such a request ends, so it is the last of its connection.
-fn refuse_head(message: &str) -> Answer {
-    let mut answer = invalid(message, &Faults::of_form(message.to_owned()));
-    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    answer
+fn refuse_head(message: &str) -> Response {
+    let mut response = invalid(message, &Faults::of_form(message.to_owned()));
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
-async fn dispatch(context: &Context, route: Route, id: &str, head: &Parts, body: &mut InboundBody) -> Answer {
+async fn dispatch(context: &Context, route: Route, id: &str, head: &Parts, body: &mut InboundBody) -> Response {
     // HEAD is GET without the body, which hyper leaves out.
     let method = if head.method == HttpMethod::HEAD { &HttpMethod::GET } else { &head.method };
     let allow = allowed_methods(route);
@@ -131,10 +131,10 @@ async fn dispatch(context: &Context, route: Route, id: &str, head: &Parts, body:
         (Route::Events | Route::Batch | Route::Event, &HttpMethod::OPTIONS) => cors::preflight(allow),
         (Route::Events, &HttpMethod::POST) => ingest::event(context, &head.headers, body).await,
         (Route::Batch, _) => ingest::batch(context, &head.headers, body).await,
-        (Route::Events, _) => query::list(context, head.uri.query().unwrap_or_default()).await,
-        (Route::Event, _) => query::by_id(context, id).await,
+        (Route::Events, _) => query::get_all(context, head.uri.query().unwrap_or_default()).await,
+        (Route::Event, _) => query::get(context, id).await,
         (Route::Websites, &HttpMethod::POST) => websites::create(context, &head.headers, body).await,
-        (Route::Websites, _) => websites::list(context),
+        (Route::Websites, _) => websites::get_all(context),
         (Route::Website, &HttpMethod::PUT) => websites::update(context, id, &head.headers, body).await,
         (Route::Website, &HttpMethod::DELETE) => websites::delete(context, id).await,
         (Route::Website, _) => websites::get(context, id),
@@ -162,13 +162,13 @@ fn allowed_methods(route: Route) -> &'static str {
     }
 }
 
-fn refuse_method(route: Route, allow: &'static str) -> Answer {
+fn refuse_method(route: Route, allow: &'static str) -> Response {
     if route == Route::Unknown {
         return error(ErrorCode::NotFound, "There is nothing at this path; the routes begin with /api/v1/");
     }
-    let mut answer = error(ErrorCode::MethodNotAllowed, &format!("This path takes {allow}"));
-    answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
-    answer
+    let mut response = error(ErrorCode::MethodNotAllowed, &format!("This path takes {allow}"));
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
+    response
 }
 
 /// Sending events, preflights, health and the description are for everybody; all else is for whoever has a token.
@@ -181,8 +181,8 @@ fn needs_token(route: Route, method: &HttpMethod) -> bool {
     }
 }
 
-/// Routes for events echo the origin, but not what needs no token only because there is none: any page in the
-/// browser of whoever runs hitlog on their own machine could read its events otherwise.
+/// Routes for events echo the origin, except for reads while no token is set: otherwise any page in the browser of
+/// whoever runs hitlog on their own machine could read its events.
 fn echoes_origin(context: &Context, route: Route, method: &HttpMethod) -> bool {
     matches!(route, Route::Events | Route::Batch | Route::Event)
         && (!context.tokens.is_protected_mode() || !matches!(*method, HttpMethod::GET | HttpMethod::HEAD))

@@ -8,7 +8,7 @@ use super::{
     Context, RequestLimits,
     body::InboundBody,
     ingest::body_error,
-    response::{Answer, ErrorCode, catalog_error, error, invalid, json_of},
+    response::{ErrorCode, Response, catalog_error, error, invalid, json_of},
 };
 use crate::{
     event::{Faults, time::time_text},
@@ -43,7 +43,7 @@ impl<'a> From<&'a Website> for WebsiteView<'a> {
 }
 
 /// `POST /api/v1/websites`
-pub(super) async fn create(context: &Context, headers: &HeaderMap, body: &mut InboundBody) -> Answer {
+pub(super) async fn create(context: &Context, headers: &HeaderMap, body: &mut InboundBody) -> Response {
     let change = match read_change(context, headers, body, true).await {
         Ok(change) => change,
         Err(refusal) => return refusal,
@@ -60,7 +60,7 @@ pub(super) async fn create(context: &Context, headers: &HeaderMap, body: &mut In
 }
 
 /// `GET /api/v1/websites`
-pub(super) fn list(context: &Context) -> Answer {
+pub(super) fn get_all(context: &Context) -> Response {
     #[derive(Serialize)]
     struct List<'a> {
         websites: Vec<WebsiteView<'a>>,
@@ -72,7 +72,7 @@ pub(super) fn list(context: &Context) -> Answer {
 }
 
 /// `GET /api/v1/websites/:id`
-pub(super) fn get(context: &Context, id: &str) -> Answer {
+pub(super) fn get(context: &Context, id: &str) -> Response {
     match context.websites.get(id) {
         Some(website) => json_of(StatusCode::OK, &WebsiteView::from(&*website)),
         None => error(ErrorCode::NotFound, "Website not found"),
@@ -80,7 +80,7 @@ pub(super) fn get(context: &Context, id: &str) -> Answer {
 }
 
 /// `PUT /api/v1/websites/:id`: changes what it names.
-pub(super) async fn update(context: &Context, id: &str, headers: &HeaderMap, body: &mut InboundBody) -> Answer {
+pub(super) async fn update(context: &Context, id: &str, headers: &HeaderMap, body: &mut InboundBody) -> Response {
     let change = match read_change(context, headers, body, false).await {
         Ok(change) => change,
         Err(refusal) => return refusal,
@@ -92,7 +92,7 @@ pub(super) async fn update(context: &Context, id: &str, headers: &HeaderMap, bod
 }
 
 /// `DELETE /api/v1/websites/:id`
-pub(super) async fn delete(context: &Context, id: &str) -> Answer {
+pub(super) async fn delete(context: &Context, id: &str) -> Response {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Deleted {
@@ -114,7 +114,7 @@ async fn read_change(
     headers: &HeaderMap,
     body: &mut InboundBody,
     is_new: bool,
-) -> Result<WebsiteChange, Answer> {
+) -> Result<WebsiteChange, Response> {
     let bytes = body
         .read(headers, context.limits.website_bytes_max, 0, &context.body_limits, &context.body_memory)
         .await

@@ -1,4 +1,4 @@
-//! The tools of the command line: their arguments, and what their ends mean as exit codes.
+//! The tools of the command line: their arguments and their exit codes.
 
 use std::{
     path::PathBuf,
@@ -27,8 +27,9 @@ use hitlog::{
 
 use super::{EXIT_BAD_SETTING, EXIT_FAILURE, fail, settings, start_logging};
 
-/// The settings that a tool's help shows; the import takes the others from the environment and the file.
+/// The settings in the help of a tool that only reads.
 const READING: &[&str] = &["data_dir"];
+/// The settings in the help of the import, which takes all others from the environment and the file.
 const WRITING: &[&str] = &["data_dir", "durability", "segment_rows_max"];
 const MAY_RUN: &str = "May run while hitlog serves.";
 
@@ -46,13 +47,13 @@ pub(super) fn commands() -> [Command; 6] {
         .args(shown(READING));
     let backup = Command::new("backup")
         .about(format!("Copies the data directory so that hitlog can start from the copy. {MAY_RUN}"))
-        .arg(Arg::new("directory").value_name("DIR").required(true).help("Empty, or not there yet"))
+        .arg(Arg::new("directory").value_name("DIR").required(true).help("Empty, or does not exist yet"))
         .args(shown(READING))
         .after_help(
             "Sealed segments are linked where the copy is on the same file system, and copied elsewhere. Start from it \
              with `hitlog serve --data-dir DIR`.",
         );
-    let days = flag("days", "COUNT", "The newest days with events that are shown");
+    let days = flag("days", "COUNT", "How many of the newest days with events to show");
     let stats = Command::new("stats")
         .about(format!("Counts events by day and type, and the busiest websites, from summaries. {MAY_RUN}"))
         .arg(website())
@@ -83,10 +84,10 @@ fn export_command() -> Command {
 }
 
 fn import_command() -> Command {
-    let skip = flag("skip", "LINES", "Leave out as many lines at the beginning, which are imported already");
+    let skip = flag("skip", "LINES", "Leave out this many lines at the beginning, which are imported already");
     Command::new("import")
         .about("Appends the events of an export (ndjson) as new ones. Refuses to run while hitlog serves")
-        .arg(Arg::new("file").value_name("FILE").required(true).help("Read twice: checked first, imported then"))
+        .arg(Arg::new("file").value_name("FILE").required(true).help("The events; read twice, first to check them all"))
         .arg(flag("website", "WEBSITE", "Put all events into this website, by its id, tracking code or domain"))
         .arg(skip.value_parser(value_parser!(u64)).default_value("0"))
         .args(shown(WRITING))
@@ -96,7 +97,7 @@ fn import_command() -> Command {
         )
 }
 
-/// The flags of these settings.
+/// The flags of the settings with these names.
 fn shown(names: &[&str]) -> Vec<Arg> {
     settings(|name| names.contains(&name))
 }
@@ -106,7 +107,7 @@ fn flag(name: &'static str, value: &'static str, help: &'static str) -> Arg {
 }
 
 fn json() -> Arg {
-    Arg::new("json").long("json").action(ArgAction::SetTrue).help("For programs: all numbers exact")
+    Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print JSON, for programs: all numbers exact")
 }
 
 fn website() -> Arg {
@@ -154,7 +155,7 @@ pub(super) fn run(name: &str, arguments: &ArgMatches, config: &Config) -> ExitCo
 
 fn end(outcome: Outcome) -> ExitCode {
     match outcome {
-        // Whoever read the output had enough of it: that is how `head` ends.
+        // Whoever read the output has seen enough, as `head` has after its lines.
         Ok(true) | Err(ToolError::OutputClosed) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(EXIT_FAILURE),
         Err(error) => {
@@ -165,7 +166,7 @@ fn end(outcome: Outcome) -> ExitCode {
     }
 }
 
-/// Set at the first SIGINT or SIGTERM; without a thread to listen they end the process, as a crash would.
+/// Becomes true at the first SIGINT or SIGTERM. Without a thread to listen for them, they end the process like a crash.
 fn on_interrupt() -> Arc<AtomicBool> {
     use tokio::signal::unix::{SignalKind, signal};
     let stop = Arc::new(AtomicBool::new(false));

@@ -5,7 +5,7 @@ macro_rules! label {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum $name { $($(#[$variant_doc])* $variant),+ }
+        pub enum $name { $(#[doc = concat!("`", $text, "`")] $(#[$variant_doc])* $variant),+ }
 
         impl $name {
             /// Every value.
@@ -38,7 +38,7 @@ label! {
 }
 
 label! {
-    /// Why events were shed: "later", and definitely not stored.
+    /// Why events were refused for now; they are definitely not stored.
     Shed {
         /// The queue is full.
         QueueFull = "queue_full",
@@ -54,29 +54,18 @@ label! {
 label! {
     /// The routes of the HTTP interface.
     Route {
-        /// `/api/v1/events`
         Events = "/api/v1/events",
-        /// `/api/v1/events/batch`
         Batch = "/api/v1/events/batch",
-        /// `/api/v1/events/:id`
         Event = "/api/v1/events/:id",
-        /// `/api/v1/websites`
         Websites = "/api/v1/websites",
-        /// `/api/v1/websites/:id`
         Website = "/api/v1/websites/:id",
-        /// `/api/v1/visitors/:visitorId`
         Visitor = "/api/v1/visitors/:visitorId",
-        /// `/api/v1/erasures/:id`
         Erasure = "/api/v1/erasures/:id",
-        /// `/livez`
         Live = "/livez",
         /// `/readyz` and `/health`
         Ready = "/readyz",
-        /// `/metrics`
         Metrics = "/metrics",
-        /// `/openapi.yaml`
         Description = "/openapi.yaml",
-        /// Anything else.
         Unknown = "unknown",
     }
 }
@@ -84,19 +73,12 @@ label! {
 label! {
     /// The request's method.
     Method {
-        /// GET
         Get = "GET",
-        /// HEAD
         Head = "HEAD",
-        /// POST
         Post = "POST",
-        /// PUT
         Put = "PUT",
-        /// DELETE
         Delete = "DELETE",
-        /// OPTIONS
         Options = "OPTIONS",
-        /// Anything else.
         Other = "other",
     }
 }
@@ -104,13 +86,9 @@ label! {
 label! {
     /// The class of the answer's status.
     StatusClass {
-        /// 200 to 299
         Success = "2xx",
-        /// 300 to 399
         Redirect = "3xx",
-        /// 400 to 499
         Client = "4xx",
-        /// 500 to 599
         Server = "5xx",
     }
 }
@@ -136,7 +114,7 @@ label! {
 }
 
 label! {
-    /// What segments are at the moment.
+    /// The states of segments.
     SegmentLabel {
         /// Made ahead, empty.
         Prepared = "prepared",

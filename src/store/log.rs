@@ -28,7 +28,7 @@ use super::{
 use crate::{
     clock::now_ms,
     event::ValidEvents,
-    metrics::{CheckpointBy, Metrics},
+    metrics::{CheckpointBy, StoreMetrics},
 };
 
 /// While a checkpoint runs beside the writer, or the next segment is being made, its end is looked for this often even
@@ -49,7 +49,7 @@ pub struct Log {
     segments: Arc<Segments>,
     options: LogOptions,
     interrupt: ReaderInterrupt,
-    metrics: Arc<Metrics>,
+    metrics: Arc<StoreMetrics>,
 }
 
 impl Log {
@@ -61,7 +61,7 @@ impl Log {
         segments: Arc<Segments>,
         options: LogOptions,
         interrupt: ReaderInterrupt,
-        metrics: Arc<Metrics>,
+        metrics: Arc<StoreMetrics>,
     ) -> Self {
         metrics.wal_bytes_max.set(options.wal_bytes_max as f64);
         metrics.high_water_mark.set((next_sequence - 1) as f64);

@@ -19,10 +19,7 @@ use crossbeam_channel::{Receiver, Sender};
 use rusqlite::ErrorCode;
 use tokio::sync::oneshot;
 
-use self::{
-    budget::{Budget, PageBuffer},
-    snapshot::Snapshot,
-};
+use self::{budget::PageBuffer, snapshot::Snapshot};
 use super::{
     error::{OpenError, ReadError},
     options::ReadOptions,
@@ -35,8 +32,9 @@ use super::{
     },
 };
 use crate::{
+    budget::Budget,
     clock::now_ms,
-    metrics::{Metrics, ReadRefused},
+    metrics::{ReadRefused, StoreMetrics},
 };
 
 /// Keys that a question may hold in memory in any case: some pages of the largest size.
@@ -50,9 +48,9 @@ type Question = Box<dyn FnOnce(&Reader) + Send>;
 #[derive(Clone)]
 pub struct Readers {
     questions: Sender<Question>,
-    budget: Arc<Budget>,
+    budget: Budget,
     options: ReadOptions,
-    metrics: Arc<Metrics>,
+    metrics: Arc<StoreMetrics>,
 }
 
 impl Readers {
@@ -61,7 +59,7 @@ impl Readers {
         segments: &Arc<Segments>,
         options: ReadOptions,
         interrupt: &ReaderInterrupt,
-        metrics: Arc<Metrics>,
+        metrics: Arc<StoreMetrics>,
     ) -> Result<(Self, Vec<JoinHandle<()>>), OpenError> {
         let (questions, receiver) = crossbeam_channel::bounded::<Question>(options.waiting_max);
         let mut threads = Vec::with_capacity(options.readers);
@@ -89,7 +87,7 @@ impl Readers {
         }
         metrics.readers.set(options.readers as f64);
         metrics.read_bytes_max.set(options.answer_bytes_max as f64);
-        let budget = Arc::new(Budget::new(options.answer_bytes_max));
+        let budget = Budget::new(options.answer_bytes_max);
         Ok((Self { questions, budget, options, metrics }, threads))
     }
 
@@ -120,12 +118,12 @@ impl Readers {
 
     /// An empty buffer for an answer, counted against the budget that all answers share.
     pub fn page_buffer(&self) -> PageBuffer {
-        PageBuffer::new(Arc::clone(&self.budget))
+        PageBuffer::new(&self.budget)
     }
 
     /// The memory that answers hold at the moment.
     pub fn answer_bytes(&self) -> usize {
-        self.budget.taken()
+        self.budget.used()
     }
 }
 
@@ -135,7 +133,7 @@ struct Reader {
     interrupt: ReaderInterrupt,
     keys_max: usize,
     retention: Option<Duration>,
-    metrics: Arc<Metrics>,
+    metrics: Arc<StoreMetrics>,
 }
 
 impl Reader {

@@ -36,7 +36,7 @@ use super::{
         summary::{Summary, SummaryError},
     },
 };
-use crate::metrics::Metrics;
+use crate::metrics::StoreMetrics;
 
 /// How long the start waits for a program that reads a segment without an index, such as a backup on a slow disk.
 const READER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -59,7 +59,7 @@ pub(super) fn recover_segments(
     catalog: &mut CatalogFile,
     segments: &Segments,
     options: &LogOptions,
-    metrics: &Arc<Metrics>,
+    metrics: &Arc<StoreMetrics>,
 ) -> Result<Recovered, OpenError> {
     let listed = catalog.segments()?;
     for segment in listed.iter().filter(|segment| segment.state == SegmentState::Sealed) {
@@ -170,7 +170,7 @@ fn recover_open(
     listed: ListedSegment,
     segments: &Segments,
     options: &LogOptions,
-    metrics: &Arc<Metrics>,
+    metrics: &Arc<StoreMetrics>,
 ) -> Result<Arc<Segment>, OpenError> {
     let path = paths.of(listed.number, listed.generation);
     let unclean = file::has_wal(&path);

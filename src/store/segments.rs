@@ -32,7 +32,7 @@ use self::{
 use super::{format::file, options::SegmentOptions};
 use crate::{
     event::EventRow,
-    metrics::{Metrics, SegmentLabel},
+    metrics::{SegmentLabel, StoreMetrics},
 };
 
 /// The current view, and what readers share.
@@ -46,11 +46,11 @@ pub(crate) struct Segments {
     roll_requested: AtomicI64,
     pub(crate) sites: Sites,
     options: SegmentOptions,
-    metrics: Arc<Metrics>,
+    metrics: Arc<StoreMetrics>,
 }
 
 impl Segments {
-    pub(crate) fn new(options: SegmentOptions, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(options: SegmentOptions, metrics: Arc<StoreMetrics>) -> Self {
         Self {
             view: RwLock::default(),
             replaced: Mutex::default(),

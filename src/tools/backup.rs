@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
+use indicatif::HumanBytes;
+
 use super::{
     Outcome, print,
     progress::{Unit, bar},
-    table::{bytes, many},
+    table::pluralize,
 };
 use crate::store::offline::{Backup, OfflineDir};
 
@@ -14,11 +16,11 @@ use crate::store::offline::{Backup, OfflineDir};
 pub struct BackupOptions {
     /// Where the events are.
     pub data_dir: PathBuf,
-    /// Where the copy is to be: a directory that is empty, or that its parent is there to make it in.
+    /// Where the copy is to be: an empty directory, or a new one in a directory that exists.
     pub to: PathBuf,
 }
 
-/// Copies everything and says how to start from it; not well if a segment's file is missing.
+/// Copies everything and says how to start from the copy; `Ok(false)` if a segment's file is missing.
 pub fn run(options: &BackupOptions) -> Outcome {
     let directory = OfflineDir::open(&options.data_dir)?;
     let backup = Backup::new(&directory, &options.to)?;
@@ -33,17 +35,17 @@ pub fn run(options: &BackupOptions) -> Outcome {
     let mut text = format!(
         "{} linked ({}), {} copied ({}), and the catalog.\nStart from it with: hitlog serve \
          --data-dir {to}\n",
-        many(linked.files, "segment"),
-        bytes(linked.bytes),
+        pluralize(linked.files, "segment"),
+        HumanBytes(linked.bytes),
         copied.files,
-        bytes(copied.bytes)
+        HumanBytes(copied.bytes)
     );
     if linked.files > 0 {
         text.push_str("A linked segment shares its disk with the original; to be safe from the loss of that disk, ");
         text.push_str("copy the backup elsewhere.\n");
     }
     for path in &report.missing {
-        text.push_str(&format!("{}: listed and not there, so the backup has it not either\n", path.display()));
+        text.push_str(&format!("{}: listed and not there, so it is not in the backup\n", path.display()));
     }
     print(text.as_bytes())?;
     Ok(report.missing.is_empty())

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::{
     Outcome, print,
     progress::{Unit, bar},
-    table::many,
+    table::pluralize,
 };
 use crate::store::offline::{Check, Fault, OfflineDir};
 
@@ -16,7 +16,7 @@ pub struct CheckOptions {
     pub data_dir: PathBuf,
 }
 
-/// Prints every fault, with what to do about it, and a last line; well if there is none.
+/// Prints every fault, with what to do about it, and a last line; `Ok(false)` if there is a fault.
 pub fn run(options: &CheckOptions) -> Outcome {
     let directory = OfflineDir::open(&options.data_dir)?;
     let check = Check::new(&directory)?;
@@ -30,10 +30,10 @@ pub fn run(options: &CheckOptions) -> Outcome {
     bar.finish_and_clear();
     printed?;
     for path in &report.unlisted {
-        print(format!("{}: not one of the catalog's files, which harms nothing\n", path.display()).as_bytes())?;
+        print(format!("{}: not one of the catalog's files; it does no harm\n", path.display()).as_bytes())?;
     }
-    let (segments, events) = (many(report.segments, "segment"), many(report.rows, "event"));
-    let verdict = if report.faults == 0 { "nothing is wrong".into() } else { many(report.faults, "fault") };
+    let (segments, events) = (pluralize(report.segments, "segment"), pluralize(report.rows, "event"));
+    let verdict = if report.faults == 0 { "nothing is wrong".into() } else { pluralize(report.faults, "fault") };
     print(format!("{segments}, {events}: {verdict}\n").as_bytes())?;
     Ok(report.faults == 0)
 }

@@ -24,7 +24,7 @@ use crate::{
 pub enum Format {
     /// The event as the API returns it, and its website's tracking code and domain.
     Ndjson,
-    /// The same values; the first line has their names.
+    /// The values of such an event, separated by commas; the first line has their names.
     Csv,
 }
 
@@ -35,13 +35,13 @@ pub struct ExportOptions {
     pub data_dir: PathBuf,
     /// How a line looks.
     pub format: Format,
-    /// The lowest `createdAt`, as RFC 3339 or milliseconds.
+    /// The first `createdAt` that is exported, as RFC 3339 or milliseconds.
     pub from: Option<String>,
-    /// The lowest `createdAt` that is not wanted any more.
+    /// The first `createdAt` that is not exported any more, as RFC 3339 or milliseconds.
     pub to: Option<String>,
-    /// Of this website only: its id, tracking code or domain.
+    /// The only website whose events are exported: its id, tracking code or domain.
     pub website: Option<String>,
-    /// Of this type only.
+    /// The only type of events that is exported.
     pub event_type: Option<String>,
     /// Events before this `createdAt` are past their retention; `i64::MIN` if they are kept for ever.
     pub expired_before: i64,
@@ -134,7 +134,7 @@ struct Lines {
 impl Lines {
     fn json(&mut self, out: &mut Vec<u8>, sequence: u64, row: &EventRow<'_>, site: &Arc<Website>) {
         json::write_event(out, &self.ids.encode(sequence), row);
-        // The brace, which comes after two more members here.
+        // The closing brace comes after two more members here.
         out.pop();
         match &self.site {
             Some((last, end)) if Arc::ptr_eq(last, site) => out.extend_from_slice(end),
@@ -184,7 +184,7 @@ const FORMULA_BEGINS: [&str; 11] = ["=", "+", "-", "@", "\t", "\r", "\n", "＝",
 /// Writes a cell as RFC 4180 has it. What trackers send is anybody's text, and a spreadsheet would run some of it as a
 /// formula; an apostrophe before it makes it text.
 fn write_cell(out: &mut Vec<u8>, text: &[u8]) {
-    // Some pass over spaces before a formula.
+    // Some spreadsheets pass over spaces before a formula.
     let spaces = text.iter().take_while(|byte| **byte == b' ').count();
     let is_formula = FORMULA_BEGINS.iter().any(|begin| text[spaces..].starts_with(begin.as_bytes()));
     let is_quoted = text.iter().any(|byte| matches!(byte, b'"' | b',' | b'\n' | b'\r'));

@@ -1,8 +1,8 @@
 //! `hitlog import`: the lines of an export, appended as new events.
 //!
-//! The file is read twice. The first time every line and every website is checked, by the rules of the door, and
-//! nothing is written: a bad line means that nothing is imported. The second time the events are appended, group by
-//! group, each durable before the next; a failure there says after which line to go on.
+//! The file is read twice. The first time every line and every website is checked, by the rules of the HTTP interface,
+//! and nothing is written: a bad line means that nothing is imported. The second time the events are appended, group
+//! by group, each durable before the next; a failure there says after which line to go on.
 
 mod lines;
 mod websites;
@@ -24,7 +24,7 @@ use websites::Targets;
 use super::{
     Outcome, ToolError, print,
     progress::{Unit, bar},
-    table::many,
+    table::pluralize,
 };
 use crate::{
     event::Rules,
@@ -35,19 +35,19 @@ use crate::{
     },
 };
 
-/// Bad lines that are told; who has more has the wrong file.
+/// How many bad lines are reported; a file that has more is the wrong one.
 const BAD_LINES_TOLD: usize = 10;
 
 /// What to import, and where to.
 #[derive(Debug)]
 pub struct ImportOptions {
-    /// The lines.
+    /// The file of lines.
     pub file: PathBuf,
     /// Where the events are to be.
     pub data_dir: PathBuf,
     /// The website that all events are to belong to, by its id, tracking code or domain; if none, each keeps its own.
     pub website: Option<String>,
-    /// Lines at the beginning of the file that are left out.
+    /// How many lines at the beginning of the file are left out.
     pub skip: u64,
     /// The rules of an event.
     pub rules: Rules,
@@ -59,12 +59,12 @@ pub struct ImportOptions {
     pub stop: Arc<AtomicBool>,
 }
 
-/// Imports the file.
+/// Checks the file, then appends its events.
 pub fn run(options: ImportOptions) -> Outcome {
     store::check_sqlite_version()?;
     let options = ImportOptions {
         rules: Rules {
-            // An event keeps its `createdAt`, and the door has let it in once.
+            // An event keeps its `createdAt`, which was accepted when it first came in.
             timestamp_ahead_max_ms: i64::MAX,
             batch_events_max: lines::GROUP_EVENTS,
             ..options.rules
@@ -88,9 +88,9 @@ pub fn run(options: ImportOptions) -> Outcome {
     bar.finish_and_clear();
     let websites = match targets.planned().len() {
         0 => String::new(),
-        new => format!(", and {} registered", many(new as u64, "website")),
+        new => format!(", and {} registered", pluralize(new as u64, "website")),
     };
-    print(format!("{} imported{websites}\n", many(events, "event")).as_bytes())?;
+    print(format!("{} imported{websites}\n", pluralize(events, "event")).as_bytes())?;
     Ok(true)
 }
 
@@ -117,7 +117,7 @@ fn open<'a>(options: &'a ImportOptions, bar: &ProgressBar) -> Result<Lines<'a>, 
     Ok(lines)
 }
 
-/// The first reading: every line, and where its event would go.
+/// The first reading: checks every line, and where its event would go.
 fn check(options: &ImportOptions, targets: &mut Targets<'_>, bar: &ProgressBar) -> Result<(), ToolError> {
     let mut lines = open(options, bar)?;
     let mut bad = Vec::new();
@@ -137,7 +137,7 @@ fn check(options: &ImportOptions, targets: &mut Targets<'_>, bar: &ProgressBar) 
     Err(ToolError::Import(format!("{file}: nothing was imported, because of what is wrong with it:{list}")))
 }
 
-/// The second reading. Returns how many events were imported.
+/// The second reading: appends the events, and returns how many there were.
 fn append(
     options: &ImportOptions,
     directory: &DataDir,
@@ -149,16 +149,15 @@ fn append(
         sqlite: store::sqlite_version(),
         durability: "import",
     });
-    let metrics =
-        Arc::new(metrics.map_err(|error| ToolError::Import(format!("cannot register the metrics: {error}")))?);
+    let metrics = metrics.map_err(|error| ToolError::Import(format!("cannot register the metrics: {error}")))?;
     let failure = Arc::new(Mutex::new(None));
     let failed: OnFailure = {
         let failure = Arc::clone(&failure);
         Arc::new(move |reason| *failure.lock() = Some(reason))
     };
-    let mut store = Store::open(directory, &options.store, &metrics, failed)?;
+    let mut store = Store::open(directory, &options.store, &metrics.store, failed)?;
     let appended = append_all(options, &mut store, targets, bar, &failure);
-    // The order in which the ends of the store's channels go is that of the daemon's stop.
+    // The store ends in the same order as when the daemon stops.
     let closed = store.close();
     let events = appended?;
     closed

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
+use indicatif::{HumanBytes, HumanCount};
 use serde::Serialize;
 
 use super::{
     Outcome, print, print_json,
-    table::{Align, Table, bytes, thousands},
+    table::{Align, Table},
 };
 use crate::{
     event::time::time_text,
@@ -18,18 +19,18 @@ use crate::{
 pub struct SegmentsOptions {
     /// Where the events are.
     pub data_dir: PathBuf,
-    /// For programs.
+    /// Prints JSON, for programs.
     pub json: bool,
 }
 
 #[derive(Serialize)]
 struct Listing {
-    segments: Vec<Line>,
+    segments: Vec<SegmentEntry>,
     total: Total,
 }
 
 #[derive(Serialize)]
-struct Line {
+struct SegmentEntry {
     number: i64,
     state: &'static str,
     generation: i64,
@@ -71,10 +72,10 @@ pub fn run(options: &SegmentsOptions) -> Outcome {
     Ok(true)
 }
 
-fn line(segment: SegmentLine) -> Line {
+fn line(segment: SegmentLine) -> SegmentEntry {
     let SegmentLine { number, state, generation, rows, bytes, times, fault } = segment;
     let (first, last) = times.map(|(first, last)| (time_text(first), time_text(last))).unzip();
-    Line { number, state, generation, events: rows, bytes, first, last, fault }
+    SegmentEntry { number, state, generation, events: rows, bytes, first, last, fault }
 }
 
 fn table(listing: &Listing) -> String {
@@ -95,8 +96,8 @@ fn table(listing: &Listing) -> String {
             line.number.to_string(),
             line.state.into(),
             line.generation.to_string(),
-            thousands(line.events),
-            bytes(line.bytes),
+            HumanCount(line.events).to_string(),
+            HumanBytes(line.bytes).to_string(),
             time(&line.first),
             time(&line.last),
             line.fault.clone().unwrap_or_default(),
@@ -107,8 +108,8 @@ fn table(listing: &Listing) -> String {
         "total".into(),
         String::new(),
         String::new(),
-        thousands(total.events),
-        bytes(total.bytes),
+        HumanCount(total.events).to_string(),
+        HumanBytes(total.bytes).to_string(),
         time(&total.first),
         time(&total.last),
         String::new(),

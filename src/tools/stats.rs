@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
+use indicatif::{HumanBytes, HumanCount};
 use serde::Serialize;
 
 use super::{
     Outcome, ToolError, print, print_json,
-    table::{Align, Table, bytes, many, shorten, thousands},
+    table::{Align, Table, pluralize, shorten},
 };
 use crate::{
     event::{EventType, time::time_text},
@@ -15,8 +16,9 @@ use crate::{
 
 /// Websites in the table; JSON has them all.
 const SITES_SHOWN: usize = 10;
-/// Width of a tracking code that hitlog makes, and of a domain beside it, in a terminal of 80 columns.
+/// Width of a tracking code that hitlog makes.
 const CODE_CHARS: usize = 23;
+/// Width that a terminal of 80 columns leaves for a domain.
 const DOMAIN_CHARS: usize = 28;
 const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 
@@ -25,11 +27,11 @@ const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 pub struct StatsOptions {
     /// Where the events are.
     pub data_dir: PathBuf,
-    /// Of this website only: its id, tracking code or domain.
+    /// The only website that is counted: its id, tracking code or domain.
     pub website: Option<String>,
-    /// The newest days that are shown.
+    /// How many of the newest days are shown.
     pub days: usize,
-    /// For programs.
+    /// Prints JSON, for programs.
     pub json: bool,
 }
 
@@ -41,11 +43,11 @@ struct Stats {
     segment_bytes: u64,
     oldest: Option<String>,
     newest: Option<String>,
-    /// Days with events, in all.
+    /// How many days have events.
     days_with_events: usize,
-    /// The newest of them, the oldest first.
+    /// The newest days with events, the oldest of them first.
     days: Vec<Day>,
-    /// The busiest first.
+    /// The websites, the busiest first.
     sites: Vec<Site>,
 }
 
@@ -86,7 +88,7 @@ pub fn run(options: &StatsOptions) -> Outcome {
     let directory = OfflineDir::open(&options.data_dir)?;
     let catalog = directory.catalog()?;
     let website = options.website.as_deref().map(|text| find_website(&catalog, text)).transpose()?;
-    let stats = gather(count(&directory, &catalog, website)?, options.days);
+    let stats = summarize(count(&directory, &catalog, website)?, options.days);
     if options.json {
         print_json(&stats)?;
     } else {
@@ -108,7 +110,7 @@ pub(super) fn find_website<'a>(
     })
 }
 
-fn gather(counts: Counts, days_shown: usize) -> Stats {
+fn summarize(counts: Counts, days_shown: usize) -> Stats {
     let times = || counts.sites.iter().filter_map(|site| site.times);
     let mut all = [0; EventType::ALL.len()];
     for site in &counts.sites {
@@ -142,7 +144,7 @@ fn gather(counts: Counts, days_shown: usize) -> Stats {
     }
 }
 
-/// A day since 1970.
+/// The date of a day that is counted from 1970 on.
 fn date(day: i64) -> String {
     let mut text = time_text(day.saturating_mul(DAY_MS));
     text.truncate("1970-01-01".len());
@@ -153,14 +155,17 @@ fn text(stats: &Stats) -> String {
     let time = |time: &Option<String>| time.clone().unwrap_or_else(|| "-".into());
     let mut out = format!(
         "events    {} of {}\nsegments  {}\noldest    {}\nnewest    {}\n",
-        thousands(stats.events.total),
-        many(stats.websites as u64, "website"),
-        bytes(stats.segment_bytes),
+        HumanCount(stats.events.total),
+        pluralize(stats.websites as u64, "website"),
+        HumanBytes(stats.segment_bytes),
         time(&stats.oldest),
         time(&stats.newest)
     );
-    let numbers =
-        |events: &Events| [events.pageview, events.click, events.custom, events.total].map(thousands).to_vec();
+    let numbers = |events: &Events| {
+        [events.pageview, events.click, events.custom, events.total]
+            .map(|number| HumanCount(number).to_string())
+            .to_vec()
+    };
     if !stats.days.is_empty() {
         let right = |head| (head, Align::Right);
         let mut table = Table::new(&[
@@ -174,7 +179,7 @@ fn text(stats: &Stats) -> String {
             table.row([vec![day.day.clone()], numbers(&day.events)].concat());
         }
         table.row(
-            [vec![format!("all {}", many(stats.days_with_events as u64, "day"))], numbers(&stats.events)].concat(),
+            [vec![format!("all {}", pluralize(stats.days_with_events as u64, "day"))], numbers(&stats.events)].concat(),
         );
         out.push('\n');
         out.push_str(&table.render());
@@ -191,7 +196,7 @@ fn text(stats: &Stats) -> String {
             table.row([
                 shorten(&site.tracking_code, CODE_CHARS),
                 shorten(&site.domain, DOMAIN_CHARS),
-                thousands(site.events.total),
+                HumanCount(site.events.total).to_string(),
                 format!("{share:.1}%"),
             ]);
         }

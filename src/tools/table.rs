@@ -1,4 +1,6 @@
-//! Tables of text, and numbers as people read them.
+//! Tables of text, and words cut or inflected to fit them.
+
+use indicatif::HumanCount;
 
 /// Columns with a head each, the cells below it.
 pub(super) struct Table {
@@ -46,35 +48,10 @@ impl Table {
     }
 }
 
-/// A number with commas between its thousands.
-pub(super) fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut out = String::with_capacity(digits.len() * 4 / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
-/// So many of something, whose plural has an s.
-pub(super) fn many(number: u64, noun: &str) -> String {
+/// A number and its noun, in the plural unless the number is 1.
+pub(super) fn pluralize(number: u64, noun: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
-    format!("{} {noun}{plural}", thousands(number))
-}
-
-/// A number of bytes in the largest unit that leaves a whole one.
-pub(super) fn bytes(number: u64) -> String {
-    let mut value = number as f64;
-    for unit in ["B", "KiB", "MiB", "GiB"] {
-        if value < 1_024.0 {
-            return if unit == "B" { format!("{number} B") } else { format!("{value:.1} {unit}") };
-        }
-        value /= 1_024.0;
-    }
-    format!("{value:.1} TiB")
+    format!("{} {noun}{plural}", HumanCount(number))
 }
 
 /// A text cut to a width.
@@ -89,6 +66,8 @@ pub(super) fn shorten(text: &str, chars_max: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use indicatif::HumanBytes;
+
     use super::*;
 
     #[test]
@@ -102,14 +81,14 @@ mod tests {
     #[test]
     fn numbers_for_people() {
         for (number, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
-            assert_eq!(thousands(number), text);
+            assert_eq!(HumanCount(number).to_string(), text);
         }
         for (number, text) in
-            [(0, "0 B"), (1_023, "1023 B"), (1_536, "1.5 KiB"), (5 << 30, "5.0 GiB"), (1 << 50, "1024.0 TiB")]
+            [(0, "0 B"), (1_023, "1023 B"), (1_536, "1.50 KiB"), (5 << 30, "5.00 GiB"), (1 << 50, "1.00 PiB")]
         {
-            assert_eq!(bytes(number), text);
+            assert_eq!(HumanBytes(number).to_string(), text);
         }
-        assert_eq!((many(1, "event"), many(1_000, "event")), ("1 event".into(), "1,000 events".into()));
+        assert_eq!((pluralize(1, "event"), pluralize(1_000, "event")), ("1 event".into(), "1,000 events".into()));
         assert_eq!((shorten("größer", 6), shorten("größere", 6)), ("größer".into(), "größe…".into()));
     }
 }

@@ -40,16 +40,20 @@ impl Histogram {
 }
 
 #[derive(Default)]
-pub struct Metrics {
-    pub events_committed: Counter,
-    pub events_unknown: Counter,
+pub struct WriterMetrics {
     pub commit_seconds: Histogram,
     pub group_events: Histogram,
     pub group_bytes: Histogram,
+}
+
+#[derive(Default)]
+pub struct EventMetrics {
+    pub events_committed: Counter,
+    pub events_unknown: Counter,
     events_shed: [Counter; Shed::ALL.len()],
 }
 
-impl Metrics {
+impl EventMetrics {
     pub fn events_shed(&self, reason: Shed) -> &Counter {
         &self.events_shed[reason as usize]
     }

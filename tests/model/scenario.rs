@@ -77,7 +77,7 @@ fn run(scenario: &'static Scenario) {
             other => panic!("the writer ended with {other:?}"),
         });
     };
-    let writer = writer::spawn(log, requests, group, Arc::clone(&world.metrics), ended).unwrap();
+    let writer = writer::spawn(log, requests, group, Arc::default(), ended).unwrap();
     let manners = || scenario.edges.iter().map(|(manner, _)| *manner);
     // Where the edges close the queue, one of them shall be the last to do so.
     let keeper = manners().all(|manner| manner != Manner::Closes).then(|| queue.clone());

@@ -6,7 +6,7 @@ use real::{
 };
 
 use super::{
-    metrics::{Counter, Metrics, Shed},
+    metrics::{Counter, EventMetrics, Shed},
     scenario::{Manner, Scenario},
     store::Stored,
 };
@@ -19,7 +19,7 @@ use crate::{
 /// What the threads of one execution share, beside the queue.
 pub struct World {
     scenario: &'static Scenario,
-    pub metrics: Arc<Metrics>,
+    pub metrics: Arc<EventMetrics>,
     /// What the log has stored.
     pub stored: Arc<Mutex<Vec<Stored>>>,
     /// Every answer and every refusal that somebody was there for.
@@ -54,7 +54,7 @@ impl What {
     }
 
     /// The counter that it is counted by, of those that the metrics have.
-    fn counter(self, metrics: &Metrics) -> &Counter {
+    fn counter(self, metrics: &EventMetrics) -> &Counter {
         match self {
             Self::Stored { .. } => &metrics.events_committed,
             Self::Failed(CommitError::Unknown) => &metrics.events_unknown,

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use super::erasure::{ErasedRows, Erasure, Subject, Target};
 use crate::{
     clock::now_ms,
-    metrics::Metrics,
+    metrics::StoreMetrics,
     store::segments::{Segments, segment::Content},
 };
 
@@ -26,12 +26,12 @@ pub(crate) struct Erasures {
     all: Mutex<BTreeMap<Arc<str>, Erasure>>,
     /// Has the sealer look what there is to do.
     wake: Sender<()>,
-    metrics: Arc<Metrics>,
+    metrics: Arc<StoreMetrics>,
 }
 
 impl Erasures {
     /// None yet; `wake` has the sealer look what there is to do.
-    pub(crate) fn new(wake: Sender<()>, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(wake: Sender<()>, metrics: Arc<StoreMetrics>) -> Self {
         Self { all: Mutex::default(), wake, metrics }
     }
 

@@ -10,8 +10,8 @@ fn open(path: &Path) -> (DataDir, CatalogFile) {
 }
 
 fn memory() -> InMemory {
-    let segments = Arc::new(Segments::new(options(10).segments, metrics()));
-    let erasures = Arc::new(Erasures::new(crossbeam_channel::bounded(1).0, metrics()));
+    let segments = Arc::new(Segments::new(options(10).segments, Arc::clone(&metrics().store)));
+    let erasures = Arc::new(Erasures::new(crossbeam_channel::bounded(1).0, Arc::clone(&metrics().store)));
     InMemory { segments, erasures, erasures_max: 1 }
 }
 

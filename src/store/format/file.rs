@@ -12,7 +12,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::{directory::sync_directory, schema, sync_timer};
 use crate::{
-    metrics::Metrics,
+    metrics::StoreMetrics,
     store::{
         error::OpenError,
         options::{Durability, LogOptions},
@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Makes a segment's file, complete and durable, before anybody hears of it.
-pub(crate) fn create(path: &Path, options: &LogOptions, metrics: &Arc<Metrics>) -> Result<(), OpenError> {
+pub(crate) fn create(path: &Path, options: &LogOptions, metrics: &Arc<StoreMetrics>) -> Result<(), OpenError> {
     remove_leftover(path)?;
     let flags = schema::write_flags() | OpenFlags::SQLITE_OPEN_CREATE;
     let connection = connect(path, flags, metrics)?;
@@ -56,7 +56,7 @@ fn remove_leftover(path: &Path) -> Result<(), OpenError> {
 }
 
 /// Opens a segment that is written, after a look at whether it is one that this hitlog knows.
-pub(crate) fn open(path: &Path, options: &LogOptions, metrics: &Arc<Metrics>) -> Result<Connection, OpenError> {
+pub(crate) fn open(path: &Path, options: &LogOptions, metrics: &Arc<StoreMetrics>) -> Result<Connection, OpenError> {
     // SQLite would take an empty file for a new database and delete its write-ahead log.
     let file = fs::metadata(path).map_err(OpenError::io("find the segment", path))?;
     if file.len() == 0 {
@@ -99,7 +99,7 @@ pub(crate) fn read_only_uri(path: &Path, sealed: bool) -> String {
     format!("file:{path}?mode=ro{immutable}")
 }
 
-fn connect(path: &Path, flags: OpenFlags, metrics: &Arc<Metrics>) -> Result<Connection, OpenError> {
+fn connect(path: &Path, flags: OpenFlags, metrics: &Arc<StoreMetrics>) -> Result<Connection, OpenError> {
     if sync_timer::register(metrics) {
         Connection::open_with_flags_and_vfs(path, flags, sync_timer::NAME)
     } else {

@@ -15,7 +15,7 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 use rusqlite::ffi;
 
-use crate::metrics::Metrics;
+use crate::metrics::StoreMetrics;
 
 /// The name to open connections with.
 pub(crate) const NAME: &CStr = c"hitlog";
@@ -24,7 +24,7 @@ pub(crate) const NAME: &CStr = c"hitlog";
 struct Shim {
     default_vfs: *mut ffi::sqlite3_vfs,
     tables: Mutex<Vec<&'static TimedMethods>>,
-    observer: RwLock<Option<Arc<Metrics>>>,
+    observer: RwLock<Option<Arc<StoreMetrics>>>,
 }
 
 /// A copy of one of the default VFS's tables of file methods (it has one for databases and one for logs, which need
@@ -44,7 +44,7 @@ unsafe impl Sync for Shim {}
 static SHIM: OnceLock<Option<Shim>> = OnceLock::new();
 
 /// Registers the VFS, once in a process, and sends the times to `metrics` from now on. Returns whether it stands.
-pub(crate) fn register(metrics: &Arc<Metrics>) -> bool {
+pub(crate) fn register(metrics: &Arc<StoreMetrics>) -> bool {
     let Some(shim) = SHIM.get_or_init(install) else { return false };
     *shim.observer.write() = Some(Arc::clone(metrics));
     true

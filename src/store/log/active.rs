@@ -8,7 +8,7 @@ use super::{
     insert::EventWriter,
 };
 use crate::{
-    metrics::Metrics,
+    metrics::StoreMetrics,
     store::{
         error::OpenError,
         format::{file, schema},
@@ -41,7 +41,11 @@ pub(crate) struct ActiveSegment {
 
 impl ActiveSegment {
     /// Opens a segment that is listed and whose write-ahead log is empty.
-    pub(crate) fn open(segment: Arc<Segment>, options: &LogOptions, metrics: &Arc<Metrics>) -> Result<Self, OpenError> {
+    pub(crate) fn open(
+        segment: Arc<Segment>,
+        options: &LogOptions,
+        metrics: &Arc<StoreMetrics>,
+    ) -> Result<Self, OpenError> {
         let path = &segment.path;
         let sqlite = || OpenError::sqlite(path);
         let connection = file::open(path, options, metrics)?;

@@ -14,7 +14,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::active::ActiveSegment;
 use crate::{
-    metrics::Metrics,
+    metrics::StoreMetrics,
     store::{
         catalog::{Catalog, segment_table::SegmentChange},
         error::{OnFailure, OpenError, is_full},
@@ -54,7 +54,7 @@ pub(crate) struct Rolling {
     pub(crate) segments: Arc<Segments>,
     pub(crate) sealer: SealOrders,
     pub(crate) options: LogOptions,
-    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) metrics: Arc<StoreMetrics>,
     /// Called when the storage can't be trusted any more.
     pub(crate) on_failure: OnFailure,
     /// The number of the next segment to make.

@@ -14,7 +14,7 @@ use rusqlite::Connection;
 
 use super::{copy, error::RewriteError};
 use crate::{
-    metrics::Metrics,
+    metrics::StoreMetrics,
     store::{
         catalog::{
             Catalog,
@@ -41,7 +41,7 @@ pub(crate) struct Rewriter {
     pub(crate) segments: Arc<Segments>,
     /// Memory for sorting, in bytes.
     pub(crate) cache_bytes: u64,
-    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) metrics: Arc<StoreMetrics>,
 }
 
 impl Rewriter {

@@ -4,7 +4,7 @@ use std::{cmp::Reverse, collections::BTreeSet, ops::Range, path::Path, time::Dur
 
 use crate::{
     event::{EventType, Rules, ValidEvents, parse_batch},
-    metrics::{BuildInfo, SegmentLabel},
+    metrics::{BuildInfo, Metrics, SegmentLabel},
     store::*,
 };
 
@@ -386,5 +386,5 @@ pub(crate) fn metrics() -> Arc<Metrics> {
 }
 
 fn open(directory: &DataDir, options: &StoreOptions, metrics: &Arc<Metrics>) -> Store {
-    Store::open(directory, options, metrics, Arc::new(|reason| panic!("{reason}"))).unwrap()
+    Store::open(directory, options, &metrics.store, Arc::new(|reason| panic!("{reason}"))).unwrap()
 }

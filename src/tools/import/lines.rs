@@ -1,10 +1,9 @@
-//! The file, line by line, and what the rules of the door say of it.
+//! The file, line by line, and what the rules of an event say of it.
 
 use std::{
     borrow::Cow,
     fs::File,
     io::{self, BufRead, BufReader, Read},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use indicatif::ProgressBar;
@@ -12,15 +11,18 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::websites::Targets;
-use crate::event::{Rejection, Rules, ValidEvents, json, parse_batch, time::parse_time};
+use crate::{
+    clock::now_ms,
+    event::{Rejection, Rules, ValidEvents, json, parse_batch, time::parse_time},
+};
 
 /// Events of a group, which are committed together.
 pub(super) const GROUP_EVENTS: usize = 4_096;
-/// Or as many as fill this.
+/// Bytes of a group, if so many are reached with fewer events.
 const GROUP_BYTES: usize = 4 << 20;
 const READ_BYTES: usize = 1 << 20;
 
-/// A line as it was exported. Texts stay as they are written: the door reads them.
+/// A line as it was exported. Strings stay as they are written: they are parsed with the event.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Line<'a> {
@@ -62,7 +64,7 @@ pub(super) struct BadLine {
     pub(super) what: String,
 }
 
-/// Some thousand lines.
+/// What some thousand lines hold.
 pub(super) struct Group {
     pub(super) events: ValidEvents,
     pub(super) bad: Vec<BadLine>,
@@ -87,7 +89,7 @@ impl<'a> Lines<'a> {
         Self { file, rules, line_bytes_max, bar, line: Vec::new(), number: 0 }
     }
 
-    /// Passes over lines.
+    /// Passes over all lines up to this one, counted from 1.
     pub(super) fn skip(&mut self, lines: u64) -> io::Result<()> {
         while self.number < lines {
             self.bar.inc(self.file.skip_until(b'\n')? as u64);
@@ -120,7 +122,7 @@ impl<'a> Lines<'a> {
         Ok(Some(Group { events, bad, last_line: self.number }))
     }
 
-    /// Reads a line, without its end, as far as a line may go.
+    /// Reads the next line, as far as a line may go; `false` at the end of the file.
     fn next_line(&mut self) -> io::Result<bool> {
         self.line.clear();
         let limit = self.line_bytes_max as u64 + 1;
@@ -184,7 +186,7 @@ impl<'a> Lines<'a> {
         Ok(true)
     }
 
-    /// Has the door look at a group, whose events stand in the body at these places.
+    /// Parses a group as a batch. Its events stand in the body at these places.
     fn parse(&self, body: &[u8], places: &[Place], targets: &Targets<'_>, bad: &mut Vec<BadLine>) -> ValidEvents {
         let parse = |events: &[u8]| {
             let body = [b"{\"events\":[", events, b"]}"].concat();
@@ -196,7 +198,7 @@ impl<'a> Lines<'a> {
             }
             return parsed.events;
         }
-        // Some faults are faults of a body as a whole: so each event is looked at alone.
+        // Some faults refuse a body as a whole: so each event is parsed alone.
         let ends = places.iter().skip(1).map(|next| next.begin).chain([body.len()]);
         for (place, end) in places.iter().zip(ends) {
             let event = body[place.begin..end].strip_prefix(b",").unwrap_or(&body[place.begin..end]);
@@ -216,7 +218,7 @@ struct Place {
     begin: usize,
 }
 
-/// The text of a JSON string; `None` if it is none.
+/// The text of a JSON string; `None` if the value is not a string.
 fn text_of(raw: &RawValue) -> Option<Cow<'_, str>> {
     let plain = raw.get().strip_prefix('"')?.strip_suffix('"')?;
     if plain.contains('\\') { serde_json::from_str(raw.get()).ok().map(Cow::Owned) } else { Some(Cow::Borrowed(plain)) }
@@ -235,7 +237,7 @@ fn at_column(error: &serde_json::Error) -> String {
     format!("not an event as JSON: {text}, column {column}")
 }
 
-/// A rejection in the words of a line.
+/// A rejection in words that fit a line.
 fn told(rejection: &Rejection) -> String {
     match rejection {
         Rejection::Malformed(text) => text.clone(),
@@ -249,9 +251,4 @@ fn told(rejection: &Rejection) -> String {
             form.chain(fields).collect::<Vec<_>>().join("; ")
         }
     }
-}
-
-fn now_ms() -> i64 {
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX)
 }

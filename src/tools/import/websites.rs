@@ -3,13 +3,10 @@
 //! To the one with the line's `websiteId`; if there is none, to the one with its `trackingCode`; if there is none
 //! either, a website is registered as it was where the line was exported.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{collections::HashMap, sync::Arc};
 
 use crate::{
+    clock::now_ms,
     event::is_tracking_code,
     store::{Website, offline::CatalogView},
 };
@@ -22,14 +19,14 @@ pub(super) struct Targets<'a> {
     catalog: Option<&'a CatalogView>,
     /// Where all lines go, if somebody said so.
     forced: Option<u32>,
-    /// By number.
+    /// The ids of the websites, by number.
     ids: Vec<Arc<str>>,
     numbers: HashMap<Arc<str>, u32>,
-    /// To be registered.
+    /// The websites that are to be registered.
     planned: Vec<Planned>,
-    /// Where lines that named the same went.
+    /// The websites of the lines so far, by what the lines name.
     known: HashMap<String, u32>,
-    /// What a line names, as a key of these.
+    /// What the line at hand names, in the form of a key of `known`.
     key: String,
 }
 
@@ -85,9 +82,8 @@ impl<'a> Targets<'a> {
 
     /// The websites that are to be registered, in the order in which they come in the file.
     pub(super) fn planned(&self) -> Vec<Website> {
-        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let newest = self.catalog.into_iter().flat_map(CatalogView::websites).map(|website| website.created_at).max();
-        let now = i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX).max(newest.map_or(0, |newest| newest + 1));
+        let now = now_ms().max(newest.map_or(0, |newest| newest + 1));
         let website = |(created_at, planned): (i64, &Planned)| Website {
             id: Arc::clone(&planned.id),
             tracking_code: planned.tracking_code.as_str().into(),
@@ -97,7 +93,7 @@ impl<'a> Targets<'a> {
             created_at,
             updated_at: created_at,
         };
-        // Each later than the one before, so that "newest first" is an order.
+        // Each is later than the previous one, so that "newest first" is an order.
         (now..).zip(&self.planned).map(website).collect()
     }
 

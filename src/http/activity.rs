@@ -1,7 +1,7 @@
 //! What a connection is doing and since when, as its socket and its requests tell.
 //!
 //! hyper's own header timeout also runs while a connection is merely idle, and it knows nothing of clients that do
-//! not read. So each connection has a [`Pulse`], and whoever serves it asks the pulse whether to go on.
+//! not read. So each connection has an [`Activity`], and whoever serves it asks it whether to go on.
 
 use std::{
     io,
@@ -26,24 +26,24 @@ use crate::metrics::Closed;
 
 /// When a stop begins, a connection without a request stays this long: one may be on its way already.
 pub(super) const DRAIN_GRACE: Duration = Duration::from_millis(100);
-/// How often the end of a request that is being handled is looked for while draining.
+/// How often, while draining, a connection is looked at whose request is being handled.
 const DRAIN_POLL: Duration = Duration::from_millis(20);
-/// How long a connection that has ended waits for its client to close, too ...
+/// How long a connection that has ended waits until its client has closed it, too.
 const LINGER_MAX: Duration = Duration::from_secs(2);
-/// ... throwing away this many bytes at a time.
+/// How many bytes are read and thrown away at a time during that wait.
 const LINGER_READ_BYTES: usize = 4 * 1024;
-/// A head and a body that are this small together are copied into one piece: the kernel takes one piece in less time
-/// than two, by far more than the copy costs. The answer to an event is 700 bytes.
+/// A head and a body that are this small together are copied into one piece: the kernel takes one piece so much sooner
+/// than two that the copy costs less. The response to an event is 700 bytes.
 const GATHER_BYTES_MAX: usize = 2 * 1024;
 
 /// What a connection is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Between requests, or sending an answer.
+    /// Between requests, or sending a response.
     Idle,
     /// Some bytes of a head have come.
     Head,
-    /// As idle, but the bytes that come belong to a body which nobody wants.
+    /// Idle, but the bytes that come still belong to a body that nobody wants.
     Discarding,
     /// A request is being handled; it has time limits of its own.
     Handling,
@@ -51,7 +51,7 @@ pub(super) enum Phase {
 
 /// What a connection is doing and since when. Written by the connection's own task, which moves between threads, and by
 /// the one that reads the rest of a body.
-pub(super) struct Pulse {
+pub(super) struct Activity {
     born_at: Instant,
     phase: AtomicU8,
     /// Nanoseconds after `born_at`.
@@ -65,7 +65,7 @@ pub(super) enum Verdict {
     Close(Closed),
 }
 
-impl Pulse {
+impl Activity {
     pub(super) fn new() -> Self {
         Self {
             born_at: Instant::now(),
@@ -88,7 +88,7 @@ impl Pulse {
         self.since.store(now.duration_since(self.born_at).as_nanos() as u64, Ordering::Relaxed);
     }
 
-    /// A busy connection comes through here several times a request, so whoever knows the time hands it in.
+    /// Called several times a request, so whoever knows the time hands it in.
     pub(super) fn enter(&self, phase: Phase, now: Instant) {
         self.phase.store(phase as u8, Ordering::Relaxed);
         self.touch(now);
@@ -145,20 +145,20 @@ impl Pulse {
     }
 }
 
-/// A socket that keeps its connection's [`Pulse`].
-pub(super) struct PulsedStream {
+/// A socket that keeps its connection's [`Activity`].
+pub(super) struct TrackedStream {
     stream: TcpStream,
     /// Read already, and to be read again.
     unread: Bytes,
-    pulse: Arc<Pulse>,
+    activity: Arc<Activity>,
 }
 
-impl PulsedStream {
-    pub(super) fn new(stream: TcpStream, pulse: Arc<Pulse>) -> Self {
-        Self { stream, unread: Bytes::new(), pulse }
+impl TrackedStream {
+    pub(super) fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
+        Self { stream, unread: Bytes::new(), activity }
     }
 
-    /// Gives back what was read and not used: it goes before what was given back earlier and has not been read again.
+    /// Gives back what was read and not used. It goes before what was given back earlier and is still unread.
     pub(super) fn put_back(&mut self, unread: Bytes) {
         let earlier = std::mem::take(&mut self.unread);
         self.unread = match (unread.is_empty(), earlier.is_empty()) {
@@ -175,8 +175,8 @@ impl PulsedStream {
         if self.unread.is_empty() { self.stream.poll_read_ready(context).map(drop) } else { Poll::Ready(()) }
     }
 
-    /// Closes the socket so that the client can read its last answer: one that is closed with bytes unread is reset,
-    /// and the reset overtakes the answer. So what the client still sends is read, until it closes its side too.
+    /// Closes the socket so that the client can read its last response: one that is closed with bytes unread is reset,
+    /// and the reset overtakes the response. So what the client still sends is read, until it closes its side too.
     pub(super) async fn linger(mut self) {
         drop(std::mem::take(&mut self.unread));
         let until_closed = async {
@@ -200,7 +200,7 @@ impl PulsedStream {
     }
 }
 
-impl AsyncRead for PulsedStream {
+impl AsyncRead for TrackedStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -216,16 +216,16 @@ impl AsyncRead for PulsedStream {
             Poll::Ready(Ok(()))
         };
         if buffer.filled().len() > before {
-            self.pulse.bytes_came();
+            self.activity.bytes_came();
         }
         result
     }
 }
 
-impl AsyncWrite for PulsedStream {
+impl AsyncWrite for TrackedStream {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.stream).poll_write(context, data);
-        self.pulse.bytes_went(result.is_pending());
+        self.activity.bytes_went(result.is_pending());
         result
     }
 
@@ -246,7 +246,7 @@ impl AsyncWrite for PulsedStream {
         } else {
             Pin::new(&mut self.stream).poll_write_vectored(context, data)
         };
-        self.pulse.bytes_went(result.is_pending());
+        self.activity.bytes_went(result.is_pending());
         result
     }
 
@@ -294,11 +294,11 @@ mod tests {
             (Phase::Handling, false, true, 1_000.0, None),
             (Phase::Handling, true, false, 5.5, Some(WriteStalled)),
         ] {
-            let pulse = Pulse::new();
-            pulse.enter(phase, pulse.born_at);
-            pulse.write_blocked.store(blocked, Ordering::Relaxed);
+            let activity = Activity::new();
+            activity.enter(phase, activity.born_at);
+            activity.write_blocked.store(blocked, Ordering::Relaxed);
             let now = Instant::now() + Duration::from_secs_f64(seconds);
-            match (pulse.verdict(now, &LIMITS, draining), closed) {
+            match (activity.verdict(now, &LIMITS, draining), closed) {
                 (Verdict::Close(reason), Some(wanted)) => assert_eq!(reason, wanted),
                 (Verdict::LookAgain(at), None) => assert!(at <= now + LIMITS.head_timeout, "{phase:?}"),
                 (verdict, wanted) => panic!("{phase:?} after {seconds}: {verdict:?}, not {wanted:?}"),

@@ -1,0 +1,118 @@
+//! A bound on bytes that many holders share. Knows nobody.
+//!
+//! Each holder has a [`Share`]: it counts what it holds before or right after taking it, hears when all of them
+//! together hold too much, and gives everything back when it is dropped.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+/// How many bytes all shares together may hold. A clone is the same budget.
+#[derive(Debug, Clone)]
+pub struct Budget(Arc<Counter>);
+
+#[derive(Debug)]
+struct Counter {
+    used: AtomicUsize,
+    bytes_max: usize,
+}
+
+/// All shares together hold more than their budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OverBudget;
+
+impl Budget {
+    /// A budget of `bytes_max` bytes, none of them taken.
+    pub fn new(bytes_max: usize) -> Self {
+        Self(Arc::new(Counter { used: AtomicUsize::new(0), bytes_max }))
+    }
+
+    /// The bytes that all shares hold at the moment.
+    pub fn used(&self) -> usize {
+        self.0.used.load(Ordering::Relaxed)
+    }
+
+    /// The bound.
+    pub fn bytes_max(&self) -> usize {
+        self.0.bytes_max
+    }
+
+    /// A share that holds nothing yet.
+    pub fn share(&self) -> Share {
+        Share { budget: self.clone(), bytes: 0 }
+    }
+}
+
+/// What one holder has taken from a [`Budget`]; given back when dropped.
+#[derive(Debug)]
+pub struct Share {
+    budget: Budget,
+    bytes: usize,
+}
+
+impl Share {
+    /// Counts `bytes` as held, unless as many are counted already: a share never shrinks.
+    ///
+    /// They are counted even if that is too much, because the memory may be taken already. So whoever is refused
+    /// drops what it holds, and its share with it.
+    pub fn grow_to(&mut self, bytes: usize) -> Result<(), OverBudget> {
+        let more = bytes.saturating_sub(self.bytes);
+        if more == 0 {
+            return Ok(());
+        }
+        self.bytes = bytes;
+        let used = self.budget.0.used.fetch_add(more, Ordering::Relaxed) + more;
+        if used > self.budget.0.bytes_max { Err(OverBudget) } else { Ok(()) }
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.budget.0.used.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_stay_within_one_bound_together() {
+        let budget = Budget::new(100);
+        let mut shares = [budget.share(), budget.share()];
+        for (at, bytes, outcome, used) in [
+            (0, 60, Ok(()), 60),
+            (1, 40, Ok(()), 100),
+            (0, 60, Ok(()), 100),
+            (0, 10, Ok(()), 100),
+            (1, 41, Err(OverBudget), 101),
+            (0, 61, Err(OverBudget), 102),
+        ] {
+            assert_eq!((shares[at].grow_to(bytes), budget.used()), (outcome, used), "{at} to {bytes}");
+        }
+        let [mut first, second] = shares;
+        drop(second);
+        assert_eq!(budget.used(), 61);
+        assert_eq!((first.grow_to(100), budget.used()), (Ok(()), 100));
+        drop(first);
+        assert_eq!((budget.used(), budget.bytes_max()), (0, 100));
+    }
+
+    #[test]
+    fn what_threads_take_they_give_back() {
+        let budget = Budget::new(1_000);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for bytes in 0..1_000 {
+                        let mut share = budget.share();
+                        let _ = share.grow_to(bytes / 2);
+                        let _ = share.grow_to(bytes);
+                    }
+                });
+            }
+        });
+        assert_eq!(budget.used(), 0);
+    }
+}
