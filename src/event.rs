@@ -9,12 +9,14 @@ pub mod json;
 mod parse;
 mod record;
 mod rejection;
+mod rules;
 mod tape;
 pub mod time;
 mod web_url;
 
 pub use fields::is_tracking_code;
-pub use parse::{ParsedBatch, Rules, parse_batch, parse_event};
+pub use parse::{ParsedBatch, parse_batch, parse_event};
 pub use record::{DeviceType, EventRow, EventType, ValidEvents};
 pub use rejection::{Faults, Rejection};
+pub use rules::Rules;
 pub use tape::BODY_PADDING;

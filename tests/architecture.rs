@@ -13,7 +13,7 @@ use std::{
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
-/// The rooms, and the rooms that each may name. `main`, `app` and `lib` know everything.
+/// The rooms, and the rooms that each may name. `main`, `cli` and `app` know everything.
 const ARROWS: [(&str, &[&str]); 11] = [
     ("budget", &[]),
     ("clock", &[]),
@@ -249,7 +249,7 @@ impl House {
 }
 
 fn is_allowed(from: &[String], to: &[String]) -> bool {
-    let Some(room) = from.first().filter(|room| !["main", "app"].contains(&room.as_str())) else { return true };
+    let Some(room) = from.first().filter(|room| !["main", "cli", "app"].contains(&room.as_str())) else { return true };
     match to.first() {
         Some(other) if other == room => room != "store" || is_down(from, to),
         Some(other) => {

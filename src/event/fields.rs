@@ -9,8 +9,9 @@ use std::{borrow::Cow, sync::Arc};
 use simd_json::{Node, StaticNode};
 
 use super::{
-    DeviceType, EventType, Faults, Rejection, Rules, ValidEvents,
-    record::{Record, Span},
+    record::{DeviceType, EventType, Record, Span, ValidEvents},
+    rejection::{Faults, Rejection},
+    rules::Rules,
     tape::{TapeCursor, kind_of, write_value},
     web_url,
 };

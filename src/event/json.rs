@@ -3,7 +3,7 @@
 //! Used where an event is written: its properties on the way in, the event itself on the way out. Everything
 //! else that hitlog writes as JSON goes through serde.
 
-use super::{EventRow, time::write_time};
+use super::{record::EventRow, time::write_time};
 
 /// Appends `text` as a JSON string. `text` is UTF-8; only what JSON demands is escaped.
 pub fn write_string(out: &mut Vec<u8>, text: &[u8]) {

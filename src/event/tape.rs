@@ -7,7 +7,7 @@ use std::{borrow::Cow, cell::RefCell};
 
 use simd_json::{Buffers, ErrorType, Node, StaticNode, Tape};
 
-use super::{Rejection, json};
+use super::{json, rejection::Rejection};
 
 /// Spare room that the parser needs behind a body. A body whose buffer has it is parsed in place.
 pub const BODY_PADDING: usize = simd_json::INPUT_PADDING;

@@ -21,7 +21,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::ConnectionLimits;
+use super::options::ConnectionLimits;
 use crate::metrics::Closed;
 
 /// When a stop begins, a connection without a request stays this long: one may be on its way already.

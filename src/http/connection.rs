@@ -28,9 +28,10 @@ use tokio::{
 };
 
 use super::{
-    ConnectionLimits, Context,
     activity::{Activity, DRAIN_GRACE, Phase, TrackedStream, Verdict},
     body::Rest,
+    context::Context,
+    options::ConnectionLimits,
     response::Body,
     route::{self, Handled},
 };

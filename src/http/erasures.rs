@@ -8,7 +8,7 @@ use percent_encoding::percent_decode_str;
 use serde::Serialize;
 
 use super::{
-    Context,
+    context::Context,
     response::{
         ErrorCode, RETRY_AFTER_DEFAULT, Response, catalog_error, error, invalid, json_of, read_error, retry_later,
     },

@@ -6,8 +6,8 @@
 use hyper::{HeaderMap, StatusCode};
 
 use super::{
-    Context,
     body::{BodyError, InboundBody},
+    context::Context,
     response::{ErrorCode, Response, commit_error, error, json, overloaded, rejection, write_item_error},
 };
 use crate::{

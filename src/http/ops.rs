@@ -8,7 +8,7 @@ use hyper::{
 };
 
 use super::{
-    Context,
+    context::Context,
     response::{ErrorCode, Response, json, retry_later},
 };
 use crate::queue::State;

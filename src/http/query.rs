@@ -4,7 +4,8 @@ use bytes::Bytes;
 use hyper::StatusCode;
 
 use super::{
-    Context, RequestLimits,
+    context::Context,
+    options::RequestLimits,
     response::{ErrorCode, Response, error, invalid, json, read_error},
 };
 use crate::{

@@ -11,8 +11,8 @@ use hyper::{
 use tokio::time::Instant;
 
 use super::{
-    Context,
     body::{InboundBody, Rest},
+    context::Context,
     cors, erasures, ingest, ops, query,
     response::{ErrorCode, Response, error, invalid},
     websites,

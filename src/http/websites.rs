@@ -5,9 +5,10 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::{
-    Context, RequestLimits,
     body::InboundBody,
+    context::Context,
     ingest::body_error,
+    options::RequestLimits,
     response::{ErrorCode, Response, catalog_error, error, invalid, json_of},
 };
 use crate::{

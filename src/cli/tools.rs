@@ -10,8 +10,7 @@ use std::{
     thread,
 };
 
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use hitlog::{
+use crate::{
     app,
     config::{Config, contract},
     tools::{
@@ -24,8 +23,12 @@ use hitlog::{
         stats::{self, StatsOptions},
     },
 };
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
-use super::{EXIT_BAD_SETTING, EXIT_FAILURE, fail, settings, start_logging};
+use super::{
+    arguments::settings,
+    output::{EXIT_BAD_SETTING, EXIT_FAILURE, fail, start_logging},
+};
 
 /// The settings in the help of a tool that only reads.
 const READING: &[&str] = &["data_dir"];
@@ -132,7 +135,7 @@ pub(super) fn run(name: &str, arguments: &ArgMatches, config: &Config) -> ExitCo
             to: text("to"),
             website: text("website"),
             event_type: text("type"),
-            expired_before: hitlog::store::expired_before(config.retention),
+            expired_before: crate::store::expired_before(config.retention),
         }),
         "import" => import::run(ImportOptions {
             file: path("file"),

@@ -1,0 +1,46 @@
+//! What the routes work with.
+
+use std::sync::{Arc, atomic::AtomicBool};
+
+use super::{auth::Tokens, body::BodyLimits, cursor::Cursors, options::RequestLimits};
+use crate::{
+    budget::Budget,
+    event::Rules,
+    event_id::EventIds,
+    metrics::Metrics,
+    queue::Queue,
+    store::{Catalog, Eraser, Readers, Websites},
+};
+
+/// What the routes work with. Dropping it closes the queue, the readers and the catalog, which is how they learn
+/// that no more will come.
+pub struct Context {
+    /// The rules of an event.
+    pub rules: Rules,
+    /// The limits of what clients ask for.
+    pub limits: RequestLimits,
+    /// How bodies are read.
+    pub body_limits: BodyLimits,
+    /// The memory that bodies share.
+    pub body_memory: Budget,
+    /// Where events go.
+    pub queue: Queue,
+    /// The websites in memory.
+    pub websites: Arc<Websites>,
+    /// Where websites are changed.
+    pub catalog: Catalog,
+    /// Who erases events.
+    pub eraser: Eraser,
+    /// Who reads events back.
+    pub readers: Readers,
+    /// Public ids.
+    pub ids: EventIds,
+    /// Places in listings, as clients see them.
+    pub cursors: Cursors,
+    /// Who may do what.
+    pub tokens: Tokens,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Set when a stop begins: connections close after the response that they are at.
+    pub stopping: AtomicBool,
+}

@@ -1,0 +1,41 @@
+//! The limits of requests and of connections.
+
+use std::time::Duration;
+
+/// The limits of what clients ask for and say of websites; values and reasons stand in the configuration.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestLimits {
+    /// Largest body of one event, in bytes.
+    pub event_bytes_max: usize,
+    /// Largest body of a batch, in bytes.
+    pub batch_bytes_max: usize,
+    /// Longest session or visitor id, in bytes.
+    pub id_bytes_max: usize,
+    /// Largest body about a website, in bytes.
+    pub website_bytes_max: usize,
+    /// Longest name of a website, in characters.
+    pub website_name_chars_max: usize,
+    /// Longest description of a website, in characters.
+    pub website_description_chars_max: usize,
+    /// Events of a page when the client names no limit.
+    pub page_events_default: u64,
+    /// Most events of a page; a larger limit becomes this.
+    pub page_events_max: u64,
+}
+
+/// Limits of connections; values and reasons stand in the configuration.
+#[derive(Debug, Clone, Copy)]
+pub struct ConnectionLimits {
+    /// Most connections at once.
+    pub connections_max: usize,
+    /// Connections that keep their buffers from one request to the next.
+    pub warm_connections_max: usize,
+    /// Largest head of a request, in bytes.
+    pub head_bytes_max: usize,
+    /// Longest time for a head, from its first byte.
+    pub head_timeout: Duration,
+    /// Longest time that a connection stays open without a request.
+    pub idle_timeout: Duration,
+    /// Longest time that a client may leave its response unread.
+    pub write_stall_timeout: Duration,
+}
