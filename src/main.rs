@@ -35,7 +35,7 @@ fn main() -> ExitCode {
         Some(("serve", arguments)) => with_config(arguments, serve),
         Some(("config", arguments)) => match arguments.subcommand() {
             Some(("show", arguments)) => with_config(arguments, |_, raw, _| print(&raw.show())),
-            Some((_, arguments)) => with_config(arguments, |_, _, _| print("The configuration is good.\n")),
+            Some((_, arguments)) => with_config(arguments, |_, _, _| print("The configuration is valid.\n")),
             None => ExitCode::from(EXIT_BAD_SETTING),
         },
         Some((tool, arguments)) => with_config(arguments, |config, _, _| commands::run(tool, arguments, &config)),
@@ -103,7 +103,7 @@ fn with_config(arguments: &ArgMatches, run: impl FnOnce(Config, &RawSettings, &[
     match checked {
         Ok((config, raw)) => run(config, &raw, &warnings),
         Err(error) => {
-            fail(&format!("hitlog: the configuration is not good:\n{error}"));
+            fail(&format!("hitlog: the configuration is not valid:\n{error}"));
             ExitCode::from(EXIT_BAD_SETTING)
         }
     }
