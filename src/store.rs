@@ -5,9 +5,9 @@
 //! the background (`seal`); `recover` brings everything back at the start. Readers take a [`Snapshot`] of the segments
 //! and ask for a listing or one event. Each database file has one connection that writes rows, owned by one thread.
 //!
-//! The modules are layers, each of which knows only those before it: `error`, `options`, `priority` < `format` (what is
-//! on the disk) < `segments` (what is kept of it in memory) < `catalog`, `read` < `seal`, `erase`, `offline` (what tools
-//! read) < `log` < `recover`.
+//! The modules are layers, each of which knows only those before it: `error`, `options`, `priority` < `format` (what
+//! is on the disk) < `segments` (what is kept of it in memory) < `catalog`, `read` < `seal`, `erase`, `offline` (what
+//! tools read) < `log` < `recover`.
 //!
 //! Must not know HTTP, the queue or the configuration: it is given options and events, and returns sequences.
 

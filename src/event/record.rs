@@ -142,7 +142,7 @@ impl ValidEvents {
 }
 
 /// One event, borrowed from wherever it stands: a request's buffers on the way in, a row of the store on the way
-/// out. Texts are UTF-8, checked at the door, and held as bytes because both SQLite and the socket take bytes.
+/// out. Texts are UTF-8, checked when they came in, and held as bytes because both SQLite and the socket take bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EventRow<'a> {
     /// The website's id.

@@ -162,7 +162,7 @@ impl TrackedStream {
     pub(super) fn put_back(&mut self, unread: Bytes) {
         let earlier = std::mem::take(&mut self.unread);
         self.unread = match (unread.is_empty(), earlier.is_empty()) {
-            // Not even an empty one keeps the buffer alive that it was cut from.
+            // Even an empty slice would keep the buffer alive that it was cut from.
             (true, true) => Bytes::new(),
             (true, false) => earlier,
             (false, true) => unread,
@@ -190,7 +190,7 @@ impl TrackedStream {
                 }
             }
         };
-        // A client that is gone already has closed it, too.
+        // A client that is gone has closed its side, too.
         let _: Result<io::Result<()>, _> = timeout(LINGER_MAX, until_closed).await;
     }
 

@@ -191,7 +191,7 @@ impl InboundBody {
     /// end here, because it would be hard to tell afterwards when the next head begins.
     pub(super) async fn rest(mut self) -> Rest {
         if !self.has_ended() && !self.awaits_continue {
-            // hyper hands out what it holds when it has been asked for it and had its turn.
+            // hyper hands out what it holds only after it has been asked for it and has had its turn.
             let _ = self.next(Instant::now()).await;
             tokio::task::yield_now().await;
             let _ = self.next(Instant::now()).await;

@@ -5,7 +5,7 @@ macro_rules! label {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum $name { $(#[doc = concat!("`", $text, "`")] $(#[$variant_doc])* $variant),+ }
+        pub enum $name { $(#[doc = concat!("`", $text, "`\n")] $(#[$variant_doc])* $variant),+ }
 
         impl $name {
             /// Every value.
