@@ -1,5 +1,10 @@
 //! The command line: arguments, logging, signals, exit code.
 
+// Of what is shipped more is asked than of tests and benches.
+#![warn(missing_docs, unreachable_pub)]
+#![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
+#![warn(clippy::needless_pass_by_value)]
+
 // Beside this file, as every room's parts are; a crate's root would look for it one folder up.
 #[path = "main/commands.rs"]
 mod commands;

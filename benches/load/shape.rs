@@ -7,7 +7,7 @@ use rand::{
     rngs::SmallRng,
 };
 
-use crate::support::traffic;
+use harness::traffic;
 
 /// Events made beforehand. Each time round they have other sessions and visitors.
 const POOL_EVENTS: usize = 20_000;
