@@ -16,7 +16,6 @@ mod server;
 mod shape;
 mod table;
 
-use harness::traffic;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 fn main() {

@@ -17,8 +17,8 @@ fn brotli(data: &[u8]) -> Vec<u8> {
     packed
 }
 
-fn field_errors(answer: &Response) -> Vec<String> {
-    answer.json()["details"]["fieldErrors"]
+fn field_errors(response: &Response) -> Vec<String> {
+    response.json()["details"]["fieldErrors"]
         .as_object()
         .map(|fields| fields.keys().cloned().collect())
         .unwrap_or_default()
@@ -44,11 +44,11 @@ fn one_event_is_stored_or_refused_by_field() {
         (json!({"timestamp": -1}), 400, &["timestamp"]),
         (json!({"properties": "x"}), 400, &["properties"]),
     ] {
-        let answer = client.post("/api/v1/events", event_with(&code, changes.clone()).to_string());
-        assert_eq!(answer.status, status, "{changes}: {}", answer.text());
-        assert_eq!(field_errors(&answer), fields, "{changes}");
+        let response = client.post("/api/v1/events", event_with(&code, changes.clone()).to_string());
+        assert_eq!(response.status, status, "{changes}: {}", response.text());
+        assert_eq!(field_errors(&response), fields, "{changes}");
         if status == 201 {
-            let stored = answer.json();
+            let stored = response.json();
             let again = client.get(&format!("/api/v1/events/{}", stored["id"].as_str().unwrap())).json();
             assert_eq!(again, stored, "read back as answered");
         }
@@ -66,10 +66,10 @@ fn what_comes_back_is_what_was_sent() {
         "location": "", "timestamp": 1_704_067_200_123.999_f64,
         "properties": {"text": "\u{0}\u{1f}\u{7f}\"\\/\u{1f980}", "numbers": [0, -1, i64::MIN, u64::MAX, 0.1, 1e300, -0.5], "deep": {"a": [[], {}, null, true]}}
     });
-    let answer = daemon.client().post("/api/v1/events", sent.to_string());
-    assert_eq!(answer.status, 201, "{}", answer.text());
+    let response = daemon.client().post("/api/v1/events", sent.to_string());
+    assert_eq!(response.status, 201, "{}", response.text());
     let mut wanted = sent.clone();
-    let stored = answer.json();
+    let stored = response.json();
     let members = wanted.as_object_mut().unwrap();
     members.remove("trackingCode");
     members.remove("timestamp");
@@ -106,12 +106,13 @@ fn bodies_that_are_no_events() {
     ] {
         let in_batch = [&br#"{"events":["#[..], &body, b"]}"].concat();
         for (path, body) in [("/api/v1/events", &body), ("/api/v1/events/batch", &in_batch)] {
-            let answer = client.post(path, body);
+            let response = client.post(path, body);
             // What is an item's own fault is listed; what is the whole body's refuses it.
             let status = if error == "VALIDATION_ERROR" && path.ends_with("batch") { 207 } else { 400 };
-            let found = if status == 207 { answer.json()["errors"][0]["error"].to_string() } else { answer.error() };
+            let found =
+                if status == 207 { response.json()["errors"][0]["error"].to_string() } else { response.error() };
             let place = format!("{path} {}", String::from_utf8_lossy(body));
-            assert_eq!((answer.status, found.trim_matches('"')), (status, error), "{place}");
+            assert_eq!((response.status, found.trim_matches('"')), (status, error), "{place}");
         }
     }
     for path in ["/api/v1/events", "/api/v1/events/batch"] {
@@ -129,15 +130,16 @@ fn batches() {
     let batch = |events: &[Value]| json!({"events": events}).to_string();
     let good = || event_with(&code, json!({}));
 
-    let answer = client.post("/api/v1/events/batch", traffic::batch(&code, 1_000));
-    assert_eq!((answer.status, &answer.json()["eventsCreated"]), (201, &json!(1_000)));
-    let ids: Vec<_> = answer.json()["events"].as_array().unwrap().iter().map(|event| event["id"].to_string()).collect();
+    let response = client.post("/api/v1/events/batch", traffic::batch(&code, 1_000));
+    assert_eq!((response.status, &response.json()["eventsCreated"]), (201, &json!(1_000)));
+    let ids: Vec<_> =
+        response.json()["events"].as_array().unwrap().iter().map(|event| event["id"].to_string()).collect();
     assert_eq!(ids.iter().collect::<std::collections::BTreeSet<_>>().len(), 1_000, "ids differ");
 
-    let answer =
+    let response =
         client.post("/api/v1/events/batch", batch(&[event_with("pm-none", json!({})), event_with("x", json!({}))]));
-    let body = answer.json();
-    assert_eq!((answer.status, &body["eventsCreated"], &body["events"]), (207, &json!(0), &json!([])));
+    let body = response.json();
+    assert_eq!((response.status, &body["eventsCreated"], &body["events"]), (207, &json!(0), &json!([])));
     assert_eq!(body["message"], "Created 0 events with 2 errors");
 
     let mut no_code = good();
@@ -150,9 +152,9 @@ fn batches() {
         event_with(&code, json!({"url": "x", "os": 1})),
         good(),
     ];
-    let answer = client.post("/api/v1/events/batch", batch(&items));
-    let body = answer.json();
-    assert_eq!((answer.status, &body["eventsCreated"]), (207, &json!(2)));
+    let response = client.post("/api/v1/events/batch", batch(&items));
+    let body = response.json();
+    assert_eq!((response.status, &body["eventsCreated"]), (207, &json!(2)));
     let errors: Vec<_> =
         body["errors"].as_array().unwrap().iter().map(|item| (item["index"].clone(), item["error"].clone())).collect();
     assert_eq!(
@@ -164,8 +166,8 @@ fn batches() {
     assert_eq!(body["errors"][2]["details"]["formErrors"].as_array().unwrap().len(), 1);
 
     for body in ["{}".into(), r#"{"events": {}}"#.into(), r#"{"events": []}"#.into(), traffic::batch(&code, 1_001)] {
-        let answer = client.post("/api/v1/events/batch", body);
-        assert_eq!((answer.status, field_errors(&answer)), (400, vec!["events".to_owned()]));
+        let response = client.post("/api/v1/events/batch", body);
+        assert_eq!((response.status, field_errors(&response)), (400, vec!["events".to_owned()]));
     }
     daemon.stop();
 }
@@ -183,7 +185,7 @@ fn sizes_at_their_limits() {
         for (size, status) in [(limit, 201), (limit + 1, 413)] {
             let plain = padded(body.clone(), size).into_bytes();
             let mut client = daemon.client();
-            let answer = match status {
+            let response = match status {
                 201 => client.send("POST", path, &[], &plain),
                 // Refused by its head: the answer is there before the body is.
                 _ => {
@@ -192,12 +194,12 @@ fn sizes_at_their_limits() {
                     client.read_response(false).unwrap()
                 }
             };
-            assert_eq!(answer.status, status, "{path} {size}");
+            assert_eq!(response.status, status, "{path} {size}");
             let packed =
                 [("gzip", gzip(&plain)), ("br", brotli(&plain)), ("zstd", zstd::encode_all(&plain[..], 1).unwrap())];
             for (encoding, packed) in packed {
-                let answer = daemon.client().send("POST", path, &[("content-encoding", encoding)], &packed);
-                assert_eq!(answer.status, status, "{path} {size} {encoding}: {}", answer.text());
+                let response = daemon.client().send("POST", path, &[("content-encoding", encoding)], &packed);
+                assert_eq!(response.status, status, "{path} {size} {encoding}: {}", response.text());
             }
         }
     }
@@ -212,8 +214,8 @@ fn sizes_at_their_limits() {
         (&[("content-encoding", "zstd")], 400, "MALFORMED_JSON"),
         (&[("content-encoding", "identity"), ("content-type", "text/plain;charset=UTF-8")], 201, ""),
     ] {
-        let answer = daemon.client().send("POST", "/api/v1/events", headers, event.as_bytes());
-        assert_eq!((answer.status, answer.error().as_str()), (status, error), "{headers:?}: {}", answer.text());
+        let response = daemon.client().send("POST", "/api/v1/events", headers, event.as_bytes());
+        assert_eq!((response.status, response.error().as_str()), (status, error), "{headers:?}: {}", response.text());
     }
     daemon.stop();
 }
@@ -225,8 +227,8 @@ fn clocks() {
     let now_ms = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64;
     let mut client = daemon.client();
     let mut created_at = |timestamp: i64| {
-        let answer = client.post("/api/v1/events", event_with(&code, json!({"timestamp": timestamp})).to_string());
-        answer.json()["createdAt"].as_str().unwrap().to_owned()
+        let response = client.post("/api/v1/events", event_with(&code, json!({"timestamp": timestamp})).to_string());
+        response.json()["createdAt"].as_str().unwrap().to_owned()
     };
     assert_eq!(created_at(0), "1970-01-01T00:00:00.000Z");
     let before = now_ms();
@@ -257,9 +259,9 @@ fn listings() {
     assert_eq!(client.post("/api/v1/events/batch", json!({"events": events}).to_string()).status, 201);
     assert_eq!(client.post("/api/v1/events", event_with(&other, json!({})).to_string()).status, 201);
     let mut sessions = |query: &str| {
-        let answer = client.get(&format!("/api/v1/events?trackingCode={code}{query}"));
-        assert_eq!(answer.status, 200, "{query}: {}", answer.text());
-        let body = answer.json();
+        let response = client.get(&format!("/api/v1/events?trackingCode={code}{query}"));
+        assert_eq!(response.status, 200, "{query}: {}", response.text());
+        let body = response.json();
         let events = body["events"].as_array().unwrap();
         let sessions: Vec<_> = events.iter().map(|event| event["sessionId"].as_str().unwrap().to_owned()).collect();
         let mut pagination = body["pagination"].clone();
@@ -350,9 +352,9 @@ fn cursors() {
         format!("?trackingCode={code}&from=1&offset=0{cursor}"),
         format!("?trackingCode={code}&from=1{cursor}x"),
     ] {
-        let answer = daemon.client().get(&format!("/api/v1/events{query}"));
+        let response = daemon.client().get(&format!("/api/v1/events{query}"));
         let wanted = if query.contains("limit=100") { 200 } else { 400 };
-        assert_eq!(answer.status, wanted, "{query}: {}", answer.text());
+        assert_eq!(response.status, wanted, "{query}: {}", response.text());
     }
     daemon.stop();
 }
@@ -362,8 +364,8 @@ fn events_by_id() {
     let daemon = Daemon::start(&[]);
     let mut client = daemon.client();
     for id in ["x", "clv1234567890", "c0000000000000000000000000", "1", "c", "%63", &"c".repeat(5_000)] {
-        let answer = client.get(&format!("/api/v1/events/{id}"));
-        assert_eq!((answer.status, answer.json()["message"].as_str()), (404, Some("Event not found")), "{id}");
+        let response = client.get(&format!("/api/v1/events/{id}"));
+        assert_eq!((response.status, response.json()["message"].as_str()), (404, Some("Event not found")), "{id}");
     }
     daemon.stop();
 }
@@ -445,11 +447,11 @@ fn methods_and_paths() {
         ("HEAD", &list, 200, None),
         ("HEAD", "/metrics", 200, None),
     ] {
-        let answer = daemon.client().send(method, path, &[], b"");
-        assert_eq!((answer.status, answer.header("allow")), (status, allow), "{method} {path}");
+        let response = daemon.client().send(method, path, &[], b"");
+        assert_eq!((response.status, response.header("allow")), (status, allow), "{method} {path}");
         if method == "HEAD" {
             assert!(
-                answer.header("content-length").is_some_and(|length| length != "0"),
+                response.header("content-length").is_some_and(|length| length != "0"),
                 "{path}: as GET, without the body"
             );
         }
@@ -524,14 +526,14 @@ fn cross_origin() {
     // A beacon of a string: no preflight, text/plain.
     let beacon = [origin[0], ("content-type", "text/plain;charset=UTF-8")];
     for (body, status) in [(event_with(&code, json!({})).to_string(), 201), ("{".into(), 400)] {
-        let answer = daemon.client().send("POST", "/api/v1/events", &beacon, body.as_bytes());
-        assert_eq!(answer.status, status);
-        assert_eq!(answer.header("access-control-allow-origin"), Some("https://shop.example"));
+        let response = daemon.client().send("POST", "/api/v1/events", &beacon, body.as_bytes());
+        assert_eq!(response.status, status);
+        assert_eq!(response.header("access-control-allow-origin"), Some("https://shop.example"));
     }
     // Nobody's page may read what is open only because this is protected mode.
     for path in ["/api/v1/websites", "/metrics", &format!("/api/v1/events?trackingCode={code}")] {
-        let answer = daemon.client().send("GET", path, &origin, b"");
-        assert_eq!((answer.status, answer.header("access-control-allow-origin")), (200, None), "{path}");
+        let response = daemon.client().send("GET", path, &origin, b"");
+        assert_eq!((response.status, response.header("access-control-allow-origin")), (200, None), "{path}");
     }
     daemon.stop();
 }

@@ -50,8 +50,8 @@ impl Neighbours {
                     let (mut client, mut answered) = (Client::connect(&address), Vec::new());
                     for number in (first..).step_by(NEIGHBOURS) {
                         let (event, started) = (traffic::event(&code, number), Instant::now());
-                        let answer = client.post("/api/v1/events", event);
-                        assert_eq!(answer.status, 201, "{}", answer.text());
+                        let response = client.post("/api/v1/events", event);
+                        assert_eq!(response.status, 201, "{}", response.text());
                         answered.push((started, started.elapsed()));
                         if stop.load(Ordering::Relaxed) {
                             break;
@@ -176,9 +176,9 @@ fn a_crowd_of_hostile_clients_is_not_noticed() {
 
     let body = "POST /api/v1/events HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\r\n{";
     let description = "GET /openapi.yaml HTTP/1.1\r\nhost: a\r\n\r\n".repeat(20);
-    let answers = format!("GET /api/v1/events?trackingCode={pages} HTTP/1.1\r\nhost: a\r\n\r\n{description}");
+    let responses = format!("GET /api/v1/events?trackingCode={pages} HTTP/1.1\r\nhost: a\r\n\r\n{description}");
     let [drips, mut heads, mut bodies, mut silents, _deafs] =
-        ["G", "GET /livez HTTP/1.1\r\nhost: a\r\nx: ", body, "", &answers].map(|said| crowd(&daemon.address, said));
+        ["G", "GET /livez HTTP/1.1\r\nhost: a\r\nx: ", body, "", &responses].map(|said| crowd(&daemon.address, said));
     let full = wait_until("all are there", || {
         Some(daemon.metrics()).filter(|metrics| metrics["hitlog_connections"] >= (5 * EACH) as f64)
     });
@@ -359,10 +359,10 @@ fn a_request_that_ends_early_is_stored_whole_or_not_at_all() {
 
 /// Reads the answers to a request of each kind with events of this session, and to one more.
 fn own_answers(client: &mut Client, session: &str) -> Result<(), Vec<String>> {
-    let answers: Vec<_> = (0..4).map_while(|_| client.read_response(false)).collect();
-    let is_own = |at: usize| answers[at].json()["sessionId"] == json!(session);
-    let is_right = answers.iter().map(|answer| answer.status).eq([201, 201, 201, 200]) && is_own(0) && is_own(2);
-    if is_right { Ok(()) } else { Err(answers.iter().map(harness::Response::text).collect()) }
+    let responses: Vec<_> = (0..4).map_while(|_| client.read_response(false)).collect();
+    let is_own = |at: usize| responses[at].json()["sessionId"] == json!(session);
+    let is_right = responses.iter().map(|response| response.status).eq([201, 201, 201, 200]) && is_own(0) && is_own(2);
+    if is_right { Ok(()) } else { Err(responses.iter().map(harness::Response::text).collect()) }
 }
 
 #[test]
@@ -424,8 +424,8 @@ fn a_client_that_is_told_to_continue_and_does_not_is_ended() {
     clients.truncate(50);
     let told_from = Instant::now();
     for client in &mut clients {
-        let answer = client.read_response(false).unwrap();
-        assert_eq!((answer.status, answer.error().as_str()), (408, "REQUEST_TIMEOUT"));
+        let response = client.read_response(false).unwrap();
+        assert_eq!((response.status, response.error().as_str()), (408, "REQUEST_TIMEOUT"));
         assert!(client.is_closed());
     }
     assert!(told_from.elapsed() < Duration::from_secs(5), "told after {:?}", told_from.elapsed());

@@ -140,12 +140,15 @@ impl Eraser {
                 let event = event_with(&code, json!({"visitorId": visitor}));
                 let batch = json!({"events": vec![event; VISITOR_EVENTS]}).to_string();
                 let stored = client.try_send("POST", "/api/v1/events/batch", &[], batch.as_bytes());
-                let mut state =
-                    if stored.is_some_and(|answer| answer.status == 201) { Erasure::Stored } else { Erasure::Unknown };
+                let mut state = if stored.is_some_and(|response| response.status == 201) {
+                    Erasure::Stored
+                } else {
+                    Erasure::Unknown
+                };
                 if number % 2 == 0 && state == Erasure::Stored {
                     let path = format!("/api/v1/visitors/{visitor}?trackingCode={code}");
-                    let answer = client.try_send("DELETE", &path, &[], b"");
-                    let is_erased = answer.is_some_and(|answer| answer.status == 202);
+                    let response = client.try_send("DELETE", &path, &[], b"");
+                    let is_erased = response.is_some_and(|response| response.status == 202);
                     state = if is_erased { Erasure::Acknowledged } else { Erasure::Unknown };
                 }
                 erasures.0.insert(visitor, state);

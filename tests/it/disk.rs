@@ -94,9 +94,9 @@ fn who_is_told_that_nobody_knows_finds_it_not_ready() {
     assert_eq!(looking.get("/readyz").status, 200);
     let mut client = daemon.client();
     let bad_disk = Tampering::with(&daemon, "fdatasync:error=EIO");
-    let answer = client.post("/api/v1/events", event_with(&code, json!({})).to_string());
-    assert_eq!((answer.status, answer.error().as_str()), (503, "COMMIT_UNKNOWN"));
-    assert!(answer.header("retry-after").is_some());
+    let response = client.post("/api/v1/events", event_with(&code, json!({})).to_string());
+    assert_eq!((response.status, response.error().as_str()), (503, "COMMIT_UNKNOWN"));
+    assert!(response.header("retry-after").is_some());
     // On its way out it may have closed the other connection already.
     if let Some(ready) = looking.try_send("GET", "/readyz", &[], b"") {
         assert_eq!(ready.status, 503, "{}", ready.text());

@@ -22,8 +22,8 @@ fn pipelined_requests_are_answered_in_order() {
     let mut client = daemon.client();
     client.write(requests.as_bytes()).unwrap();
     for number in 0..50 {
-        let answer = client.read_response(false).unwrap();
-        assert_eq!((answer.status, &answer.json()["sessionId"]), (201, &json!(format!("s{number}"))));
+        let response = client.read_response(false).unwrap();
+        assert_eq!((response.status, &response.json()["sessionId"]), (201, &json!(format!("s{number}"))));
         assert_eq!(client.read_response(false).unwrap().status, 200);
     }
     daemon.stop();
@@ -40,8 +40,8 @@ fn connections_that_give_their_buffers_back_lose_nothing() {
     };
     let mut client = daemon.client();
     let next_answer = |client: &mut Client, number: usize| {
-        let answer = client.read_response(false).unwrap();
-        assert_eq!((answer.status, &answer.json()["sessionId"]), (201, &json!(format!("s{number}"))));
+        let response = client.read_response(false).unwrap();
+        assert_eq!((response.status, &response.json()["sessionId"]), (201, &json!(format!("s{number}"))));
     };
     for number in 0..20 {
         client.write(request(number).as_bytes()).unwrap();
@@ -84,8 +84,8 @@ fn a_long_pipeline_on_a_resting_connection_loses_nothing() {
     client.write(sent.as_bytes()).unwrap();
     assert_eq!(client.read_response(false).unwrap().status, 201);
     for number in 0..REQUESTS {
-        let answer = client.read_response(false).unwrap_or_else(|| panic!("no answer to request {number}"));
-        assert_eq!(answer.status, 200, "request {number}: {}", answer.text());
+        let response = client.read_response(false).unwrap_or_else(|| panic!("no answer to request {number}"));
+        assert_eq!(response.status, 200, "request {number}: {}", response.text());
     }
     daemon.stop();
 }
@@ -121,8 +121,8 @@ fn a_client_that_sends_too_much_sees_the_answer() {
     for _ in 0..30 {
         let mut client = daemon.client();
         let body = vec![b'x'; 600 * 1024];
-        let answer = client.send("POST", "/api/v1/events", &[], &body);
-        assert_eq!((answer.status, answer.error().as_str()), (413, "PAYLOAD_TOO_LARGE"));
+        let response = client.send("POST", "/api/v1/events", &[], &body);
+        assert_eq!((response.status, response.error().as_str()), (413, "PAYLOAD_TOO_LARGE"));
         assert_eq!(client.get("/livez").status, 200, "the rest was read, and the connection stays usable");
     }
     for (method, path, status) in [("POST", "/nowhere", 404), ("DELETE", "/api/v1/events", 405)] {
@@ -212,8 +212,8 @@ fn slow_clients_are_ended_in_time() {
     let mut stalled = connect();
     stalled.write(post).unwrap();
     ends_within("a body that stalls", 0.4, 2.0, || {
-        let answer = stalled.read_response(false).unwrap();
-        assert_eq!((answer.status, answer.error().as_str()), (408, "REQUEST_TIMEOUT"));
+        let response = stalled.read_response(false).unwrap();
+        assert_eq!((response.status, response.error().as_str()), (408, "REQUEST_TIMEOUT"));
     });
 
     let mut dripping = connect();

@@ -23,23 +23,23 @@ fn members(value: &Value) -> BTreeSet<&str> {
 }
 
 /// Holds that `answer` has at least the members of `shown`, with the same types.
-fn assert_like(answer: &Value, shown: &str) {
+fn assert_like(response: &Value, shown: &str) {
     let shown: Value = serde_json::from_str(shown).unwrap();
-    compare(answer, &shown, "");
+    compare(response, &shown, "");
 }
 
-fn compare(answer: &Value, shown: &Value, place: &str) {
-    assert_eq!(std::mem::discriminant(answer), std::mem::discriminant(shown), "at {place}: {answer} for {shown}");
-    match (answer, shown) {
-        (Value::Object(answer), Value::Object(shown)) => {
+fn compare(response: &Value, shown: &Value, place: &str) {
+    assert_eq!(std::mem::discriminant(response), std::mem::discriminant(shown), "at {place}: {response} for {shown}");
+    match (response, shown) {
+        (Value::Object(response), Value::Object(shown)) => {
             for (name, value) in shown {
-                let found = answer.get(name).unwrap_or_else(|| panic!("{place}/{name} is missing"));
+                let found = response.get(name).unwrap_or_else(|| panic!("{place}/{name} is missing"));
                 compare(found, value, &format!("{place}/{name}"));
             }
         }
-        (Value::Array(answer), Value::Array(shown)) => {
-            assert!(!answer.is_empty(), "{place} is empty");
-            for value in answer {
+        (Value::Array(response), Value::Array(shown)) => {
+            assert!(!response.is_empty(), "{place} is empty");
+            for value in response {
                 compare(value, &shown[0], &format!("{place}[]"));
             }
         }
@@ -198,24 +198,24 @@ fn the_errors_that_the_guide_shows() {
                 "sessionId": "sess-123", "visitorId": "vis-123", "deviceType": "desktop", "browser": "Chrome"}}"#
         )
     };
-    let answer = client.post("/api/v1/events", body("invalid"));
-    assert_eq!(answer.status, 400);
-    let error = answer.json();
+    let response = client.post("/api/v1/events", body("invalid"));
+    assert_eq!(response.status, 400);
+    let error = response.json();
     assert_eq!(error["error"], "VALIDATION_ERROR");
     assert_eq!(error["message"], "Invalid event data");
     assert_eq!(error["details"]["fieldErrors"], serde_json::json!({"trackingCode": ["Invalid tracking code format"]}));
 
-    let answer = client.post("/api/v1/events", body("pm-unknown-1"));
-    assert_eq!(answer.status, 404);
+    let response = client.post("/api/v1/events", body("pm-unknown-1"));
+    assert_eq!(response.status, 404);
     assert_eq!(
-        answer.json(),
+        response.json(),
         serde_json::json!({"error": "NOT_FOUND", "message": "Website with this tracking code not found"})
     );
 
-    let answer =
+    let response =
         client.post("/api/v1/events/batch", format!(r#"{{"events": [{}, {}]}}"#, body(&code), body("invalid")));
-    assert_eq!(answer.status, 207);
-    let partial = answer.json();
+    assert_eq!(response.status, 207);
+    let partial = response.json();
     assert_eq!(partial["success"], false);
     assert_eq!(partial["eventsCreated"], 1);
     assert_eq!(partial["events"].as_array().unwrap().len(), 1);

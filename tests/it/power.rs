@@ -63,13 +63,13 @@ fn record(durability: &str) -> Run {
     let mut told_at = HashMap::new();
     let mut begun_at = None;
     for call in &calls {
-        let What::Response(answer) = &call.what else { continue };
-        let answer = String::from_utf8_lossy(answer);
-        for (at, marker) in answer.match_indices(r#""id":"c"#) {
-            let id = answer[at + marker.len() - 1..].split('"').next().unwrap();
+        let What::Response(response) = &call.what else { continue };
+        let response = String::from_utf8_lossy(response);
+        for (at, marker) in response.match_indices(r#""id":"c"#) {
+            let id = response[at + marker.len() - 1..].split('"').next().unwrap();
             told_at.entry(id.to_owned()).or_insert(call.began);
         }
-        begun_at = begun_at.or_else(|| answer.contains(&code).then_some(call.began));
+        begun_at = begun_at.or_else(|| response.contains(&code).then_some(call.began));
     }
     let ids = event_ids(&data);
     Run { work, calls, code, sents, ids, told_at, begun_at: begun_at.expect("the website was registered") }

@@ -137,8 +137,8 @@ fn failures_are_told_and_counted() {
     let mut group = take_all(&requests);
     group.pop().unwrap().fail(CommitError::Unknown);
     group.pop().unwrap().fail(CommitError::StorageFull);
-    let answers = acks.map(|ack| wait_for(ack).map(|_| ()).unwrap_err());
-    assert_eq!(answers, [CommitError::StorageFull, CommitError::Unknown]);
+    let responses = acks.map(|ack| wait_for(ack).map(|_| ()).unwrap_err());
+    assert_eq!(responses, [CommitError::StorageFull, CommitError::Unknown]);
     assert_eq!((shed(&metrics, Shed::StorageFull), value(&metrics, "hitlog_events_unknown_total")), (1.0, 2.0));
     for (state, reason) in [(State::StorageFull, Shed::StorageFull), (State::Stopped, Shed::Stopping)] {
         requests.set_state(state);
@@ -158,7 +158,7 @@ fn closing_the_edge_ends_the_writer_after_what_waits() {
 }
 
 #[test]
-fn patience_ends() {
+fn taking_from_an_empty_queue_times_out() {
     let (_queue, requests) = bounded(LIMITS, metrics());
     assert_eq!(requests.take(&mut Vec::new(), Some(Duration::from_millis(1)), |_| true), Taken::Nothing);
 }
@@ -199,7 +199,7 @@ fn every_request_has_one_answer() {
         }
         next - 1
     });
-    let (sender, answers) = mpsc::channel();
+    let (sender, responses) = mpsc::channel();
     for edge in 0..4 {
         let (queue, sender) = (queue.clone(), sender.clone());
         thread::spawn(move || {
@@ -213,10 +213,10 @@ fn every_request_has_one_answer() {
         });
     }
     drop((sender, queue));
-    let answers: Vec<(usize, bool)> = answers.iter().collect();
-    assert_eq!(answers.len(), 2_000);
-    let stored: usize = answers.iter().filter(|(_, stored)| *stored).map(|(count, _)| count).sum();
-    let refused: usize = answers.iter().filter(|(_, stored)| !stored).map(|(count, _)| count).sum();
+    let responses: Vec<(usize, bool)> = responses.iter().collect();
+    assert_eq!(responses.len(), 2_000);
+    let stored: usize = responses.iter().filter(|(_, stored)| *stored).map(|(count, _)| count).sum();
+    let refused: usize = responses.iter().filter(|(_, stored)| !stored).map(|(count, _)| count).sum();
     assert_eq!(writer.join().unwrap(), stored as u64);
     assert_eq!(value(&metrics, "hitlog_events_committed_total"), stored as f64);
     assert_eq!(shed(&metrics, Shed::QueueFull), refused as f64);

@@ -31,9 +31,9 @@ fn marked(code: &str, visitor: &str) -> Value {
 }
 
 fn send(client: &mut Client, events: &[Value]) -> Vec<String> {
-    let answer = client.post("/api/v1/events/batch", json!({ "events": events }).to_string());
-    assert_eq!(answer.status, 201, "{}", answer.text());
-    let events = answer.json();
+    let response = client.post("/api/v1/events/batch", json!({ "events": events }).to_string());
+    assert_eq!(response.status, 201, "{}", response.text());
+    let events = response.json();
     events["events"].as_array().unwrap().iter().map(|event| event["id"].as_str().unwrap().to_owned()).collect()
 }
 
@@ -49,9 +49,9 @@ fn fill(daemon: &Daemon, events: &[Value]) -> Vec<String> {
 }
 
 fn total(client: &mut Client, code: &str, rest: &str) -> u64 {
-    let answer = client.get(&format!("/api/v1/events?trackingCode={code}{rest}"));
-    assert_eq!(answer.status, 200, "{}", answer.text());
-    answer.json()["pagination"]["total"].as_u64().unwrap()
+    let response = client.get(&format!("/api/v1/events?trackingCode={code}{rest}"));
+    assert_eq!(response.status, 200, "{}", response.text());
+    response.json()["pagination"]["total"].as_u64().unwrap()
 }
 
 fn erase(client: &mut Client, code: &str, visitor: &str) -> Response {
@@ -105,11 +105,11 @@ fn an_erased_visitor_leaves_every_answer_at_once_and_every_file_soon() {
     assert_eq!((total(&mut client, &code, ""), total(&mut client, &code, &format!("&visitorId={encoded}"))), (182, 14));
     assert!(files_with(&data, MARK).len() >= 3, "what is looked for can be found");
 
-    let answer = erase(&mut client, &code, &encoded);
-    assert_eq!(answer.status, 202, "{}", answer.text());
-    let erasure = answer.json();
+    let response = erase(&mut client, &code, &encoded);
+    assert_eq!(response.status, 202, "{}", response.text());
+    let erasure = response.json();
     let id = erasure["id"].as_str().unwrap().to_owned();
-    assert_eq!(answer.header("location"), Some(&*format!("/api/v1/erasures/{id}")));
+    assert_eq!(response.header("location"), Some(&*format!("/api/v1/erasures/{id}")));
     assert_eq!((total(&mut client, &code, ""), total(&mut client, &code, &format!("&visitorId={encoded}"))), (168, 0));
     for id in &ids {
         assert_eq!(client.get(&format!("/api/v1/events/{id}")).status, 404);
@@ -158,9 +158,9 @@ fn a_deleted_website_leaves_every_file() {
     let website = websites["websites"].as_array().unwrap().iter().find(|website| website["trackingCode"] == *code);
     let id = website.unwrap()["id"].as_str().unwrap().to_owned();
     assert!(!files_with(&data, MARK).is_empty());
-    let answer = client.send("DELETE", &format!("/api/v1/websites/{id}"), &[], b"");
-    assert_eq!((answer.status, &answer.json()["success"]), (200, &json!(true)));
-    let erasure = answer.json()["erasureId"].as_str().unwrap().to_owned();
+    let response = client.send("DELETE", &format!("/api/v1/websites/{id}"), &[], b"");
+    assert_eq!((response.status, &response.json()["success"]), (200, &json!(true)));
+    let erasure = response.json()["erasureId"].as_str().unwrap().to_owned();
     assert_eq!(wait_until_done(&daemon, &erasure)["rows"], 5);
     for bytes in [MARK, &id, &code] {
         assert_eq!(files_with(&data, bytes), [""; 0], "{bytes}");
@@ -183,8 +183,8 @@ fn what_an_erasure_may_ask() {
         (&"v".repeat(129), format!("?trackingCode={code}"), 400),
         ("nobody", format!("?trackingCode={code}"), 202),
     ] {
-        let answer = client.send("DELETE", &format!("/api/v1/visitors/{visitor}{query}"), &[], b"");
-        assert_eq!(answer.status, status, "{visitor}{query}: {}", answer.text());
+        let response = client.send("DELETE", &format!("/api/v1/visitors/{visitor}{query}"), &[], b"");
+        assert_eq!(response.status, status, "{visitor}{query}: {}", response.text());
     }
     let id = erase(&mut client, &code, "nobody").json()["id"].as_str().unwrap().to_owned();
     let done = wait_until_done(&daemon, &id);
@@ -226,7 +226,7 @@ fn killed_at_every_step_of_an_erasure() {
             daemon.wait_until_sealed();
             let tampering = Tampering::with(&daemon, &format!("{call}:signal=KILL:when={at}"));
             let path = format!("/api/v1/visitors/{visitor}?trackingCode={code}");
-            let answer = client.try_send("DELETE", &path, &[], b"");
+            let response = client.try_send("DELETE", &path, &[], b"");
             let is_alive = wait_until("it is killed, or has done everything", || match daemon.try_metrics() {
                 None => Some(false),
                 Some(metrics) => (metrics["hitlog_erasures_pending"] == 0.0).then_some(true),
@@ -236,8 +236,8 @@ fn killed_at_every_step_of_an_erasure() {
             daemon = Daemon::start_in(&data, &FLAGS);
             let of_visitor = format!("&visitorId={visitor}");
             let left = total(&mut daemon.client(), &code, &of_visitor);
-            match answer {
-                Some(answer) => assert_eq!((answer.status, left), (202, 0), "{call} {at}"),
+            match response {
+                Some(response) => assert_eq!((response.status, left), (202, 0), "{call} {at}"),
                 None if left > 0 => {
                     assert_eq!(left, 6, "{call} {at}");
                     assert_eq!(erase(&mut daemon.client(), &code, &visitor).status, 202);

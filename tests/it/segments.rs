@@ -29,7 +29,7 @@ fn send(daemon: &Daemon, code: &str, number: usize) -> Option<u16> {
     let body = batch(code, number);
     Client::try_connect(&daemon.address)?
         .try_send("POST", "/api/v1/events/batch", &[], body.as_bytes())
-        .map(|answer| answer.status)
+        .map(|response| response.status)
 }
 
 /// Every event of the listing, page by page.
@@ -37,9 +37,9 @@ fn list(daemon: &Daemon, code: &str, rest: &str) -> Vec<Value> {
     let (mut client, mut events) = (daemon.client(), Vec::new());
     loop {
         let path = format!("/api/v1/events?trackingCode={code}&limit=1000&offset={}{rest}", events.len());
-        let answer = client.get(&path);
-        assert_eq!(answer.status, 200, "{}", answer.text());
-        let mut page = answer.json();
+        let response = client.get(&path);
+        assert_eq!(response.status, 200, "{}", response.text());
+        let mut page = response.json();
         let total = page["pagination"]["total"].as_u64().unwrap();
         events.append(page["events"].as_array_mut().unwrap());
         if events.len() as u64 >= total || page["events"].as_array().unwrap().is_empty() && events.is_empty() {
@@ -281,8 +281,8 @@ fn damage_that_shows_only_when_it_is_read() {
     overwrite(&files[1], 16 * 1024, 16 * 1024);
     let daemon = Daemon::start_in(&data, &[]);
     assert_eq!(daemon.segments("damaged"), 0);
-    let answer = daemon.client().get(&format!("/api/v1/events?trackingCode={code}&limit=1000"));
-    assert_eq!((answer.status, answer.error().as_str()), (500, "INTERNAL_ERROR"), "{}", answer.text());
+    let response = daemon.client().get(&format!("/api/v1/events?trackingCode={code}&limit=1000"));
+    assert_eq!((response.status, response.error().as_str()), (500, "INTERNAL_ERROR"), "{}", response.text());
     assert_eq!((daemon.segments("damaged"), daemon.segments("sealed")), (1, 2));
     assert_eq!(list(&daemon, &code, "").len(), 10 * BATCH - 60);
     daemon.stop();

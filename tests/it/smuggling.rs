@@ -240,14 +240,14 @@ fn exchange(address: &str, bytes: &[u8], end: End) -> (Vec<Response>, bool) {
     if end == Cut {
         let _ = stream.shutdown(Shutdown::Write);
     }
-    let answers = std::iter::from_fn(|| client.read_response(false)).collect();
+    let responses = std::iter::from_fn(|| client.read_response(false)).collect();
     // After the end there is nothing to wait for, and without one the time is up.
     stream.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
     let closed = match client.stream.read(&mut [0]) {
         Ok(count) => count == 0,
         Err(error) => error.kind() == ErrorKind::ConnectionReset,
     };
-    (answers, closed)
+    (responses, closed)
 }
 
 /// Sends a row and holds what comes back against it.
@@ -257,13 +257,13 @@ fn check(address: &str, row: &Row, bytes: &[u8]) -> Result<(), String> {
         bytes.extend_from_slice(LAST.as_bytes());
         expected.push(200);
     }
-    let (answers, closed) = exchange(address, &bytes, row.end);
-    let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
-    let texts = || answers.iter().map(Response::text).collect::<Vec<_>>();
+    let (responses, closed) = exchange(address, &bytes, row.end);
+    let statuses: Vec<u16> = responses.iter().map(|response| response.status).collect();
+    let texts = || responses.iter().map(Response::text).collect::<Vec<_>>();
     if statuses != expected {
         return Err(format!("{:?}: answered {statuses:?}, not {expected:?}: {:?}", row.sent, texts()));
     }
-    if row.end == Kept && !answers.last().is_some_and(|last| last.text().contains("ready")) {
+    if row.end == Kept && !responses.last().is_some_and(|last| last.text().contains("ready")) {
         return Err(format!("{:?}: the next request got another's answer: {:?}", row.sent, texts()));
     }
     if closed { Ok(()) } else { Err(format!("{:?}: the connection is left open", row.sent)) }
@@ -332,13 +332,13 @@ fn check_through(proxy: &Proxy, daemon: &Daemon, rows: &[Row], code: &str) -> Re
     let mut passed_on = 0;
     for (number, row) in rows.iter().enumerate() {
         let last: &[u8] = if row.end == Cut { b"" } else { LAST.as_bytes() };
-        let (mut answers, _) = exchange(&proxy.address, &[&fill(row, code, number), last].concat(), row.end);
+        let (mut responses, _) = exchange(&proxy.address, &[&fill(row, code, number), last].concat(), row.end);
         let event = event_with(code, json!({ "sessionId": format!("neighbour-{number}") })).to_string();
-        answers.push(neighbour.post("/api/v1/events", &event));
-        let stored = answers.iter().filter(|answer| answer.status == 201).map(Response::json);
+        responses.push(neighbour.post("/api/v1/events", &event));
+        let stored = responses.iter().filter(|response| response.status == 201).map(Response::json);
         let sessions: Vec<String> = stored.map(|event| event["sessionId"].as_str().unwrap().to_owned()).collect();
         if sessions.last() != Some(&format!("neighbour-{number}")) {
-            return Err(format!("{:?}: the neighbour got {:?}", row.sent, answers.last().map(Response::text)));
+            return Err(format!("{:?}: the neighbour got {:?}", row.sent, responses.last().map(Response::text)));
         }
         sessions.into_iter().for_each(|session| *told.entry(session).or_default() += 1);
         let until = Instant::now() + AGREED_WITHIN;
@@ -460,10 +460,10 @@ fn naive_proxy(hitlog: &str) -> Proxy {
 fn pass_on(mut client: &TcpStream, hitlog: &str, counter: &AtomicUsize) {
     let mut upstream = TcpStream::connect(hitlog).unwrap();
     let mut requests = BufReader::new(client.try_clone().unwrap());
-    let mut answers = upstream.try_clone().unwrap();
+    let mut responses = upstream.try_clone().unwrap();
     thread::scope(|scope| {
         scope.spawn(move || {
-            let _ = std::io::copy(&mut answers, &mut client);
+            let _ = std::io::copy(&mut responses, &mut client);
             let _ = client.shutdown(Shutdown::Both);
         });
         loop {

@@ -52,8 +52,8 @@ fn events(data: &Path, arguments: &[&str]) -> Vec<Value> {
 }
 
 fn post(daemon: &Daemon, events: Vec<Value>) {
-    let answer = daemon.client().post("/api/v1/events/batch", json!({ "events": events }).to_string());
-    assert_eq!(answer.status, 201, "{}", answer.text());
+    let response = daemon.client().post("/api/v1/events/batch", json!({ "events": events }).to_string());
+    assert_eq!(response.status, 201, "{}", response.text());
 }
 
 /// Everything that an event can carry.
@@ -240,11 +240,11 @@ fn exported_imported_and_exported_again_is_equal_but_for_ids() {
     let daemon = Daemon::start_in(&copy, &ROWS_MAX);
     daemon.wait_until_sealed();
     let mut event = events(&copy, &["--website", "b.example"]).swap_remove(7);
-    let answer = daemon.client().get(&format!("/api/v1/events/{}", event["id"].as_str().unwrap())).json();
+    let response = daemon.client().get(&format!("/api/v1/events/{}", event["id"].as_str().unwrap())).json();
     for member in ["trackingCode", "domain"] {
         event.as_object_mut().unwrap().remove(member);
     }
-    assert_eq!(answer, event);
+    assert_eq!(response, event);
     let page = daemon.client().get(&format!("/api/v1/events?trackingCode={}&limit=1", codes[2])).json();
     assert_eq!(page["pagination"]["total"], 66);
     daemon.stop();
@@ -523,8 +523,8 @@ impl Load {
             let session = format!("batch-{batch}");
             let event = |at: usize| event_with(code, json!({"sessionId": session, "visitorId": format!("v{at}")}));
             let events: Vec<_> = (0..BATCH).map(event).collect();
-            let answer = client.post("/api/v1/events/batch", json!({ "events": events }).to_string());
-            assert_eq!(answer.status, 201, "{}", answer.text());
+            let response = client.post("/api/v1/events/batch", json!({ "events": events }).to_string());
+            assert_eq!(response.status, 201, "{}", response.text());
             self.acknowledged.lock().unwrap().push(batch);
         }
     }

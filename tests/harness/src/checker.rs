@@ -59,8 +59,8 @@ impl Load {
                     let mut client = Client::connect(&address);
                     while !stop.load(Ordering::Relaxed) {
                         let request = next.fetch_add(1, Ordering::Relaxed);
-                        let answer = send_request(&mut client, &code, request);
-                        let (outcome, broken) = judge(answer.as_ref());
+                        let response = send_request(&mut client, &code, request);
+                        let (outcome, broken) = judge(response.as_ref());
                         sents.lock().unwrap().insert(request, Sent { client: number, outcome });
                         answered.fetch_add(1, Ordering::Relaxed);
                         if broken {
@@ -144,19 +144,19 @@ fn send_request(client: &mut Client, code: &str, request: usize) -> Option<Respo
 }
 
 /// What an answer means, and whether the connection is over.
-fn judge(answer: Option<&Response>) -> (Outcome, bool) {
-    let Some(answer) = answer else { return (Outcome::Unknown, true) };
+fn judge(response: Option<&Response>) -> (Outcome, bool) {
+    let Some(response) = response else { return (Outcome::Unknown, true) };
     let id = |event: &Value| event["id"].as_str().unwrap().to_owned();
-    let outcome = match answer.status {
+    let outcome = match response.status {
         201 | 207 => {
-            let body = answer.json();
+            let body = response.json();
             let ids = body["events"].as_array().map_or_else(|| vec![id(&body)], |all| all.iter().map(id).collect());
             Outcome::Stored(ids)
         }
-        503 if answer.error() == "COMMIT_UNKNOWN" => Outcome::Unknown,
+        503 if response.error() == "COMMIT_UNKNOWN" => Outcome::Unknown,
         _ => Outcome::Refused,
     };
-    (outcome, answer.header("connection") == Some("close"))
+    (outcome, response.header("connection") == Some("close"))
 }
 
 /// What ids say to somebody who has the data directory.
@@ -172,9 +172,9 @@ pub fn walk(daemon: &Daemon, code: &str) -> Result<Vec<Value>, String> {
     let mut client = daemon.client();
     let (mut found, mut place) = (Vec::new(), String::new());
     loop {
-        let answer = client.get(&format!("/api/v1/events?trackingCode={code}&limit=1000{place}"));
-        let mut page = answer.json();
-        let Value::Array(events) = page["events"].take() else { return Err(answer.text()) };
+        let response = client.get(&format!("/api/v1/events?trackingCode={code}&limit=1000{place}"));
+        let mut page = response.json();
+        let Value::Array(events) = page["events"].take() else { return Err(response.text()) };
         found.extend(events);
         let Some(next) = page["pagination"]["next"].as_str() else {
             let total = page["pagination"]["total"].as_u64();

@@ -143,9 +143,9 @@ impl Daemon {
     /// Registers a website and returns its tracking code.
     pub fn register(&self, domain: &str) -> String {
         let body = format!(r#"{{"name":"Test","domain":"{domain}"}}"#);
-        let answer = self.client().send("POST", "/api/v1/websites", &[], body.as_bytes());
-        assert_eq!(answer.status, 201, "{}", answer.text());
-        answer.json()["trackingCode"].as_str().unwrap().to_owned()
+        let response = self.client().send("POST", "/api/v1/websites", &[], body.as_bytes());
+        assert_eq!(response.status, 201, "{}", response.text());
+        response.json()["trackingCode"].as_str().unwrap().to_owned()
     }
 
     /// Every sample of `/metrics` by its name and labels.
@@ -155,9 +155,9 @@ impl Daemon {
 
     /// The same; `None` if hitlog is gone.
     pub fn try_metrics(&self) -> Option<BTreeMap<String, f64>> {
-        let answer = Client::try_connect(&self.address)?.try_send("GET", "/metrics", &[], b"")?;
-        assert_eq!(answer.status, 200, "{}", answer.text());
-        let text = answer.text();
+        let response = Client::try_connect(&self.address)?.try_send("GET", "/metrics", &[], b"")?;
+        assert_eq!(response.status, 200, "{}", response.text());
+        let text = response.text();
         let samples = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
         let samples = samples.map(|line| line.rsplit_once(' ').unwrap());
         Some(samples.map(|(name, value)| (name.to_owned(), value.parse().unwrap())).collect())
@@ -257,7 +257,7 @@ pub fn wait_until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// An answer.
+/// A response.
 #[derive(Debug, Clone)]
 pub struct Response {
     pub status: u16,
@@ -336,9 +336,9 @@ impl Client {
     /// Reads one answer; `None` if the connection ended before it.
     pub fn read_response(&mut self, is_head: bool) -> Option<Response> {
         loop {
-            let answer = self.read_any_response(is_head)?;
-            if answer.status != 100 {
-                return Some(answer);
+            let response = self.read_any_response(is_head)?;
+            if response.status != 100 {
+                return Some(response);
             }
         }
     }

@@ -16,8 +16,8 @@ pub const BATCH: usize = 500;
 pub const WRITERS: usize = 4;
 
 pub fn send(client: &mut Client, body: &[u8]) {
-    let answer = client.post("/api/v1/events/batch", body);
-    assert_eq!(answer.status, 201, "{}", answer.text());
+    let response = client.post("/api/v1/events/batch", body);
+    assert_eq!(response.status, 201, "{}", response.text());
 }
 
 /// When each request was meant to be sent, in seconds, and its latency in milliseconds.
@@ -33,9 +33,9 @@ impl Latencies {
 
 pub fn timed(client: &mut Client, path: &str) -> f64 {
     let begun = Instant::now();
-    let answer = client.get(path);
+    let response = client.get(path);
     let elapsed = begun.elapsed().as_secs_f64() * 1e3;
-    assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+    assert_eq!(response.status, 200, "{path}: {}", response.text());
     elapsed
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-/// An answer.
+/// A response of hitlog, read strictly.
 #[derive(Debug)]
 pub struct Reply {
     pub status: u16,

@@ -84,9 +84,9 @@ impl World {
         for (listing, (query, filter)) in listings.iter().enumerate() {
             let (mut passed, mut cursor) = (0, String::new());
             loop {
-                let answer = hitlog.get(format!("/api/v1/events?{query}&limit={PAGE}{cursor}").as_bytes()).unwrap();
-                hitlog.check_page(&answer, filter, passed, PAGE).unwrap();
-                let Some(next) = answer.json()["pagination"]["next"].as_str().map(str::to_owned) else { break };
+                let response = hitlog.get(format!("/api/v1/events?{query}&limit={PAGE}{cursor}").as_bytes()).unwrap();
+                hitlog.check_page(&response, filter, passed, PAGE).unwrap();
+                let Some(next) = response.json()["pagination"]["next"].as_str().map(str::to_owned) else { break };
                 passed += PAGE;
                 cursor = format!("&cursor={next}");
                 given.push(Given { listing, text: next, passed });
@@ -117,7 +117,7 @@ fn check((given, other, same, mutations, limit): &Input, world: &World, fault: O
     let text = damaged(given.text.as_bytes(), mutations);
     let escaped = percent_encode(&text, NON_ALPHANUMERIC);
     let target = format!("/api/v1/events?{query}&limit={limit}&cursor={escaped}");
-    let answer = world.hitlog.get(target.as_bytes())?;
+    let response = world.hitlog.get(target.as_bytes())?;
     let is_given = match fault {
         Some(Fault::AnyCase) => text.eq_ignore_ascii_case(given.text.as_bytes()),
         Some(Fault::Prefix) => text.starts_with(given.text.as_bytes()),
@@ -126,13 +126,13 @@ fn check((given, other, same, mutations, limit): &Input, world: &World, fault: O
     let is_bound = fault != Some(Fault::Unbound);
     let passed = if fault == Some(Fault::PageBefore) { given.passed - 1 } else { given.passed };
     let verdict = if is_given && (*filter == world.listings[given.listing].1 || !is_bound) {
-        if answer.status == 200 {
-            world.hitlog.check_page(&answer, filter, passed, *limit)
+        if response.status == 200 {
+            world.hitlog.check_page(&response, filter, passed, *limit)
         } else {
-            Err(format!("{} {}", answer.status, answer.text()))
+            Err(format!("{} {}", response.status, response.text()))
         }
     } else {
-        check_invalid(&answer, ["cursor"])
+        check_invalid(&response, ["cursor"])
     };
     verdict.map_err(|fault| format!("{target}: {fault}"))
 }

@@ -62,9 +62,9 @@ impl Listing {
                 })
                 .collect();
             let bodies: Vec<Value> = new.iter().map(|known| known.body(code)).collect();
-            let answer = daemon.client().post("/api/v1/events/batch", json!({"events": bodies}).to_string());
-            assert_eq!(answer.status, 201, "{}", answer.text());
-            for (known, stored) in new.iter_mut().zip(answer.json()["events"].as_array().unwrap()) {
+            let response = daemon.client().post("/api/v1/events/batch", json!({"events": bodies}).to_string());
+            assert_eq!(response.status, 201, "{}", response.text());
+            for (known, stored) in new.iter_mut().zip(response.json()["events"].as_array().unwrap()) {
                 known.id = stored["id"].as_str().unwrap().to_owned();
             }
             events.extend(new);
@@ -81,28 +81,28 @@ impl Listing {
         let mut client = kept.take().unwrap_or_else(|| self.daemon.client());
         let request = [b"GET ", target, b" HTTP/1.1\r\nhost: a\r\n\r\n"].concat();
         let asked_at = Instant::now();
-        let answer = client.write(&request).and_then(|()| client.read_response(false));
-        let answer =
-            answer.ok_or_else(|| format!("no answer in {:?} to {}", asked_at.elapsed(), target.escape_ascii()))?;
-        if answer.header("connection") != Some("close") {
+        let response = client.write(&request).and_then(|()| client.read_response(false));
+        let response =
+            response.ok_or_else(|| format!("no answer in {:?} to {}", asked_at.elapsed(), target.escape_ascii()))?;
+        if response.header("connection") != Some("close") {
             *kept = Some(client);
         }
-        Ok(answer)
+        Ok(response)
     }
 
     /// Whether `answer` is the page that begins after `passed` events of this listing.
-    pub fn check_page(&self, answer: &Response, filter: &Filter, passed: u64, limit: u64) -> Result<(), String> {
+    pub fn check_page(&self, response: &Response, filter: &Filter, passed: u64, limit: u64) -> Result<(), String> {
         let listed: Vec<&Known> = self.events.iter().filter(|known| known.is_in(filter)).collect();
         let begin = usize::try_from(passed).map_or(listed.len(), |passed| passed.min(listed.len()));
         let end = usize::try_from(limit).map_or(listed.len(), |limit| (begin + limit).min(listed.len()));
-        let body = answer.json();
+        let body = response.json();
         let found: Vec<&str> =
             body["events"].as_array().unwrap().iter().map(|event| event["id"].as_str().unwrap()).collect();
         let wanted: Vec<&str> = listed[begin..end].iter().map(|known| known.id.as_str()).collect();
         let pagination = &body["pagination"];
         let echoed = json!({"total": listed.len(), "limit": limit, "offset": passed, "next": pagination["next"]});
-        if answer.status != 200 || found != wanted || *pagination != echoed {
-            return Err(format!("{} {filter:?}: {found:?}, not {wanted:?}; {pagination}", answer.status));
+        if response.status != 200 || found != wanted || *pagination != echoed {
+            return Err(format!("{} {filter:?}: {found:?}, not {wanted:?}; {pagination}", response.status));
         }
         if pagination["next"].is_null() != (end == listed.len()) {
             return Err(format!("{filter:?} after {passed} of {}: {pagination}", listed.len()));
@@ -137,14 +137,14 @@ impl Known {
 }
 
 /// Whether this is a 400 whose faults are those of exactly these fields.
-pub fn check_invalid<'a>(answer: &Response, fields: impl IntoIterator<Item = &'a str>) -> Result<(), String> {
+pub fn check_invalid<'a>(response: &Response, fields: impl IntoIterator<Item = &'a str>) -> Result<(), String> {
     let mut wanted: Vec<&str> = fields.into_iter().collect();
     wanted.sort_unstable();
-    let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let body: Value = serde_json::from_slice(&response.body).unwrap_or_default();
     let found: Vec<&String> =
         body["details"]["fieldErrors"].as_object().into_iter().flat_map(|all| all.keys()).collect();
-    if answer.status == 400 && body["error"] == "VALIDATION_ERROR" && found == wanted {
+    if response.status == 400 && body["error"] == "VALIDATION_ERROR" && found == wanted {
         return Ok(());
     }
-    Err(format!("{} {}, not 400 for {wanted:?}", answer.status, answer.text()))
+    Err(format!("{} {}, not 400 for {wanted:?}", response.status, response.text()))
 }

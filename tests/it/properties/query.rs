@@ -161,21 +161,21 @@ fn query_of((parameters, mutations): &Input, listing: &Listing) -> Vec<u8> {
 /// Holds the answer against the model, less the rule that is off.
 fn check(input: &Input, listing: &Listing, off: Option<Rule>) -> Result<(), String> {
     let query = query_of(input, listing);
-    let answer = listing.get(&[b"/api/v1/events?", &query[..]].concat())?;
+    let response = listing.get(&[b"/api/v1/events?", &query[..]].concat())?;
     // A fragment is no part of the query. What is no part of a URI may be refused as no HTTP at all.
     let query = query.split(|byte| *byte == b'#').next().unwrap();
     let is_of_uri = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/?%".contains(byte);
-    if answer.status == 400 && answer.body.is_empty() {
+    if response.status == 400 && response.body.is_empty() {
         let all = query_of(input, listing);
         return if all.iter().all(is_of_uri) { Err(format!("refused unread: {}", all.escape_ascii())) } else { Ok(()) };
     }
     let wanted = QueryModel { codes: &listing.codes, off }.wanted(query);
     let verdict = match &wanted {
-        Wanted::Invalid(fields) => check_invalid(&answer, fields.iter().copied()),
-        Wanted::NotFound if answer.status == 404 && answer.error() == "NOT_FOUND" => Ok(()),
-        Wanted::NotFound => Err(format!("{} {}", answer.status, answer.text())),
-        Wanted::Page { .. } if answer.status != 200 => Err(format!("{} {}", answer.status, answer.text())),
-        Wanted::Page { filter, passed, limit } => listing.check_page(&answer, filter, *passed, *limit),
+        Wanted::Invalid(fields) => check_invalid(&response, fields.iter().copied()),
+        Wanted::NotFound if response.status == 404 && response.error() == "NOT_FOUND" => Ok(()),
+        Wanted::NotFound => Err(format!("{} {}", response.status, response.text())),
+        Wanted::Page { .. } if response.status != 200 => Err(format!("{} {}", response.status, response.text())),
+        Wanted::Page { filter, passed, limit } => listing.check_page(&response, filter, *passed, *limit),
     };
     verdict.map_err(|fault| format!("the query {}\nmodel:  {wanted:?}\nhitlog: {fault}", query.escape_ascii()))
 }

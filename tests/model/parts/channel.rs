@@ -111,8 +111,8 @@ impl<T> Receiver<T> {
         }
     }
 
-    /// Any patience may end before the next message: to wait and then find one is to have begun later.
-    pub fn recv_timeout(&self, _patience: Duration) -> Result<T, RecvTimeoutError> {
+    /// Any timeout may end before the next message: to wait and then find one is to have begun later.
+    pub fn recv_timeout(&self, _timeout: Duration) -> Result<T, RecvTimeoutError> {
         self.try_recv().map_err(|error| match error {
             TryRecvError::Empty => RecvTimeoutError::Timeout,
             TryRecvError::Disconnected => RecvTimeoutError::Disconnected,
