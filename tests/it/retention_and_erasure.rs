@@ -12,7 +12,7 @@ use std::{
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-use harness::{Client, Daemon, Response, Tampering, command, event_with, wait_until, work_dir};
+use harness::{Client, Daemon, Response, Tampering, command, event_with, side_by_side, wait_until, work_dir};
 
 const FLAGS: [&str; 2] = ["--segment-rows-max", "60"];
 /// Stands in every field of an event that may hold it.
@@ -198,12 +198,7 @@ fn what_an_erasure_may_ask() {
 /// two steps would.
 #[test]
 fn killed_at_every_step_of_an_erasure() {
-    let work = work_dir();
-    let data = work.path().join("data");
-    let mut daemon = Daemon::start_in(&data, &FLAGS);
-    let code = daemon.register("example.com");
-    let (mut others, mut round, mut kills) = (0, 0, 0);
-    for (call, at_most, step) in [
+    let calls = [
         ("rename", 4, 1),
         ("unlink", 16, 1),
         ("fdatasync", 24, 1),
@@ -211,51 +206,59 @@ fn killed_at_every_step_of_an_erasure() {
         ("ftruncate", 8, 1),
         ("openat", 60, 2),
         ("pwrite64", 90, 3),
-    ] {
-        for at in (1..=at_most).step_by(step) {
-            round += 1;
-            let visitor = format!("{MARK}-{round}-");
-
-            let mut client = daemon.client();
-            for _ in 0..3 {
-                let mut events: Vec<_> = (0..36).map(|_| event_with(&code, json!({}))).collect();
-                others += events.len() as u64;
-                events.extend((0..2).map(|_| marked(&code, &visitor)));
-                send(&mut client, &events);
-            }
-            daemon.wait_until_sealed();
-            let tampering = Tampering::with(&daemon, &format!("{call}:signal=KILL:when={at}"));
-            let path = format!("/api/v1/visitors/{visitor}?trackingCode={code}");
-            let response = client.try_send("DELETE", &path, &[], b"");
-            let is_alive = wait_until("it is killed, or has done everything", || match daemon.try_metrics() {
-                None => Some(false),
-                Some(metrics) => (metrics["hitlog_erasures_pending"] == 0.0).then_some(true),
-            });
-            drop(tampering);
-            daemon.crash();
-            daemon = Daemon::start_in(&data, &FLAGS);
-            let of_visitor = format!("&visitorId={visitor}");
-            let left = total(&mut daemon.client(), &code, &of_visitor);
-            match response {
-                Some(response) => assert_eq!((response.status, left), (202, 0), "{call} {at}"),
-                None if left > 0 => {
-                    assert_eq!(left, 6, "{call} {at}");
-                    assert_eq!(erase(&mut daemon.client(), &code, &visitor).status, 202);
-                }
-                None => {}
-            }
-            wait_until("the erasure is done", || (daemon.metrics()["hitlog_erasures_pending"] == 0.0).then_some(()));
-            assert_eq!(total(&mut daemon.client(), &code, ""), others, "{call} {at}");
-            if is_alive {
-                break;
-            }
-            kills += 1;
-        }
-    }
+    ];
+    let kills =
+        side_by_side(calls, |(call, at_most, step)| kill_at_every(call, at_most, step)).into_iter().sum::<usize>();
     assert!(kills > 30, "only {kills} kills: what is injected does not fit any more");
+}
+
+/// Kills hitlog at such calls of a thread in erasures, until it lives on. Returns how often it was killed.
+fn kill_at_every(call: &str, at_most: usize, step: usize) -> usize {
+    let work = work_dir();
+    let data = work.path().join("data");
+    let mut daemon = Daemon::start_in(&data, &FLAGS);
+    let code = daemon.register("example.com");
+    let (mut others, mut kills) = (0, 0);
+    for at in (1..=at_most).step_by(step) {
+        let visitor = format!("{MARK}-{at}-");
+        let mut client = daemon.client();
+        for _ in 0..3 {
+            let mut events: Vec<_> = (0..36).map(|_| event_with(&code, json!({}))).collect();
+            others += events.len() as u64;
+            events.extend((0..2).map(|_| marked(&code, &visitor)));
+            send(&mut client, &events);
+        }
+        daemon.wait_until_sealed();
+        let tampering = Tampering::with(&daemon, &format!("{call}:signal=KILL:when={at}"));
+        let path = format!("/api/v1/visitors/{visitor}?trackingCode={code}");
+        let response = client.try_send("DELETE", &path, &[], b"");
+        let is_alive = wait_until("it is killed, or has done everything", || match daemon.try_metrics() {
+            None => Some(false),
+            Some(metrics) => (metrics["hitlog_erasures_pending"] == 0.0).then_some(true),
+        });
+        drop(tampering);
+        daemon.crash();
+        daemon = Daemon::start_in(&data, &FLAGS);
+        let left = total(&mut daemon.client(), &code, &format!("&visitorId={visitor}"));
+        match response {
+            Some(response) => assert_eq!((response.status, left), (202, 0), "{call} {at}"),
+            None if left > 0 => {
+                assert_eq!(left, 6, "{call} {at}");
+                assert_eq!(erase(&mut daemon.client(), &code, &visitor).status, 202);
+            }
+            None => {}
+        }
+        wait_until("the erasure is done", || (daemon.metrics()["hitlog_erasures_pending"] == 0.0).then_some(()));
+        assert_eq!(total(&mut daemon.client(), &code, ""), others, "{call} {at}");
+        if is_alive {
+            break;
+        }
+        kills += 1;
+    }
     daemon.wait_until_sealed();
-    assert_eq!(files_with(&data, MARK), [""; 0]);
+    assert_eq!(files_with(&data, MARK), [""; 0], "{call}");
     daemon.stop();
+    kills
 }
 
 fn now_ms() -> u64 {

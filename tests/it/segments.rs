@@ -10,7 +10,7 @@ use std::{
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-use harness::{Client, Daemon, Tampering, command, event_with, wait_until, work_dir};
+use harness::{Client, Daemon, Tampering, command, event_with, side_by_side, wait_until, work_dir};
 
 const BATCH: usize = 20;
 const ROWS_MAX: &str = "60";
@@ -105,14 +105,7 @@ impl Sent {
 /// second, ... call of a thread leaves the files as a crash between any two steps would.
 #[test]
 fn killed_at_every_step_of_roll_and_seal() {
-    let work = work_dir();
-    let data = work.path().join("data");
-    let flags = ["--segment-rows-max", ROWS_MAX];
-    let mut daemon = Daemon::start_in(&data, &flags);
-    let (code, mut sent) = (daemon.register("example.com"), Sent::default());
-    sent.send(&daemon, &code, 1);
-    let mut kills = 0;
-    for (call, at_most) in [
+    let calls = [
         ("openat", 80),
         ("fdatasync", 30),
         ("fsync", 20),
@@ -120,36 +113,48 @@ fn killed_at_every_step_of_roll_and_seal() {
         ("unlink", 30),
         ("ftruncate", 20),
         ("pwrite64", 80),
-    ] {
-        for at in 1..=at_most {
-            let tampering = Tampering::with(&daemon, &format!("{call}:signal=KILL:when={at}"));
-            // Three segments full.
-            sent.send(&daemon, &code, 9);
-            let is_alive = wait_until("it is killed, or has done everything", || match daemon.try_metrics() {
-                None => Some(false),
-                Some(metrics) => (metrics["hitlog_rolls_total"] >= 2.0
-                    && metrics["hitlog_segments{state=\"unsealed\"}"] == 0.0
-                    && metrics["hitlog_segments{state=\"prepared\"}"] == 1.0)
-                    .then_some(true),
-            });
-            drop(tampering);
-            daemon.crash();
-            daemon = Daemon::start_in(&data, &flags);
-            sent.check(&daemon, &code);
-            if is_alive {
-                break;
-            }
-            kills += 1;
-        }
-    }
+    ];
+    let kills = side_by_side(calls, |(call, at_most)| kill_at_every(call, at_most)).into_iter().sum::<usize>();
     assert!(kills > 30, "only {kills} kills: what is injected does not fit any more");
+}
+
+/// Kills hitlog at the first, the second, ... such call of a thread, until it lives on. Returns how often it was killed.
+fn kill_at_every(call: &str, at_most: usize) -> usize {
+    let work = work_dir();
+    let data = work.path().join("data");
+    let flags = ["--segment-rows-max", ROWS_MAX];
+    let mut daemon = Daemon::start_in(&data, &flags);
+    let (code, mut sent) = (daemon.register("example.com"), Sent::default());
+    sent.send(&daemon, &code, 1);
+    let mut kills = 0;
+    for at in 1..=at_most {
+        let tampering = Tampering::with(&daemon, &format!("{call}:signal=KILL:when={at}"));
+        // Three segments full.
+        sent.send(&daemon, &code, 9);
+        let is_alive = wait_until("it is killed, or has done everything", || match daemon.try_metrics() {
+            None => Some(false),
+            Some(metrics) => (metrics["hitlog_rolls_total"] >= 2.0
+                && metrics["hitlog_segments{state=\"unsealed\"}"] == 0.0
+                && metrics["hitlog_segments{state=\"prepared\"}"] == 1.0)
+                .then_some(true),
+        });
+        drop(tampering);
+        daemon.crash();
+        daemon = Daemon::start_in(&data, &flags);
+        sent.check(&daemon, &code);
+        if is_alive {
+            break;
+        }
+        kills += 1;
+    }
     daemon.wait_until_sealed();
     sent.check(&daemon, &code);
     let (sealed, files) = (daemon.segments("sealed"), segment_files(&data));
-    assert!(sealed > kills / 2);
+    assert!(sealed > kills / 2, "{call}: {kills} kills, {sealed} segments sealed");
     daemon.stop();
     assert_eq!(files.iter().filter(|path| path.ends_with(".g2.db")).count(), sealed, "{files:?}");
     assert!(!files.iter().any(|path| path.contains("building")), "{files:?}");
+    kills
 }
 
 fn segment_files(data: &Path) -> Vec<String> {

@@ -245,6 +245,15 @@ impl Drop for Daemon {
     }
 }
 
+/// Runs the parts of a test that mostly waits, each in a thread of its own.
+pub fn side_by_side<P: Send, T: Send>(parts: impl IntoIterator<Item = P>, run: impl Fn(P) -> T + Sync) -> Vec<T> {
+    let run = &run;
+    thread::scope(|scope| {
+        let threads: Vec<_> = parts.into_iter().map(|part| scope.spawn(move || run(part))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
 /// Looks again and again until `look` finds something.
 pub fn wait_until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let started = Instant::now();
