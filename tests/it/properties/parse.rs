@@ -6,10 +6,11 @@ use hitlog::event::{EventRow, Faults, Rejection, Rules, ValidEvents, parse_batch
 use proptest::prelude::*;
 
 use super::{
+    corpus::Corpus,
     event_text::{AGE_MAX_MS, CODES, DAY_MS, NOW, batch_body, event_body},
     json::{self, Reading},
     model::{Model, Refusal, Rule, Stored, Verdict},
-    mutation::{JSON_TOKENS, Mutation, damaged, mutations},
+    mutation::{JSON_TOKENS, Mutation, Token, damaged, mutations},
     runner::{assert_found, assert_holds},
 };
 
@@ -28,11 +29,47 @@ const EXPIRES: Rules = Rules { timestamp_age_max_ms: AGE_MAX_MS, ..KEEPS_FOR_EVE
 const WEBSITES: [(&str, &str); 2] = [(CODES[0], "web-1"), (CODES[1], "web-2")];
 
 /// A body, the damage to it, and whether events expire.
-type Input = (String, Vec<Mutation>, bool);
+type Input = (Token, Vec<Mutation>, bool);
 
-fn inputs(bodies: BoxedStrategy<String>) -> impl Strategy<Value = Input> {
-    (bodies, mutations(JSON_TOKENS), any::<bool>())
+fn inputs(bodies: BoxedStrategy<String>, corpus: &Corpus) -> impl Strategy<Value = Input> {
+    (corpus.or(bodies.prop_map(String::into_bytes)), mutations(JSON_TOKENS), any::<bool>())
 }
+
+/// The rules of one event, and those of a batch.
+const EVENT_RULES: &[Rule] = &[
+    Rule::Read(Reading::Utf8),
+    Rule::Read(Reading::Trailing),
+    Rule::Read(Reading::Depth),
+    Rule::Read(Reading::Whole),
+    Rule::Read(Reading::Finite),
+    Rule::Read(Reading::Surrogates),
+    Rule::Read(Reading::RawControl),
+    Rule::Object,
+    Rule::Twice,
+    Rule::Required,
+    Rule::Code,
+    Rule::CodeLength,
+    Rule::EventType,
+    Rule::DeviceType,
+    Rule::Control,
+    Rule::UrlBytes,
+    Rule::UrlAbsolute,
+    Rule::UrlScheme,
+    Rule::EmptyReferrer,
+    Rule::IdEmpty,
+    Rule::IdBytes,
+    Rule::LabelChars,
+    Rule::TimeNumber,
+    Rule::TimeFrom,
+    Rule::TimeTo,
+    Rule::TimeAhead,
+    Rule::TimeAge,
+    Rule::PropertiesObject,
+    Rule::PropertiesBytes,
+    Rule::PropertiesDepth,
+];
+const BATCH_RULES: &[Rule] =
+    &[Rule::UnknownCodeFirst, Rule::EventsTwice, Rule::EventsMax, Rule::EventsEmpty, Rule::Required];
 
 fn website_id(code: &str) -> Option<Arc<str>> {
     WEBSITES.iter().find(|(known, _)| *known == code).map(|(_, website)| (*website).into())
@@ -94,17 +131,20 @@ fn hitlogs_batch(body: &[u8], rules: &Rules) -> Result<Verdict, Rejection> {
     Ok(Ok((rows(&batch.events), refused, batch.clocks_corrected)))
 }
 
+/// What the model says, less the rule that is off.
+fn wanted(body: &[u8], expires: bool, is_batch: bool, off: Option<Rule>) -> Verdict {
+    let rules = if expires { &EXPIRES } else { &KEEPS_FOR_EVER };
+    let model = Model { rules, now: NOW, websites: &WEBSITES, off };
+    if is_batch { model.batch(body) } else { model.event(body) }
+}
+
 /// Holds hitlog against the model, less the rule that is off.
 fn check(input: &Input, is_batch: bool, off: Option<Rule>) -> Result<(), String> {
-    let (text, mutations, expires) = input;
-    let body = damaged(text.as_bytes(), mutations);
+    let (base, mutations, expires) = input;
+    let body = damaged(&base.0, mutations);
     let rules = if *expires { &EXPIRES } else { &KEEPS_FOR_EVER };
-    let model = Model { rules, now: NOW, websites: &WEBSITES, off };
-    let (wanted, found) = if is_batch {
-        (model.batch(&body), hitlogs_batch(&body, rules))
-    } else {
-        (model.event(&body), hitlogs_event(&body, rules))
-    };
+    let wanted = wanted(&body, *expires, is_batch, off);
+    let found = if is_batch { hitlogs_batch(&body, rules) } else { hitlogs_event(&body, rules) };
     let fault = match found {
         Err(rejection) if !is_placed(&rejection, &body) => format!("told without a place: {rejection:?}"),
         Err(rejection) if wanted == Err(refusal(&rejection)) => return Ok(()),
@@ -114,57 +154,67 @@ fn check(input: &Input, is_batch: bool, off: Option<Rule>) -> Result<(), String>
     Err(format!("the body {}\n{fault}", body.escape_ascii()))
 }
 
+/// Keeps an input for each of the rules that make a difference to it.
+fn keep(input: &Input, is_batch: bool, rules: &[Rule], corpus: &Corpus) {
+    let (base, mutations, expires) = input;
+    let body = damaged(&base.0, mutations);
+    let verdict = wanted(&body, *expires, is_batch, None);
+    for rule in rules.iter().filter(|rule| wanted(&body, *expires, is_batch, Some(**rule)) != verdict) {
+        corpus.keep(&format!("{rule:?}"), &body);
+    }
+}
+
+fn hold(target: &str, bodies: BoxedStrategy<String>, is_batch: bool, rules: &[Rule], corpus: &Corpus) {
+    for (input, expires) in corpus.inputs().iter().flat_map(|input| [(input, false), (input, true)]) {
+        check(&(Token(input.clone()), Vec::new(), expires), is_batch, None).unwrap_or_else(|fault| panic!("{fault}"));
+    }
+    assert_holds(target, &inputs(bodies, corpus), |input| {
+        check(input, is_batch, None)?;
+        if corpus.grows {
+            keep(input, is_batch, rules, corpus);
+        }
+        Ok(())
+    });
+}
+
 #[test]
 fn events_are_parsed_as_the_model_says() {
-    assert_holds("parse one event", &inputs(event_body()), |input| check(input, false, None));
+    hold("parse one event", event_body(), false, EVENT_RULES, &Corpus::open("event"));
 }
 
 #[test]
 fn batches_are_parsed_as_the_model_says() {
-    assert_holds("parse a batch", &inputs(batch_body()), |input| check(input, true, None));
+    hold("parse a batch", batch_body(), true, BATCH_RULES, &Corpus::open("batch"));
 }
 
 #[test]
 fn control_every_rule_of_an_event_is_reached() {
-    for rule in [
-        Rule::Read(Reading::Utf8),
-        Rule::Read(Reading::Trailing),
-        Rule::Read(Reading::Depth),
-        Rule::Read(Reading::Whole),
-        Rule::Read(Reading::Finite),
-        Rule::Read(Reading::Surrogates),
-        Rule::Read(Reading::RawControl),
-        Rule::Object,
-        Rule::Twice,
-        Rule::Required,
-        Rule::Code,
-        Rule::CodeLength,
-        Rule::EventType,
-        Rule::DeviceType,
-        Rule::Control,
-        Rule::UrlBytes,
-        Rule::UrlAbsolute,
-        Rule::UrlScheme,
-        Rule::EmptyReferrer,
-        Rule::IdEmpty,
-        Rule::IdBytes,
-        Rule::LabelChars,
-        Rule::TimeNumber,
-        Rule::TimeFrom,
-        Rule::TimeTo,
-        Rule::TimeAhead,
-        Rule::TimeAge,
-        Rule::PropertiesObject,
-        Rule::PropertiesBytes,
-        Rule::PropertiesDepth,
-    ] {
-        assert_found(&format!("{rule:?} off"), &inputs(event_body()), |input| check(input, false, Some(rule)));
+    let corpus = Corpus::open("event");
+    for rule in EVENT_RULES {
+        let inputs = inputs(event_body(), &corpus);
+        assert_found(&format!("{rule:?} off"), &inputs, |input| check(input, false, Some(*rule)));
     }
 }
 
 #[test]
 fn control_every_rule_of_a_batch_is_reached() {
-    for rule in [Rule::UnknownCodeFirst, Rule::EventsTwice, Rule::EventsMax, Rule::EventsEmpty, Rule::Required] {
-        assert_found(&format!("{rule:?} off"), &inputs(batch_body()), |input| check(input, true, Some(rule)));
+    let corpus = Corpus::open("batch");
+    for rule in BATCH_RULES {
+        let inputs = inputs(batch_body(), &corpus);
+        assert_found(&format!("{rule:?} off"), &inputs, |input| check(input, true, Some(*rule)));
+    }
+}
+
+#[test]
+fn what_is_kept_reaches_every_rule() {
+    for (target, is_batch, rules) in [("event", false, EVENT_RULES), ("batch", true, BATCH_RULES)] {
+        let corpus = Corpus::open(target);
+        for rule in rules {
+            let differs = |body: &Vec<u8>, expires| {
+                wanted(body, expires, is_batch, Some(*rule)) != wanted(body, expires, is_batch, None)
+            };
+            let is_reached = corpus.inputs().iter().any(|body| differs(body, false) || differs(body, true));
+            assert!(is_reached, "no kept {target} reaches {rule:?}: run scripts/properties 60 grow");
+        }
     }
 }

@@ -4,8 +4,9 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use proptest::{prelude::*, sample::select};
 
 use super::{
+    corpus::Corpus,
     listing::{FIRST_AT, Listing, SESSIONS, VISITORS, check_invalid},
-    mutation::{Mutation, QUERY_TOKENS, damaged, mutations},
+    mutation::{Mutation, QUERY_TOKENS, Token, damaged, mutations},
     query_model::{QueryModel, Rule, Wanted},
     runner::{assert_found, assert_holds},
 };
@@ -21,8 +22,37 @@ enum Style {
 
 /// A parameter: its name, its value, how they are written. `{0}` and `{1}` stand for the codes.
 type Parameter = (String, String, Style);
-/// Parameters and damage.
-type Input = (Vec<Parameter>, Vec<Mutation>);
+
+/// A query string before the damage.
+#[derive(Debug, Clone)]
+enum Base {
+    Made(Vec<Parameter>),
+    /// `{0}` and `{1}` stand for the codes here, too.
+    Kept(Token),
+}
+
+type Input = (Base, Vec<Mutation>);
+
+const RULES: &[Rule] = &[
+    Rule::Plus,
+    Rule::Percent,
+    Rule::Twice,
+    Rule::CodeRequired,
+    Rule::CodeKnown,
+    Rule::EventType,
+    Rule::IdEmpty,
+    Rule::IdBytes,
+    Rule::LimitZero,
+    Rule::LimitMax,
+    Rule::Digits,
+    Rule::Range,
+    Rule::Order,
+    Rule::CursorOrOffset,
+    Rule::CursorChecked,
+    Rule::TimeOffset,
+    Rule::TimeCeiling,
+    Rule::TimeDate,
+];
 
 fn owned(texts: &'static [&'static str]) -> BoxedStrategy<String> {
     select(texts).prop_map(str::to_owned).boxed()
@@ -116,8 +146,13 @@ fn parameters() -> impl Strategy<Value = Vec<Parameter>> {
         .prop_shuffle()
 }
 
-fn inputs() -> impl Strategy<Value = Input> {
-    (parameters(), mutations(QUERY_TOKENS))
+fn inputs(corpus: &Corpus) -> impl Strategy<Value = Input> {
+    let kept = select(if corpus.inputs().is_empty() { vec![Vec::new()] } else { corpus.inputs().to_vec() });
+    let base = prop_oneof![
+        4 => parameters().prop_map(Base::Made),
+        1 => kept.prop_map(|query| Base::Kept(Token(query))),
+    ];
+    (base, mutations(QUERY_TOKENS))
 }
 
 fn written(text: &str, style: Style) -> Vec<u8> {
@@ -145,28 +180,64 @@ fn written(text: &str, style: Style) -> Vec<u8> {
 }
 
 /// The query string, which never ends the line that it stands in.
-fn query_of((parameters, mutations): &Input, listing: &Listing) -> Vec<u8> {
-    let texts: Vec<Vec<u8>> = parameters
-        .iter()
-        .map(|(name, value, style)| {
-            let value = value.replace("{0}", &listing.codes[0]).replace("{1}", &listing.codes[1]);
-            [written(name, *style), b"=".to_vec(), written(&value, *style)].concat()
-        })
-        .collect();
-    let mut query = damaged(&texts.join(&b'&'), mutations);
+fn query_of((base, mutations): &Input, codes: &[String]) -> Vec<u8> {
+    let undamaged = match base {
+        Base::Made(parameters) => parameters
+            .iter()
+            .map(|(name, value, style)| {
+                let value = value.replace("{0}", &codes[0]).replace("{1}", &codes[1]);
+                [written(name, *style), b"=".to_vec(), written(&value, *style)].concat()
+            })
+            .collect::<Vec<_>>()
+            .join(&b'&'),
+        Base::Kept(query) => with_codes(&query.0, codes),
+    };
+    let mut query = damaged(&undamaged, mutations);
     query.iter_mut().filter(|byte| matches!(**byte, b'\r' | b'\n')).for_each(|byte| *byte = b'x');
     query
 }
 
+fn with_codes(query: &[u8], codes: &[String]) -> Vec<u8> {
+    replaced(&replaced(query, b"{0}", codes[0].as_bytes()), b"{1}", codes[1].as_bytes())
+}
+
+fn replaced(bytes: &[u8], old: &[u8], new: &[u8]) -> Vec<u8> {
+    let (mut out, mut rest) = (Vec::new(), bytes);
+    while let Some(at) = rest.windows(old.len()).position(|window| window == old) {
+        out.extend_from_slice(&rest[..at]);
+        out.extend_from_slice(new);
+        rest = &rest[at + old.len()..];
+    }
+    [out, rest.to_vec()].concat()
+}
+
+/// Whether a rule makes a difference to a kept query, whatever the codes are.
+fn is_reached(rule: Rule, query: &[u8]) -> bool {
+    let codes = ["pm-a1".to_owned(), "pm-b2".to_owned()];
+    let query = with_codes(query, &codes);
+    let wanted = |off| QueryModel { codes: &codes, off }.wanted(&query);
+    wanted(Some(rule)) != wanted(None)
+}
+
+/// Keeps a query for each of the rules that make a difference to it.
+fn keep(input: &Input, codes: &[String], corpus: &Corpus) {
+    let query = query_of(input, codes);
+    let query = query.split(|byte| *byte == b'#').next().unwrap();
+    let query = replaced(&replaced(query, codes[0].as_bytes(), b"{0}"), codes[1].as_bytes(), b"{1}");
+    for rule in RULES.iter().filter(|rule| is_reached(**rule, &query)) {
+        corpus.keep(&format!("{rule:?}"), &query);
+    }
+}
+
 /// Holds the answer against the model, less the rule that is off.
 fn check(input: &Input, listing: &Listing, off: Option<Rule>) -> Result<(), String> {
-    let query = query_of(input, listing);
+    let query = query_of(input, &listing.codes);
     let response = listing.get(&[b"/api/v1/events?", &query[..]].concat())?;
     // A fragment is no part of the query. What is no part of a URI may be refused as no HTTP at all.
     let query = query.split(|byte| *byte == b'#').next().unwrap();
     let is_of_uri = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/?%".contains(byte);
     if response.status == 400 && response.body.is_empty() {
-        let all = query_of(input, listing);
+        let all = query_of(input, &listing.codes);
         return if all.iter().all(is_of_uri) { Err(format!("refused unread: {}", all.escape_ascii())) } else { Ok(()) };
     }
     let wanted = QueryModel { codes: &listing.codes, off }.wanted(query);
@@ -182,35 +253,35 @@ fn check(input: &Input, listing: &Listing, off: Option<Rule>) -> Result<(), Stri
 
 #[test]
 fn queries_are_answered_as_the_model_says() {
-    let listing = Listing::start();
-    assert_holds("query string", &inputs(), |input| check(input, &listing, None));
+    let (listing, corpus) = (Listing::start(), Corpus::open("query"));
+    for query in corpus.inputs() {
+        let input = (Base::Kept(Token(query.clone())), Vec::new());
+        check(&input, &listing, None).unwrap_or_else(|fault| panic!("{fault}"));
+    }
+    assert_holds("query string", &inputs(&corpus), |input| {
+        check(input, &listing, None)?;
+        if corpus.grows {
+            keep(input, &listing.codes, &corpus);
+        }
+        Ok(())
+    });
     listing.stop();
 }
 
 #[test]
 fn control_every_rule_of_a_query_is_reached() {
-    let listing = Listing::start();
-    for rule in [
-        Rule::Plus,
-        Rule::Percent,
-        Rule::Twice,
-        Rule::CodeRequired,
-        Rule::CodeKnown,
-        Rule::EventType,
-        Rule::IdEmpty,
-        Rule::IdBytes,
-        Rule::LimitZero,
-        Rule::LimitMax,
-        Rule::Digits,
-        Rule::Range,
-        Rule::Order,
-        Rule::CursorOrOffset,
-        Rule::CursorChecked,
-        Rule::TimeOffset,
-        Rule::TimeCeiling,
-        Rule::TimeDate,
-    ] {
-        assert_found(&format!("{rule:?} off"), &inputs(), |input| check(input, &listing, Some(rule)));
+    let (listing, corpus) = (Listing::start(), Corpus::open("query"));
+    for rule in RULES {
+        assert_found(&format!("{rule:?} off"), &inputs(&corpus), |input| check(input, &listing, Some(*rule)));
     }
     listing.stop();
+}
+
+#[test]
+fn what_is_kept_reaches_every_rule() {
+    let corpus = Corpus::open("query");
+    for rule in RULES {
+        let is_reached = corpus.inputs().iter().any(|query| is_reached(*rule, query));
+        assert!(is_reached, "no kept query reaches {rule:?}: run scripts/properties 60 grow");
+    }
 }
