@@ -19,9 +19,15 @@
 //!
 //! # The rooms, in reading order
 //!
-//! [`app`] builds them, [`config`] says how; then along the path: [`http`], [`event`], [`queue`], [`writer`],
-//! [`store`], [`event_id`]. [`metrics`], [`clock`] and [`budget`] serve whoever needs them, and beside the path stand
-//! the [`tools`] of the command line. Who may know whom is held by `tests/architecture.rs`.
+//! [`cli`] is where a process begins, [`app`] builds the rooms, [`config`] says how; then along the path: [`http`],
+//! [`event`], [`queue`], [`writer`], [`store`], [`event_id`]. [`metrics`], [`clock`] and [`budget`] serve whoever needs
+//! them, and beside the path stand the [`tools`] of the command line. Who may know whom is held by
+//! `tests/it/architecture.rs`.
+
+// Of what is shipped more is asked than of tests and benches.
+#![warn(missing_docs, unreachable_pub)]
+#![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
+#![warn(clippy::needless_pass_by_value)]
 
 pub mod app;
 pub mod budget;

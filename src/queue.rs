@@ -5,7 +5,7 @@
 //! and wakes its waiter all the same. So the law of conservation has one home. Volatile: it promises nothing.
 //!
 //! Bounded by events and by bytes, from [`Queue::try_append`] until the answer, so that a group in commit still
-//! counts. Knows nothing of HTTP or SQLite. `tests/queue_model.rs` compiles this file over modelled parts and runs its
+//! counts. Knows nothing of HTTP or SQLite. `tests/model` compiles this file over modelled parts and runs its
 //! schedules.
 
 use std::{

@@ -5,7 +5,7 @@ use std::{ffi::c_int, path::Path, ptr, time::Instant};
 
 use rusqlite::{Connection, ffi, params};
 
-use super::raw_append::{INSERT, TIME, Texts, WEBSITE, open, rows};
+use harness::raw_append::{INSERT, TIME, Texts, WEBSITE, open, rows};
 
 /// Rows that the table with indexes has before it is measured: the first ones cost it less.
 const ROWS_BEFORE: usize = 200_000;

@@ -21,7 +21,7 @@ use super::{results::Percentiles, shape::Source};
 /// How often an open loop looks what is due. epoll's own timeout is no finer than a millisecond.
 const TICK: Duration = Duration::from_micros(200);
 /// For the answers that are still out at the end.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 const READ_BYTES: usize = 256 * 1024;
 const TIMER: Token = Token(usize::MAX);
 
@@ -82,7 +82,13 @@ impl Generator {
                 stream.set_nonblocking(true).unwrap();
                 let mut stream = TcpStream::from_std(stream);
                 poll.registry().register(&mut stream, Token(at), Interest::READABLE | Interest::WRITABLE).unwrap();
-                Connection { stream, request: Vec::new(), written: 0, answer: Answer::default(), since: Instant::now() }
+                Connection {
+                    stream,
+                    request: Vec::new(),
+                    written: 0,
+                    answer: Response::default(),
+                    since: Instant::now(),
+                }
             })
             .collect();
         Self { poll, connections, free: Vec::new(), timer, inbox: vec![0; READ_BYTES] }
@@ -124,7 +130,7 @@ impl Generator {
             if !more && self.free.len() == self.connections.len() {
                 break;
             }
-            assert!(due_for_ever < PATIENCE, "answers are missing");
+            assert!(due_for_ever < TIMEOUT, "answers are missing");
             self.poll.poll(&mut events, Some(Duration::from_millis(100))).unwrap();
             for event in &events {
                 if event.token() == TIMER {
@@ -178,7 +184,7 @@ struct Connection {
     stream: TcpStream,
     request: Vec<u8>,
     written: usize,
-    answer: Answer,
+    answer: Response,
     /// When its request was due.
     since: Instant,
 }
@@ -224,13 +230,13 @@ impl Connection {
 
 /// An answer on its way in: its head until that is complete, then how much of the body is to come.
 #[derive(Default)]
-struct Answer {
+struct Response {
     head: Vec<u8>,
     status: u16,
     body_left: Option<usize>,
 }
 
-impl Answer {
+impl Response {
     fn take_in(&mut self, bytes: &[u8]) -> Option<u16> {
         let left = match self.body_left {
             Some(left) => left - bytes.len(),

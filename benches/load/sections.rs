@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use harness::{Daemon, indexed_table::indexed_table, raw_append, traffic, work_dir};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{
@@ -16,11 +17,6 @@ use super::{
     results::{ByConnections, ByRate, Moment, Percentiles, Results, Row, Verdict},
     server::{Bare, Meter, cpu_seconds, directory_bytes, memory_mib},
     shape::{Source, WEBSITES},
-};
-use crate::{
-    harness::indexed_table::indexed_table,
-    raw_append,
-    support::{Daemon, traffic, work_dir},
 };
 
 const BATCH: usize = 500;

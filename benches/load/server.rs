@@ -14,7 +14,7 @@ use hyper::{Request, Response, StatusCode, body::Incoming, server::conn::http1, 
 use hyper_util::rt::TokioIo;
 
 use super::{generator::Load, results::Row};
-use crate::support::Daemon;
+use harness::Daemon;
 
 /// The argument that turns this program into the bare server.
 pub const BARE_HYPER: &str = "bare-hyper";

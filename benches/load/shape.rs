@@ -7,7 +7,7 @@ use rand::{
     rngs::SmallRng,
 };
 
-use crate::support::traffic;
+use harness::traffic;
 
 /// Events made beforehand. Each time round they have other sessions and visitors.
 const POOL_EVENTS: usize = 20_000;
@@ -33,7 +33,6 @@ pub struct Source {
     round: u64,
     /// Sessions, and visitors, of one round.
     keys: u64,
-    pub events_per_request: usize,
 }
 
 struct Request {
@@ -81,7 +80,7 @@ impl Source {
 
     fn new(events: &[Event], events_per_request: usize) -> Self {
         let requests = events.chunks_exact(events_per_request).map(Request::new).collect();
-        Self { requests, next: 0, round: 0, keys: POOL_EVENTS as u64, events_per_request }
+        Self { requests, next: 0, round: 0, keys: POOL_EVENTS as u64 }
     }
 
     /// Appends the next request.

@@ -1,7 +1,7 @@
 //! Rows into the active segment without copying their text.
 //!
 //! rusqlite binds text with `SQLITE_TRANSIENT`: SQLite copies each of a row's twelve texts before it copies them
-//! into the page. Bound with `SQLITE_STATIC` they are copied once; `benches/commit.rs` measures what that is worth
+//! into the page. Bound with `SQLITE_STATIC` they are copied once; `benches/commit` measures what that is worth
 //! on this machine. The price is a promise that rusqlite cannot check, so it is kept here, in one small module:
 //! **no pointer to a row's text outlives [`EventWriter::insert`]**, which clears the bindings before it returns.
 #![allow(unsafe_code)]

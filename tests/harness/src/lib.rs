@@ -1,0 +1,441 @@
+//! The real binary, and a client that says exactly what it is told to.
+
+pub mod checker;
+pub mod disk;
+pub mod indexed_table;
+pub mod measure;
+pub mod mount;
+pub mod raw_append;
+pub mod traffic;
+pub mod turn;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How long anything may take that is not itself about time.
+pub const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A running hitlog in a data directory of its own.
+pub struct Daemon {
+    process: Child,
+    pub address: String,
+    data: PathBuf,
+    _work: Option<Arc<TempDir>>,
+    log: Arc<Mutex<String>>,
+}
+
+/// The hitlog that cargo built together with the running test or bench, and so of the same profile: cargo puts it beside
+/// the folder with their executables.
+pub fn binary() -> PathBuf {
+    // A newer cargo says where; the executable may also be run by hand.
+    if let Some(path) = std::env::var_os("CARGO_BIN_EXE_hitlog") {
+        return path.into();
+    }
+    let executable = std::env::current_exe().unwrap();
+    let binary = executable.ancestors().nth(2).unwrap().join("hitlog");
+    assert!(binary.exists(), "there is no {}: start tests and benches through cargo", binary.display());
+    binary
+}
+
+/// Where tests and benches keep their files: on the disk that the build is on.
+pub fn scratch_dir() -> PathBuf {
+    let folder = binary().ancestors().nth(2).unwrap().join("tmp");
+    fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+/// A folder for a test.
+pub fn work_dir() -> TempDir {
+    turn::share();
+    tempfile::tempdir_in(scratch_dir()).unwrap()
+}
+
+/// The command that starts hitlog, without the environment's own settings.
+pub fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(binary());
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("HITLOG_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+impl Daemon {
+    /// Starts hitlog in a new data directory.
+    pub fn start(flags: &[&str]) -> Self {
+        let work = Arc::new(work_dir());
+        let data = work.path().join("data");
+        let mut daemon = Self::start_in(&data, flags);
+        daemon._work = Some(work);
+        daemon
+    }
+
+    /// Starts hitlog in a given data directory.
+    pub fn start_in(data: &Path, flags: &[&str]) -> Self {
+        let mut arguments = vec!["serve", "--listen", "127.0.0.1:0", "--data-dir", data.to_str().unwrap()];
+        arguments.extend(flags);
+        Self::spawn(&mut command(&arguments), data)
+    }
+
+    /// Waits for the ready line of a hitlog that `command` starts.
+    pub fn spawn(command: &mut Command, data: &Path) -> Self {
+        turn::share();
+        let mut process = command.spawn().unwrap();
+        let log = Arc::new(Mutex::new(String::new()));
+        let (stderr, lines) = (process.stderr.take().unwrap(), Arc::clone(&log));
+        thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                let mut log = lines.lock().unwrap();
+                log.push_str(&line);
+                log.push('\n');
+            }
+        });
+        let mut ready = String::new();
+        let mut stdout = BufReader::new(process.stdout.take().unwrap());
+        stdout.read_line(&mut ready).unwrap();
+        let Some(address) = ready.trim_end().strip_prefix("hitlog listening on http://") else {
+            let status = process.wait();
+            panic!("not ready: {ready:?}, {status:?}, {}", log.lock().unwrap());
+        };
+        // Anything more on standard output would be a surprise; keep the pipe open so that it is not an error.
+        thread::spawn(move || {
+            let mut rest = String::new();
+            stdout.read_to_string(&mut rest).unwrap();
+            assert_eq!(rest, "", "only one line goes to standard output");
+        });
+        Self { process, address: address.to_owned(), data: data.to_owned(), _work: None, log }
+    }
+
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// What stands on standard error so far.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Waits until these words stand on standard error, which is read a little after it is written.
+    pub fn wait_for_log(&self, words: &str) {
+        wait_until(words, || self.log().contains(words).then_some(()));
+    }
+
+    pub fn client(&self) -> Client {
+        Client::connect(&self.address)
+    }
+
+    /// Registers a website and returns its tracking code.
+    pub fn register(&self, domain: &str) -> String {
+        let body = format!(r#"{{"name":"Test","domain":"{domain}"}}"#);
+        let response = self.client().send("POST", "/api/v1/websites", &[], body.as_bytes());
+        assert_eq!(response.status, 201, "{}", response.text());
+        response.json()["trackingCode"].as_str().unwrap().to_owned()
+    }
+
+    /// Every sample of `/metrics` by its name and labels.
+    pub fn metrics(&self) -> BTreeMap<String, f64> {
+        self.try_metrics().expect("hitlog answers")
+    }
+
+    /// The same; `None` if hitlog is gone.
+    pub fn try_metrics(&self) -> Option<BTreeMap<String, f64>> {
+        let response = Client::try_connect(&self.address)?.try_send("GET", "/metrics", &[], b"")?;
+        assert_eq!(response.status, 200, "{}", response.text());
+        let text = response.text();
+        let samples = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+        let samples = samples.map(|line| line.rsplit_once(' ').unwrap());
+        Some(samples.map(|(name, value)| (name.to_owned(), value.parse().unwrap())).collect())
+    }
+
+    /// Segments in this state.
+    pub fn segments(&self, state: &str) -> usize {
+        self.metrics()[&format!("hitlog_segments{{state=\"{state}\"}}")] as usize
+    }
+
+    /// Waits until every full segment has its indexes and the next segment stands ready.
+    pub fn wait_until_sealed(&self) {
+        wait_until("everything is sealed", || {
+            (self.segments("unsealed") == 0 && self.segments("prepared") == 1).then_some(())
+        });
+    }
+
+    /// Waits until nothing is in flight, then holds the law of conservation; returns (received, committed).
+    pub fn assert_conserved(&self) -> (f64, f64) {
+        let metrics = wait_until("nothing is in flight", || {
+            Some(self.metrics()).filter(|metrics| metrics["hitlog_events_in_flight"] == 0.0)
+        });
+        let sum = |prefix: &str| -> f64 {
+            metrics.iter().filter(|(name, _)| name.starts_with(prefix)).map(|(_, value)| value).sum()
+        };
+        let (received, committed) = (sum("hitlog_events_received_total"), sum("hitlog_events_committed_total"));
+        let (rejected, shed) = (sum("hitlog_events_rejected_total"), sum("hitlog_events_shed_total"));
+        let unknown = sum("hitlog_events_unknown_total");
+        assert_eq!(
+            received,
+            committed + rejected + shed + unknown,
+            "received = committed {committed} + rejected {rejected} + shed {shed} + unknown {unknown}"
+        );
+        (received, committed)
+    }
+
+    pub fn signal(&self, signal: &str) {
+        let status = Command::new("kill").args([&format!("-{signal}"), &self.pid().to_string()]).status().unwrap();
+        assert!(status.success());
+    }
+
+    /// Kills the process as a crash would, and waits for its end.
+    pub fn crash(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    /// Stops the process between two instructions: no thread comes back from the system any more.
+    pub fn freeze(&self) {
+        self.signal("STOP");
+        wait_until("every thread stands still", || {
+            let tasks = fs::read_dir(format!("/proc/{}/task", self.pid())).ok()?;
+            // Stopped, or within a call that cannot be interrupted, from which it returns to the stop.
+            let is_still = |status: String| status.contains("State:\tT") || status.contains("State:\tD");
+            tasks
+                .map_while(Result::ok)
+                .all(|task| fs::read_to_string(task.path().join("status")).is_ok_and(is_still))
+                .then_some(())
+        });
+    }
+
+    /// Waits for the process to end by itself.
+    pub fn wait(&mut self) -> ExitStatus {
+        wait_until("the process ends", || self.process.try_wait().unwrap())
+    }
+
+    /// The law of conservation, then an orderly stop.
+    pub fn stop(mut self) {
+        self.assert_conserved();
+        self.signal("TERM");
+        let status = self.wait();
+        assert!(status.success(), "{status}: {}", self.log());
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if self.process.try_wait().is_ok_and(|status| status.is_none()) {
+            let _ = self.process.kill();
+            let _ = self.process.wait();
+        }
+        if thread::panicking() {
+            eprintln!("{}", self.log());
+        }
+    }
+}
+
+/// Runs the parts of a test that mostly waits, each in a thread of its own.
+pub fn side_by_side<P: Send, T: Send>(parts: impl IntoIterator<Item = P>, run: impl Fn(P) -> T + Sync) -> Vec<T> {
+    let run = &run;
+    thread::scope(|scope| {
+        let threads: Vec<_> = parts.into_iter().map(|part| scope.spawn(move || run(part))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
+/// Looks again and again until `look` finds something.
+pub fn wait_until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(started.elapsed() < TIMEOUT, "waited too long until {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A response.
+#[derive(Debug, Clone)]
+pub struct Response {
+    pub status: u16,
+    pub headers: BTreeMap<String, String>,
+    pub body: Vec<u8>,
+}
+
+impl Response {
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(String::as_str)
+    }
+
+    /// The code of an error.
+    pub fn error(&self) -> String {
+        self.json()["error"].as_str().unwrap_or_default().to_owned()
+    }
+}
+
+/// One connection.
+pub struct Client {
+    pub stream: BufReader<TcpStream>,
+}
+
+impl Client {
+    pub fn connect(address: &str) -> Self {
+        Self::try_connect(address).expect("hitlog listens")
+    }
+
+    /// `None` if nobody listens.
+    pub fn try_connect(address: &str) -> Option<Self> {
+        let stream = TcpStream::connect(address).ok()?;
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+        stream.set_write_timeout(Some(TIMEOUT)).unwrap();
+        Some(Self { stream: BufReader::new(stream) })
+    }
+
+    pub fn get(&mut self, path: &str) -> Response {
+        self.send("GET", path, &[], b"")
+    }
+
+    pub fn post(&mut self, path: &str, body: impl AsRef<[u8]>) -> Response {
+        self.send("POST", path, &[("content-type", "application/json")], body.as_ref())
+    }
+
+    pub fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
+        self.try_send(method, path, headers, body).unwrap()
+    }
+
+    /// `None` if the connection ended without an answer.
+    pub fn try_send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Option<Response> {
+        let mut head = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n", body.len());
+        for (name, value) in headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        head.push_str("\r\n");
+        let mut request = head.into_bytes();
+        request.extend_from_slice(body);
+        self.write(&request)?;
+        self.read_response(method == "HEAD")
+    }
+
+    /// Sends bytes as they are.
+    pub fn write(&mut self, bytes: &[u8]) -> Option<()> {
+        self.stream.get_mut().write_all(bytes).ok()
+    }
+
+    /// Reads one answer; `None` if the connection ended before it.
+    pub fn read_response(&mut self, is_head: bool) -> Option<Response> {
+        loop {
+            let response = self.read_any_response(is_head)?;
+            if response.status != 100 {
+                return Some(response);
+            }
+        }
+    }
+
+    fn read_any_response(&mut self, is_head: bool) -> Option<Response> {
+        let line = self.read_line()?;
+        let status = line.split(' ').nth(1)?.parse().ok()?;
+        let mut headers = BTreeMap::new();
+        loop {
+            let line = self.read_line()?;
+            if line.is_empty() {
+                break;
+            }
+            let (name, value) = line.split_once(':')?;
+            headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
+        }
+        let length = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
+        let mut body = vec![0; if is_head { 0 } else { length }];
+        self.stream.read_exact(&mut body).ok()?;
+        Some(Response { status, headers, body })
+    }
+
+    fn read_line(&mut self) -> Option<String> {
+        let mut line = String::new();
+        match self.stream.read_line(&mut line) {
+            Ok(count) if count > 0 => Some(line.trim_end().to_owned()),
+            _ => None,
+        }
+    }
+
+    /// Whether the other side closes the connection without another byte.
+    pub fn is_closed(&mut self) -> bool {
+        let mut rest = Vec::new();
+        !matches!(self.stream.read_to_end(&mut rest), Ok(count) if count > 0)
+    }
+}
+
+/// An event of JSON with some members changed; `null` takes a member away.
+pub fn event_with(code: &str, changes: Value) -> Value {
+    let mut event = serde_json::json!({
+        "trackingCode": code, "eventType": "pageview", "url": "https://example.com/", "sessionId": "s", "visitorId": "v"
+    });
+    for (name, value) in changes.as_object().unwrap() {
+        event[name] = value.clone();
+    }
+    event
+}
+
+/// strace on a running process, changing what system calls return; detaches when dropped.
+pub struct Tampering(Child);
+
+impl Tampering {
+    pub fn with(daemon: &Daemon, inject: &str) -> Self {
+        let call = inject.split(':').next().unwrap();
+        let mut strace = Command::new("strace")
+            .args(["-f", "-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &format!("inject={inject}"), "-p"])
+            .arg(daemon.pid().to_string())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("strace is needed: apt-get install strace");
+        let (mut line, mut stderr) = (String::new(), BufReader::new(strace.stderr.take().unwrap()));
+        stderr.read_line(&mut line).unwrap();
+        assert!(line.contains("attached"), "{line}");
+        // It writes a line for each new thread, and would die of a pipe that nobody reads.
+        thread::spawn(move || stderr.read_to_string(&mut String::new()));
+        // strace says so after the first thread; the others' states tell when they are all traced.
+        wait_until("every thread is traced", || {
+            let tasks = fs::read_dir(format!("/proc/{}/task", daemon.pid())).ok()?;
+            let traced = |status: String| !status.contains("TracerPid:\t0\n");
+            tasks
+                .map_while(Result::ok)
+                .all(|task| fs::read_to_string(task.path().join("status")).is_ok_and(traced))
+                .then_some(())
+        });
+        Self(strace)
+    }
+}
+
+impl Drop for Tampering {
+    fn drop(&mut self) {
+        let _ = Command::new("kill").args(["-INT", &self.0.id().to_string()]).status();
+        // When the interrupt meets it while its tracee is dying, strace may wait for a first thread that waits for it.
+        let asked_at = Instant::now();
+        while self.0.try_wait().is_ok_and(|status| status.is_none()) {
+            if asked_at.elapsed() > Duration::from_secs(2) {
+                let _ = self.0.kill();
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}

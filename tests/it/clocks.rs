@@ -1,0 +1,136 @@
+//! A clock that jumps a day either way while hitlog runs: ids and sequences stay unique and increasing, no time limit
+//! misfires, and `createdAt` follows the clock.
+//!
+//! The clock is libfaketime's: the wall clock alone jumps, as when somebody sets it; the monotonic one never does.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use harness::{Client, Daemon, checker::event_ids, command, event_with, wait_until, work_dir};
+use serde_json::{Value, json};
+
+const DAY_SECONDS: i64 = 24 * 60 * 60;
+
+/// A hitlog whose wall clock can be set.
+struct Clocked {
+    daemon: Daemon,
+    offset: PathBuf,
+}
+
+impl Clocked {
+    fn start(work: &Path, flags: &[&str]) -> Self {
+        let (data, offset) = (work.join("data"), work.join("offset"));
+        fs::write(&offset, "+0").unwrap();
+        let mut arguments = vec!["serve", "--listen", "127.0.0.1:0", "--data-dir", data.to_str().unwrap()];
+        arguments.extend(flags);
+        let mut command = command(&arguments);
+        command
+            .env("LD_PRELOAD", faketime_library())
+            .env("FAKETIME_TIMESTAMP_FILE", &offset)
+            .env("FAKETIME_NO_CACHE", "1")
+            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        Self { daemon: Daemon::spawn(&mut command, &data), offset }
+    }
+
+    /// Sets the clock so many days off; every look at it from now on finds it so.
+    fn set_days(&self, days: i64) {
+        let written = self.offset.with_extension("new");
+        fs::write(&written, format!("{:+}", days * DAY_SECONDS)).unwrap();
+        fs::rename(written, &self.offset).unwrap();
+    }
+}
+
+fn faketime_library() -> PathBuf {
+    let folders = fs::read_dir("/usr/lib").unwrap().map_while(Result::ok).map(|folder| folder.path());
+    let mut libraries = folders.map(|folder| folder.join("faketime/libfaketime.so.1"));
+    libraries.find(|library| library.exists()).expect("libfaketime is needed: apt-get install libfaketime")
+}
+
+/// Stores a few events without a timestamp, and returns them as they are answered.
+fn store(client: &mut Client, code: &str) -> Vec<Value> {
+    let event = event_with(code, json!({}));
+    let single = client.post("/api/v1/events", event.to_string());
+    assert_eq!(single.status, 201, "{}", single.text());
+    let batch = client.post("/api/v1/events/batch", json!({"events": vec![event; 20]}).to_string());
+    assert_eq!(batch.status, 201, "{}", batch.text());
+    let mut events = vec![single.json()];
+    events.extend(batch.json()["events"].as_array().unwrap().iter().cloned());
+    events
+}
+
+fn milliseconds(event: &Value) -> i64 {
+    event["createdAt"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap().as_millisecond()
+}
+
+fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64
+}
+
+#[test]
+fn a_clock_that_jumps_a_day_either_way() {
+    let work = work_dir();
+    // Two segments' ends come by age within the jumps; the rest of the time limits is short enough to misfire.
+    let flags = [
+        "--segment-age-max-seconds=3600",
+        "--idle-timeout-seconds=20",
+        "--body-timeout-seconds=20",
+        "--wal-checkpoint-bytes=64KiB",
+    ];
+    let clocked = Clocked::start(work.path(), &flags);
+    let daemon = &clocked.daemon;
+    let code = daemon.register("example.com");
+    let ids = event_ids(daemon.data());
+    let mut client = daemon.client();
+    // This one is in the middle of a request while the clock jumps, that one idle.
+    let body = event_with(&code, json!({"sessionId": "slow"})).to_string();
+    let mut slow = daemon.client();
+    slow.write(format!("POST /api/v1/events HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n", body.len()).as_bytes());
+    let mut idle = daemon.client();
+    assert_eq!(idle.get("/livez").status, 200);
+    let (mut seen, mut last) = (BTreeSet::new(), 0);
+    for days in [0, 1, 0, -1, 0, 1, -1] {
+        clocked.set_days(days);
+        let before = now_ms() + days * DAY_SECONDS * 1_000;
+        for event in store(&mut client, &code) {
+            let sequence = ids.decode(event["id"].as_str().unwrap()).unwrap();
+            assert!(sequence > last, "sequence {sequence} after {last}");
+            last = sequence;
+            assert!(seen.insert(event["id"].as_str().unwrap().to_owned()), "an id twice");
+            let off = milliseconds(&event) - before;
+            assert!((-1_000..20_000).contains(&off), "createdAt is {off} ms off a clock that is {days} days off");
+        }
+        slow.write(&body.as_bytes()[seen.len() / 21 - 1..][..1]);
+        // One after another the websites' codes hold the clock, too, and must differ all the same.
+        assert!(daemon.register(&format!("at-{}.example", seen.len())).starts_with("pm-"));
+    }
+    slow.write(&body.as_bytes()[7..]);
+    assert_eq!(slow.read_response(false).unwrap().status, 201, "the body was in time by any honest clock");
+    assert_eq!(idle.get("/livez").status, 200, "the idle connection is still there");
+    let metrics = daemon.metrics();
+    for (name, value) in metrics.iter().filter(|(name, _)| name.starts_with("hitlog_connections_closed_total")) {
+        assert!(name.contains("client") || *value == 0.0, "{name} {value}");
+    }
+    let total = client.get(&format!("/api/v1/events?trackingCode={code}")).json()["pagination"]["total"].clone();
+    assert_eq!(total, json!(seen.len() + 1));
+    // A jump ahead makes the active segment old: once each, not at every look.
+    let rolls = wait_until("segments have rolled by age", || {
+        Some(daemon.metrics()["hitlog_rolls_total"]).filter(|rolls| *rolls >= 1.0)
+    });
+    std::thread::sleep(Duration::from_secs(1));
+    let later = daemon.metrics()["hitlog_rolls_total"];
+    assert!(later <= 7.0 && later - rolls <= 1.0, "{rolls} rolls, then {later}");
+    clocked.daemon.stop();
+    // A start in the past finds everything, and goes on above it.
+    let clocked = Clocked::start(work.path(), &flags);
+    clocked.set_days(-1);
+    for event in store(&mut clocked.daemon.client(), &code) {
+        let sequence = ids.decode(event["id"].as_str().unwrap()).unwrap();
+        assert!(sequence > last, "sequence {sequence} after {last}, in the past");
+        last = sequence;
+    }
+    clocked.daemon.stop();
+}

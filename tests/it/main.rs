@@ -1,0 +1,22 @@
+//! hitlog from outside: the real binary over its sockets, files and signals, and its library's pure parts over whatever
+//! comes in. One crate, so that it is linked once and its tests run side by side.
+
+mod api;
+mod architecture;
+mod clients;
+mod clocks;
+mod crash;
+mod disk;
+mod durability;
+mod edge;
+mod guide;
+mod lifecycle;
+mod openapi;
+mod power;
+mod powercut;
+mod properties;
+mod queue;
+mod retention_and_erasure;
+mod segments;
+mod smuggling;
+mod tools;

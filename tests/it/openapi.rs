@@ -1,0 +1,85 @@
+//! The description at `/openapi.yaml` says what hitlog answers, and hitlog takes and refuses what it says: schemathesis
+//! tries what the description allows and what it does not, on every route, with all of its checks.
+//!
+//! What a schema can't say is left out of the tries, here and in `openapi/hooks.py`, and nothing else:
+//! - lengths count bytes and a schema's count characters, so texts are ASCII;
+//! - `cursor` and `offset` exclude each other, a cursor belongs to one listing, `from` must not be after `to`;
+//! - a head that is not HTTP never reaches a route (`smuggling.rs` tries those).
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
+
+use harness::{Daemon, work_dir};
+
+const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
+/// Tries a description on a hitlog that wants a token.
+fn try_description(description: &Path, daemon: &Daemon, code: &str, flags: &[&str]) -> Output {
+    let installed = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/bin/schemathesis");
+    let program = if Path::new(installed).exists() { installed } else { "schemathesis" };
+    Command::new(program)
+        .args(["run", description.to_str().unwrap(), "--url", &format!("http://{}", daemon.address)])
+        .args(["--header", &format!("Authorization: Bearer {TOKEN}"), "--checks", "all", "--no-color"])
+        .args(["--generation-codec", "ascii", "--generation-database", "none", "--no-shrink"])
+        .args(flags)
+        .env("SCHEMATHESIS_HOOKS", "hooks")
+        .env("PYTHONPATH", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/openapi"))
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .env("TRACKING_CODE", code)
+        .current_dir(description.parent().unwrap())
+        .output()
+        .expect("schemathesis is needed: pip install schemathesis")
+}
+
+#[test]
+fn hitlog_answers_as_described() {
+    let work = work_dir();
+    let mut daemon = Daemon::start_in(&work.path().join("data"), &["--token", TOKEN]);
+    let mut client = daemon.client();
+    let served = client.get("/openapi.yaml");
+    assert_eq!((served.status, served.header("content-type")), (200, Some("application/yaml")));
+    let authorization = ("authorization", &*format!("Bearer {TOKEN}"));
+    // Over a connection of its own: one would be idle for longer than hitlog keeps it.
+    let register = |domain: &str| {
+        let body = format!(r#"{{"name":"A","domain":"{domain}"}}"#);
+        let website = daemon.client().send("POST", "/api/v1/websites", &[authorization], body.as_bytes());
+        website.json()["trackingCode"].as_str().unwrap().to_owned()
+    };
+    let code = register("a.example");
+    let description = work.path().join("openapi.yaml");
+    fs::write(&description, &served.body).unwrap();
+
+    let tried = try_description(&description, &daemon, &code, &["--max-examples", "40"]);
+    let report = String::from_utf8_lossy(&tried.stdout);
+    assert!(tried.status.success(), "{report}\n{}", String::from_utf8_lossy(&tried.stderr));
+
+    // It got far enough in to see something.
+    let metrics = daemon.client().send("GET", "/metrics", &[authorization], b"").text();
+    let sample = |name: &str| -> f64 {
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.trim().parse().unwrap()
+    };
+    assert!(sample("hitlog_events_committed_total ") > 100.0, "{report}");
+
+    // And it sees what is there to be seen: a description that says something else does not pass.
+    let text = String::from_utf8(served.body).unwrap();
+    for (said, other, operation, fault) in [
+        ("required: [total, limit, offset, next]", "required: [absent]", "listEvents", "violates schema"),
+        ("'201':", "'200':", "sendEvent", "Undocumented status code"),
+    ] {
+        let doctored = text.replace(said, other);
+        assert_ne!(doctored, text, "{said} is not there");
+        fs::write(&description, doctored).unwrap();
+        // Of its own: trying everything, the tool has deleted websites, too.
+        let code = register(&format!("{}.example", operation.to_lowercase()));
+        let flags = ["--include-operation-id", operation, "--phases", "examples,coverage,fuzzing"];
+        let tried = try_description(&description, &daemon, &code, &flags);
+        let report = String::from_utf8_lossy(&tried.stdout);
+        assert!(!tried.status.success() && report.contains(fault), "{operation} with {other}: {report}");
+    }
+    daemon.signal("TERM");
+    assert!(daemon.wait().success());
+}

@@ -1,0 +1,371 @@
+//! Segments as a user finds them: rolled, sealed, killed at every step, damaged.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, OpenOptions},
+    io::{Seek, SeekFrom, Write},
+    path::{Path, PathBuf},
+};
+
+use rusqlite::Connection;
+use serde_json::{Value, json};
+
+use harness::{Client, Daemon, Tampering, command, event_with, side_by_side, wait_until, work_dir};
+
+const BATCH: usize = 20;
+const ROWS_MAX: &str = "60";
+
+/// A batch whose events carry its number, and times that run against the order in which they arrive.
+fn batch(code: &str, number: usize) -> String {
+    let event = |at: usize| {
+        let time = 1_700_000_000_000_u64 + (number * 7_919 % 1_000 * 1_000 + at) as u64;
+        let changes = json!({"sessionId": format!("batch-{number}"), "visitorId": format!("v{at}"), "timestamp": time});
+        event_with(code, changes)
+    };
+    json!({"events": (0..BATCH).map(event).collect::<Vec<_>>()}).to_string()
+}
+
+fn send(daemon: &Daemon, code: &str, number: usize) -> Option<u16> {
+    let body = batch(code, number);
+    Client::try_connect(&daemon.address)?
+        .try_send("POST", "/api/v1/events/batch", &[], body.as_bytes())
+        .map(|response| response.status)
+}
+
+/// Every event of the listing, page by page.
+fn list(daemon: &Daemon, code: &str, rest: &str) -> Vec<Value> {
+    let (mut client, mut events) = (daemon.client(), Vec::new());
+    loop {
+        let path = format!("/api/v1/events?trackingCode={code}&limit=1000&offset={}{rest}", events.len());
+        let response = client.get(&path);
+        assert_eq!(response.status, 200, "{}", response.text());
+        let mut page = response.json();
+        let total = page["pagination"]["total"].as_u64().unwrap();
+        events.append(page["events"].as_array_mut().unwrap());
+        if events.len() as u64 >= total || page["events"].as_array().unwrap().is_empty() && events.is_empty() {
+            assert_eq!(events.len() as u64, total);
+            return events;
+        }
+    }
+}
+
+/// What became of each batch that was sent.
+#[derive(Default)]
+struct Sent {
+    next: usize,
+    acknowledged: Vec<usize>,
+}
+
+impl Sent {
+    /// Sends some batches, or as many as the process lives for; each when the next segment stands ready, so that a
+    /// segment is followed by another as soon as it is full.
+    fn send(&mut self, daemon: &Daemon, code: &str, count: usize) {
+        for _ in 0..count {
+            wait_until("the next segment is prepared, or hitlog is gone", || match daemon.try_metrics() {
+                Some(metrics) => (metrics["hitlog_segments{state=\"prepared\"}"] == 1.0).then_some(()),
+                None => Some(()),
+            });
+            let number = self.next;
+            self.next += 1;
+            match send(daemon, code, number) {
+                Some(status) => {
+                    assert_eq!(status, 201);
+                    self.acknowledged.push(number);
+                }
+                None => return,
+            }
+        }
+    }
+
+    /// Every acknowledged batch is there exactly once and whole, any other one whole or not at all, all in order.
+    fn check(&self, daemon: &Daemon, code: &str) {
+        let events = list(daemon, code, "");
+        let key = |event: &Value| event["createdAt"].as_str().unwrap().to_owned();
+        assert!(events.is_sorted_by(|a, b| key(a) >= key(b)), "newest first");
+        let mut batches: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for event in &events {
+            let text = |name: &str| event[name].as_str().unwrap().to_owned();
+            batches.entry(text("sessionId")).or_default().push(text("visitorId"));
+        }
+        for visitors in batches.values_mut() {
+            visitors.sort_unstable();
+            visitors.dedup();
+        }
+        for number in &self.acknowledged {
+            assert!(batches.contains_key(&format!("batch-{number}")), "batch {number} is lost");
+        }
+        assert!(batches.values().all(|visitors| visitors.len() == BATCH), "a batch is torn: {batches:?}");
+        assert_eq!(events.len(), batches.len() * BATCH, "an event is there twice");
+        let last = *self.acknowledged.last().unwrap();
+        assert_eq!(list(daemon, code, &format!("&sessionId=batch-{last}")).len(), BATCH);
+    }
+}
+
+/// The changes of roll and seal are made by these calls, each of them by several threads; a kill at the first, the
+/// second, ... call of a thread leaves the files as a crash between any two steps would.
+#[test]
+fn killed_at_every_step_of_roll_and_seal() {
+    let calls = [
+        ("openat", 80),
+        ("fdatasync", 30),
+        ("fsync", 20),
+        ("rename", 2),
+        ("unlink", 30),
+        ("ftruncate", 20),
+        ("pwrite64", 80),
+    ];
+    let kills = side_by_side(calls, |(call, at_most)| kill_at_every(call, at_most)).into_iter().sum::<usize>();
+    assert!(kills > 30, "only {kills} kills: what is injected does not fit any more");
+}
+
+/// Kills hitlog at the first, the second, ... such call of a thread, until it lives on. Returns how often it was killed.
+fn kill_at_every(call: &str, at_most: usize) -> usize {
+    let work = work_dir();
+    let data = work.path().join("data");
+    let flags = ["--segment-rows-max", ROWS_MAX];
+    let mut daemon = Daemon::start_in(&data, &flags);
+    let (code, mut sent) = (daemon.register("example.com"), Sent::default());
+    sent.send(&daemon, &code, 1);
+    let mut kills = 0;
+    for at in 1..=at_most {
+        let tampering = Tampering::with(&daemon, &format!("{call}:signal=KILL:when={at}"));
+        // Three segments full.
+        sent.send(&daemon, &code, 9);
+        let is_alive = wait_until("it is killed, or has done everything", || match daemon.try_metrics() {
+            None => Some(false),
+            Some(metrics) => (metrics["hitlog_rolls_total"] >= 2.0
+                && metrics["hitlog_segments{state=\"unsealed\"}"] == 0.0
+                && metrics["hitlog_segments{state=\"prepared\"}"] == 1.0)
+                .then_some(true),
+        });
+        drop(tampering);
+        daemon.crash();
+        daemon = Daemon::start_in(&data, &flags);
+        sent.check(&daemon, &code);
+        if is_alive {
+            break;
+        }
+        kills += 1;
+    }
+    daemon.wait_until_sealed();
+    sent.check(&daemon, &code);
+    let (sealed, files) = (daemon.segments("sealed"), segment_files(&data));
+    assert!(sealed > kills / 2, "{call}: {kills} kills, {sealed} segments sealed");
+    daemon.stop();
+    assert_eq!(files.iter().filter(|path| path.ends_with(".g2.db")).count(), sealed, "{files:?}");
+    assert!(!files.iter().any(|path| path.contains("building")), "{files:?}");
+    kills
+}
+
+fn segment_files(data: &Path) -> Vec<String> {
+    let entries = fs::read_dir(data.join("segments")).unwrap();
+    entries.map(|entry| entry.unwrap().path().display().to_string()).collect()
+}
+
+fn sealed_files(data: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> =
+        segment_files(data).into_iter().filter(|path| path.ends_with(".g2.db")).map(PathBuf::from).collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn a_sealed_segment_is_a_plain_file_of_sqlite() {
+    let daemon = Daemon::start(&["--segment-rows-max", ROWS_MAX]);
+    let (code, mut sent) = (daemon.register("example.com"), Sent::default());
+    sent.send(&daemon, &code, 7);
+    daemon.wait_until_sealed();
+    let files = sealed_files(daemon.data());
+    assert_eq!(files.len(), 2);
+    for (file, first) in files.iter().zip([1, 61]) {
+        let connection = Connection::open(file).unwrap();
+        let texts = |sql: &str| -> Vec<String> {
+            let mut select = connection.prepare(sql).unwrap();
+            select.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+        };
+        assert_eq!(texts("PRAGMA integrity_check"), ["ok"]);
+        assert_eq!(texts("PRAGMA journal_mode"), ["delete"], "no log beside it");
+        assert_eq!(
+            texts("SELECT name FROM pragma_table_info('Event')"),
+            [
+                "id",
+                "websiteId",
+                "eventType",
+                "url",
+                "referrer",
+                "sessionId",
+                "visitorId",
+                "deviceType",
+                "browser",
+                "os",
+                "location",
+                "properties",
+                "createdAt",
+                "receivedAt"
+            ]
+        );
+        assert_eq!(
+            texts(
+                "SELECT group_concat(c.name, ' ') FROM pragma_index_list('Event') AS l, pragma_index_info(l.name) AS c
+                 GROUP BY l.name ORDER BY 1"
+            ),
+            ["createdAt", "sessionId", "visitorId", "websiteId eventType createdAt"]
+        );
+        let rows: (i64, i64, i64) = connection
+            .query_row("SELECT count(*), min(id), max(id) FROM Event", [], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            })
+            .unwrap();
+        assert_eq!(rows, (60, first, first + 59));
+    }
+    daemon.stop();
+}
+
+#[test]
+fn an_old_segment_is_full_however_little_it_holds() {
+    let daemon = Daemon::start(&["--segment-age-max-seconds", "1"]);
+    let code = daemon.register("example.com");
+    assert_eq!(send(&daemon, &code, 0), Some(201));
+    wait_until("it is sealed", || (daemon.segments("sealed") == 1).then_some(()));
+    assert_eq!(daemon.metrics()["hitlog_rolls_total"], 1.0, "an empty segment does not grow old");
+    assert_eq!(list(&daemon, &code, "").len(), BATCH);
+    daemon.stop();
+}
+
+/// Three sealed segments and a stop.
+fn three_sealed(data: &Path) -> (String, Sent) {
+    let daemon = Daemon::start_in(data, &["--segment-rows-max", ROWS_MAX]);
+    let (code, mut sent) = (daemon.register("example.com"), Sent::default());
+    sent.send(&daemon, &code, 10);
+    daemon.wait_until_sealed();
+    assert_eq!(daemon.segments("sealed"), 3);
+    daemon.stop();
+    (code, sent)
+}
+
+#[test]
+fn a_damaged_sealed_segment_is_set_aside_and_the_rest_serves() {
+    let work = work_dir();
+    let data = work.path().join("data");
+    let (code, _) = three_sealed(&data);
+    let files = sealed_files(&data);
+    // What a crash between the catalog's switch and the removal leaves may be all that is left.
+    let before = data.join("segments/000000000001.db");
+    fs::copy(&files[0], &before).unwrap();
+    overwrite(&files[0], 0, 100);
+    OpenOptions::new().write(true).open(&files[1]).unwrap().set_len(20_000).unwrap();
+    let daemon = Daemon::start_in(&data, &[]);
+    assert_eq!((daemon.segments("damaged"), daemon.segments("sealed")), (2, 1));
+    daemon.wait_for_log("is damaged and in quarantine");
+    assert_eq!(list(&daemon, &code, "").len(), 10 * BATCH - 120);
+    assert_eq!(send(&daemon, &code, 99), Some(201));
+    daemon.stop();
+    assert!(files.iter().all(|file| file.exists()), "what is damaged may still be mended");
+    assert!(before.exists(), "and so may what stands beside it");
+}
+
+#[test]
+fn a_sealed_segment_of_a_newer_hitlog_is_refused() {
+    let work = work_dir();
+    let data = work.path().join("data");
+    three_sealed(&data);
+    Connection::open(&sealed_files(&data)[1]).unwrap().pragma_update(None, "user_version", 99).unwrap();
+    let output = command(&["serve", "--listen", "127.0.0.1:0", "--data-dir", data.to_str().unwrap()]).output().unwrap();
+    let log = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{log}");
+    assert!(log.contains("format version 99"), "{log}");
+}
+
+#[test]
+fn damage_that_shows_only_when_it_is_read() {
+    let work = work_dir();
+    let data = work.path().join("data");
+    let (code, _) = three_sealed(&data);
+    let files = sealed_files(&data);
+    // The second page: the root of table Event. The summary, behind, says nothing of it.
+    overwrite(&files[1], 16 * 1024, 16 * 1024);
+    let daemon = Daemon::start_in(&data, &[]);
+    assert_eq!(daemon.segments("damaged"), 0);
+    let response = daemon.client().get(&format!("/api/v1/events?trackingCode={code}&limit=1000"));
+    assert_eq!((response.status, response.error().as_str()), (500, "INTERNAL_ERROR"), "{}", response.text());
+    assert_eq!((daemon.segments("damaged"), daemon.segments("sealed")), (1, 2));
+    assert_eq!(list(&daemon, &code, "").len(), 10 * BATCH - 60);
+    daemon.stop();
+}
+
+#[test]
+fn a_sequence_is_not_given_again_when_its_segment_is_lost() {
+    let work = work_dir();
+    let data = work.path().join("data");
+    let daemon = Daemon::start_in(&data, &["--segment-rows-max", ROWS_MAX]);
+    let (code, mut sent) = (daemon.register("example.com"), Sent::default());
+    sent.send(&daemon, &code, 3);
+    daemon.wait_until_sealed();
+    daemon.stop();
+    overwrite(&sealed_files(&data)[0], 0, 100);
+    let daemon = Daemon::start_in(&data, &[]);
+    assert_eq!(daemon.metrics()["hitlog_high_water_mark"], 60.0);
+    sent.send(&daemon, &code, 1);
+    assert_eq!(daemon.metrics()["hitlog_high_water_mark"], 80.0);
+    daemon.stop();
+}
+
+fn overwrite(file: &Path, from: u64, bytes: usize) {
+    let mut file = OpenOptions::new().write(true).open(file).unwrap();
+    file.seek(SeekFrom::Start(from)).unwrap();
+    file.write_all(&vec![0xa5; bytes]).unwrap();
+}
+
+#[test]
+fn what_an_interrupted_seal_leaves_is_removed() {
+    let work = work_dir();
+    let data = work.path().join("data");
+    let (code, sent) = three_sealed(&data);
+    let folder = data.join("segments");
+    let orphans = ["000000000001.building", "000000000001.building-journal", "000000000002.db", "000000000002.g3.db"];
+    for name in orphans.iter().chain(&["notes.txt"]) {
+        fs::write(folder.join(name), "left over").unwrap();
+    }
+    let daemon = Daemon::start_in(&data, &["--segment-rows-max", ROWS_MAX]);
+    for name in orphans {
+        assert!(!folder.join(name).exists(), "{name}");
+    }
+    assert!(folder.join("notes.txt").exists(), "nobody else's file is touched");
+    sent.check(&daemon, &code);
+    daemon.stop();
+}
+
+#[test]
+fn a_segment_that_was_being_made_is_made_anew() {
+    let work = work_dir();
+    let data = work.path().join("data");
+    let (code, mut sent) = three_sealed(&data);
+    let prepared = data.join("segments/000000000005.db");
+    fs::write(&prepared, "").unwrap();
+    let daemon = Daemon::start_in(&data, &["--segment-rows-max", ROWS_MAX]);
+    sent.send(&daemon, &code, 6);
+    daemon.wait_until_sealed();
+    assert_eq!((daemon.segments("sealed"), daemon.segments("active")), (5, 1));
+    sent.check(&daemon, &code);
+    daemon.stop();
+}
+
+#[test]
+fn after_a_crash_the_active_segment_is_checked() {
+    let work = work_dir();
+    let data = work.path().join("data");
+    let mut daemon = Daemon::start_in(&data, &[]);
+    let (code, mut sent) = (daemon.register("example.com"), Sent::default());
+    sent.send(&daemon, &code, 100);
+    daemon.stop();
+    daemon = Daemon::start_in(&data, &[]);
+    sent.send(&daemon, &code, 1);
+    daemon.crash();
+    let active = data.join("segments/000000000001.db");
+    assert!(fs::metadata(&active).unwrap().len() > 12 * 16 * 1024);
+    overwrite(&active, 6 * 16 * 1024, 16 * 1024);
+    let output = command(&["serve", "--listen", "127.0.0.1:0", "--data-dir", data.to_str().unwrap()]).output().unwrap();
+    let log = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{log}");
+    assert!(log.contains("000000000001.db is damaged"), "{log}");
+}
