@@ -26,16 +26,11 @@ mod segments;
 
 use std::{sync::Arc, thread::JoinHandle, time::Duration};
 
-pub use catalog::{
-    Catalog, IdKey,
-    erasure::Erasure,
-    website_table::{NewWebsite, WebsiteChange},
-    websites::{Website, Websites},
-};
-use catalog::{CatalogFile, erasures::Erasures};
+pub use catalog::{Catalog, Erasure, IdKey, NewWebsite, Website, WebsiteChange, Websites};
+use catalog::{CatalogFile, Erasures};
 pub use erase::{EraseError, Eraser};
 pub use error::{AppendError, CatalogError, OnFailure, OpenError, ReadError};
-pub use format::directory::DataDir;
+pub use format::DataDir;
 pub use log::Log;
 use log::roll::{Roller, Rolling};
 pub use options::{Durability, ErasureOptions, LogOptions, ReadOptions, SegmentOptions, StoreOptions};
@@ -46,7 +41,7 @@ pub use read::{
     snapshot::Snapshot,
 };
 use seal::{Sealer, Sealing, rewrite::Rewriter};
-use segments::{Segments, connections::ReaderInterrupt, retention};
+use segments::{ReaderInterrupt, Segments, retention};
 
 use crate::{clock::now_ms, metrics::StoreMetrics};
 

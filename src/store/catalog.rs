@@ -3,12 +3,12 @@
 //! [`CatalogFile`] is the connection; it opens the store and then moves into a thread of its own, which [`Catalog`]
 //! talks to. A change is answered after its COMMIT, and only then does [`Websites`] show it.
 
-pub(super) mod erasure;
+mod erasure;
 mod erasure_table;
-pub(super) mod erasures;
-pub(super) mod segment_table;
-pub(super) mod website_table;
-pub(super) mod websites;
+mod erasures;
+mod segment_table;
+mod website_table;
+mod websites;
 
 use std::{
     path::PathBuf,
@@ -21,19 +21,21 @@ use rand::RngExt;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row, params};
 use tokio::sync::oneshot;
 
-use self::{
-    erasure::{Erasure, NewErasure, Subject, VisitorSubject},
-    erasures::Erasures,
-    segment_table::{ListedSegment, SegmentChange},
-    website_table::{NewWebsite, WebsiteChange, read_websites},
+use self::erasure::VisitorSubject;
+pub use self::{
+    erasure::Erasure,
+    website_table::{NewWebsite, WebsiteChange},
     websites::{Website, Websites},
+};
+pub(super) use self::{
+    erasure::{ErasedRows, NewErasure, Subject, Target},
+    erasures::Erasures,
+    segment_table::{ListedSegment, SegmentChange, SegmentState, note_sealed, read_segments},
+    website_table::read_websites,
 };
 use super::{
     error::{CatalogError, OpenError, is_full},
-    format::{
-        directory::{DataDir, sync_directory},
-        schema,
-    },
+    format::{DataDir, schema, sync_directory},
     segments::Segments,
 };
 use crate::clock::now_ms;
@@ -150,7 +152,7 @@ impl CatalogFile {
 
     /// The segments, by number.
     pub(super) fn segments(&self) -> Result<Vec<ListedSegment>, OpenError> {
-        segment_table::read(&self.connection).map_err(OpenError::sqlite(&self.path))
+        read_segments(&self.connection).map_err(OpenError::sqlite(&self.path))
     }
 
     /// Changes the list of segments, before the catalog moves to its thread.

@@ -3,11 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    catalog::{
-        Catalog,
-        erasure::{Erasure, NewErasure},
-        erasures::Erasures,
-    },
+    catalog::{Catalog, Erasure, Erasures, NewErasure},
     error::{CatalogError, ReadError},
     options::ErasureOptions,
     read::Readers,

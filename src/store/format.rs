@@ -2,8 +2,11 @@
 //!
 //! Knows how a file is made, opened, synced and removed, and nothing of what is kept of it in memory.
 
-pub(super) mod directory;
+mod directory;
 pub(super) mod file;
 pub(super) mod row;
 pub(super) mod schema;
-pub(super) mod sync_timer;
+mod sync_timer;
+
+pub use directory::DataDir;
+pub(super) use directory::{CATALOG, SegmentName, SegmentPaths, sync_directory};

@@ -23,7 +23,7 @@ use super::{
     format::schema,
     options::{Durability, LogOptions},
     seal::Sealer,
-    segments::{Segments, columns::RowKeys, connections::ReaderInterrupt},
+    segments::{ReaderInterrupt, RowKeys, Segments},
 };
 use crate::{
     clock::now_ms,

@@ -24,12 +24,7 @@ use super::{
     error::{OpenError, ReadError},
     options::ReadOptions,
     priority::lower_priority,
-    segments::{
-        Segments,
-        connections::{ReaderInterrupt, WatchState},
-        keys::Key,
-        retention,
-    },
+    segments::{Key, ReaderInterrupt, Segments, WatchState, retention},
 };
 use crate::{
     budget::Budget,

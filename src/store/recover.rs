@@ -14,27 +14,13 @@ use std::{
 use rusqlite::Connection;
 
 use super::{
-    catalog::{
-        CatalogFile,
-        erasure::{Erasure, Subject},
-        erasures::Erasures,
-        segment_table::{ListedSegment, SegmentChange, SegmentState},
-    },
+    catalog::{CatalogFile, Erasure, Erasures, ListedSegment, SegmentChange, SegmentState, Subject},
     error::{OpenError, is_transient},
-    format::{
-        directory::{SegmentName, SegmentPaths},
-        file, schema,
-    },
+    format::{SegmentName, SegmentPaths, file, schema},
     log::active::ActiveSegment,
     options::LogOptions,
     read::snapshot::Snapshot,
-    segments::{
-        Segments,
-        columns::{Columns, RowKeys},
-        keys::Sites,
-        segment::{Content, Segment},
-        summary::{Summary, SummaryError},
-    },
+    segments::{Columns, Content, RowKeys, Segment, Segments, Sites, Summary, SummaryError},
 };
 use crate::metrics::StoreMetrics;
 

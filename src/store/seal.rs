@@ -23,15 +23,11 @@ use crossbeam_channel::{Receiver, Sender, select};
 
 use self::{error::RewriteError, rewrite::Rewriter};
 use super::{
-    catalog::{
-        erasure::{ErasedRows, Target},
-        erasures::Erasures,
-        segment_table::SegmentChange,
-    },
+    catalog::{ErasedRows, Erasures, SegmentChange, Target},
     error::OpenError,
-    format::directory::sync_directory,
+    format::sync_directory,
     priority::lower_priority,
-    segments::{retention, segment::Segment},
+    segments::{Segment, retention},
 };
 use crate::clock::now_ms;
 

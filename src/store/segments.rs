@@ -2,13 +2,13 @@
 //!
 //! A generation that was replaced is unlinked when nobody keeps a [`View`] of it any more.
 
-pub(crate) mod columns;
-pub(crate) mod connections;
-pub(crate) mod keys;
+mod columns;
+mod connections;
+mod keys;
 pub(crate) mod retention;
-pub(crate) mod segment;
-pub(crate) mod summary;
-pub(crate) mod view;
+mod segment;
+mod summary;
+mod view;
 
 use std::{
     collections::BTreeSet,
@@ -22,12 +22,14 @@ use std::{
 
 use parking_lot::{Mutex, RwLock};
 
-use self::{
-    columns::RowKeys,
-    connections::{IdleConnections, ReadConnection},
-    keys::Sites,
+use self::connections::IdleConnections;
+pub(crate) use self::{
+    columns::{Chunk, Columns, ColumnsSnapshot, RowKeys},
+    connections::{ReadConnection, ReaderInterrupt, Watch, WatchState},
+    keys::{Key, Sites, Stream, fingerprint, session_hash, visitor_hash},
     segment::{Content, Segment},
-    view::{FoundIn, View},
+    summary::{FENCE_ENTRIES, StreamSummary, Summary, SummaryError},
+    view::{FoundIn, Hidden, View},
 };
 use super::{format::file, options::SegmentOptions};
 use crate::{

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use crate::store::segments::view::FoundIn;
+use crate::store::segments::FoundIn;
 
 /// How far an erasure is.
 #[derive(Debug, Clone)]

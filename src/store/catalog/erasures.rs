@@ -18,7 +18,7 @@ use super::erasure::{ErasedRows, Erasure, Subject, Target};
 use crate::{
     clock::now_ms,
     metrics::StoreMetrics,
-    store::segments::{Segments, segment::Content},
+    store::segments::{Content, Segments},
 };
 
 /// Every erasure that is remembered, those that are done included.

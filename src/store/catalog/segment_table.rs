@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, params};
 
 use super::{erasure::ErasedRows, erasure_table};
-use crate::store::segments::segment::Segment;
+use crate::store::segments::Segment;
 
 /// What a segment is at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +86,7 @@ pub(crate) enum SegmentChange {
 }
 
 /// Every segment, by number.
-pub(crate) fn read(connection: &Connection) -> rusqlite::Result<Vec<ListedSegment>> {
+pub(crate) fn read_segments(connection: &Connection) -> rusqlite::Result<Vec<ListedSegment>> {
     let mut statement = connection.prepare("SELECT number, generation, state FROM Segment ORDER BY number")?;
     let rows = statement.query_map([], |row| {
         let name: String = row.get(2)?;

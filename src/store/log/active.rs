@@ -13,10 +13,7 @@ use crate::{
         error::OpenError,
         format::{file, schema},
         options::LogOptions,
-        segments::{
-            columns::Columns,
-            segment::{Content, Segment},
-        },
+        segments::{Columns, Content, Segment},
     },
 };
 

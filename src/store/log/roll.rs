@@ -16,12 +16,12 @@ use super::active::ActiveSegment;
 use crate::{
     metrics::StoreMetrics,
     store::{
-        catalog::{Catalog, segment_table::SegmentChange},
+        catalog::{Catalog, SegmentChange},
         error::{OnFailure, OpenError, is_full},
-        format::{directory::SegmentPaths, file},
+        format::{SegmentPaths, file},
         options::LogOptions,
         seal::SealOrders,
-        segments::{Segments, columns::Columns, segment::Segment},
+        segments::{Columns, Segment, Segments},
     },
 };
 

@@ -40,11 +40,8 @@ use super::{
     error::OfflineError,
 };
 use crate::store::{
-    catalog::segment_table::{ListedSegment, SegmentState, note_sealed},
-    format::{
-        directory::{CATALOG, SegmentPaths, sync_directory},
-        file,
-    },
+    catalog::{ListedSegment, SegmentState, note_sealed},
+    format::{CATALOG, SegmentPaths, file, sync_directory},
 };
 
 /// Pages copied between two reports of progress.

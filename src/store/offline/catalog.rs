@@ -10,12 +10,7 @@ use rusqlite::Connection;
 
 use super::error::OfflineError;
 use crate::store::{
-    catalog::{
-        IdKey,
-        segment_table::{self, ListedSegment, SegmentState},
-        website_table::read_websites,
-        websites::Website,
-    },
+    catalog::{IdKey, ListedSegment, SegmentState, Website, read_segments, read_websites},
     error::OpenError,
     format::schema,
 };
@@ -113,7 +108,7 @@ fn read_tables(connection: &Connection) -> rusqlite::Result<CatalogView> {
         if connection.table_exists(None, "Erasure")? { read_erasures(connection)? } else { PendingErasures::default() };
     Ok(CatalogView {
         websites: websites.into_iter().map(|website| (website.id.as_bytes().into(), website)).collect(),
-        segments: segment_table::read(connection)?,
+        segments: read_segments(connection)?,
         erasures,
         id_key: IdKey::read(connection)?,
     })

@@ -13,15 +13,9 @@ use super::{
     segment_lines::bytes_of,
 };
 use crate::store::{
-    catalog::segment_table::{ListedSegment, SegmentState},
-    format::{
-        directory::{SegmentName, SegmentPaths},
-        file,
-    },
-    segments::{
-        keys::{Sites, session_hash, visitor_hash},
-        summary::{Summary, SummaryError},
-    },
+    catalog::{ListedSegment, SegmentState},
+    format::{SegmentName, SegmentPaths, file},
+    segments::{Sites, Summary, SummaryError, session_hash, visitor_hash},
 };
 
 /// Most faults of one kind that are told of one file; one is enough to act on.

@@ -15,7 +15,7 @@ use super::{catalog::CatalogView, directory::OfflineDir, error::OfflineError, se
 use crate::{
     event::EventType,
     store::{
-        catalog::{segment_table::SegmentState, websites::Website},
+        catalog::{SegmentState, Website},
         format::schema,
     },
 };

@@ -15,11 +15,8 @@ use super::{
     error::OfflineError,
 };
 use crate::store::{
-    catalog::segment_table::{ListedSegment, SegmentState},
-    format::{
-        directory::{CATALOG, SegmentPaths},
-        file, schema,
-    },
+    catalog::{ListedSegment, SegmentState},
+    format::{CATALOG, SegmentPaths, file, schema},
 };
 
 /// How often a file that was replaced meanwhile is looked for again. Each time the daemon has sealed or erased

@@ -12,10 +12,7 @@ use super::{catalog::CatalogView, directory::OfflineDir, error::OfflineError};
 use crate::{
     event::{EventRow, EventType},
     store::{
-        catalog::{
-            segment_table::{ListedSegment, SegmentState},
-            websites::Website,
-        },
+        catalog::{ListedSegment, SegmentState, Website},
         format::{file, row::event_row, schema},
     },
 };

@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::{catalog::CatalogView, directory::OfflineDir, error::OfflineError};
 use crate::store::{
-    catalog::segment_table::{ListedSegment, SegmentState},
+    catalog::{ListedSegment, SegmentState},
     error::OpenError,
     format::file,
 };

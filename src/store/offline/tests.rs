@@ -13,7 +13,7 @@ use super::{
 };
 use crate::store::{
     DataDir,
-    catalog::{CatalogFile, segment_table::SegmentChange},
+    catalog::{CatalogFile, SegmentChange},
     format::file,
     tests::{metrics, options},
 };

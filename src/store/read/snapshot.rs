@@ -16,12 +16,8 @@ use crate::{
         error::{ReadError, is_transient},
         format::{file, row},
         segments::{
-            Segments,
-            columns::ColumnsSnapshot,
-            connections::{ReadConnection, ReaderInterrupt, Watch, WatchState},
-            keys::Key,
-            segment::{Content, Segment},
-            view::{Hidden, View},
+            ColumnsSnapshot, Content, Hidden, Key, ReadConnection, ReaderInterrupt, Segment, Segments, View, Watch,
+            WatchState,
         },
     },
 };

@@ -22,7 +22,7 @@ use rusqlite::{
 
 use super::error::RewriteError;
 use crate::store::{
-    catalog::erasure::{Subject, Target},
+    catalog::{Subject, Target},
     format::{file, schema},
 };
 

@@ -6,7 +6,7 @@ use rusqlite::ErrorCode;
 
 use crate::store::{
     error::{CatalogError, OpenError},
-    segments::summary::SummaryError,
+    segments::SummaryError,
 };
 
 /// Why a segment was not rewritten: the generation before it serves on.

@@ -16,21 +16,10 @@ use super::{copy, error::RewriteError};
 use crate::{
     metrics::StoreMetrics,
     store::{
-        catalog::{
-            Catalog,
-            erasure::{ErasedRows, Target},
-            segment_table::SegmentChange,
-        },
+        catalog::{Catalog, ErasedRows, SegmentChange, Target},
         error::CatalogError,
-        format::{
-            directory::{SegmentPaths, sync_directory},
-            file, schema,
-        },
-        segments::{
-            Segments,
-            segment::{Content, Segment},
-            summary::Summary,
-        },
+        format::{SegmentPaths, file, schema, sync_directory},
+        segments::{Content, Segment, Segments, Summary},
     },
 };
 

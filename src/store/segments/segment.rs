@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use parking_lot::RwLock;
 
 use super::{columns::Columns, summary::Summary};
-use crate::store::format::directory::SegmentPaths;
+use crate::store::format::SegmentPaths;
 
 /// One generation of a segment.
 #[derive(Debug)]

@@ -11,11 +11,7 @@ use crate::{
     store::{
         error::ReadError,
         read::snapshot::Snapshot,
-        segments::{
-            keys::{Key, Stream, fingerprint, session_hash, visitor_hash},
-            segment::{Content, Segment},
-            view::FoundIn,
-        },
+        segments::{Content, FoundIn, Key, Segment, Stream, fingerprint, session_hash, visitor_hash},
     },
 };
 

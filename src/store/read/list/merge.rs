@@ -19,13 +19,7 @@ use crate::{
     store::{
         error::ReadError,
         read::snapshot::Snapshot,
-        segments::{
-            columns::Chunk,
-            keys::Key,
-            segment::{Content, Segment},
-            summary::{FENCE_ENTRIES, StreamSummary, Summary},
-            view::Hidden,
-        },
+        segments::{Chunk, Content, FENCE_ENTRIES, Hidden, Key, Segment, StreamSummary, Summary},
     },
 };
 

@@ -6,7 +6,7 @@ use rusqlite::Row;
 
 use crate::{
     event::EventType,
-    store::segments::keys::{Key, Stream},
+    store::segments::{Key, Stream},
 };
 
 /// Which events a listing holds: those of one website for which every given condition holds.
