@@ -74,7 +74,7 @@ fn take_in(data: &Path, events: usize) {
     daemon.stop();
 }
 
-/// The same rows in the same order, without an index.
+/// A table with the rows that hitlog has, in their order, without an index.
 fn one_table(data: &Path, table: &Path, events: usize) {
     let connection = Connection::open(table).unwrap();
     connection.execute_batch("PRAGMA page_size = 16384; PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF").unwrap();

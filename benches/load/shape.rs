@@ -42,7 +42,7 @@ struct Request {
 }
 
 impl Source {
-    /// The same kind of event over and over, of one website: for ratios.
+    /// One kind of event over and over, of one website: for ratios.
     pub fn uniform(code: &str, events_per_request: usize) -> Self {
         let events = (0..POOL_EVENTS).map(|number| Event {
             text: traffic::event(code, number),

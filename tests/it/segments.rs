@@ -118,7 +118,7 @@ fn killed_at_every_step_of_roll_and_seal() {
     assert!(kills > 30, "only {kills} kills: what is injected does not fit any more");
 }
 
-/// Kills hitlog at the first, the second, ... such call of a thread, until it lives on. Returns how often it was killed.
+/// Kills hitlog at the first, the second, ... such call of a thread, until it lives on. Returns the number of kills.
 fn kill_at_every(call: &str, at_most: usize) -> usize {
     let work = work_dir();
     let data = work.path().join("data");

@@ -1,4 +1,5 @@
-//! The tools as a user runs them: beside a serving hitlog, without one, after a kill; on damage, on foreign directories.
+//! The tools as a user runs them: beside a serving hitlog, without one, after a kill; on damage and on foreign
+//! directories.
 
 use std::{
     collections::BTreeMap,
@@ -39,7 +40,7 @@ fn tool(data: &Path, arguments: &[&str]) -> Ran {
     Ran { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
 }
 
-/// The same, and all is well.
+/// What a tool printed, which found that all is well.
 fn fine(data: &Path, arguments: &[&str]) -> String {
     let ran = tool(data, arguments);
     assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{arguments:?}: {}", ran.out);

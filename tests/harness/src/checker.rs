@@ -283,12 +283,12 @@ fn expected(request: usize, place: usize) -> Value {
     event
 }
 
-/// The same for a running daemon, whose every event of this website is one of these.
+/// Holds what a running daemon has of a website, all of whose events are among these, against what was answered.
 pub fn check_store(daemon: &Daemon, code: &str, sents: &Sents) {
     check_store_above(daemon, code, sents, 0);
 }
 
-/// The same, with every sequence above `floor`. Returns the highest.
+/// As [`check_store`], and that every sequence is above `floor`. Returns the highest.
 pub fn check_store_above(daemon: &Daemon, code: &str, sents: &Sents, floor: u64) -> u64 {
     let ids = event_ids(daemon.data());
     walk(daemon, code).and_then(|found| hold(sents, &found, &ids, floor)).unwrap_or_else(|fault| panic!("{fault}"))

@@ -28,7 +28,8 @@ pub struct Table {
     pub rates: Vec<(usize, f64)>,
 }
 
-/// The same rows into one table that keeps its four indexes up row by row, with what SQLite is given in hitlog.
+/// Puts the rows of the first `events` events into one table that keeps its four indexes up row by row, with what SQLite
+/// is given in hitlog.
 pub fn indexed_table(path: &Path, events: usize) -> Table {
     let connection = Connection::open(path).unwrap();
     connection

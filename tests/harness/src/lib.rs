@@ -36,8 +36,8 @@ pub struct Daemon {
     log: Arc<Mutex<String>>,
 }
 
-/// The hitlog that cargo built together with the running test or bench, and so of the same profile: cargo puts it beside
-/// the folder with their executables.
+/// The hitlog that cargo built together with the running test or bench, and so of the same profile: it is beside the
+/// folder with their executables.
 pub fn binary() -> PathBuf {
     // A newer cargo says where; the executable may also be run by hand.
     if let Some(path) = std::env::var_os("CARGO_BIN_EXE_hitlog") {
@@ -153,7 +153,7 @@ impl Daemon {
         self.try_metrics().expect("hitlog answers")
     }
 
-    /// The same; `None` if hitlog is gone.
+    /// Every sample of `/metrics` by its name and labels; `None` if hitlog is gone.
     pub fn try_metrics(&self) -> Option<BTreeMap<String, f64>> {
         let response = Client::try_connect(&self.address)?.try_send("GET", "/metrics", &[], b"")?;
         assert_eq!(response.status, 200, "{}", response.text());

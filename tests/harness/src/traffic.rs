@@ -51,7 +51,7 @@ impl Batches {
         Self { body: body.into_bytes(), ids, times: Vec::new() }
     }
 
-    /// The same with a timestamp in each event.
+    /// Batches with a timestamp in each event.
     pub fn timed(code: &str, events: usize) -> Self {
         let mut batches = Self::new(code, events);
         let body = String::from_utf8(batches.body).unwrap();

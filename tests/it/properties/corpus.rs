@@ -2,7 +2,7 @@
 //! under the rule's name, and whatever else somebody puts there. They are tried as they are before anything else, and
 //! with damage beside those that are made anew.
 //!
-//! With `HITLOG_CORPUS=grow`, as `scripts/properties SECONDS grow` runs it, a shorter input takes the place of a kept one.
+//! With `HITLOG_CORPUS=grow`, which `scripts/properties SECONDS grow` sets, a shorter input takes a kept one's place.
 
 use std::{cell::Cell, fs, path::PathBuf};
 
