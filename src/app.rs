@@ -174,7 +174,7 @@ impl App {
 async fn storage_failure(ended: &mut mpsc::UnboundedReceiver<Ended>) -> String {
     match ended.recv().await {
         Some(Ended::Writer(Err(reason)) | Ended::Store(reason)) => reason,
-        // The writer ends in peace only when the queue is closed, and the edge still holds it.
+        // The writer ends without an error only when the queue is closed, and the edge still holds the queue open.
         Some(Ended::Writer(Ok(()))) | None => "the writer ended although nobody had asked it to".into(),
     }
 }

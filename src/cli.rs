@@ -22,7 +22,7 @@ pub fn run() -> ExitCode {
         Some(("serve", arguments)) => with_config(arguments, serve),
         Some(("config", arguments)) => match arguments.subcommand() {
             Some(("show", arguments)) => with_config(arguments, |_, raw, _| print(&raw.show())),
-            Some((_, arguments)) => with_config(arguments, |_, _, _| print("The configuration is valid.\n")),
+            Some((_, arguments)) => with_config(arguments, |_, _, _| print("The configuration is good.\n")),
             None => ExitCode::from(EXIT_BAD_SETTING),
         },
         Some((tool, arguments)) => with_config(arguments, |config, _, _| tools::run(tool, arguments, &config)),

@@ -37,7 +37,7 @@ pub use options::{Durability, ErasureOptions, LogOptions, ReadOptions, SegmentOp
 pub use read::{
     Readers,
     budget::PageBuffer,
-    list::page::{EventFilter, Listed, Page, PageStart, WalkPlace},
+    list::page::{EventFilter, Page, PageStart, PageSummary, WalkPlace},
     snapshot::Snapshot,
 };
 use seal::{Sealer, Sealing, rewrite::Rewriter};
@@ -72,7 +72,7 @@ impl Store {
         on_failure: OnFailure,
     ) -> Result<Self, OpenError> {
         let mut catalog = CatalogFile::open(directory)?;
-        let paths = directory.segments();
+        let paths = directory.segment_paths();
         let segments = Arc::new(Segments::new(options.segments, Arc::clone(metrics)));
         let recovered = recover::recover_segments(&paths, &mut catalog, &segments, &options.log, metrics)?;
         let (websites, id_key) = (catalog.websites(), catalog.id_key());
@@ -84,10 +84,7 @@ impl Store {
             erasures: Arc::clone(&erasures),
             erasures_max: options.erasures.erasures_max,
         };
-        let (catalog, catalog_thread) = catalog.spawn(memory, {
-            let on_failure = Arc::clone(&on_failure);
-            move |reason| on_failure(reason)
-        })?;
+        let (catalog, catalog_thread) = catalog.spawn(memory, Arc::clone(&on_failure))?;
         let rewriter = Rewriter {
             paths: paths.clone(),
             catalog: catalog.clone(),

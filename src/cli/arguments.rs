@@ -32,7 +32,7 @@ pub(super) fn with_config(
     match checked {
         Ok((config, raw)) => run(config, &raw, &warnings),
         Err(error) => {
-            fail(&format!("hitlog: the configuration is not valid:\n{error}"));
+            fail(&format!("hitlog: the configuration is not good:\n{error}"));
             ExitCode::from(EXIT_BAD_SETTING)
         }
     }

@@ -180,7 +180,7 @@ impl InboundBody {
         }
     }
 
-    /// Whether a proxy may see the end of this body elsewhere. hyper takes everything up to an empty line for trailers,
+    /// Whether a proxy may put the end of this body somewhere else. hyper reads all up to an empty line as trailers,
     /// and if a lone line feed stands there, the head of the next request, too. So the connection ends after a body
     /// that had trailers or may still have some.
     pub(super) fn has_doubtful_end(&self) -> bool {

@@ -22,7 +22,7 @@ use crate::{
 /// An erasure as the API shows it.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct ErasureView<'a> {
+struct ErasureJson<'a> {
     id: &'a str,
     state: &'static str,
     segments: u64,
@@ -32,12 +32,12 @@ struct ErasureView<'a> {
     done_at: Option<String>,
 }
 
-impl<'a> From<&'a Erasure> for ErasureView<'a> {
+impl<'a> From<&'a Erasure> for ErasureJson<'a> {
     fn from(erasure: &'a Erasure) -> Self {
         Self {
             id: &erasure.id,
             state: if erasure.done_at.is_some() { "done" } else { "running" },
-            segments: erasure.segments(),
+            segments: erasure.segments_total(),
             segments_done: erasure.segments_done,
             rows: erasure.rows,
             requested_at: time_text(erasure.requested_at),
@@ -68,7 +68,7 @@ pub(super) async fn erase_visitor(context: &Context, visitor_id: &str, query: &s
     };
     match context.eraser.erase_visitor(website_id, visitor_id).await {
         Ok(erasure) => {
-            let mut response = json_of(StatusCode::ACCEPTED, &ErasureView::from(&erasure));
+            let mut response = json_of(StatusCode::ACCEPTED, &ErasureJson::from(&erasure));
             if let Ok(location) = HeaderValue::try_from(format!("/api/v1/erasures/{}", erasure.id)) {
                 response.headers_mut().insert(LOCATION, location);
             }
@@ -87,7 +87,7 @@ pub(super) async fn erase_visitor(context: &Context, visitor_id: &str, query: &s
 /// `GET /api/v1/erasures/:id`
 pub(super) fn get(context: &Context, id: &str) -> Response {
     match context.eraser.get(id) {
-        Some(erasure) => json_of(StatusCode::OK, &ErasureView::from(&erasure)),
+        Some(erasure) => json_of(StatusCode::OK, &ErasureJson::from(&erasure)),
         None => error(ErrorCode::NotFound, "Erasure not found"),
     }
 }

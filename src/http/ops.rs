@@ -1,4 +1,4 @@
-//! For whoever runs hitlog: whether it is alive and ready, what it counts, and what requests it takes.
+//! Routes for operators: liveness, readiness, metrics and the description of the interface.
 
 use std::sync::atomic::Ordering;
 

@@ -19,7 +19,7 @@ use crate::{
 /// A website as the API shows it.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct WebsiteView<'a> {
+struct WebsiteJson<'a> {
     id: &'a str,
     tracking_code: &'a str,
     name: &'a str,
@@ -29,7 +29,7 @@ struct WebsiteView<'a> {
     updated_at: String,
 }
 
-impl<'a> From<&'a Website> for WebsiteView<'a> {
+impl<'a> From<&'a Website> for WebsiteJson<'a> {
     fn from(website: &'a Website) -> Self {
         Self {
             id: &website.id,
@@ -55,7 +55,7 @@ pub(super) async fn create(context: &Context, headers: &HeaderMap, body: &mut In
         description: change.description.flatten(),
     };
     match context.catalog.create_website(new).await {
-        Ok(website) => json_of(StatusCode::CREATED, &WebsiteView::from(&*website)),
+        Ok(website) => json_of(StatusCode::CREATED, &WebsiteJson::from(&*website)),
         Err(failure) => catalog_error(&failure),
     }
 }
@@ -63,19 +63,19 @@ pub(super) async fn create(context: &Context, headers: &HeaderMap, body: &mut In
 /// `GET /api/v1/websites`
 pub(super) fn get_all(context: &Context) -> Response {
     #[derive(Serialize)]
-    struct List<'a> {
-        websites: Vec<WebsiteView<'a>>,
+    struct AllWebsites<'a> {
+        websites: Vec<WebsiteJson<'a>>,
         total: usize,
     }
     let all = context.websites.newest_first();
-    let websites: Vec<_> = all.iter().map(|website| WebsiteView::from(&**website)).collect();
-    json_of(StatusCode::OK, &List { total: websites.len(), websites })
+    let websites: Vec<_> = all.iter().map(|website| WebsiteJson::from(&**website)).collect();
+    json_of(StatusCode::OK, &AllWebsites { total: websites.len(), websites })
 }
 
 /// `GET /api/v1/websites/:id`
 pub(super) fn get(context: &Context, id: &str) -> Response {
     match context.websites.get(id) {
-        Some(website) => json_of(StatusCode::OK, &WebsiteView::from(&*website)),
+        Some(website) => json_of(StatusCode::OK, &WebsiteJson::from(&*website)),
         None => error(ErrorCode::NotFound, "Website not found"),
     }
 }
@@ -87,7 +87,7 @@ pub(super) async fn update(context: &Context, id: &str, headers: &HeaderMap, bod
         Err(refusal) => return refusal,
     };
     match context.catalog.update_website(id.to_owned(), change).await {
-        Ok(website) => json_of(StatusCode::OK, &WebsiteView::from(&*website)),
+        Ok(website) => json_of(StatusCode::OK, &WebsiteJson::from(&*website)),
         Err(failure) => catalog_error(&failure),
     }
 }

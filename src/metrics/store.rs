@@ -18,7 +18,7 @@ metric_group! {
         checkpoint_log_bytes: Gauge = "hitlog_checkpoint_log_bytes",
             "Bytes in the write-ahead log at the last checkpoint.";
         checkpoint_checkpointed_bytes: Gauge = "hitlog_checkpoint_checkpointed_bytes",
-            "Of these, the bytes that the last checkpoint left copied to the segment.";
+            "Bytes of the write-ahead log that the last checkpoint had copied into the segment.";
         wal_bytes: Gauge = "hitlog_wal_bytes", "Bytes in the active segment's write-ahead log.";
         wal_bytes_max: Gauge = "hitlog_wal_limit_bytes",
             "Bytes past which readers are interrupted so that the log can reset.";
@@ -36,11 +36,11 @@ metric_group! {
             "Time to rewrite one sealed segment without the events that are erased.";
         retention_due_segments: Gauge = "hitlog_retention_due_segments",
             "Segments that hold nothing but expired events and are about to be removed.";
-        retention_due_events: Gauge = "hitlog_retention_due_events", "The events in these segments.";
+        retention_due_events: Gauge = "hitlog_retention_due_events", "Events in segments that are about to be removed because all of their events have expired.";
         retention_removed_segments: Counter = "hitlog_retention_removed_segments_total",
             "Segments removed since the start because all of their events had expired.";
         retention_removed_events: Counter = "hitlog_retention_removed_events_total",
-            "Events removed with these segments.";
+            "Events removed since the start with segments whose events had all expired.";
         readers: Gauge = "hitlog_readers", "Connections of the reader pool.";
         readers_busy: Gauge = "hitlog_readers_busy", "Connections of the reader pool at work.";
         reader_wait_seconds: Histogram = "hitlog_reader_wait_seconds",

@@ -34,7 +34,7 @@ pub(super) use self::{
     website_table::read_websites,
 };
 use super::{
-    error::{CatalogError, OpenError, is_full},
+    error::{CatalogError, OnFailure, OpenError, is_full},
     format::{DataDir, schema, sync_directory},
     segments::Segments,
 };
@@ -96,7 +96,7 @@ pub(super) struct CatalogFile {
 impl CatalogFile {
     /// Opens `catalog.db`, makes it if there is none, and reads all websites into memory.
     pub(super) fn open(directory: &DataDir) -> Result<Self, OpenError> {
-        let path = directory.catalog();
+        let path = directory.catalog_path();
         let sqlite = || OpenError::sqlite(&path);
         let flags = schema::write_flags() | OpenFlags::SQLITE_OPEN_CREATE;
         let mut connection = Connection::open_with_flags(&path, flags).map_err(sqlite())?;
@@ -165,20 +165,16 @@ impl CatalogFile {
         erasure_table::read(&self.connection).map_err(OpenError::sqlite(&self.path))
     }
 
-    /// Moves the catalog to its thread. When it ends early, `failed` is called with the reason: the storage can't
+    /// Moves the catalog to its thread. When it ends early, `on_failure` is called with the reason: the storage can't
     /// be trusted any more.
-    pub(super) fn spawn(
-        self,
-        memory: InMemory,
-        failed: impl FnOnce(String) + Send + 'static,
-    ) -> Result<(Catalog, JoinHandle<()>), OpenError> {
+    pub(super) fn spawn(self, memory: InMemory, on_failure: OnFailure) -> Result<(Catalog, JoinHandle<()>), OpenError> {
         let (sender, receiver) = crossbeam_channel::bounded(CHANGES_WAITING_MAX);
         let catalog = Catalog { changes: sender };
         let thread = thread::Builder::new()
             .name("catalog".into())
             .spawn(move || {
                 if let Err(error) = self.run(&receiver, &memory) {
-                    failed(format!("the catalog: {error}"));
+                    on_failure(format!("the catalog: {error}"));
                 }
             })
             .map_err(OpenError::Thread)?;
@@ -319,7 +315,7 @@ impl CatalogFile {
     }
 }
 
-/// How a change ends badly: refused with the disk as it was, or with the disk in doubt.
+/// Why a change failed: refused, with the disk as it was, or broken off, with the disk in doubt.
 enum ChangeError {
     Refused(CatalogError),
     Fatal(rusqlite::Error),

@@ -15,7 +15,7 @@ use std::{
 
 use self::{
     active::ActiveSegment,
-    checkpoint::{Decision, Outcome, run_passive},
+    checkpoint::{CheckpointReport, Decision, run_passive},
     roll::Roller,
 };
 use super::{
@@ -31,11 +31,11 @@ use crate::{
     metrics::{CheckpointBy, StoreMetrics},
 };
 
-/// While a checkpoint runs beside the writer, or the next segment is being made, its end is looked for this often even
-/// if no group comes.
+/// While a checkpoint runs beside the writer, or the next segment is being made, the log checks for its end this often
+/// even if no group comes.
 const MAINTAIN_POLL: Duration = Duration::from_millis(10);
 
-/// How often at least it is looked whether the active segment is too old, or somebody wants the next one.
+/// The longest time between two checks whether the active segment is too old, or somebody wants a roll.
 const ROLL_POLL: Duration = Duration::from_millis(250);
 
 /// The active segment, the store's threads behind it, and the next sequence.
@@ -170,7 +170,7 @@ impl Log {
                 return Ok(true);
             }
         }
-        let Some(next) = self.roller.prepared() else { return Ok(true) };
+        let Some(next) = self.roller.take_prepared() else { return Ok(true) };
         let full = std::mem::replace(&mut self.active, next);
         self.active.begin();
         tracing::info!(segment = self.active.segment.number, rows_before = full.rows, "rolled to the next segment");
@@ -183,30 +183,30 @@ impl Log {
     /// A checkpoint on the writer's own connection: short, because the one beside it has done most.
     fn checkpoint(&mut self) -> Result<(), AppendError> {
         let started = Instant::now();
-        let outcome = run_passive(self.active.writer.connection());
-        self.note_checkpoint(CheckpointBy::Writer, (started.elapsed(), outcome))
+        let report = run_passive(self.active.writer.connection());
+        self.note_checkpoint(CheckpointBy::Writer, (started.elapsed(), report))
     }
 
     fn note_checkpoint(
         &mut self,
         by: CheckpointBy,
-        (elapsed, outcome): (Duration, rusqlite::Result<Outcome>),
+        (elapsed, report): (Duration, rusqlite::Result<CheckpointReport>),
     ) -> Result<(), AppendError> {
         self.metrics.checkpoint_seconds(by).record(elapsed.as_secs_f64());
-        let outcome = match outcome {
-            Ok(outcome) => outcome,
+        let report = match report {
+            Ok(report) => report,
             // No room to copy into: the write-ahead log stays as long as it is, and a group will be refused when there
             // is no room at all.
             Err(error) if is_full(&error) => {
-                Outcome { busy: true, log_frames: self.active.wal_frames(), checkpointed_frames: 0 }
+                CheckpointReport { busy: true, log_frames: self.active.wal_frames(), checkpointed_frames: 0 }
             }
             Err(error) => return Err(AppendError::Fatal(error)),
         };
-        if outcome.busy {
+        if report.busy {
             self.metrics.checkpoints_busy.increment(1);
         }
-        let log = self.active.wal_bytes_of(outcome.log_frames);
-        let checkpointed = self.active.wal_bytes_of(outcome.checkpointed_frames);
+        let log = self.active.wal_bytes_of(report.log_frames);
+        let checkpointed = self.active.wal_bytes_of(report.checkpointed_frames);
         self.metrics.checkpoint_log_bytes.set(log as f64);
         self.metrics.checkpoint_checkpointed_bytes.set(checkpointed as f64);
         let bytes = self.active.wal_bytes();

@@ -17,7 +17,7 @@ mod export;
 mod segment_lines;
 
 pub use backup::{Backup, BackupReport, FileCount, Progress};
-pub use catalog::CatalogView;
+pub use catalog::CatalogContents;
 pub use check::{Check, CheckReport, Fault};
 pub use count::{Counts, Days, SiteCounts, count};
 pub use directory::OfflineDir;

@@ -37,7 +37,7 @@ pub struct LogOptions {
     pub cache_bytes: u64,
     /// The size of the write-ahead log at which a checkpoint is due, in bytes.
     pub wal_checkpoint_bytes: u64,
-    /// The size past which readers are interrupted and the writer waits for the checkpoint, in bytes.
+    /// The write-ahead log size, in bytes, past which readers are interrupted and the writer waits for a checkpoint.
     pub wal_bytes_max: u64,
     /// Rows after which a segment is full.
     pub segment_rows_max: u64,
@@ -56,7 +56,7 @@ pub struct ReadOptions {
     pub deadline: Duration,
     /// The memory of all answers that are being built or sent, in bytes.
     pub answer_bytes_max: usize,
-    /// The age of `createdAt` past which an event is in no answer; `None` if there is no such age.
+    /// The age, by `createdAt`, past which no answer shows an event; `None` keeps events for ever.
     pub retention: Option<Duration>,
 }
 

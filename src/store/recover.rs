@@ -1,6 +1,6 @@
 //! The start: what the catalog lists is brought together with what is on the disk.
 //!
-//! Files that an interrupted rewriting or removal left go; sealed segments say what they hold; segments without an
+//! What an interrupted rewriting or removal left is deleted; summaries of sealed segments are read; segments without an
 //! index are recovered from their write-ahead logs, checked if hitlog did not stop in order, and read into memory.
 
 use std::{
@@ -126,8 +126,8 @@ fn remove_orphans(paths: &SegmentPaths, listed: &[ListedSegment], segments: &Seg
     Ok(())
 }
 
-/// Shows a sealed segment, or quarantines a damaged one. One of a newer hitlog is an error, and so is one that could be
-/// read at another time: nobody wants to serve without it.
+/// Shows a sealed segment, or quarantines a damaged one. A newer hitlog's is an error, and so is a transient failure to
+/// read: nobody wants to serve without a sound segment.
 fn recover_sealed(paths: &SegmentPaths, listed: ListedSegment, segments: &Segments) -> Result<(), OpenError> {
     let ListedSegment { number, generation, .. } = listed;
     let path = paths.of(number, generation);

@@ -33,7 +33,7 @@ use crate::clock::now_ms;
 
 /// The pause after a failure before the same thing is tried again.
 const RETRY: Duration = Duration::from_secs(30);
-/// How often an old generation is looked at while readers still use it.
+/// How often it is checked whether the last reader of an old generation has gone.
 const POLL: Duration = Duration::from_millis(50);
 /// While an erasure waits for something else (a segment that rolls, a retry), the plan is looked at this often.
 const SLOW_POLL: Duration = Duration::from_secs(1);
@@ -94,7 +94,7 @@ impl Sealer {
     }
 }
 
-/// What is to be done, and not before when.
+/// What is to be done, and the earliest time for each.
 #[derive(Default)]
 struct Plan {
     unsealed: VecDeque<Arc<Segment>>,
@@ -308,7 +308,7 @@ impl Sealing {
     }
 }
 
-/// Whether it is too early.
+/// Whether this time, if there is one, is still to come.
 fn is_delayed(until: Option<Instant>) -> bool {
     until.is_some_and(|until| until > Instant::now())
 }
@@ -323,7 +323,7 @@ fn niceness(unsealed: usize) -> i32 {
     if unsealed < UNSEALED_MAX { 15 } else { 0 }
 }
 
-/// Whether so many segments wait that erasures must.
+/// Whether so many segments wait to be sealed that erasures must wait too.
 fn is_behind(unsealed: &VecDeque<Arc<Segment>>) -> bool {
     unsealed.len() >= UNSEALED_MAX
 }

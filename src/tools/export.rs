@@ -81,9 +81,9 @@ pub fn run(options: &ExportOptions) -> Outcome {
         expired_before: options.expired_before,
     };
     let IdKey { node, key } = catalog.id_key;
-    let mut lines = Lines { ids: EventIds::new(node, key), site: None };
+    let mut lines = LineWriter { ids: EventIds::new(node, key), site: None };
     let mut export = Export::new(&directory, &catalog, choice)?;
-    let bar = bar("exporting", export.rows(), Unit::Events);
+    let bar = bar("exporting", export.rows_left(), Unit::Events);
     let mut out = Vec::new();
     if options.format == Format::Csv {
         out.extend_from_slice(MEMBERS.join(",").as_bytes());
@@ -125,13 +125,13 @@ fn event_type(text: &str) -> Result<EventType, ToolError> {
 }
 
 /// Writes lines; events of one website often follow each other.
-struct Lines {
+struct LineWriter {
     ids: EventIds,
     /// The website written last, and its end of a line of JSON.
     site: Option<(Arc<Website>, Vec<u8>)>,
 }
 
-impl Lines {
+impl LineWriter {
     fn json(&mut self, out: &mut Vec<u8>, sequence: u64, row: &EventRow<'_>, site: &Arc<Website>) {
         json::write_event(out, &self.ids.encode(sequence), row);
         // The closing brace comes after two more members here.

@@ -17,9 +17,9 @@ use std::{
 };
 
 use indicatif::ProgressBar;
-use lines::{Group, Lines};
+use lines::{LineReader, ParsedLines};
 use parking_lot::Mutex;
-use websites::Targets;
+use websites::Destinations;
 
 use super::{
     Outcome, ToolError, print,
@@ -31,7 +31,7 @@ use crate::{
     metrics::{BuildInfo, Metrics},
     store::{
         self, DataDir, OnFailure, Store, StoreOptions,
-        offline::{CatalogView, OfflineDir},
+        offline::{CatalogContents, OfflineDir},
     },
 };
 
@@ -77,7 +77,7 @@ pub fn run(options: ImportOptions) -> Outcome {
         Some(directory) if directory.has_catalog() => Some(OfflineDir::open(&options.data_dir)?.catalog()?),
         _ => None,
     };
-    let mut targets = Targets::new(catalog.as_ref(), forced_website(&options, catalog.as_ref())?);
+    let mut targets = Destinations::new(catalog.as_ref(), forced_website(&options, catalog.as_ref())?);
     let bytes = fs::metadata(&options.file).map_err(|error| cannot_read(&options, &error))?.len();
     let bar = bar("checking", bytes, Unit::Bytes);
     check(&options, &mut targets, &bar)?;
@@ -98,7 +98,7 @@ fn cannot_read(options: &ImportOptions, error: &std::io::Error) -> ToolError {
     ToolError::Import(format!("cannot read {}: {error}", options.file.display()))
 }
 
-fn forced_website(options: &ImportOptions, catalog: Option<&CatalogView>) -> Result<Option<Arc<str>>, ToolError> {
+fn forced_website(options: &ImportOptions, catalog: Option<&CatalogContents>) -> Result<Option<Arc<str>>, ToolError> {
     let Some(text) = &options.website else { return Ok(None) };
     let found = catalog.and_then(|catalog| catalog.find_website(text));
     let found = found.ok_or_else(|| {
@@ -110,15 +110,15 @@ fn forced_website(options: &ImportOptions, catalog: Option<&CatalogView>) -> Res
     found.map(|website| Some(Arc::clone(&website.id)))
 }
 
-fn open<'a>(options: &'a ImportOptions, bar: &ProgressBar) -> Result<Lines<'a>, ToolError> {
+fn open<'a>(options: &'a ImportOptions, bar: &ProgressBar) -> Result<LineReader<'a>, ToolError> {
     let file = File::open(&options.file).map_err(|error| cannot_read(options, &error))?;
-    let mut lines = Lines::new(file, &options.rules, options.line_bytes_max, bar.clone());
+    let mut lines = LineReader::new(file, &options.rules, options.line_bytes_max, bar.clone());
     lines.skip(options.skip).map_err(|error| cannot_read(options, &error))?;
     Ok(lines)
 }
 
 /// The first reading: checks every line, and where its event would go.
-fn check(options: &ImportOptions, targets: &mut Targets<'_>, bar: &ProgressBar) -> Result<(), ToolError> {
+fn check(options: &ImportOptions, targets: &mut Destinations<'_>, bar: &ProgressBar) -> Result<(), ToolError> {
     let mut lines = open(options, bar)?;
     let mut bad = Vec::new();
     while bad.len() < BAD_LINES_TOLD {
@@ -132,16 +132,16 @@ fn check(options: &ImportOptions, targets: &mut Targets<'_>, bar: &ProgressBar) 
         return Ok(());
     }
     bad.truncate(BAD_LINES_TOLD);
-    let list: String = bad.iter().map(|bad| format!("\n  line {}: {}", bad.number, bad.what)).collect();
+    let faults: String = bad.iter().map(|bad| format!("\n  line {}: {}", bad.number, bad.what)).collect();
     let file = options.file.display();
-    Err(ToolError::Import(format!("{file}: nothing was imported, because of what is wrong with it:{list}")))
+    Err(ToolError::Import(format!("{file}: nothing was imported, because of what is wrong with it:{faults}")))
 }
 
 /// The second reading: appends the events, and returns how many there were.
 fn append(
     options: &ImportOptions,
     directory: &DataDir,
-    targets: &mut Targets<'_>,
+    targets: &mut Destinations<'_>,
     bar: &ProgressBar,
 ) -> Result<u64, ToolError> {
     let metrics = Metrics::new(&BuildInfo {
@@ -168,7 +168,7 @@ fn append(
 fn append_all(
     options: &ImportOptions,
     store: &mut Store,
-    targets: &mut Targets<'_>,
+    targets: &mut Destinations<'_>,
     bar: &ProgressBar,
     failure: &Mutex<Option<String>>,
 ) -> Result<u64, ToolError> {
@@ -190,7 +190,7 @@ fn append_all(
         }
         let group = lines.next_group(targets);
         let group = group.map_err(|error| cut_short(options, stored_lines, &error.to_string()))?;
-        let Some(Group { events: of_group, bad, last_line }) = group else { return Ok(events) };
+        let Some(ParsedLines { events: of_group, bad, last_line }) = group else { return Ok(events) };
         if let Some(bad) = bad.first() {
             let what = format!("line {}: {}; the file has changed since it was checked", bad.number, bad.what);
             return Err(cut_short(options, stored_lines, &what));

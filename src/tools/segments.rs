@@ -24,7 +24,7 @@ pub struct SegmentsOptions {
 }
 
 #[derive(Serialize)]
-struct Listing {
+struct SegmentsReport {
     segments: Vec<SegmentEntry>,
     total: Total,
 }
@@ -63,7 +63,7 @@ pub fn run(options: &SegmentsOptions) -> Outcome {
         first: times().map(|(first, _)| first).min().map(time_text),
         last: times().map(|(_, last)| last).max().map(time_text),
     };
-    let listing = Listing { segments: segments.into_iter().map(line).collect(), total };
+    let listing = SegmentsReport { segments: segments.into_iter().map(line).collect(), total };
     if options.json {
         print_json(&listing)?;
     } else {
@@ -78,7 +78,7 @@ fn line(segment: SegmentLine) -> SegmentEntry {
     SegmentEntry { number, state, generation, events: rows, bytes, first, last, fault }
 }
 
-fn table(listing: &Listing) -> String {
+fn table(listing: &SegmentsReport) -> String {
     let mut table = Table::new(&[
         ("segment", Align::Right),
         ("state", Align::Left),

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     event::{EventType, time::time_text},
-    store::offline::{CatalogView, Counts, OfflineDir, count},
+    store::offline::{CatalogContents, Counts, OfflineDir, count},
 };
 
 /// Websites in the table; JSON has them all.
@@ -99,7 +99,7 @@ pub fn run(options: &StatsOptions) -> Outcome {
 
 /// The website that somebody means by its id, tracking code or domain.
 pub(super) fn find_website<'a>(
-    catalog: &'a CatalogView,
+    catalog: &'a CatalogContents,
     text: &str,
 ) -> Result<&'a std::sync::Arc<crate::store::Website>, ToolError> {
     catalog.find_website(text).ok_or_else(|| {

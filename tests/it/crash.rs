@@ -41,7 +41,7 @@ fn kill_and_check(durability: &str, rounds: usize) {
     let flags = [&FLAGS[..], &["--durability", durability]].concat();
     let mut daemon = Daemon::start_in(&data, &flags);
     let erased_code = daemon.register("erased.example");
-    let mut erasures = Erasures::default();
+    let mut erasures = Visitors::default();
     let (mut floor, mut requests, mut seals, mut rolls) = (0, 0, 0.0, 0.0);
     let mut kept: Vec<(String, Sents, u64)> = Vec::new();
     for round in 0..rounds {
@@ -92,11 +92,11 @@ enum Erasure {
 
 /// Visitors by their names.
 #[derive(Default)]
-struct Erasures(BTreeMap<String, Erasure>);
+struct Visitors(BTreeMap<String, Erasure>);
 
 const VISITOR_EVENTS: usize = 5;
 
-impl Erasures {
+impl Visitors {
     fn extend(&mut self, others: Self) {
         self.0.extend(others.0);
     }
@@ -123,7 +123,7 @@ impl Erasures {
 /// A client that stores events of a new visitor and has every second visitor erased.
 struct Eraser {
     stop: Arc<AtomicBool>,
-    thread: thread::JoinHandle<Erasures>,
+    thread: thread::JoinHandle<Visitors>,
 }
 
 impl Eraser {
@@ -131,7 +131,7 @@ impl Eraser {
         let (stop, address, code) = (Arc::<AtomicBool>::default(), address.to_owned(), code.to_owned());
         let asked_to_stop = Arc::clone(&stop);
         let thread = thread::spawn(move || {
-            let (mut client, mut erasures) = (Client::connect(&address), Erasures::default());
+            let (mut client, mut erasures) = (Client::connect(&address), Visitors::default());
             for number in 0.. {
                 if asked_to_stop.load(Ordering::Relaxed) {
                     break;
@@ -161,7 +161,7 @@ impl Eraser {
         Self { stop, thread }
     }
 
-    fn finish(self) -> Erasures {
+    fn finish(self) -> Visitors {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().unwrap()
     }

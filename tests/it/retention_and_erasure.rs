@@ -194,7 +194,7 @@ fn what_an_erasure_may_ask() {
     daemon.stop();
 }
 
-/// As for rolls and seals: a kill at the first, the second, ... call of a thread leaves the files as a crash between
+/// A kill at the first, the second, ... of these calls of a thread leaves the files as a crash between
 /// any two steps would.
 #[test]
 fn killed_at_every_step_of_an_erasure() {

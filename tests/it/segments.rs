@@ -244,7 +244,7 @@ fn three_sealed(data: &Path) -> (String, Sent) {
 }
 
 #[test]
-fn a_damaged_sealed_segment_is_set_aside_and_the_rest_serves() {
+fn a_damaged_sealed_segment_is_quarantined_and_the_rest_serves() {
     let work = work_dir();
     let data = work.path().join("data");
     let (code, _) = three_sealed(&data);

@@ -217,7 +217,7 @@ fn what_is_answered_is_no_more_in_the_queue() {
     [&ALONE, &ALONE_AT_A_FAILURE, &ALONE_AT_A_PANIC, &ALONE_AT_A_FULL_DISK].into_iter().for_each(check);
 }
 
-/// The model is worth as much as it finds.
+/// Each planted fault is found: otherwise the model would prove nothing.
 #[test]
 fn planted_faults_are_found() {
     for (fault, scenario, verdict) in [

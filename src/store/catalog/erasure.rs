@@ -13,7 +13,7 @@ pub struct Erasure {
     pub(crate) subject: Option<Subject>,
     /// When it was asked for, in milliseconds since 1970, UTC.
     pub requested_at: i64,
-    /// When nothing of them was left in any file, in milliseconds since 1970, UTC; `None` while something is.
+    /// When no file held its events any more, in milliseconds since 1970, UTC; `None` until then.
     pub done_at: Option<i64>,
     /// Segments that held its events and are rewritten.
     pub segments_done: u64,
@@ -24,7 +24,7 @@ pub struct Erasure {
 }
 
 impl Erasure {
-    /// One that is asked for now.
+    /// A new erasure, of which nothing is done yet.
     pub(crate) fn new(id: Arc<str>, subject: Option<Subject>, requested_at: i64) -> Self {
         let (done_at, segments_done, rows) = (None, 0, 0);
         Self { id, subject, requested_at, done_at, segments_done, remaining: BTreeSet::new(), rows }
@@ -40,7 +40,7 @@ impl Erasure {
     }
 
     /// Segments that held its events, rewritten or not.
-    pub fn segments(&self) -> u64 {
+    pub fn segments_total(&self) -> u64 {
         self.segments_done + self.remaining.len() as u64
     }
 }
@@ -49,7 +49,7 @@ impl Erasure {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Subject {
     pub(crate) website_id: Arc<str>,
-    /// Whose events of the website; `None` for all of them.
+    /// The visitor whose events are meant; `None` for all events of the website.
     pub(crate) visitor: Option<VisitorSubject>,
 }
 

@@ -30,7 +30,7 @@ pub(crate) struct Erasures {
 }
 
 impl Erasures {
-    /// None yet; `wake` has the sealer look what there is to do.
+    /// Starts without any erasure; a message to `wake` has the sealer look for work.
     pub(crate) fn new(wake: Sender<()>, metrics: Arc<StoreMetrics>) -> Self {
         Self { all: Mutex::default(), wake, metrics }
     }
@@ -89,7 +89,7 @@ impl Erasures {
         here.filter_map(|of| Some(Target { erasure: Arc::clone(&of.id), subject: of.subject.clone()? })).collect()
     }
 
-    /// A segment was rewritten without these erasures' events, of which it had so many.
+    /// Notes that a segment was rewritten or dropped, and how many events of each erasure went with it.
     pub(crate) fn segment_done(&self, number: i64, erased: &[ErasedRows]) {
         let mut all = self.all.lock();
         for ErasedRows { erasure, rows } in erased {
@@ -102,7 +102,7 @@ impl Erasures {
         }
     }
 
-    /// Those that left nothing in any segment, while the catalog still knows whose events they removed.
+    /// The erasures with no events left in any segment, whose subject the catalog has still to forget.
     pub(crate) fn to_finish(&self) -> Vec<Arc<str>> {
         let all = self.all.lock();
         let is_removed =
@@ -110,7 +110,7 @@ impl Erasures {
         all.values().filter(is_removed).map(|erasure| Arc::clone(&erasure.id)).collect()
     }
 
-    /// Whether one has waited for this long to be done.
+    /// Whether any erasure has been pending for at least this long.
     pub(crate) fn one_has_waited(&self, age: Duration) -> bool {
         let all = self.all.lock();
         let oldest = all.values().filter(|erasure| erasure.done_at.is_none()).map(|erasure| erasure.requested_at).min();
@@ -122,7 +122,7 @@ impl Erasures {
         self.all.lock().values().any(|erasure| erasure.done_at.is_none())
     }
 
-    /// Nothing of it is left in any file.
+    /// Marks an erasure as done: no file holds anything of its events.
     pub(crate) fn done(&self, id: &str, done_at: i64) {
         if let Some(erasure) = self.all.lock().get_mut(id) {
             erasure.subject = None;

@@ -60,23 +60,23 @@ pub(crate) enum SegmentChange {
     Activated {
         /// The segment's number.
         number: i64,
-        /// No sequence below is given any more, whatever becomes of the files that hold them.
+        /// No sequence below this one is given any more, whatever becomes of the files.
         sequence_floor: u64,
     },
     /// The segment's generation is complete and takes the place of the one before.
     Sealed {
         /// The new generation.
         segment: Arc<Segment>,
-        /// No sequence below is given any more.
+        /// No sequence below this one is given any more.
         sequence_floor: u64,
-        /// What was left out.
+        /// How many events of each erasure the new generation leaves out.
         erased: Vec<ErasedRows>,
     },
     /// The segment is gone: all of its events have expired or are erased.
     Dropped {
         /// The segment's number.
         number: i64,
-        /// No sequence below is given any more.
+        /// No sequence below this one is given any more.
         sequence_floor: u64,
         /// What it held that was to be erased.
         erased: Vec<ErasedRows>,

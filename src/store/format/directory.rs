@@ -49,14 +49,14 @@ impl DataDir {
 
     /// Whether hitlog has ever started here.
     pub fn has_catalog(&self) -> bool {
-        self.catalog().exists()
+        self.catalog_path().exists()
     }
 
-    pub(crate) fn catalog(&self) -> PathBuf {
+    pub(crate) fn catalog_path(&self) -> PathBuf {
         self.path.join(CATALOG)
     }
 
-    pub(crate) fn segments(&self) -> SegmentPaths {
+    pub(crate) fn segment_paths(&self) -> SegmentPaths {
         SegmentPaths::of_directory(&self.path)
     }
 

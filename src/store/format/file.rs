@@ -55,7 +55,7 @@ fn remove_leftover(path: &Path) -> Result<(), OpenError> {
     remove(path).map_err(OpenError::io("remove the leftover", path))
 }
 
-/// Opens a segment that is written, after a look at whether it is one that this hitlog knows.
+/// Opens a segment for writing, and refuses one whose format this hitlog does not know.
 pub(crate) fn open(path: &Path, options: &LogOptions, metrics: &Arc<StoreMetrics>) -> Result<Connection, OpenError> {
     // SQLite would take an empty file for a new database and delete its write-ahead log.
     let file = fs::metadata(path).map_err(OpenError::io("find the segment", path))?;

@@ -18,17 +18,17 @@ use crate::metrics::CheckpointBy;
 
 /// What `PRAGMA wal_checkpoint` reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Outcome {
+pub(super) struct CheckpointReport {
     pub(super) busy: bool,
     pub(super) log_frames: u64,
     pub(super) checkpointed_frames: u64,
 }
 
 /// Runs a checkpoint that waits for nobody.
-pub(super) fn run_passive(connection: &Connection) -> rusqlite::Result<Outcome> {
+pub(super) fn run_passive(connection: &Connection) -> rusqlite::Result<CheckpointReport> {
     connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
         let count = |index| row.get::<_, i64>(index).map(|frames| u64::try_from(frames).unwrap_or(0));
-        Ok(Outcome { busy: row.get::<_, i64>(0)? != 0, log_frames: count(1)?, checkpointed_frames: count(2)? })
+        Ok(CheckpointReport { busy: row.get::<_, i64>(0)? != 0, log_frames: count(1)?, checkpointed_frames: count(2)? })
     })
 }
 
@@ -111,7 +111,7 @@ impl Policy {
 /// The thread beside the writer, with its own connection. At most one checkpoint is under way.
 pub(super) struct Checkpointer {
     orders: Sender<()>,
-    results: Receiver<(Duration, rusqlite::Result<Outcome>)>,
+    results: Receiver<(Duration, rusqlite::Result<CheckpointReport>)>,
     thread: JoinHandle<()>,
     running: bool,
 }
@@ -123,8 +123,8 @@ impl Checkpointer {
         let thread = thread::Builder::new().name("checkpointer".into()).spawn(move || {
             for () in to_do {
                 let started = Instant::now();
-                let outcome = run_passive(&connection);
-                if done.send((started.elapsed(), outcome)).is_err() {
+                let report = run_passive(&connection);
+                if done.send((started.elapsed(), report)).is_err() {
                     return;
                 }
             }
@@ -141,14 +141,14 @@ impl Checkpointer {
     }
 
     /// The result of a checkpoint that has ended since the last call.
-    pub(super) fn finished(&mut self) -> Option<(Duration, rusqlite::Result<Outcome>)> {
+    pub(super) fn finished(&mut self) -> Option<(Duration, rusqlite::Result<CheckpointReport>)> {
         let result = self.results.try_recv().ok()?;
         self.running = false;
         Some(result)
     }
 
     /// Waits for the checkpoint under way, if one is.
-    pub(super) fn wait(&mut self) -> Option<(Duration, rusqlite::Result<Outcome>)> {
+    pub(super) fn wait(&mut self) -> Option<(Duration, rusqlite::Result<CheckpointReport>)> {
         if !self.running {
             return None;
         }

@@ -81,11 +81,11 @@ impl Roller {
     }
 
     /// The next segment, if it stands ready.
-    pub(crate) fn prepared(&self) -> Option<ActiveSegment> {
+    pub(crate) fn take_prepared(&self) -> Option<ActiveSegment> {
         self.prepared.try_recv().ok()
     }
 
-    /// Hands the full segment on, after [`Roller::prepared`] has given the next.
+    /// Hands the full segment on, after [`Roller::take_prepared`] has given the next.
     pub(crate) fn hand_on(&self, full: ActiveSegment) {
         // The thread takes one segment for each that it prepared, so there is room; it ends only with the log.
         let _ = self.full.send(full);

@@ -17,7 +17,7 @@
 //!   full, and one that was dropped or erased in part was to go in any case. Only when the newest listed segment is
 //!   sealed does all of this begin again, as the log has then gone on to one that the copy does not know.
 //!
-//! The catalog gets its name last, when everything else is on the disk: without it the directory is none of hitlog's.
+//! The catalog gets its name last, when everything else is on the disk: until then this is no data directory.
 
 use std::{
     collections::BTreeSet,
@@ -93,7 +93,7 @@ pub struct Backup<'a> {
 }
 
 /// What became of a segment in the backup.
-enum Taken {
+enum SegmentCopy {
     Linked(u64),
     Copied(u64),
     /// The segment is not made yet, or gone.
@@ -153,11 +153,11 @@ impl<'a> Backup<'a> {
                 on_progress(progress);
             };
             match self.take(*segment, newest == Some(segment.number), &mut on_bytes)? {
-                Taken::Linked(bytes) => report.linked.add(bytes),
-                Taken::Copied(bytes) => report.copied.add(bytes),
-                Taken::Nothing => {}
-                Taken::Missing(path) => report.missing.push(path),
-                Taken::Again => return Ok(None),
+                SegmentCopy::Linked(bytes) => report.linked.add(bytes),
+                SegmentCopy::Copied(bytes) => report.copied.add(bytes),
+                SegmentCopy::Nothing => {}
+                SegmentCopy::Missing(path) => report.missing.push(path),
+                SegmentCopy::Again => return Ok(None),
             }
         }
         Ok(Some(report))
@@ -169,31 +169,31 @@ impl<'a> Backup<'a> {
         listed: ListedSegment,
         is_newest: bool,
         on_bytes: &mut impl FnMut(u64),
-    ) -> Result<Taken, OfflineError> {
+    ) -> Result<SegmentCopy, OfflineError> {
         let mut now = listed;
         for _ in 0..TRIES_MAX {
-            let taken = match now.state {
+            let copied = match now.state {
                 SegmentState::Sealed => self.take_sealed(&now, on_bytes)?,
                 _ => self.copy_open(&now, on_bytes)?,
             };
-            if let Some(taken) = taken {
+            if let Some(copied) = copied {
                 if now.generation != listed.generation {
                     self.note_generation(&now)?;
                 }
-                return Ok(taken);
+                return Ok(copied);
             }
             let current = self.from.catalog()?.segment(now.number);
             let Some(current) = current.filter(|current| current.state != SegmentState::Dropped) else {
                 self.change_copy(|copy| copy.execute("DELETE FROM Segment WHERE number = ?1", [now.number]).map(drop))?;
-                return Ok(Taken::Nothing);
+                return Ok(SegmentCopy::Nothing);
             };
             if is_newest && current.state == SegmentState::Sealed {
-                return Ok(Taken::Again);
+                return Ok(SegmentCopy::Again);
             }
             let path = self.from.path_of(&now);
             if current == now && file::bytes(&path) == 0 {
                 // A segment whose making was cut short is made anew by the next start.
-                return Ok(if now.is_unmade(0) { Taken::Nothing } else { Taken::Missing(path) });
+                return Ok(if now.is_unmade(0) { SegmentCopy::Nothing } else { SegmentCopy::Missing(path) });
             }
             now = current;
         }
@@ -227,7 +227,7 @@ impl<'a> Backup<'a> {
         changed.map_err(|source| OfflineError::Copy { path, source })
     }
 
-    /// Copies the catalog under a name that makes no data directory yet, and returns what that copy lists.
+    /// Copies the catalog under a temporary name, so that this is no data directory yet; returns what the copy lists.
     fn copy_catalog(&self) -> Result<Option<Vec<ListedSegment>>, OfflineError> {
         let (path, copy) = (self.from.catalog_path(), self.path.join(UNFINISHED_CATALOG));
         let copied = read_consistent(&path, false, |source| copy_database(source, &copy, |_| {}));
@@ -248,14 +248,14 @@ impl<'a> Backup<'a> {
         &self,
         segment: &ListedSegment,
         on_bytes: &mut impl FnMut(u64),
-    ) -> Result<Option<Taken>, OfflineError> {
+    ) -> Result<Option<SegmentCopy>, OfflineError> {
         let (path, copy) = (self.from.path_of(segment), self.segments.of(segment.number, segment.generation));
         if file::bytes(&path) == 0 {
             return Ok(None);
         }
         let copied = read_consistent(&path, false, |source| copy_database(source, &copy, on_bytes));
         match copied.map_err(OfflineError::read(&path))? {
-            Observed::Consistent(copied) => copied.map(|bytes| Some(Taken::Copied(bytes))),
+            Observed::Consistent(copied) => copied.map(|bytes| Some(SegmentCopy::Copied(bytes))),
             Observed::Changed => file::remove(&copy).map(|()| None).map_err(OfflineError::io("remove", copy)),
         }
     }
@@ -265,7 +265,7 @@ impl<'a> Backup<'a> {
         &mut self,
         segment: &ListedSegment,
         on_bytes: &mut impl FnMut(u64),
-    ) -> Result<Option<Taken>, OfflineError> {
+    ) -> Result<Option<SegmentCopy>, OfflineError> {
         let (path, copy) = (self.from.path_of(segment), self.segments.of(segment.number, segment.generation));
         if !copy.exists() {
             match fs::hard_link(&path, &copy) {
@@ -281,7 +281,7 @@ impl<'a> Backup<'a> {
         }
         let bytes = file::bytes(&copy);
         on_bytes(bytes);
-        Ok(Some(if self.linked.contains(&copy) { Taken::Linked(bytes) } else { Taken::Copied(bytes) }))
+        Ok(Some(if self.linked.contains(&copy) { SegmentCopy::Linked(bytes) } else { SegmentCopy::Copied(bytes) }))
     }
 
     /// Removes what an earlier round left and this one does not list: other generations, and every segment that is

@@ -17,7 +17,7 @@ use crate::store::{
 
 /// What the catalog said at one moment.
 #[derive(Debug)]
-pub struct CatalogView {
+pub struct CatalogContents {
     /// By id.
     websites: HashMap<Box<[u8]>, Arc<Website>>,
     pub(super) segments: Vec<ListedSegment>,
@@ -26,7 +26,7 @@ pub struct CatalogView {
     pub id_key: IdKey,
 }
 
-impl CatalogView {
+impl CatalogContents {
     /// The website with this id.
     pub fn website(&self, id: &[u8]) -> Option<&Arc<Website>> {
         self.websites.get(id)
@@ -86,7 +86,7 @@ impl PendingErasures {
     }
 }
 
-pub(super) fn read_catalog(connection: &Connection, path: &Path) -> Result<CatalogView, OfflineError> {
+pub(super) fn read_catalog(connection: &Connection, path: &Path) -> Result<CatalogContents, OfflineError> {
     let sqlite = || OfflineError::read(path);
     let transaction = connection.unchecked_transaction().map_err(sqlite())?;
     schema::check_application_id(&transaction, path)?;
@@ -101,12 +101,12 @@ pub(super) fn read_catalog(connection: &Connection, path: &Path) -> Result<Catal
     read_tables(&transaction).map_err(sqlite())
 }
 
-fn read_tables(connection: &Connection) -> rusqlite::Result<CatalogView> {
+fn read_tables(connection: &Connection) -> rusqlite::Result<CatalogContents> {
     let websites = read_websites(connection)?.newest_first();
-    // A catalog of the first version knows erasures of websites only, and lists those websites no more.
+    // A catalog of version 1 knows erasures of websites only, and has already removed those websites from its list.
     let erasures =
         if connection.table_exists(None, "Erasure")? { read_erasures(connection)? } else { PendingErasures::default() };
-    Ok(CatalogView {
+    Ok(CatalogContents {
         websites: websites.into_iter().map(|website| (website.id.as_bytes().into(), website)).collect(),
         segments: read_segments(connection)?,
         erasures,

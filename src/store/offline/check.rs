@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, fmt::Display, fs, path::PathBuf};
 use rusqlite::{Connection, OpenFlags};
 
 use super::{
-    catalog::CatalogView,
+    catalog::CatalogContents,
     consistent::{Observed, read_consistent},
     directory::OfflineDir,
     error::OfflineError,
@@ -53,7 +53,7 @@ const RESTORE_OPEN: &str = "restore the data directory from a backup, and look a
 /// A check that is about to begin.
 pub struct Check<'a> {
     directory: &'a OfflineDir,
-    catalog: CatalogView,
+    catalog: CatalogContents,
     unlisted: BTreeSet<PathBuf>,
 }
 
@@ -227,7 +227,7 @@ fn missed_by_filter(what: &str, missed: impl Display) -> String {
 }
 
 /// Files among the segments that the catalog knows nothing of.
-fn unlisted(directory: &OfflineDir, catalog: &CatalogView) -> Result<BTreeSet<PathBuf>, OfflineError> {
+fn unlisted(directory: &OfflineDir, catalog: &CatalogContents) -> Result<BTreeSet<PathBuf>, OfflineError> {
     let folder = directory.segments.folder();
     let mut found = BTreeSet::new();
     for entry in fs::read_dir(folder).map_err(OfflineError::io("read the directory", folder))? {

@@ -1,7 +1,7 @@
 //! How many events there are, of which website, day and type: from the summaries of sealed segments.
 //!
-//! A segment without a summary, the active one and those that wait for their indexes, is read through; a sealed one of
-//! before there were counts by day has them counted from its index. Counts are of what is stored: a visitor whose
+//! Segments without a summary (active or unsealed) are read through; one that was sealed
+//! before summaries had counts by day is counted from its index. What is stored is counted: a visitor whose
 //! erasure is under way is in them until it has reached their segment.
 
 use std::{
@@ -11,7 +11,7 @@ use std::{
 
 use rusqlite::{Connection, Row, params};
 
-use super::{catalog::CatalogView, directory::OfflineDir, error::OfflineError, segment_lines::bytes_of};
+use super::{catalog::CatalogContents, directory::OfflineDir, error::OfflineError, segment_lines::bytes_of};
 use crate::{
     event::EventType,
     store::{
@@ -51,7 +51,7 @@ pub struct Counts {
 /// Counts the events of one website, or of all that exist.
 pub fn count(
     directory: &OfflineDir,
-    catalog: &CatalogView,
+    catalog: &CatalogContents,
     website: Option<&Arc<Website>>,
 ) -> Result<Counts, OfflineError> {
     let wanted = website.map(|website| &*website.id);

@@ -10,13 +10,13 @@ use std::{
 use rusqlite::Connection;
 
 use super::{
-    catalog::{CatalogView, read_catalog},
+    catalog::{CatalogContents, read_catalog},
     consistent::{Observed, read_consistent},
     error::OfflineError,
 };
 use crate::store::{
     catalog::{ListedSegment, SegmentState},
-    format::{CATALOG, SegmentPaths, file, schema},
+    format::{CATALOG, SegmentPaths, schema},
 };
 
 /// How often a file that was replaced meanwhile is looked for again. Each time the daemon has sealed or erased
@@ -50,7 +50,7 @@ impl OfflineDir {
     }
 
     /// Reads the catalog as it is at one moment.
-    pub fn catalog(&self) -> Result<CatalogView, OfflineError> {
+    pub fn catalog(&self) -> Result<CatalogContents, OfflineError> {
         let path = self.catalog_path();
         for _ in 0..TRIES_MAX {
             match read_consistent(&path, false, |connection| read_catalog(connection, &path)) {
@@ -84,7 +84,7 @@ impl OfflineDir {
                 return Ok(None);
             }
             let path = self.path_of(&now);
-            if path.exists() && now.is_unmade(file::bytes(&path)) {
+            if fs::metadata(&path).is_ok_and(|file| now.is_unmade(file.len())) {
                 return Ok(None);
             }
             let answer = read_consistent(&path, now.state == SegmentState::Sealed, |connection| {

@@ -8,7 +8,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{catalog::CatalogView, directory::OfflineDir, error::OfflineError};
+use super::{catalog::CatalogContents, directory::OfflineDir, error::OfflineError};
 use crate::{
     event::{EventRow, EventType},
     store::{
@@ -50,7 +50,7 @@ impl EventChoice {
 /// An export under way.
 pub struct Export<'a> {
     directory: &'a OfflineDir,
-    catalog: &'a CatalogView,
+    catalog: &'a CatalogContents,
     choice: EventChoice,
     /// The segments that are left to read, each with the number of its rows, about.
     waiting: VecDeque<(ListedSegment, u64)>,
@@ -62,7 +62,11 @@ pub struct Export<'a> {
 
 impl<'a> Export<'a> {
     /// Finds the segments that hold something that is wanted.
-    pub fn new(directory: &'a OfflineDir, catalog: &'a CatalogView, choice: EventChoice) -> Result<Self, OfflineError> {
+    pub fn new(
+        directory: &'a OfflineDir,
+        catalog: &'a CatalogContents,
+        choice: EventChoice,
+    ) -> Result<Self, OfflineError> {
         let (mut waiting, mut until) = (VecDeque::new(), None);
         // From the newest to the oldest: once a segment has rows, all before it are full.
         for listed in catalog.segments_in_use().rev() {
@@ -83,7 +87,7 @@ impl<'a> Export<'a> {
     }
 
     /// The number of rows that are left to read, about.
-    pub fn rows(&self) -> u64 {
+    pub fn rows_left(&self) -> u64 {
         self.waiting.iter().map(|(_, rows)| rows).sum()
     }
 
@@ -119,11 +123,11 @@ impl<'a> Export<'a> {
         after: i64,
         out: &mut Vec<u8>,
         write: &mut impl FnMut(&mut Vec<u8>, u64, &EventRow<'_>, &Arc<Website>),
-    ) -> rusqlite::Result<Chunk> {
+    ) -> rusqlite::Result<RowsRead> {
         let begin = out.len();
         let mut select = connection.prepare(schema::SELECT_EVENTS_AFTER)?;
         let mut rows = select.query(params![after, self.until, CHUNK_ROWS])?;
-        let mut chunk = Chunk { rows: 0, last: after };
+        let mut chunk = RowsRead { rows: 0, last: after };
         let mut website: Option<&Arc<Website>> = None;
         while let Some(row) = rows.next()? {
             (chunk.last, chunk.rows) = (row.get(0)?, chunk.rows + 1);
@@ -146,13 +150,17 @@ impl<'a> Export<'a> {
     }
 }
 
-struct Chunk {
+struct RowsRead {
     rows: u64,
     last: i64,
 }
 
 /// The rows of a sealed segment, if its summary does not rule out that one of them is wanted.
-fn wanted_rows(connection: &Connection, catalog: &CatalogView, choice: &EventChoice) -> rusqlite::Result<Option<u64>> {
+fn wanted_rows(
+    connection: &Connection,
+    catalog: &CatalogContents,
+    choice: &EventChoice,
+) -> rusqlite::Result<Option<u64>> {
     let mut select = connection.prepare("SELECT websiteId, eventType, firstCreatedAt, lastCreatedAt FROM Summary")?;
     let mut rows = select.query([])?;
     while let Some(row) = rows.next()? {

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension};
 
-use super::{catalog::CatalogView, directory::OfflineDir, error::OfflineError};
+use super::{catalog::CatalogContents, directory::OfflineDir, error::OfflineError};
 use crate::store::{
     catalog::{ListedSegment, SegmentState},
     error::OpenError,
@@ -29,7 +29,7 @@ pub struct SegmentLine {
 }
 
 /// Every segment that the catalog lists, by number.
-pub fn segment_lines(directory: &OfflineDir, catalog: &CatalogView) -> Vec<SegmentLine> {
+pub fn segment_lines(directory: &OfflineDir, catalog: &CatalogContents) -> Vec<SegmentLine> {
     catalog.segments.iter().map(|listed| line(directory, *listed)).collect()
 }
 

@@ -22,7 +22,7 @@ use crate::store::{
 fn directory(path: &Path) -> OfflineDir {
     let directory = DataDir::open(path).unwrap();
     let mut catalog = CatalogFile::open(&directory).unwrap();
-    let paths = directory.segments();
+    let paths = directory.segment_paths();
     file::create(&paths.of(1, 1), &options(100).log, &metrics().store).unwrap();
     catalog.change_segments(&SegmentChange::Prepared(1)).unwrap();
     catalog.change_segments(&SegmentChange::Activated { number: 1, sequence_floor: 1 }).unwrap();

@@ -8,7 +8,7 @@ mod lookup;
 pub(crate) mod merge;
 pub(crate) mod page;
 
-use self::page::{EventFilter, Listed, Page, PageStart, WalkPlace, Wanted};
+use self::page::{EventFilter, Page, PageStart, PageSummary, WalkPlace, Wanted};
 use super::snapshot::Snapshot;
 use crate::{
     event::EventRow,
@@ -23,8 +23,8 @@ impl Snapshot<'_> {
         filter: &EventFilter,
         page: Page,
         mut visit: impl FnMut(u64, &EventRow<'_>) -> Result<(), ReadError>,
-    ) -> Result<Listed, ReadError> {
-        let nothing = Listed { total: 0, next: None };
+    ) -> Result<PageSummary, ReadError> {
+        let nothing = PageSummary { total: 0, next: None };
         let filter = EventFilter { from: filter.from.max(self.expired_before), ..filter.clone() };
         let Some(site) = self.site(&filter.website_id).filter(|_| filter.from < filter.to) else { return Ok(nothing) };
         let high_water_mark = match page.start {
@@ -50,6 +50,6 @@ impl Snapshot<'_> {
             high_water_mark,
             passed: page.start.passed() + keys.len() as u64,
         });
-        Ok(Listed { total, next })
+        Ok(PageSummary { total, next })
     }
 }

@@ -60,7 +60,7 @@ impl<'a> Snapshot<'a> {
         Self { segments, view, columns, connection: RefCell::default(), interrupt, limits, expired_before, keys_max }
     }
 
-    /// Before anybody asks: without a limit of time or memory.
+    /// A snapshot for the start: nobody waits for it, so time and memory are not limited.
     pub(crate) fn at_start(segments: &'a Segments) -> Self {
         let deadline = Instant::now() + Duration::from_secs(24 * 60 * 60);
         let limits = WatchState { deadline, interrupts: 0 };

@@ -33,15 +33,15 @@ const SYNC_INTERVAL: Duration = Duration::from_millis(50);
 /// Instructions of SQLite's between two looks at the clock.
 const INSTRUCTIONS_PER_LOOK: i32 = 100_000;
 
-/// How long an erasure rests after working for [`SYNC_INTERVAL`]: it has days, and a request has milliseconds.
+/// How long an erasure pauses after working for [`SYNC_INTERVAL`]: it is in no hurry, and requests are.
 const REST: Duration = SYNC_INTERVAL;
 
-/// Looked at while SQLite works: writes out what has come together, so that no commit ever waits behind a segment's
-/// worth of it, and ends the work when hitlog is stopping.
+/// Runs now and then while SQLite works: syncs what has piled up, so that no commit waits behind a whole segment's
+/// writes, and ends the work when hitlog is stopping.
 pub(super) struct Pace {
     rests: bool,
     file: Arc<File>,
-    /// The kernel tells a failure once: the sync at the end would know nothing of it.
+    /// A sync that failed. The kernel reports a failure only once, so the last sync would not hear of it.
     sync_error: Arc<Mutex<Option<io::Error>>>,
 }
 
@@ -163,7 +163,7 @@ type NumberUpTo = (usize, u64);
 /// A website, and a visitor if only one is meant.
 type SubjectIds<'a> = (&'a [u8], Option<&'a [u8]>);
 
-/// Notes the rows of the targets in a segment that has none: one look at each row, however many targets there are.
+/// Notes the rows of the targets in a segment without indexes, in one pass however many targets there are.
 fn find_by_scan(targets: &[Target], built: &Connection) -> rusqlite::Result<Vec<u64>> {
     let mut by_subject: HashMap<SubjectIds<'_>, Vec<NumberUpTo>> = HashMap::new();
     for (number, Target { subject: Subject { website_id, visitor }, .. }) in targets.iter().enumerate() {

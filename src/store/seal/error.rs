@@ -9,7 +9,7 @@ use crate::store::{
     segments::SummaryError,
 };
 
-/// Why a segment was not rewritten: the generation before it serves on.
+/// Why a segment was not rewritten. Its old generation goes on serving.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RewriteError {
     #[error("hitlog is stopping")]

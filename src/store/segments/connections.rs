@@ -36,12 +36,12 @@ pub(crate) struct WatchState {
 pub(crate) struct ReaderInterrupt(Arc<AtomicU64>);
 
 impl ReaderInterrupt {
-    /// Stops them.
+    /// Stops all reads that are under way.
     pub(crate) fn all(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How often that was done.
+    /// How often reads have been stopped.
     pub(crate) fn count(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -54,12 +54,12 @@ pub(crate) struct IdleConnections {
 }
 
 impl IdleConnections {
-    /// Keeps at most so many.
+    /// An empty pool that keeps at most `connections_max`.
     pub(crate) fn new(connections_max: usize) -> Self {
         Self { kept: Mutex::default(), connections_max }
     }
 
-    /// One to this segment, if there is one.
+    /// Takes an idle connection to this segment, if there is one.
     pub(crate) fn take(&self, segment: &Arc<Segment>) -> Option<ReadConnection> {
         let mut kept = self.kept.lock();
         let at = kept.iter().rposition(|connection| Arc::ptr_eq(&connection.segment, segment))?;
@@ -82,7 +82,7 @@ impl IdleConnections {
         self.kept.lock().retain(|connection| !Arc::ptr_eq(&connection.segment, segment));
     }
 
-    /// Closes all.
+    /// Closes all idle connections.
     pub(crate) fn close_all(&self) {
         self.kept.lock().clear();
     }

@@ -63,7 +63,7 @@ pub(crate) fn session_hash(session_id: &[u8]) -> u64 {
     xxh3_64_with_seed(session_id, 0)
 }
 
-/// The 64-bit hash of a visitor's id, stable between versions, and another than a session of that id has.
+/// The 64-bit hash of a visitor's id: stable between versions, and different from that of an equal session id.
 pub(crate) fn visitor_hash(visitor_id: &[u8]) -> u64 {
     xxh3_64_with_seed(visitor_id, 1)
 }

@@ -210,7 +210,7 @@ impl Pair {
         }
     }
 
-    fn list(&self, filter: EventFilter, page: Page) -> (Listed, Vec<u64>) {
+    fn list(&self, filter: EventFilter, page: Page) -> (PageSummary, Vec<u64>) {
         let question = move |snapshot: &Snapshot<'_>| {
             let mut found = Vec::new();
             let listed = snapshot.list(&filter, page, |sequence, _| {

@@ -10,7 +10,7 @@ use indicatif::ProgressBar;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::websites::Targets;
+use super::websites::Destinations;
 use crate::{
     clock::now_ms,
     event::{Rejection, Rules, ValidEvents, json, parse_batch, time::parse_time},
@@ -65,7 +65,7 @@ pub(super) struct BadLine {
 }
 
 /// What some thousand lines hold.
-pub(super) struct Group {
+pub(super) struct ParsedLines {
     pub(super) events: ValidEvents,
     pub(super) bad: Vec<BadLine>,
     /// Its last line, counted from 1.
@@ -73,7 +73,7 @@ pub(super) struct Group {
 }
 
 /// The file, read from its beginning.
-pub(super) struct Lines<'a> {
+pub(super) struct LineReader<'a> {
     file: BufReader<File>,
     rules: &'a Rules,
     line_bytes_max: usize,
@@ -83,7 +83,7 @@ pub(super) struct Lines<'a> {
     number: u64,
 }
 
-impl<'a> Lines<'a> {
+impl<'a> LineReader<'a> {
     pub(super) fn new(file: File, rules: &'a Rules, line_bytes_max: usize, bar: ProgressBar) -> Self {
         let file = BufReader::with_capacity(READ_BYTES, file);
         Self { file, rules, line_bytes_max, bar, line: Vec::new(), number: 0 }
@@ -99,7 +99,7 @@ impl<'a> Lines<'a> {
     }
 
     /// The next group; `None` at the end of the file.
-    pub(super) fn next_group(&mut self, targets: &mut Targets<'_>) -> io::Result<Option<Group>> {
+    pub(super) fn next_group(&mut self, targets: &mut Destinations<'_>) -> io::Result<Option<ParsedLines>> {
         let first = self.number;
         let (mut body, mut places, mut bad) = (Vec::new(), Vec::new(), Vec::new());
         while places.len() < GROUP_EVENTS && body.len() < GROUP_BYTES && self.next_line()? {
@@ -119,7 +119,7 @@ impl<'a> Lines<'a> {
         let events =
             if places.is_empty() { ValidEvents::default() } else { self.parse(&body, &places, targets, &mut bad) };
         bad.sort_by_key(|bad| bad.number);
-        Ok(Some(Group { events, bad, last_line: self.number }))
+        Ok(Some(ParsedLines { events, bad, last_line: self.number }))
     }
 
     /// Reads the next line, as far as a line may go; `false` at the end of the file.
@@ -136,7 +136,7 @@ impl<'a> Lines<'a> {
     }
 
     /// Appends the line's event in the form that trackers send; `false` if the line is empty.
-    fn write_event(&self, out: &mut Vec<u8>, targets: &mut Targets<'_>) -> Result<bool, String> {
+    fn write_event(&self, out: &mut Vec<u8>, targets: &mut Destinations<'_>) -> Result<bool, String> {
         let text = self.line.trim_ascii();
         if text.is_empty() {
             return Ok(false);
@@ -187,7 +187,7 @@ impl<'a> Lines<'a> {
     }
 
     /// Parses a group as a batch. Its events stand in the body at these places.
-    fn parse(&self, body: &[u8], places: &[Place], targets: &Targets<'_>, bad: &mut Vec<BadLine>) -> ValidEvents {
+    fn parse(&self, body: &[u8], places: &[Place], targets: &Destinations<'_>, bad: &mut Vec<BadLine>) -> ValidEvents {
         let parse = |events: &[u8]| {
             let body = [b"{\"events\":[", events, b"]}"].concat();
             parse_batch(body, self.rules, now_ms(), |code| targets.id(code.strip_prefix("pm-")?.parse().ok()?))

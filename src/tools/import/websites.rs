@@ -8,15 +8,15 @@ use std::{collections::HashMap, sync::Arc};
 use crate::{
     clock::now_ms,
     event::is_tracking_code,
-    store::{Website, offline::CatalogView},
+    store::{Website, offline::CatalogContents},
 };
 
 /// Longest id of a website that is taken over, in bytes; those that hitlog makes have 16.
 const ID_BYTES_MAX: usize = 64;
 
 /// The websites that lines go to.
-pub(super) struct Targets<'a> {
-    catalog: Option<&'a CatalogView>,
+pub(super) struct Destinations<'a> {
+    catalog: Option<&'a CatalogContents>,
     /// Where all lines go, if somebody said so.
     forced: Option<u32>,
     /// The ids of the websites, by number.
@@ -36,8 +36,8 @@ struct Planned {
     domain: String,
 }
 
-impl<'a> Targets<'a> {
-    pub(super) fn new(catalog: Option<&'a CatalogView>, forced: Option<Arc<str>>) -> Self {
+impl<'a> Destinations<'a> {
+    pub(super) fn new(catalog: Option<&'a CatalogContents>, forced: Option<Arc<str>>) -> Self {
         let mut targets = Self {
             catalog,
             forced: None,
@@ -82,7 +82,8 @@ impl<'a> Targets<'a> {
 
     /// The websites that are to be registered, in the order in which they come in the file.
     pub(super) fn planned(&self) -> Vec<Website> {
-        let newest = self.catalog.into_iter().flat_map(CatalogView::websites).map(|website| website.created_at).max();
+        let newest =
+            self.catalog.into_iter().flat_map(CatalogContents::websites).map(|website| website.created_at).max();
         let now = now_ms().max(newest.map_or(0, |newest| newest + 1));
         let website = |(created_at, planned): (i64, &Planned)| Website {
             id: Arc::clone(&planned.id),
@@ -112,7 +113,7 @@ impl<'a> Targets<'a> {
             known.or_else(|| self.planned.iter().map(|planned| &planned.id).find(|planned| ***planned == *id))
         };
         let by_code = |code: &str| {
-            let mut known = self.catalog.into_iter().flat_map(CatalogView::websites);
+            let mut known = self.catalog.into_iter().flat_map(CatalogContents::websites);
             let known = known.find(|website| *website.tracking_code == *code).map(|website| &website.id);
             let planned = || self.planned.iter().find(|planned| planned.tracking_code == code);
             known.or_else(|| planned().map(|planned| &planned.id))
@@ -149,7 +150,7 @@ impl<'a> Targets<'a> {
                  let hitlog serve until that is done, or: {ELSEWHERE}"
             ));
         }
-        let mut known = self.catalog.into_iter().flat_map(CatalogView::websites);
+        let mut known = self.catalog.into_iter().flat_map(CatalogContents::websites);
         let taken = known.find(|website| website.domain == domain).map(|website| &website.id);
         let taken = taken.or_else(|| self.planned.iter().find(|of| of.domain == domain).map(|of| &of.id));
         if let Some(taken) = taken {
@@ -170,8 +171,8 @@ mod tests {
 
     #[test]
     fn where_lines_go() {
-        let mut targets = Targets::new(None, None);
-        let line = |targets: &mut Targets<'_>, id, code, domain| targets.of_line(id, code, domain);
+        let mut targets = Destinations::new(None, None);
+        let line = |targets: &mut Destinations<'_>, id, code, domain| targets.of_line(id, code, domain);
         let (a, b) = (Some("web-a"), Some("web-b"));
         assert_eq!(line(&mut targets, a, Some("pm-a"), Some("a.example")), Ok(0));
         assert_eq!(line(&mut targets, a, None, None), Ok(0), "by its id alone");
@@ -192,7 +193,7 @@ mod tests {
             let error = targets.of_line(id, code, domain).unwrap_err();
             assert!(error.contains(wanted), "{error}");
         }
-        let mut forced = Targets::new(None, Some("web-z".into()));
+        let mut forced = Destinations::new(None, Some("web-z".into()));
         assert_eq!(forced.of_line(None, None, None), Ok(0));
         assert_eq!(forced.id(0).as_deref(), Some("web-z"));
     }

@@ -288,7 +288,7 @@ pub fn check_store(daemon: &Daemon, code: &str, sents: &Sents) {
     check_store_above(daemon, code, sents, 0);
 }
 
-/// As [`check_store`], and that every sequence is above `floor`. Returns the highest.
+/// Checks what [`check_store`] checks, and that every sequence is above `floor`. Returns the highest.
 pub fn check_store_above(daemon: &Daemon, code: &str, sents: &Sents, floor: u64) -> u64 {
     let ids = event_ids(daemon.data());
     walk(daemon, code).and_then(|found| hold(sents, &found, &ids, floor)).unwrap_or_else(|fault| panic!("{fault}"))

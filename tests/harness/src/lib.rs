@@ -247,6 +247,8 @@ impl Drop for Daemon {
 
 /// Runs the parts of a test that mostly waits, each in a thread of its own.
 pub fn side_by_side<P: Send, T: Send>(parts: impl IntoIterator<Item = P>, run: impl Fn(P) -> T + Sync) -> Vec<T> {
+    // Here and not in the threads, which have no name: while they run, no test may count on being alone.
+    turn::share();
     let run = &run;
     thread::scope(|scope| {
         let threads: Vec<_> = parts.into_iter().map(|part| scope.spawn(move || run(part))).collect();
@@ -429,7 +431,7 @@ impl Tampering {
 impl Drop for Tampering {
     fn drop(&mut self) {
         let _ = Command::new("kill").args(["-INT", &self.0.id().to_string()]).status();
-        // When the interrupt meets it while its tracee is dying, strace may wait for a first thread that waits for it.
+        // Interrupted while its tracee dies, strace may wait for the first thread, which waits for strace.
         let asked_at = Instant::now();
         while self.0.try_wait().is_ok_and(|status| status.is_none()) {
             if asked_at.elapsed() > Duration::from_secs(2) {

@@ -28,14 +28,21 @@ impl Corpus {
         Self { folder, inputs, grows, grown: Cell::new(0) }
     }
 
+    /// Without any, to see that what is made anew reaches every rule.
+    pub fn none() -> Self {
+        Self { folder: PathBuf::new(), inputs: Vec::new(), grows: false, grown: Cell::new(0) }
+    }
+
     pub fn inputs(&self) -> &[Vec<u8>] {
         &self.inputs
     }
 
     /// What to damage: made anew, or now and then a kept one.
     pub fn or(&self, made: impl Strategy<Value = Vec<u8>> + 'static) -> BoxedStrategy<Token> {
-        let kept = if self.inputs.is_empty() { vec![Vec::new()] } else { self.inputs.clone() };
-        prop_oneof![4 => made, 1 => select(kept)].prop_map(Token).boxed()
+        if self.inputs.is_empty() {
+            return made.prop_map(Token).boxed();
+        }
+        prop_oneof![4 => made, 1 => select(self.inputs.clone())].prop_map(Token).boxed()
     }
 
     /// Keeps an input under this name, unless one as short is kept.

@@ -19,7 +19,7 @@ const CONTROL_TIME: Duration = Duration::from_secs(60);
 /// How long each target runs.
 fn target_time() -> Duration {
     let seconds =
-        std::env::var("HITLOG_PROPERTY_SECONDS").map_or(3.0, |text| text.parse().expect("a number of seconds"));
+        std::env::var("HITLOG_PROPERTY_SECONDS").map_or(6.0, |text| text.parse().expect("a number of seconds"));
     Duration::from_secs_f64(seconds)
 }
 

@@ -53,7 +53,7 @@ impl What {
         }
     }
 
-    /// The counter that it is counted by, of those that the metrics have.
+    /// The metric that counts this outcome, if there is one.
     fn counter(self, metrics: &EventMetrics) -> &Counter {
         match self {
             Self::Stored { .. } => &metrics.events_committed,

@@ -16,7 +16,7 @@ use crate::{
 };
 
 impl Snapshot<'_> {
-    /// The keys of a listing by session or visitor, and whatever else is asked for; and the total.
+    /// The total of a listing by session or visitor (with any other conditions), and the keys of its page.
     pub(super) fn look_up(
         &self,
         filter: &EventFilter,
@@ -117,7 +117,7 @@ impl Snapshot<'_> {
     }
 }
 
-/// The conditions of a filter, each of which is one only if its value is given.
+/// The conditions of a filter; one whose value is not given excludes nothing.
 macro_rules! conditions {
     () => {
         "websiteId = ?1 AND (?2 IS NULL OR eventType = ?2) AND (?3 IS NULL OR sessionId = ?3)

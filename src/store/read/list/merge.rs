@@ -216,7 +216,7 @@ impl Snapshot<'_> {
         }
     }
 
-    /// Adds the keys of a source from `from` down to, and without, `floor` that are wanted, the newest first, at most
+    /// Adds the wanted keys of a source, the newest first, from `from` down to but not including `floor`; at most
     /// `limit`.
     fn between(
         &self,
@@ -289,7 +289,7 @@ struct Source<'a> {
     run: Run<'a>,
     /// What is hidden in the segment.
     hidden: Option<&'a Hidden>,
-    /// The segment's.
+    /// The first sequence of the segment.
     first_sequence: u64,
 }
 
@@ -308,7 +308,7 @@ enum Run<'a> {
         /// The entries behind the fence post that was looked behind last.
         fenced: RefCell<Vec<Key>>,
     },
-    /// Of the keys of other runs, those that are in no answer.
+    /// Keys that other runs hold too and that no answer may show.
     Hidden(&'a [Key]),
 }
 
@@ -364,7 +364,7 @@ fn bounds(filter: &EventFilter) -> (Key, Key) {
     (lowest, if filter.to == i64::MAX { Key::MAX } else { before(filter.to) })
 }
 
-/// The highest number from `low` to `high` for which `holds`, which holds up to somewhere and not after, and for `low`.
+/// The highest number from `low` to `high` that `holds` accepts; it accepts `low`, and nothing above what it refuses.
 fn bisect(
     mut low: i64,
     mut high: i64,

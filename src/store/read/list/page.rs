@@ -60,7 +60,7 @@ pub struct WalkPlace {
 
 /// What a page says of the listing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Listed {
+pub struct PageSummary {
     /// How many events there are on all pages.
     pub total: u64,
     /// Where the next page begins; `None` if this one is the last.
