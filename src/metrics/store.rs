@@ -36,7 +36,8 @@ metric_group! {
             "Time to rewrite one sealed segment without the events that are erased.";
         retention_due_segments: Gauge = "hitlog_retention_due_segments",
             "Segments that hold nothing but expired events and are about to be removed.";
-        retention_due_events: Gauge = "hitlog_retention_due_events", "Events in segments that are about to be removed because all of their events have expired.";
+        retention_due_events: Gauge = "hitlog_retention_due_events",
+            "Events in segments that are about to be removed because all of their events have expired.";
         retention_removed_segments: Counter = "hitlog_retention_removed_segments_total",
             "Segments removed since the start because all of their events had expired.";
         retention_removed_events: Counter = "hitlog_retention_removed_events_total",
