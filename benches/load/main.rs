@@ -4,9 +4,13 @@
 //! `cargo bench --bench load [-- SECONDS [ROUNDS [EVENTS]] [--html FILE] [--json FILE]]`: seconds of one measurement,
 //! rounds of which the median counts, events of the long run. With 4, 3 and 10,000,000, which are the defaults, it takes
 //! a quarter of an hour and 6 GB of disk. `scripts/load` runs it and keeps the report.
+//!
+//! `… -- SECONDS ROUNDS --beside HITLOG` compares this build with the program `HITLOG`, another build, and nothing else;
+//! `scripts/compare` builds that of a commit.
 
-use std::{fs, process::Command};
+use std::{fs, path::Path, process::Command};
 
+mod beside;
 mod chart;
 mod generator;
 mod report;
@@ -33,6 +37,9 @@ fn main() {
     let numbers: Vec<f64> = arguments.iter().map_while(|argument| argument.parse().ok()).collect();
     let number = |at: usize, default: f64| numbers.get(at).copied().unwrap_or(default);
     let (seconds, rounds, events) = (number(0, 4.0), number(1, 3.0) as usize, number(2, 1e7) as usize);
+    if let Some(other) = value_of("--beside") {
+        return beside::run(Path::new(&other), seconds, rounds.max(1));
+    }
     let mut bench = sections::Bench::new(seconds, rounds.max(1), events);
     bench.results.facts = facts(seconds, rounds, events);
     bench.run();

@@ -19,12 +19,12 @@ use super::{
     shape::{Source, WEBSITES},
 };
 
-const BATCH: usize = 500;
+pub const BATCH: usize = 500;
 const CONNECTIONS: [usize; 5] = [1, 16, 64, 256, 1_024];
 const SHARES: [f64; 5] = [0.1, 0.25, 0.5, 0.75, 0.9];
 /// Connections of an open loop.
-const OPEN_CONNECTIONS: usize = 256;
-const WARM_UP_SECONDS: f64 = 0.5;
+pub const OPEN_CONNECTIONS: usize = 256;
+pub const WARM_UP_SECONDS: f64 = 0.5;
 const IDLE_CONNECTIONS: usize = 10_000;
 /// Sealing is off when no segment is ever full.
 const NO_SEALING: [&str; 2] = ["--segment-rows-max", "100000000"];
@@ -91,7 +91,7 @@ impl Bench {
             let mut rounds = Vec::new();
             for _ in 0..self.rounds {
                 self.step(&format!("single events, {connections} connections"));
-                let ours = self.closed(&daemon, &mut Source::uniform(&code, 1), connections);
+                let ours = closed(&daemon, &mut Source::uniform(&code, 1), connections, self.seconds);
                 rounds.push((ours, self.closed_bare(&bare, &code, connections)));
             }
             let ratio = median(&rounds, |(ours, bare)| ours.rate / bare.rate);
@@ -137,7 +137,7 @@ impl Bench {
             for round in 0..self.rounds {
                 self.step(&format!("batches, {connections} connections"));
                 let (daemon, code) = start(&NO_SEALING);
-                let ours = self.closed(&daemon, &mut Source::uniform(&code, BATCH), connections);
+                let ours = closed(&daemon, &mut Source::uniform(&code, BATCH), connections, self.seconds);
                 drop(daemon);
                 let path = self.work.path().join(format!("raw-{connections}-{round}.db"));
                 rounds.push((ours, raw_append::run(&path, BATCH, self.seconds)));
@@ -203,7 +203,7 @@ impl Bench {
             self.step(name);
             let (daemon, codes) = start_with_websites();
             let connections = if events == 1 { 64 } else { 16 };
-            let row = self.closed(&daemon, &mut Source::real(&codes, events), connections);
+            let row = closed(&daemon, &mut Source::real(&codes, events), connections, self.seconds);
             self.row(SECTION, name, None, row);
         }
         self.step("reads beside single events");
@@ -284,14 +284,6 @@ impl Bench {
         self.results.rows.push(Row { section, name, ratio, limit, ..row });
     }
 
-    fn closed(&self, daemon: &Daemon, source: &mut Source, connections: usize) -> Row {
-        let mut generator = Generator::connect(&daemon.address, connections);
-        generator.closed(source, WARM_UP_SECONDS.min(self.seconds));
-        let meter = Meter::start(daemon);
-        let load = generator.closed(source, self.seconds);
-        meter.row(daemon, &load)
-    }
-
     fn closed_bare(&self, bare: &Bare, code: &str, connections: usize) -> Row {
         let mut source = Source::uniform(code, 1);
         let mut generator = Generator::connect(&bare.address, connections);
@@ -303,6 +295,15 @@ impl Bench {
         let rate = load.per_second();
         Row { rate, p50_ms: p50, p99_ms: p99, p999_ms: p999, cpu_us_per_event: Some(cpu), ..Row::default() }
     }
+}
+
+/// As many requests as are answered over these connections, each sent when the one before it is answered.
+pub fn closed(daemon: &Daemon, source: &mut Source, connections: usize, seconds: f64) -> Row {
+    let mut generator = Generator::connect(&daemon.address, connections);
+    generator.closed(source, WARM_UP_SECONDS.min(seconds));
+    let meter = Meter::start(daemon);
+    let load = generator.closed(source, seconds);
+    meter.row(daemon, &load)
 }
 
 fn start(flags: &[&str]) -> (Daemon, String) {
@@ -404,7 +405,7 @@ fn cpu_of(row: &Row) -> f64 {
     row.cpu_us_per_event.unwrap_or(f64::NAN)
 }
 
-fn thousands(number: f64) -> String {
+pub fn thousands(number: f64) -> String {
     format!("{:.0},000", number / 1e3)
 }
 
@@ -415,6 +416,6 @@ fn middle<T: Clone>(rounds: &[T], value: impl Fn(&T) -> f64) -> T {
     order[order.len() / 2].clone()
 }
 
-fn median<T: Clone>(rounds: &[T], value: impl Fn(&T) -> f64) -> f64 {
+pub fn median<T: Clone>(rounds: &[T], value: impl Fn(&T) -> f64) -> f64 {
     value(&middle(rounds, &value))
 }

@@ -23,6 +23,21 @@ pub struct RequestLimits {
     pub page_events_max: u64,
 }
 
+#[cfg(test)]
+impl RequestLimits {
+    /// Those that parsing looks at, with their defaults.
+    pub(super) const OF_TESTS: Self = Self {
+        event_bytes_max: 0,
+        batch_bytes_max: 0,
+        id_bytes_max: 128,
+        website_bytes_max: 0,
+        website_name_chars_max: 255,
+        website_description_chars_max: 1_000,
+        page_events_default: 100,
+        page_events_max: 1_000,
+    };
+}
+
 /// Limits of connections; values and reasons stand in the configuration.
 #[derive(Debug, Clone, Copy)]
 pub struct ConnectionLimits {

@@ -202,17 +202,6 @@ pub(super) async fn get(context: &Context, id: &str) -> Response {
 mod tests {
     use super::*;
 
-    const LIMITS: RequestLimits = RequestLimits {
-        event_bytes_max: 0,
-        batch_bytes_max: 0,
-        id_bytes_max: 128,
-        website_bytes_max: 0,
-        website_name_chars_max: 0,
-        website_description_chars_max: 0,
-        page_events_default: 100,
-        page_events_max: 1_000,
-    };
-
     #[test]
     fn what_a_listing_may_ask() {
         let query = |code: &str, event_type, limit, offset| ListQuery {
@@ -263,7 +252,7 @@ mod tests {
             ("trackingCode=pm-x&limit=99999999999999999999", Err(&["limit"])),
             ("eventType=view&limit=x", Err(&["limit", "eventType", "trackingCode"])),
         ] {
-            let found = ListQuery::parse(text, &LIMITS);
+            let found = ListQuery::parse(text, &RequestLimits::OF_TESTS);
             let found = found.map_err(|faults| faults.fields.iter().map(|(field, _)| *field).collect::<Vec<_>>());
             assert_eq!(found, wanted.map_err(<[&str]>::to_vec), "{text}");
         }

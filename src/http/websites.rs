@@ -197,17 +197,6 @@ fn host_of(text: &str) -> Result<String, String> {
 mod tests {
     use super::*;
 
-    const LIMITS: RequestLimits = RequestLimits {
-        event_bytes_max: 0,
-        batch_bytes_max: 0,
-        id_bytes_max: 128,
-        website_bytes_max: 0,
-        website_name_chars_max: 255,
-        website_description_chars_max: 1_000,
-        page_events_default: 0,
-        page_events_max: 0,
-    };
-
     #[test]
     fn domains_are_hosts() {
         for (text, host) in [
@@ -236,7 +225,7 @@ mod tests {
     fn members_of_a_website() {
         let faults = |text: &str, is_new| {
             let members: Map<String, Value> = serde_json::from_str(text).unwrap();
-            check(&members, is_new, &LIMITS)
+            check(&members, is_new, &RequestLimits::OF_TESTS)
                 .map(|_| ())
                 .map_err(|faults| faults.fields.iter().map(|(field, _)| *field).collect::<Vec<_>>())
         };

@@ -46,18 +46,9 @@ const CHANGES_WAITING_MAX: usize = 64;
 const ERASURE_KEPT_MS: i64 = 30 * schema::DAY_MS;
 const NODE: u32 = 0;
 
-/// Where whoever asked for a change waits for its outcome.
-type Reply<T> = oneshot::Sender<Result<T, CatalogError>>;
-
-enum Change {
-    Create(NewWebsite, Reply<Arc<Website>>),
-    Update(String, WebsiteChange, Reply<Arc<Website>>),
-    Delete(String, Reply<(Arc<Website>, Arc<str>)>),
-    Import(Website, Reply<Arc<Website>>),
-    Erase(NewErasure, Reply<Erasure>),
-    FinishErasure(Arc<str>, Reply<bool>),
-    Segment(SegmentChange, Reply<()>),
-}
+/// A change to make on the catalog's thread; it answers whoever asked for it. An error leaves the disk in doubt.
+type Change = Box<dyn FnOnce(&mut CatalogFile, &InMemory) -> rusqlite::Result<()> + Send>;
+type Answer<T> = Result<T, CatalogError>;
 
 /// What public ids are made with; never changes once a catalog has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -183,18 +174,7 @@ impl CatalogFile {
 
     /// Runs until the last [`Catalog`] is dropped, or a change fails in a way that leaves the disk in doubt.
     fn run(mut self, changes: &Receiver<Change>, memory: &InMemory) -> rusqlite::Result<()> {
-        for change in changes {
-            match change {
-                Change::Create(new, reply) => answer(reply, self.create(new))?,
-                Change::Update(id, change, reply) => answer(reply, self.update(&id, change))?,
-                Change::Delete(id, reply) => answer(reply, self.delete(&id, memory))?,
-                Change::Import(website, reply) => answer(reply, self.insert(website))?,
-                Change::Erase(new, reply) => answer(reply, self.erase(new, memory))?,
-                Change::FinishErasure(id, reply) => answer(reply, self.finish_erasure(&id, memory))?,
-                Change::Segment(change, reply) => answer(reply, self.change_segment(change, memory))?,
-            }
-        }
-        Ok(())
+        changes.iter().try_for_each(|change| change(&mut self, memory))
     }
 
     fn create(&mut self, new: NewWebsite) -> Result<Arc<Website>, ChangeError> {
@@ -332,17 +312,22 @@ impl From<rusqlite::Error> for ChangeError {
     }
 }
 
-fn answer<T>(reply: Reply<T>, result: Result<T, ChangeError>) -> rusqlite::Result<()> {
-    // Whoever asked may have gone away; the change is made all the same.
-    match result {
-        Ok(value) => drop(reply.send(Ok(value))),
-        Err(ChangeError::Refused(error)) => drop(reply.send(Err(error))),
-        Err(ChangeError::Fatal(error)) => {
-            drop(reply.send(Err(CatalogError::Unknown)));
-            return Err(error);
-        }
-    }
-    Ok(())
+/// A change, and where its answer comes.
+fn change<T: Send + 'static>(
+    make: impl FnOnce(&mut CatalogFile, &InMemory) -> Result<T, ChangeError> + Send + 'static,
+) -> (Change, oneshot::Receiver<Answer<T>>) {
+    let (sender, answer) = oneshot::channel();
+    let change = Box::new(move |catalog: &mut CatalogFile, memory: &InMemory| {
+        let (answer, outcome) = match make(catalog, memory) {
+            Ok(value) => (Ok(value), Ok(())),
+            Err(ChangeError::Refused(error)) => (Err(error), Ok(())),
+            Err(ChangeError::Fatal(error)) => (Err(CatalogError::Unknown), Err(error)),
+        };
+        // Whoever asked may have gone away; the change is made all the same.
+        let _ = sender.send(answer);
+        outcome
+    });
+    (change, answer)
 }
 
 /// Asks the catalog's thread for changes. Dropping the last one ends the thread.
@@ -354,51 +339,49 @@ pub struct Catalog {
 impl Catalog {
     /// Registers a website under a new id and tracking code.
     pub async fn create_website(&self, new: NewWebsite) -> Result<Arc<Website>, CatalogError> {
-        self.ask(|reply| Change::Create(new, reply)).await
+        self.ask(change(move |catalog, _| catalog.create(new))).await
     }
 
     /// Changes a website, never its id or its code.
-    pub async fn update_website(&self, id: String, change: WebsiteChange) -> Result<Arc<Website>, CatalogError> {
-        self.ask(|reply| Change::Update(id, change, reply)).await
+    pub async fn update_website(&self, id: String, new: WebsiteChange) -> Result<Arc<Website>, CatalogError> {
+        self.ask(change(move |catalog, _| catalog.update(&id, new))).await
     }
 
     /// Deletes a website, and has its events erased: once this returns, no answer shows them. The second value is the
     /// erasure's id.
     pub async fn delete_website(&self, id: String) -> Result<(Arc<Website>, Arc<str>), CatalogError> {
-        self.ask(|reply| Change::Delete(id, reply)).await
+        self.ask(change(move |catalog, memory| catalog.delete(&id, memory))).await
     }
 
     /// Registers a website under the id and the tracking code that it had elsewhere. Blocks: for the import, which has
     /// the store to itself.
     pub fn import_website(&self, website: Website) -> Result<Arc<Website>, CatalogError> {
-        self.ask_blocking(|reply| Change::Import(website, reply))
+        self.ask_blocking(change(move |catalog, _| catalog.insert(website)))
     }
 
     /// Has a visitor's events erased: once this returns, no answer shows them.
     pub(super) async fn erase_visitor(&self, new: NewErasure) -> Result<Erasure, CatalogError> {
-        self.ask(|reply| Change::Erase(new, reply)).await
+        self.ask(change(move |catalog, memory| catalog.erase(new, memory))).await
     }
 
     /// Changes the list of segments, and then what readers see of it. Blocks: for the store's own threads.
-    pub(super) fn change_segments(&self, change: SegmentChange) -> Result<(), CatalogError> {
-        self.ask_blocking(|reply| Change::Segment(change, reply))
+    pub(super) fn change_segments(&self, of: SegmentChange) -> Result<(), CatalogError> {
+        self.ask_blocking(change(move |catalog, memory| catalog.change_segment(of, memory)))
     }
 
     /// Forgets whose events an erasure has removed. Returns whether nothing of it is left: a program that reads the
     /// catalog can keep its write-ahead log from being emptied. Blocks: for the store's own threads.
     pub(super) fn finish_erasure(&self, erasure: Arc<str>) -> Result<bool, CatalogError> {
-        self.ask_blocking(|reply| Change::FinishErasure(erasure, reply))
+        self.ask_blocking(change(move |catalog, memory| catalog.finish_erasure(&erasure, memory)))
     }
 
-    fn ask_blocking<T>(&self, change: impl FnOnce(Reply<T>) -> Change) -> Result<T, CatalogError> {
-        let (sender, answer) = oneshot::channel();
-        self.changes.send(change(sender)).map_err(|_| CatalogError::Unknown)?;
+    fn ask_blocking<T>(&self, (change, answer): (Change, oneshot::Receiver<Answer<T>>)) -> Answer<T> {
+        self.changes.send(change).map_err(|_| CatalogError::Unknown)?;
         answer.blocking_recv().unwrap_or(Err(CatalogError::Unknown))
     }
 
-    async fn ask<T>(&self, change: impl FnOnce(Reply<T>) -> Change) -> Result<T, CatalogError> {
-        let (sender, answer) = oneshot::channel();
-        self.changes.try_send(change(sender)).map_err(|error| match error {
+    async fn ask<T>(&self, (change, answer): (Change, oneshot::Receiver<Answer<T>>)) -> Answer<T> {
+        self.changes.try_send(change).map_err(|error| match error {
             TrySendError::Full(_) => CatalogError::Busy,
             TrySendError::Disconnected(_) => CatalogError::Unknown,
         })?;

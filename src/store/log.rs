@@ -219,7 +219,7 @@ impl Log {
     pub fn close(self) -> Result<(), AppendError> {
         let prepared = self.roller.stop();
         self.sealer.stop();
-        self.segments.close_connections();
+        self.segments.connections.close_all();
         for segment in prepared.into_iter().chain([self.active]) {
             match segment.retire() {
                 // What could not be copied stays in the write-ahead log, where it is as durable.

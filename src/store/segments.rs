@@ -25,7 +25,7 @@ use parking_lot::{Mutex, RwLock};
 use self::connections::IdleConnections;
 pub(crate) use self::{
     columns::{Chunk, Columns, ColumnsSnapshot, RowKeys},
-    connections::{ReadConnection, ReaderInterrupt, Watch, WatchState},
+    connections::{ReadConnection, ReaderInterrupt, WatchState},
     keys::{Key, Sites, Stream, fingerprint, session_hash, visitor_hash},
     segment::{Content, Segment},
     summary::{FENCE_ENTRIES, StreamSummary, Summary, SummaryError},
@@ -42,7 +42,7 @@ pub(crate) struct Segments {
     view: RwLock<Arc<View>>,
     /// Replaced generations that somebody may still read.
     replaced: Mutex<Vec<Arc<Segment>>>,
-    connections: IdleConnections,
+    pub(crate) connections: IdleConnections,
     damaged: Mutex<BTreeSet<i64>>,
     /// The number of the segment that is to be followed by the next, full or not.
     roll_requested: AtomicI64,
@@ -210,11 +210,6 @@ impl Segments {
         self.replaced.lock().iter().map(|segment| segment.number).collect()
     }
 
-    /// An idle connection to the segment, if there is one.
-    pub(crate) fn take_connection(&self, segment: &Arc<Segment>) -> Option<ReadConnection> {
-        self.connections.take(segment)
-    }
-
     /// Keeps the connection for the next question.
     pub(crate) fn give_back(&self, connection: ReadConnection) {
         // A segment that is replaced meanwhile has its connections closed, and that must not miss this one.
@@ -223,11 +218,6 @@ impl Segments {
         let to_close = self.connections.give_back(connection, is_current);
         drop(current);
         drop(to_close);
-    }
-
-    /// Closes all idle connections.
-    pub(crate) fn close_connections(&self) {
-        self.connections.close_all();
     }
 
     /// What is kept in memory of a row.

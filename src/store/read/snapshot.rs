@@ -16,8 +16,7 @@ use crate::{
         error::{ReadError, is_transient},
         format::{file, row},
         segments::{
-            ColumnsSnapshot, Content, Hidden, Key, ReadConnection, ReaderInterrupt, Segment, Segments, View, Watch,
-            WatchState,
+            ColumnsSnapshot, Content, Hidden, Key, ReadConnection, ReaderInterrupt, Segment, Segments, View, WatchState,
         },
     },
 };
@@ -152,22 +151,22 @@ impl<'a> Snapshot<'a> {
     }
 
     fn connect(&self, segment: &Arc<Segment>) -> rusqlite::Result<ReadConnection> {
-        let connection = match self.segments.take_connection(segment) {
+        let connection = match self.segments.connections.take(segment) {
             Some(connection) => connection,
             None => self.open(segment)?,
         };
-        *connection.watch.0.lock() = self.limits;
+        *connection.watch.lock() = self.limits;
         Ok(connection)
     }
 
     fn open(&self, segment: &Arc<Segment>) -> rusqlite::Result<ReadConnection> {
         let connection = file::open_read_only(&segment.path, segment.is_sealed())?;
         connection.execute_batch(&format!("PRAGMA cache_size = -{READER_CACHE_KIB};"))?;
-        let watch = Arc::new(Watch(Mutex::new(self.limits)));
+        let watch = Arc::new(Mutex::new(self.limits));
         let (watched, interrupt) = (Arc::clone(&watch), self.interrupt.clone());
         let is_sealed = segment.is_sealed();
         let stop = move || {
-            let limits = *watched.0.lock();
+            let limits = *watched.lock();
             Instant::now() > limits.deadline || (!is_sealed && interrupt.count() != limits.interrupts)
         };
         connection.progress_handler(INSTRUCTIONS_PER_LOOK, Some(stop))?;

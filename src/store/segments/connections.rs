@@ -17,11 +17,9 @@ use super::segment::Segment;
 pub(crate) struct ReadConnection {
     pub(crate) segment: Arc<Segment>,
     pub(crate) connection: Connection,
-    pub(crate) watch: Arc<Watch>,
+    /// What SQLite's progress handler looks at while a statement runs.
+    pub(crate) watch: Arc<Mutex<WatchState>>,
 }
-
-/// What SQLite's progress handler looks at while a statement runs.
-pub(crate) struct Watch(pub(crate) Mutex<WatchState>);
 
 /// Until when a statement may run.
 #[derive(Clone, Copy)]

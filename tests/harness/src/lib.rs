@@ -64,7 +64,12 @@ pub fn work_dir() -> TempDir {
 
 /// The command that starts hitlog, without the environment's own settings.
 pub fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(binary());
+    command_of(&binary(), arguments)
+}
+
+/// The command that starts this build of hitlog, without the environment's own settings.
+fn command_of(binary: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(binary);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("HITLOG_")) {
         command.env_remove(name);
@@ -75,18 +80,27 @@ pub fn command(arguments: &[&str]) -> Command {
 impl Daemon {
     /// Starts hitlog in a new data directory.
     pub fn start(flags: &[&str]) -> Self {
+        Self::start_of(&binary(), flags)
+    }
+
+    /// Starts another build of hitlog in a new data directory.
+    pub fn start_of(binary: &Path, flags: &[&str]) -> Self {
         let work = Arc::new(work_dir());
         let data = work.path().join("data");
-        let mut daemon = Self::start_in(&data, flags);
+        let mut daemon = Self::serve(binary, &data, flags);
         daemon._work = Some(work);
         daemon
     }
 
     /// Starts hitlog in a given data directory.
     pub fn start_in(data: &Path, flags: &[&str]) -> Self {
+        Self::serve(&binary(), data, flags)
+    }
+
+    fn serve(binary: &Path, data: &Path, flags: &[&str]) -> Self {
         let mut arguments = vec!["serve", "--listen", "127.0.0.1:0", "--data-dir", data.to_str().unwrap()];
         arguments.extend(flags);
-        Self::spawn(&mut command(&arguments), data)
+        Self::spawn(&mut command_of(binary, &arguments), data)
     }
 
     /// Waits for the ready line of a hitlog that `command` starts.
