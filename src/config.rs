@@ -4,6 +4,7 @@
 //! configuration is checked before a disk or a port is touched. Knows no other room: [`crate::app`] hands each room
 //! its own few values.
 
+pub mod contract;
 mod settings;
 
 use std::{
@@ -14,41 +15,6 @@ use std::{
 };
 
 pub use settings::{Kind, Layer, RawSettings, SETTINGS, Setting};
-
-/// Limits that are not settings: clients are written against most of them.
-pub mod contract {
-    /// Longest `url` and `referrer`, in bytes.
-    pub const URL_BYTES_MAX: usize = 4_096;
-    /// Longest `sessionId` and `visitorId`, in bytes.
-    pub const ID_BYTES_MAX: usize = 128;
-    /// Longest `browser`, `os` and `location`, in characters.
-    pub const TEXT_CHARS_MAX: usize = 100;
-    /// Largest `properties` as compact JSON, in bytes.
-    pub const PROPERTIES_BYTES_MAX: usize = 32 * 1024;
-    /// Deepest nesting of `properties`.
-    pub const PROPERTIES_DEPTH_MAX: usize = 32;
-    /// Events of a page when the client names no limit.
-    pub const PAGE_EVENTS_DEFAULT: u64 = 100;
-    /// Most events of a page; a larger limit becomes this.
-    pub const PAGE_EVENTS_MAX: u64 = 1_000;
-    /// Longest name of a website, in characters.
-    pub const WEBSITE_NAME_CHARS_MAX: usize = 255;
-    /// Longest description of a website, in characters.
-    pub const WEBSITE_DESCRIPTION_CHARS_MAX: usize = 1_000;
-    /// Largest body about a website, in bytes: all its fields at their longest, escaped, and room to spare.
-    pub const WEBSITE_BODY_BYTES_MAX: usize = 64 * 1024;
-    /// How much of a refused body is still read, in bytes, so that the client sees the answer.
-    pub const DISCARD_BYTES_MAX: usize = 1024 * 1024;
-    /// How long a refused body is still read.
-    pub const DISCARD_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(2);
-    /// Longest line that an import takes, in bytes: an event with every field at its longest and escaped, and room to
-    /// spare.
-    pub const IMPORT_LINE_BYTES_MAX: usize = 1024 * 1024;
-    /// Shortest token, in bytes.
-    pub const TOKEN_BYTES_MIN: usize = 16;
-    /// File descriptors kept for everything but client connections.
-    pub const DESCRIPTORS_RESERVED: u64 = 256;
-}
 
 /// What a 201 means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -34,7 +34,7 @@ pub(super) use self::{
     website_table::read_websites,
 };
 use super::{
-    error::{CatalogError, OnFailure, OpenError, is_full},
+    error::{CatalogError, OnFailure, OpenError, is_disk_full},
     format::{DataDir, schema, sync_directory},
     segments::Segments,
 };
@@ -306,7 +306,7 @@ impl From<rusqlite::Error> for ChangeError {
         match error.sqlite_error_code() {
             // Ids are random and codes hold the time: only domains can collide.
             Some(ErrorCode::ConstraintViolation) => Self::Refused(CatalogError::DomainTaken),
-            _ if is_full(&error) => Self::Refused(CatalogError::StorageFull),
+            _ if is_disk_full(&error) => Self::Refused(CatalogError::StorageFull),
             _ => Self::Fatal(error),
         }
     }

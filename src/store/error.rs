@@ -118,7 +118,7 @@ pub enum AppendError {
 impl AppendError {
     /// Reads an error of a transaction; `rolled_back` says whether SQLite is out of the transaction again.
     pub(super) fn classify(error: rusqlite::Error, rolled_back: bool) -> Self {
-        if is_full(&error) && rolled_back { Self::StorageFull(error) } else { Self::Fatal(error) }
+        if is_disk_full(&error) && rolled_back { Self::StorageFull(error) } else { Self::Fatal(error) }
     }
 }
 
@@ -181,6 +181,6 @@ pub(super) fn is_transient(error: &rusqlite::Error, path: &Path) -> bool {
 }
 
 /// Whether SQLite says that there is no room on the disk.
-pub(super) fn is_full(error: &rusqlite::Error) -> bool {
+pub(super) fn is_disk_full(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(ErrorCode::DiskFull)
 }

@@ -19,7 +19,7 @@ use self::{
     roll::Roller,
 };
 use super::{
-    error::{AppendError, is_full},
+    error::{AppendError, is_disk_full},
     format::schema,
     options::{Durability, LogOptions},
     seal::Sealer,
@@ -197,7 +197,7 @@ impl Log {
             Ok(report) => report,
             // No room to copy into: the write-ahead log stays as long as it is, and a group will be refused when there
             // is no room at all.
-            Err(error) if is_full(&error) => {
+            Err(error) if is_disk_full(&error) => {
                 CheckpointReport { busy: true, log_frames: self.active.wal_frames(), checkpointed_frames: 0 }
             }
             Err(error) => return Err(AppendError::Fatal(error)),
@@ -223,7 +223,7 @@ impl Log {
         for segment in prepared.into_iter().chain([self.active]) {
             match segment.retire() {
                 // What could not be copied stays in the write-ahead log, where it is as durable.
-                Err(error) if !is_full(&error) => return Err(AppendError::Fatal(error)),
+                Err(error) if !is_disk_full(&error) => return Err(AppendError::Fatal(error)),
                 _ => {}
             }
         }

@@ -1,5 +1,5 @@
-//! hitlog from outside: the real binary over its sockets, files and signals, and its library's pure parts over whatever
-//! comes in. One crate, so that it is linked once and its tests run side by side.
+//! hitlog from outside: the real binary over its sockets, files and signals, parts of its library over whatever comes in,
+//! and its source (`architecture`). One crate, so that it is linked once and its tests run side by side.
 
 mod api;
 mod architecture;

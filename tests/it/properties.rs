@@ -2,7 +2,7 @@
 //! goes on.
 //!
 //! Each target makes near-valid inputs by a grammar, damages some of them, and compares what hitlog does with a model
-//! of the contract that is written here a second time. It runs for `HITLOG_PROPERTY_SECONDS`, or 3 seconds, with seeds
+//! of the contract that is written here a second time. It runs for `HITLOG_PROPERTY_SECONDS`, or 6 seconds, with seeds
 //! of its own each time; what fails is made as small as it goes and printed. Beside each target runs its control: the
 //! same comparison with one rule of the model off, or with a fault planted in the answer, must fail in its time. One
 //! rule after the other, this shows that the inputs reach every rule and that the comparison sees it. What reaches a

@@ -17,7 +17,7 @@ use crate::{
     metrics::StoreMetrics,
     store::{
         catalog::{Catalog, SegmentChange},
-        error::{OnFailure, OpenError, is_full},
+        error::{OnFailure, OpenError, is_disk_full},
         format::{SegmentPaths, file},
         options::LogOptions,
         seal::SealOrders,
@@ -154,7 +154,7 @@ impl Rolling {
         }
         let segment = Arc::clone(&full.segment);
         match full.retire() {
-            Err(error) if !is_full(&error) => (self.on_failure)(format!("the end of a segment: {error}")),
+            Err(error) if !is_disk_full(&error) => (self.on_failure)(format!("the end of a segment: {error}")),
             // What could not be copied stays in the write-ahead log, where it is as durable.
             _ => self.sealer.order(segment),
         }

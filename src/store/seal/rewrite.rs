@@ -59,6 +59,7 @@ impl Rewriter {
             rows = sealed.1;
             SegmentChange::Sealed { segment: Arc::new(sealed.0), sequence_floor, erased }
         };
+        // Returns once it is committed and readers see it.
         self.catalog.change_segments(change)?;
         let seconds = started.elapsed().as_secs_f64();
         if segment.is_sealed() {
