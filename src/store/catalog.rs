@@ -48,7 +48,6 @@ const NODE: u32 = 0;
 
 /// A change to make on the catalog's thread; it answers whoever asked for it. An error leaves the disk in doubt.
 type Change = Box<dyn FnOnce(&mut CatalogFile, &InMemory) -> rusqlite::Result<()> + Send>;
-type Answer<T> = Result<T, CatalogError>;
 
 /// What public ids are made with; never changes once a catalog has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -315,7 +314,7 @@ impl From<rusqlite::Error> for ChangeError {
 /// A change, and where its answer comes.
 fn change<T: Send + 'static>(
     make: impl FnOnce(&mut CatalogFile, &InMemory) -> Result<T, ChangeError> + Send + 'static,
-) -> (Change, oneshot::Receiver<Answer<T>>) {
+) -> (Change, oneshot::Receiver<Result<T, CatalogError>>) {
     let (sender, answer) = oneshot::channel();
     let change = Box::new(move |catalog: &mut CatalogFile, memory: &InMemory| {
         let (answer, outcome) = match make(catalog, memory) {
@@ -339,48 +338,56 @@ pub struct Catalog {
 impl Catalog {
     /// Registers a website under a new id and tracking code.
     pub async fn create_website(&self, new: NewWebsite) -> Result<Arc<Website>, CatalogError> {
-        self.ask(change(move |catalog, _| catalog.create(new))).await
+        self.ask(move |catalog, _| catalog.create(new)).await
     }
 
     /// Changes a website, never its id or its code.
-    pub async fn update_website(&self, id: String, new: WebsiteChange) -> Result<Arc<Website>, CatalogError> {
-        self.ask(change(move |catalog, _| catalog.update(&id, new))).await
+    pub async fn update_website(&self, id: String, change: WebsiteChange) -> Result<Arc<Website>, CatalogError> {
+        self.ask(move |catalog, _| catalog.update(&id, change)).await
     }
 
     /// Deletes a website, and has its events erased: once this returns, no answer shows them. The second value is the
     /// erasure's id.
     pub async fn delete_website(&self, id: String) -> Result<(Arc<Website>, Arc<str>), CatalogError> {
-        self.ask(change(move |catalog, memory| catalog.delete(&id, memory))).await
+        self.ask(move |catalog, memory| catalog.delete(&id, memory)).await
     }
 
     /// Registers a website under the id and the tracking code that it had elsewhere. Blocks: for the import, which has
     /// the store to itself.
     pub fn import_website(&self, website: Website) -> Result<Arc<Website>, CatalogError> {
-        self.ask_blocking(change(move |catalog, _| catalog.insert(website)))
+        self.ask_blocking(move |catalog, _| catalog.insert(website))
     }
 
     /// Has a visitor's events erased: once this returns, no answer shows them.
     pub(super) async fn erase_visitor(&self, new: NewErasure) -> Result<Erasure, CatalogError> {
-        self.ask(change(move |catalog, memory| catalog.erase(new, memory))).await
+        self.ask(move |catalog, memory| catalog.erase(new, memory)).await
     }
 
     /// Changes the list of segments, and then what readers see of it. Blocks: for the store's own threads.
-    pub(super) fn change_segments(&self, of: SegmentChange) -> Result<(), CatalogError> {
-        self.ask_blocking(change(move |catalog, memory| catalog.change_segment(of, memory)))
+    pub(super) fn change_segments(&self, change: SegmentChange) -> Result<(), CatalogError> {
+        self.ask_blocking(move |catalog, memory| catalog.change_segment(change, memory))
     }
 
     /// Forgets whose events an erasure has removed. Returns whether nothing of it is left: a program that reads the
     /// catalog can keep its write-ahead log from being emptied. Blocks: for the store's own threads.
     pub(super) fn finish_erasure(&self, erasure: Arc<str>) -> Result<bool, CatalogError> {
-        self.ask_blocking(change(move |catalog, memory| catalog.finish_erasure(&erasure, memory)))
+        self.ask_blocking(move |catalog, memory| catalog.finish_erasure(&erasure, memory))
     }
 
-    fn ask_blocking<T>(&self, (change, answer): (Change, oneshot::Receiver<Answer<T>>)) -> Answer<T> {
+    fn ask_blocking<T: Send + 'static>(
+        &self,
+        make: impl FnOnce(&mut CatalogFile, &InMemory) -> Result<T, ChangeError> + Send + 'static,
+    ) -> Result<T, CatalogError> {
+        let (change, answer) = change(make);
         self.changes.send(change).map_err(|_| CatalogError::Unknown)?;
         answer.blocking_recv().unwrap_or(Err(CatalogError::Unknown))
     }
 
-    async fn ask<T>(&self, (change, answer): (Change, oneshot::Receiver<Answer<T>>)) -> Answer<T> {
+    async fn ask<T: Send + 'static>(
+        &self,
+        make: impl FnOnce(&mut CatalogFile, &InMemory) -> Result<T, ChangeError> + Send + 'static,
+    ) -> Result<T, CatalogError> {
+        let (change, answer) = change(make);
         self.changes.try_send(change).map_err(|error| match error {
             TrySendError::Full(_) => CatalogError::Busy,
             TrySendError::Disconnected(_) => CatalogError::Unknown,
