@@ -171,6 +171,7 @@ impl Log {
             }
         }
         let Some(next) = self.roller.take_prepared() else { return Ok(true) };
+        self.segments.report_prepared(false);
         let full = std::mem::replace(&mut self.active, next);
         self.active.begin();
         tracing::info!(segment = self.active.segment.number, rows_before = full.rows, "rolled to the next segment");

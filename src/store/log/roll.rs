@@ -112,12 +112,12 @@ impl Rolling {
             let Some(next) = prepared.take().or_else(|| self.prepare_until_done(full)) else { return };
             let number = next.segment.number;
             self.next_number = number + 1;
+            // The log takes it back when it rolls.
             self.segments.report_prepared(true);
             if ready.send(next).is_err() {
                 return;
             }
             let Ok(segment) = full.recv() else { return };
-            self.segments.report_prepared(false);
             self.hand_on(segment, number);
         }
     }
