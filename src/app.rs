@@ -14,11 +14,13 @@ use std::{
 use tokio::{net::TcpListener, sync::mpsc, time};
 
 use crate::{
-    budget::Budget,
     config::{Config, Durability, contract},
     event::Rules,
     event_id::EventIds,
-    http::{self, BodyLimits, ConnectionLimits, Context, Cursors, RequestLimits, Tokens},
+    http::{
+        self, Bodies, BodyLimits, ConnectionLimits, Connections, Context, Cursors, Heavy, RequestLimits, SharedMemory,
+        Tokens,
+    },
     metrics::{self, BuildInfo, Metrics},
     queue,
     store::{self, DataDir, ErasureOptions, LogOptions, OpenError, ReadOptions, SegmentOptions, Store, StoreOptions},
@@ -62,7 +64,6 @@ const FAILED_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// The daemon, its store open and its threads running, not yet listening.
 pub struct App {
     context: Context,
-    connections: ConnectionLimits,
     drain_timeout: Duration,
     metrics: Arc<Metrics>,
     ended: mpsc::UnboundedReceiver<Ended>,
@@ -99,11 +100,18 @@ impl App {
         threads.push(writer::spawn(log, requests, group, Arc::clone(&metrics.writer), move |outcome| {
             let _ = ended_sender.send(Ended::Writer(outcome));
         })?);
+        let (heavy, body_threads) = Heavy::spawn(config.body_threads)?;
+        threads.extend(body_threads);
+        let connections = Connections::new(connection_limits(config), config.trusted_proxies.clone());
+        let body_memory = SharedMemory::of_bodies(config.body_bytes_max, config.small_body_bytes, &connections);
+        let ops_bytes_max = config.ops_answer_bytes_max;
         let context = Context {
             rules: rules(config),
             limits: request_limits(config),
-            body_limits: body_limits(config),
-            body_memory: Budget::new(config.body_bytes_max),
+            bodies: Bodies::new(body_limits(config), body_memory, heavy, config.batch_bytes_max),
+            answers: SharedMemory::of_answers(config.answer_bytes_max, config.small_answer_bytes, &connections),
+            ops_answers: SharedMemory::of_answers(ops_bytes_max, ops_bytes_max / 4, &connections),
+            connections,
             queue,
             websites,
             catalog,
@@ -115,15 +123,7 @@ impl App {
             metrics: Arc::clone(&metrics),
             stopping: AtomicBool::new(false),
         };
-        Ok(Self {
-            context,
-            connections: connection_limits(config),
-            drain_timeout: config.drain_timeout,
-            metrics,
-            ended,
-            threads,
-            directory,
-        })
+        Ok(Self { context, drain_timeout: config.drain_timeout, metrics, ended, threads, directory })
     }
 
     /// Serves until `shutdown`, then drains; or until the storage fails, then says so. Returns `Ok` only if every
@@ -145,7 +145,7 @@ impl App {
                 }
             }
         };
-        let drained = http::serve(listener, Arc::new(self.context), self.connections, stop).await;
+        let drained = http::serve(listener, Arc::new(self.context), stop).await;
         upkeep.abort();
         if let Some(reason) = failure {
             return Err(StopError::Storage(reason));
@@ -229,6 +229,8 @@ fn body_limits(config: &Config) -> BodyLimits {
     BodyLimits {
         stall_timeout: config.body_stall_timeout,
         timeout: config.body_timeout,
+        bytes_per_second_min: config.bytes_per_second_min,
+        unpack_bytes_max: config.unpack_bytes_max,
         discard_bytes_max: contract::DISCARD_BYTES_MAX,
         discard_time_max: contract::DISCARD_TIME_MAX,
     }
@@ -237,6 +239,9 @@ fn body_limits(config: &Config) -> BodyLimits {
 fn connection_limits(config: &Config) -> ConnectionLimits {
     ConnectionLimits {
         connections_max: config.connections_max,
+        active_connections_max: config.active_connections_max,
+        address_share_percent: config.address_share_percent,
+        bytes_per_second_min: config.bytes_per_second_min,
         warm_connections_max: config.warm_connections_max,
         head_bytes_max: config.head_bytes_max,
         head_timeout: config.head_timeout,

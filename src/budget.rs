@@ -1,7 +1,7 @@
 //! A bound on bytes that many holders share. Knows nobody.
 //!
-//! Each holder has a [`Share`]: it counts what it holds before or right after taking it, hears when all of them
-//! together hold too much, and gives everything back when it is dropped.
+//! Each holder has a [`Share`]: it counts what it is about to take, hears when all of them together would hold too
+//! much, and gives everything back when it is dropped.
 
 use std::sync::{
     Arc,
@@ -52,18 +52,32 @@ pub struct Share {
 }
 
 impl Share {
-    /// Counts `bytes` as held, unless as many are counted already: a share never shrinks.
-    ///
-    /// They are counted even if that is too much, because the memory may be taken already. So whoever is refused
-    /// drops what it holds, and its share with it.
+    /// Counts `bytes` as held, unless as many are counted already. Refused, it holds what it held before: so whoever
+    /// asks takes the memory afterwards.
     pub fn grow_to(&mut self, bytes: usize) -> Result<(), OverBudget> {
         let more = bytes.saturating_sub(self.bytes);
         if more == 0 {
             return Ok(());
         }
+        let counter = &self.budget.0;
+        if counter.used.fetch_add(more, Ordering::Relaxed) + more > counter.bytes_max {
+            counter.used.fetch_sub(more, Ordering::Relaxed);
+            return Err(OverBudget);
+        }
         self.bytes = bytes;
-        let used = self.budget.0.used.fetch_add(more, Ordering::Relaxed) + more;
-        if used > self.budget.0.bytes_max { Err(OverBudget) } else { Ok(()) }
+        Ok(())
+    }
+
+    /// Gives back all but `bytes`.
+    pub fn shrink_to(&mut self, bytes: usize) {
+        let less = self.bytes.saturating_sub(bytes);
+        self.bytes -= less;
+        self.budget.0.used.fetch_sub(less, Ordering::Relaxed);
+    }
+
+    /// What it holds, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 }
 
@@ -86,14 +100,18 @@ mod tests {
             (1, 40, Ok(()), 100),
             (0, 60, Ok(()), 100),
             (0, 10, Ok(()), 100),
-            (1, 41, Err(OverBudget), 101),
-            (0, 61, Err(OverBudget), 102),
+            (1, 41, Err(OverBudget), 100),
+            (0, 61, Err(OverBudget), 100),
         ] {
             assert_eq!((shares[at].grow_to(bytes), budget.used()), (outcome, used), "{at} to {bytes}");
         }
-        let [mut first, second] = shares;
+        let [mut first, mut second] = shares;
+        second.shrink_to(50);
+        assert_eq!((second.bytes(), budget.used()), (40, 100), "more than it holds");
+        second.shrink_to(10);
+        assert_eq!((second.bytes(), budget.used()), (10, 70));
         drop(second);
-        assert_eq!(budget.used(), 61);
+        assert_eq!(budget.used(), 60);
         assert_eq!((first.grow_to(100), budget.used()), (Ok(()), 100));
         drop(first);
         assert_eq!((budget.used(), budget.bytes_max()), (0, 100));

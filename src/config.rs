@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use ipnet::IpNet;
 pub use settings::{Kind, Layer, RawSettings, SETTINGS, Setting};
 
 /// What a 201 means.
@@ -75,13 +76,23 @@ pub struct Config {
     pub log_format: LogFormat,
     pub log_level: tracing::Level,
     pub connections_max: usize,
+    pub active_connections_max: usize,
     pub warm_connections_max: usize,
+    pub address_share_percent: usize,
+    pub trusted_proxies: Vec<IpNet>,
     pub head_bytes_max: usize,
     pub head_timeout: Duration,
     pub body_stall_timeout: Duration,
     pub body_timeout: Duration,
+    pub bytes_per_second_min: u64,
     pub idle_timeout: Duration,
     pub body_bytes_max: usize,
+    pub small_body_bytes: usize,
+    pub unpack_bytes_max: usize,
+    pub body_threads: usize,
+    pub answer_bytes_max: usize,
+    pub small_answer_bytes: usize,
+    pub ops_answer_bytes_max: usize,
     pub drain_timeout: Duration,
     pub event_bytes_max: usize,
     pub batch_bytes_max: usize,
@@ -153,8 +164,27 @@ impl Config {
         };
         // A batch that can never enter the queue would be answered "try again later" for ever.
         at_most("batch_events_max", self.batch_events_max, "queue_events_max", self.queue_events_max);
-        at_most("event_bytes_max", self.event_bytes_max, "body_bytes_max", self.body_bytes_max);
-        at_most("batch_bytes_max", self.batch_bytes_max.saturating_mul(2), "body_bytes_max / 2", self.body_bytes_max);
+        at_most("small_body_bytes * 2", self.small_body_bytes * 2, "body_bytes_max", self.body_bytes_max);
+        at_most("small_answer_bytes * 2", self.small_answer_bytes * 2, "answer_bytes_max", self.answer_bytes_max);
+        let large_bytes = self.body_bytes_max.saturating_sub(self.small_body_bytes);
+        at_most(
+            "event_bytes_max * 2",
+            self.event_bytes_max.saturating_mul(2),
+            "body_bytes_max - small_body_bytes",
+            large_bytes,
+        );
+        at_most(
+            "batch_bytes_max * 3",
+            self.batch_bytes_max.saturating_mul(3),
+            "body_bytes_max - small_body_bytes",
+            large_bytes,
+        );
+        at_most(
+            "warm_connections_max",
+            self.warm_connections_max,
+            "active_connections_max",
+            self.active_connections_max,
+        );
         at_most("batch_bytes_max", self.batch_bytes_max.saturating_mul(2), "queue_bytes_max / 2", self.queue_bytes_max);
         at_most(
             "wal_checkpoint_bytes",
@@ -186,13 +216,23 @@ impl Checker<'_> {
             },
             log_level: self.choice("log_level").parse().unwrap_or(tracing::Level::INFO),
             connections_max: self.number("connections_max"),
+            active_connections_max: self.number("active_connections_max"),
             warm_connections_max: self.number("warm_connections_max"),
+            address_share_percent: self.number("address_share_percent"),
+            trusted_proxies: self.networks("trusted_proxies"),
             head_bytes_max: self.number("head_bytes_max"),
             head_timeout: self.duration("head_timeout_seconds"),
             body_stall_timeout: self.duration("body_stall_timeout_seconds"),
             body_timeout: self.duration("body_timeout_seconds"),
+            bytes_per_second_min: self.number("bytes_per_second_min") as u64,
             idle_timeout: self.duration("idle_timeout_seconds"),
             body_bytes_max: self.number("body_bytes_max"),
+            small_body_bytes: self.number("small_body_bytes"),
+            unpack_bytes_max: self.number("unpack_bytes_max"),
+            body_threads: self.number("body_threads"),
+            answer_bytes_max: self.number("answer_bytes_max"),
+            small_answer_bytes: self.number("small_answer_bytes"),
+            ops_answer_bytes_max: self.number("ops_answer_bytes_max"),
             drain_timeout: self.duration("drain_timeout_seconds"),
             event_bytes_max: self.number("event_bytes_max"),
             batch_bytes_max: self.number("batch_bytes_max"),
@@ -302,6 +342,18 @@ impl Checker<'_> {
             }
         }
         tokens.into_iter().map(|(_, token)| Secret(token)).collect()
+    }
+
+    fn networks(&mut self, name: &str) -> Vec<IpNet> {
+        let text = self.raw.get(name).text;
+        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+        // An address alone is the network of that address.
+        let network = |part: &str| part.parse().ok().or_else(|| Some(IpNet::from(part.parse::<IpAddr>().ok()?)));
+        let parsed: Option<Vec<_>> = parts.map(network).collect();
+        parsed.unwrap_or_else(|| {
+            self.problem(name, "expected networks such as 10.0.0.0/8 or addresses, with commas between them");
+            Vec::new()
+        })
     }
 
     fn page_bytes(&mut self) -> u32 {

@@ -10,6 +10,7 @@
 
 use std::{
     future::Future,
+    mem,
     pin::Pin,
     sync::{
         Arc,
@@ -45,13 +46,13 @@ pub struct Receipt {
     pub count: usize,
 }
 
-/// A committed request: the receipt, and the events with their buffer.
-#[derive(Debug)]
+/// A committed request: the receipt, and the events with their buffer. Its memory counts until it is dropped.
 pub struct Stored {
     /// The sequences given.
     pub receipt: Receipt,
     /// The request's events, for the answer.
     pub events: ValidEvents,
+    _room: Permit,
 }
 
 /// Why a request that was queued is not answered with a receipt.
@@ -254,8 +255,13 @@ impl Permit {
 impl Permit {
     /// Gives the room back; a second call does nothing.
     fn release(&mut self) {
-        self.shared.events.fetch_sub(std::mem::take(&mut self.events), Ordering::Relaxed);
-        self.shared.bytes.fetch_sub(std::mem::take(&mut self.bytes), Ordering::Relaxed);
+        self.release_events();
+        self.shared.bytes.fetch_sub(mem::take(&mut self.bytes), Ordering::Relaxed);
+    }
+
+    /// Counts the events no longer, but still the memory that they are in.
+    fn release_events(&mut self) {
+        self.shared.events.fetch_sub(mem::take(&mut self.events), Ordering::Relaxed);
     }
 }
 
@@ -300,9 +306,11 @@ impl Request {
         if let Some((events, answer)) = self.inner.take() {
             let receipt = Receipt { first_sequence, count: events.len() };
             // Before the answer: whoever reads the metrics after it must not find the request in flight.
-            self.permit.release();
+            self.permit.release_events();
+            let room =
+                Permit { shared: Arc::clone(&self.permit.shared), events: 0, bytes: mem::take(&mut self.permit.bytes) };
             // Nobody may be waiting any more; the events are stored all the same.
-            let _ = answer.send(Ok(Stored { receipt, events }));
+            let _ = answer.send(Ok(Stored { receipt, events, _room: room }));
         }
     }
 

@@ -114,18 +114,42 @@ pub const SETTINGS: &[Setting] = settings! {
         "The least important lines to log: error, warn, info, debug or trace";
     connections_max: Count(1, 1_000_000) = "16384",
         "Client connections at once; further ones wait in the kernel. Never more than the file descriptors less 256";
+    active_connections_max: Count(1, 1_000_000) = "4096",
+        "Connections with a request under way, each with buffers of up to 20 KiB; further ones wait for a moment, and \
+         the slowest give way to them";
     warm_connections_max: Count(0, 1_000_000) = "1024",
-        "Connections that keep their buffers (16 KiB each) while idle; past it idle ones give them back";
+        "Connections that keep their buffers while idle; past it idle ones give them back. At most \
+         active_connections_max";
+    address_share_percent: Count(1, 100) = "25",
+        "When nine tenths of connections_max are taken, the most of all that one client address (in IPv6 a /64) may \
+         hold, in percent; below that nobody is bounded";
+    trusted_proxies: Text("CIDR,...") = "",
+        "Networks, such as 10.0.0.0/8, of proxies that speak for many clients: their addresses have no share";
     head_bytes_max: Bytes(KIB, 256 * KIB) = "16KiB", "Largest head of a request (request line and headers)";
     head_timeout_seconds: Seconds(0.1, 3_600.0) = "10",
         "Time from the first byte of a request to the end of its head; then 408. Slow heads hold connections";
     body_stall_timeout_seconds: Seconds(0.1, 3_600.0) = "10",
         "Longest pause within a body, and longest wait for a client to read its answer";
     body_timeout_seconds: Seconds(0.1, 3_600.0) = "30",
-        "Time for a whole body; then 408. A client that sends a byte a second must not keep memory";
-    idle_timeout_seconds: Seconds(0.1, 86_400.0) = "30", "How long a connection stays open without a request";
-    body_bytes_max: Bytes(MIB, 64 * GIB) = "40MiB",
-        "Memory for all bodies that are being read, before they are queued; past it new ones get 503";
+        "Time for a whole body; then 408";
+    bytes_per_second_min: Bytes(1, MIB) = "1KiB",
+        "The least rate at which a body is sent, or an answer read, averaged over body_stall_timeout_seconds; a client \
+         that sends a byte a second must not keep memory";
+    idle_timeout_seconds: Seconds(0.1, 86_400.0) = "75",
+        "How long a connection stays open without a request. Longer than proxies reuse theirs, most of them for 60";
+    body_bytes_max: Bytes(2 * MIB, 64 * GIB) = "40MiB",
+        "Memory for all bodies that are being read, before they are queued; past it the slowest give way, and then new \
+         ones get 503";
+    small_body_bytes: Bytes(64 * KIB, GIB) = "8MiB",
+        "The part of body_bytes_max that is for bodies of up to 16 KiB only, so that events never wait for batches";
+    unpack_bytes_max: Bytes(MIB, 64 * GIB) = "24MiB",
+        "Memory for what unpacks compressed bodies, beside the bodies; further ones wait for their turn";
+    body_threads: Count(1, 64) = "1", "Threads that unpack and parse large bodies, so that small ones are not delayed";
+    answer_bytes_max: Bytes(2 * MIB, 64 * GIB) = "32MiB",
+        "Memory for answers that are being made or read by their clients, but for pages of events; past it the slowest \
+         give way, and then requests get 503";
+    small_answer_bytes: Bytes(64 * KIB, GIB) = "8MiB", "The part of answer_bytes_max that is for answers of up to 16 KiB";
+    ops_answer_bytes_max: Bytes(256 * KIB, GIB) = "4MiB", "Memory for the answers of /livez, /readyz and /metrics";
     drain_timeout_seconds: Seconds(0.1, 3_600.0) = "30",
         "How long a stop waits for requests that were taken in; then the process exits with an error";
     event_bytes_max: Bytes(KIB, 16 * MIB) = "64KiB", "Largest body of one event, after decompression; over it 413";

@@ -81,6 +81,28 @@ pub fn write_event_summary(out: &mut Vec<u8>, id: &[u8], row: &EventRow<'_>) {
     write_created_at(out, row);
 }
 
+/// What [`write_event`] writes beside texts and properties, at most, in bytes: the members' names, an id, a time.
+const EVENT_FRAME_BYTES: usize = 320;
+/// The same for [`write_event_summary`].
+const SUMMARY_FRAME_BYTES: usize = 160;
+
+/// The most that [`write_event`] writes for an event that has been checked, in bytes.
+pub fn event_bytes_max(row: &EventRow<'_>) -> usize {
+    let texts = [row.referrer, row.device_type, row.browser, row.os, row.location].into_iter().flatten();
+    let texts = texts.map(<[u8]>::len).sum::<usize>()
+        + [row.website_id, row.event_type, row.url, row.session_id, row.visitor_id]
+            .map(<[u8]>::len)
+            .iter()
+            .sum::<usize>();
+    // Texts have no control characters, so that escaping doubles them at most.
+    EVENT_FRAME_BYTES + 2 * texts + row.properties.map_or(0, <[u8]>::len)
+}
+
+/// The most that [`write_event_summary`] writes for an event that has been checked, in bytes.
+pub fn event_summary_bytes_max(row: &EventRow<'_>) -> usize {
+    SUMMARY_FRAME_BYTES + 2 * (row.website_id.len() + row.url.len())
+}
+
 fn write_event_head(out: &mut Vec<u8>, id: &[u8], row: &EventRow<'_>) {
     out.extend_from_slice(b"{\"id\":\"");
     out.extend_from_slice(id);
@@ -101,6 +123,44 @@ fn write_created_at(out: &mut Vec<u8>, row: &EventRow<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_event_is_as_large_as_foretold_at_most() {
+        let (id, odd) = ([b'z'; 40], [b'"'; 500]);
+        let mut row = EventRow {
+            website_id: &odd,
+            event_type: b"pageview",
+            url: &odd,
+            referrer: Some(&odd),
+            session_id: &odd,
+            visitor_id: &odd,
+            device_type: Some(b"desktop"),
+            browser: Some(&odd),
+            os: Some(&odd),
+            location: Some(&odd),
+            properties: Some(&odd),
+            created_at: 253_402_300_799_999,
+            received_at: 0,
+        };
+        for _ in 0..2 {
+            let (mut event, mut summary) = (Vec::new(), Vec::new());
+            write_event(&mut event, &id, &row);
+            write_event_summary(&mut summary, &id, &row);
+            assert!(event.len() <= event_bytes_max(&row), "{} of {}", event.len(), event_bytes_max(&row));
+            assert!(summary.len() <= event_summary_bytes_max(&row), "{}", summary.len());
+            row = EventRow {
+                website_id: b"w",
+                url: b"u",
+                referrer: None,
+                device_type: None,
+                browser: None,
+                os: None,
+                location: None,
+                properties: None,
+                ..row
+            };
+        }
+    }
 
     #[test]
     fn strings_read_back_as_written() {

@@ -8,7 +8,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -18,6 +18,7 @@ use bytes::{Buf, Bytes};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::TcpStream,
+    sync::Notify,
     time::{Instant, timeout},
 };
 
@@ -45,19 +46,92 @@ pub(super) enum Phase {
     Head,
     /// Idle, but the bytes that come still belong to a body that nobody wants.
     Discarding,
+    /// The rest of a body is awaited, which did not come together with its head.
+    Body,
     /// A request is being handled; it has time limits of its own.
     Handling,
 }
 
+/// What a client makes hitlog hold in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Held {
+    /// Bodies on their way in that are small.
+    SmallBody,
+    /// The others.
+    LargeBody,
+    /// Answers on their way out that are small.
+    SmallAnswer,
+    /// The others.
+    LargeAnswer,
+}
+
+impl Held {
+    const KINDS: usize = 4;
+}
+
 /// What a connection is doing and since when. Written by the connection's own task, which moves between threads, and by
-/// the one that reads the rest of a body.
+/// the one that reads the rest of a body; read by whoever looks for a connection that must give way.
 pub(super) struct Activity {
     born_at: Instant,
     phase: AtomicU8,
     /// Nanoseconds after `born_at`.
     since: AtomicU64,
     write_blocked: AtomicBool,
+    /// When the client first left the answer unread that it is reading, in nanoseconds after `born_at`.
+    blocked_since: AtomicU64,
+    /// How fast bytes went in or out lately.
+    pace: Pace,
+    /// The bytes of each kind that are held for it.
+    held: [AtomicUsize; Held::KINDS],
+    /// It must give way to others.
+    ended: AtomicBool,
+    /// Tells its task.
+    told: Notify,
 }
+
+/// The bytes of the last moments: what is a second old counts half. A client that sent much at once and then nothing
+/// is slow a few seconds later, which an average over all its time would not show.
+#[derive(Default)]
+struct Pace {
+    bytes: AtomicU64,
+    /// Whole seconds after the connection's birth.
+    second: AtomicU64,
+}
+
+impl Pace {
+    /// Only the connection's own task calls it.
+    fn moved(&self, bytes: usize, second: u64) {
+        let recent = self.at(second) + bytes as u64;
+        self.second.store(second, Ordering::Relaxed);
+        self.bytes.store(recent, Ordering::Relaxed);
+    }
+
+    /// About the bytes of the last second.
+    fn at(&self, second: u64) -> u64 {
+        let halvings = second.saturating_sub(self.second.load(Ordering::Relaxed));
+        self.bytes.load(Ordering::Relaxed).checked_shr(halvings as u32).unwrap_or(0)
+    }
+}
+
+/// What somebody needs for whom a connection is to give way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Need {
+    /// A connection.
+    Slot,
+    /// hyper's buffers, which a connection has from the first byte of a request to the last of its answer.
+    Buffers,
+    /// Memory of this kind.
+    Bytes(Held),
+}
+
+/// For so long a client may be on the point of sending the rest.
+const NEW_FOR: Duration = Duration::from_secs(1);
+/// For so long a client that reads may take nothing.
+const UNREAD_FOR: Duration = Duration::from_millis(250);
+/// Whoever moves more than this is not what is slow.
+const FAST_BYTES_PER_SECOND: u64 = 1024 * 1024;
+/// More than any connection lasts, in nanoseconds: those between two requests go before those within a head.
+const IDLE_FIRST: u64 = 1 << 62;
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -72,6 +146,11 @@ impl Activity {
             phase: AtomicU8::new(Phase::Idle as u8),
             since: AtomicU64::new(0),
             write_blocked: AtomicBool::new(false),
+            blocked_since: AtomicU64::new(0),
+            pace: Pace::default(),
+            held: Default::default(),
+            ended: AtomicBool::new(false),
+            told: Notify::new(),
         }
     }
 
@@ -80,12 +159,17 @@ impl Activity {
             0 => Phase::Idle,
             1 => Phase::Head,
             2 => Phase::Discarding,
+            3 => Phase::Body,
             _ => Phase::Handling,
         }
     }
 
+    fn nanoseconds(&self, now: Instant) -> u64 {
+        now.duration_since(self.born_at).as_nanos() as u64
+    }
+
     fn touch(&self, now: Instant) {
-        self.since.store(now.duration_since(self.born_at).as_nanos() as u64, Ordering::Relaxed);
+        self.since.store(self.nanoseconds(now), Ordering::Relaxed);
     }
 
     /// Called several times a request, so whoever knows the time hands it in.
@@ -107,6 +191,11 @@ impl Activity {
         self.phase() == Phase::Discarding
     }
 
+    /// Whether a request is being handled.
+    pub(super) fn is_handling(&self) -> bool {
+        matches!(self.phase(), Phase::Handling | Phase::Body)
+    }
+
     /// Whether there is nothing to do until the next request begins.
     pub(super) fn is_resting(&self) -> bool {
         self.phase() == Phase::Idle && !self.write_blocked.load(Ordering::Relaxed)
@@ -118,21 +207,103 @@ impl Activity {
         }
     }
 
-    fn bytes_went(&self, blocked: bool) {
-        if self.write_blocked.load(Ordering::Relaxed) != blocked {
-            self.write_blocked.store(blocked, Ordering::Relaxed);
-            self.touch(Instant::now());
+    /// `written` bytes went, or none could because the client does not read.
+    fn bytes_went(&self, written: Option<usize>) {
+        let was_blocked = self.write_blocked.load(Ordering::Relaxed);
+        if !was_blocked && written.is_some() {
+            return;
         }
+        let now = Instant::now();
+        self.pace.moved(written.unwrap_or(0), now.duration_since(self.born_at).as_secs());
+        if was_blocked != written.is_none() {
+            self.write_blocked.store(!was_blocked, Ordering::Relaxed);
+            self.touch(now);
+            if self.blocked_since.load(Ordering::Relaxed) == 0 {
+                self.blocked_since.store(self.nanoseconds(now).max(1), Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Everything that was to be written has been.
+    fn all_went(&self) {
+        if self.blocked_since.load(Ordering::Relaxed) != 0 {
+            self.blocked_since.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// More of a body came.
+    pub(super) fn body_came(&self, bytes: usize, now: Instant) {
+        self.pace.moved(bytes, now.duration_since(self.born_at).as_secs());
+    }
+
+    /// Counts that `bytes` are held for it which were `before`.
+    pub(super) fn holds(&self, kind: Held, before: usize, bytes: usize) {
+        self.held[kind as usize].fetch_add(bytes.wrapping_sub(before), Ordering::Relaxed);
+    }
+
+    /// Bids the connection give way.
+    pub(super) fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+        self.told.notify_one();
+    }
+
+    /// Whether the connection must give way.
+    pub(super) fn is_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    /// Waits until the connection must give way.
+    pub(super) async fn told_to_end(&self) {
+        self.told.notified().await;
+    }
+
+    /// What this connection would give back by giving way, to somebody who needs `need`: how long it has been of no
+    /// use, or how much it holds for how little that it moves. `None` if it is not to be disturbed: a request that is
+    /// being handled always gets its answer.
+    pub(super) fn yields(&self, need: Need, now: Instant) -> Option<u64> {
+        if self.is_ended() {
+            return None;
+        }
+        let is_blocked = self.write_blocked.load(Ordering::Relaxed);
+        let lasted = self.nanoseconds(now).saturating_sub(self.since.load(Ordering::Relaxed));
+        let is_new = lasted < if is_blocked { UNREAD_FOR } else { NEW_FOR }.as_nanos() as u64;
+        match (need, self.phase()) {
+            (Need::Slot, Phase::Idle | Phase::Discarding) if !is_blocked => Some(IDLE_FIRST + lasted),
+            (Need::Slot | Need::Buffers, Phase::Head) if !is_new => Some(lasted),
+            (Need::Slot | Need::Buffers, phase) if is_blocked || phase == Phase::Body => {
+                self.slowness(1, now).filter(|_| !is_new)
+            }
+            (Need::Bytes(kind), phase) if is_blocked || phase == Phase::Body => {
+                let held = self.held[kind as usize].load(Ordering::Relaxed);
+                self.slowness(held as u64, now).filter(|_| held > 0 && !is_new)
+            }
+            _ => None,
+        }
+    }
+
+    /// How much is held for how little that moves.
+    fn slowness(&self, held: u64, now: Instant) -> Option<u64> {
+        let age = now.duration_since(self.born_at).as_secs();
+        let pace = self.pace.at(age);
+        (pace < FAST_BYTES_PER_SECOND).then(|| held.saturating_mul(1 << 20) / (pace + 1_024))
     }
 
     pub(super) fn verdict(&self, now: Instant, limits: &ConnectionLimits, draining: bool) -> Verdict {
         let since = self.born_at + Duration::from_nanos(self.since.load(Ordering::Relaxed));
+        let blocked_for = match self.blocked_since.load(Ordering::Relaxed) {
+            0 => 0,
+            blocked_since => self.nanoseconds(now).saturating_sub(blocked_since),
+        };
+        let is_trickling = u128::from(blocked_for) >= limits.write_stall_timeout.as_nanos()
+            && self.pace.at(now.duration_since(self.born_at).as_secs()) < limits.bytes_per_second_min;
         let (limit, reason) = match self.phase() {
+            _ if is_trickling => (Duration::ZERO, Closed::WriteStalled),
+            Phase::Idle | Phase::Discarding | Phase::Head if self.is_ended() => (Duration::ZERO, Closed::GaveWay),
             _ if self.write_blocked.load(Ordering::Relaxed) => (limits.write_stall_timeout, Closed::WriteStalled),
             Phase::Head => (limits.head_timeout, Closed::HeadTimeout),
             Phase::Idle | Phase::Discarding if draining => (DRAIN_GRACE, Closed::Drain),
             Phase::Idle | Phase::Discarding => (limits.idle_timeout, Closed::Idle),
-            Phase::Handling => {
+            Phase::Body | Phase::Handling => {
                 return Verdict::LookAgain(now + if draining { DRAIN_POLL } else { limits.head_timeout });
             }
         };
@@ -170,6 +341,11 @@ impl TrackedStream {
         };
     }
 
+    /// What was read and not used.
+    pub(super) fn unread(&self) -> &[u8] {
+        &self.unread
+    }
+
     /// Waits until there is something to read, or the client is gone.
     pub(super) fn poll_first_byte(&self, context: &mut Context<'_>) -> Poll<()> {
         if self.unread.is_empty() { self.stream.poll_read_ready(context).map(drop) } else { Poll::Ready(()) }
@@ -192,6 +368,14 @@ impl TrackedStream {
         };
         // A client that is gone has closed its side, too.
         let _: Result<io::Result<()>, _> = timeout(LINGER_MAX, until_closed).await;
+    }
+
+    fn note(&self, result: &Poll<io::Result<usize>>) {
+        match result {
+            Poll::Pending => self.activity.bytes_went(None),
+            Poll::Ready(Ok(written)) => self.activity.bytes_went(Some(*written)),
+            Poll::Ready(Err(_)) => {}
+        }
     }
 
     /// Writes what goes without waiting.
@@ -224,8 +408,11 @@ impl AsyncRead for TrackedStream {
 
 impl AsyncWrite for TrackedStream {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        if is_hypers_own(data) {
+            return Poll::Ready(Ok(data.len()));
+        }
         let result = Pin::new(&mut self.stream).poll_write(context, data);
-        self.activity.bytes_went(result.is_pending());
+        self.note(&result);
         result
     }
 
@@ -235,6 +422,9 @@ impl AsyncWrite for TrackedStream {
         data: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let length = data.iter().map(|part| part.len()).sum();
+        if data.first().is_some_and(|part| is_hypers_own(part)) {
+            return Poll::Ready(Ok(length));
+        }
         let result = if length <= GATHER_BYTES_MAX {
             let mut gathered = [0; GATHER_BYTES_MAX];
             let mut end = 0;
@@ -246,7 +436,7 @@ impl AsyncWrite for TrackedStream {
         } else {
             Pin::new(&mut self.stream).poll_write_vectored(context, data)
         };
-        self.activity.bytes_went(result.is_pending());
+        self.note(&result);
         result
     }
 
@@ -255,6 +445,8 @@ impl AsyncWrite for TrackedStream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // hyper asks for it when it has written all that it had.
+        self.activity.all_went();
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
@@ -263,17 +455,21 @@ impl AsyncWrite for TrackedStream {
     }
 }
 
+/// hyper answers a head that it refuses by itself, without the contract's body. It is kept from the socket: whoever
+/// serves the connection hears of the fault right after it and says more. All other refusals have a body.
+fn is_hypers_own(head: &[u8]) -> bool {
+    const EMPTY: &[u8] = b"\r\ncontent-length: 0\r\n";
+    head.starts_with(b"HTTP/1.1 4") && head.windows(EMPTY.len()).any(|part| part.eq_ignore_ascii_case(EMPTY))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const LIMITS: ConnectionLimits = ConnectionLimits {
-        connections_max: 1,
-        warm_connections_max: 1,
-        head_bytes_max: 1,
-        head_timeout: Duration::from_secs(10),
         idle_timeout: Duration::from_secs(30),
         write_stall_timeout: Duration::from_secs(5),
+        ..ConnectionLimits::OF_TESTS
     };
 
     #[test]

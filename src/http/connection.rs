@@ -2,15 +2,17 @@
 //!
 //! Each connection has an [`Activity`], kept up to date by its socket and its requests, and one timer that looks at it.
 //! The timer is set anew only when it has run out, which costs a busy connection nothing. A connection is hyper's only
-//! from the first byte of a request on, because hyper's buffers are most of what it costs.
+//! from the first byte of a request on, because hyper's buffers are most of what it costs. Who gives way when
+//! connections or buffers run short is decided in `connections`.
 
 use std::{
     convert::Infallible,
     future::poll_fn,
     io,
+    net::SocketAddr,
     pin::{Pin, pin},
     sync::{Arc, atomic::Ordering},
-    task::{Poll, ready},
+    task::{self, Poll, ready},
     time::Duration,
 };
 
@@ -23,15 +25,17 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::{OwnedSemaphorePermit, watch},
     time::{Instant, sleep, sleep_until, timeout},
 };
 
 use super::{
     activity::{Activity, DRAIN_GRACE, Phase, TrackedStream, Verdict},
     body::Rest,
+    connections::{Connections, Place},
     context::Context,
     options::ConnectionLimits,
+    refused_head::{self, Refused},
     response::Body,
     route::{self, Handled},
 };
@@ -44,19 +48,18 @@ const CONNECTION_BUFFER_BYTES: usize = 16 * 1024;
 const ACCEPT_BACKOFF_MIN: Duration = Duration::from_millis(10);
 /// The longest wait before accepting again.
 const ACCEPT_BACKOFF_MAX: Duration = Duration::from_secs(1);
+/// Who is to be closed is looked at again after this: when the process has been stopped for a while, time is up before
+/// it is known what has come in the meantime.
+const SECOND_LOOK: Duration = Duration::from_millis(20);
 
 /// Accepts and serves until `stop`, then lets every request that was taken in be answered. Returns whether all of them
 /// were within the time that `stop` gave.
-pub async fn serve(
-    listener: TcpListener,
-    context: Arc<Context>,
-    limits: ConnectionLimits,
-    stop: impl Future<Output = Duration>,
-) -> bool {
+pub async fn serve(listener: TcpListener, context: Arc<Context>, stop: impl Future<Output = Duration>) -> bool {
+    let connections = Arc::clone(&context.connections);
+    let limits = *connections.limits();
     context.metrics.http.connections_max.set(limits.connections_max as f64);
-    let slots = Arc::new(Semaphore::new(limits.connections_max));
     let (stopping, stopped) = watch::channel(false);
-    let server = Server { http: http_builder(limits), context, limits, slots, stopped };
+    let server = Server { http: http_builder(limits), context, stopped };
     let drain_timeout = tokio::select! {
         never = server.accept_all(&listener) => match never {},
         drain_timeout = stop => drain_timeout,
@@ -65,8 +68,7 @@ pub async fn serve(
     server.accept_waiting(&listener).await;
     drop(listener);
     let _ = stopping.send(true);
-    let everybody = u32::try_from(limits.connections_max).unwrap_or(u32::MAX);
-    timeout(drain_timeout, server.slots.acquire_many(everybody)).await.is_ok()
+    timeout(drain_timeout, connections.all_ended()).await.is_ok()
 }
 
 fn http_builder(limits: ConnectionLimits) -> http1::Builder {
@@ -82,8 +84,6 @@ fn http_builder(limits: ConnectionLimits) -> http1::Builder {
 struct Server {
     http: http1::Builder,
     context: Arc<Context>,
-    limits: ConnectionLimits,
-    slots: Arc<Semaphore>,
     stopped: watch::Receiver<bool>,
 }
 
@@ -91,12 +91,12 @@ impl Server {
     async fn accept_all(&self, listener: &TcpListener) -> Infallible {
         let mut backoff = ACCEPT_BACKOFF_MIN;
         loop {
-            // The slots are never closed, so one always comes.
-            let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else { std::future::pending().await };
+            // Before there is somebody to take it: others give theirs up as soon as slots run short.
+            let slot = self.context.connections.slot().await;
             match listener.accept().await {
-                Ok((stream, _)) => {
+                Ok((stream, peer)) => {
                     backoff = ACCEPT_BACKOFF_MIN;
-                    self.spawn(stream, slot);
+                    self.spawn(stream, peer, slot);
                 }
                 // The client left before we accepted it.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
@@ -114,23 +114,28 @@ impl Server {
 
     /// Takes in the connections that the kernel has already made: closing the listener would reset them.
     async fn accept_waiting(&self, listener: &TcpListener) {
-        while let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
+        while let Some(slot) = self.context.connections.try_slot() {
             match timeout(Duration::ZERO, listener.accept()).await {
-                Ok(Ok((stream, _))) => self.spawn(stream, slot),
+                Ok(Ok((stream, peer))) => self.spawn(stream, peer, slot),
                 _ => return,
             }
         }
     }
 
-    fn spawn(&self, stream: TcpStream, slot: OwnedSemaphorePermit) {
+    fn spawn(&self, stream: TcpStream, peer: SocketAddr, slot: OwnedSemaphorePermit) {
         // Without it a response can wait for the client's delayed acknowledgement of the previous one.
         let _ = stream.set_nodelay(true);
-        let (http, context, limits, stopped) =
-            (self.http.clone(), Arc::clone(&self.context), self.limits, self.stopped.clone());
+        let activity = Arc::new(Activity::new());
+        let (metrics, connections) = (Arc::clone(&self.context.metrics.http), &self.context.connections);
+        let Some(place) = connections.admit(peer.ip(), slot, &activity) else {
+            metrics.connections_accepted.increment(1);
+            metrics.connections_closed(Closed::OverShare).increment(1);
+            return;
+        };
+        let (http, context, stopped) = (self.http.clone(), Arc::clone(&self.context), self.stopped.clone());
         tokio::spawn(async move {
-            let metrics = Arc::clone(&context.metrics.http);
             let _open = OpenConnection::count(&metrics);
-            let (reason, lingering) = serve_connection(&http, stream, context, limits, &slot, stopped).await;
+            let (reason, lingering) = serve_connection(&http, stream, context, activity, &place, stopped).await;
             metrics.connections_closed(reason).increment(1);
             if let Some(stream) = lingering {
                 stream.linger().await;
@@ -156,56 +161,112 @@ impl Drop for OpenConnection<'_> {
     }
 }
 
+/// A connection that is hyper's, with its right to hyper's buffers.
+struct Active<S: HttpService<Incoming, ResBody = Body, Error = Infallible>> {
+    /// In a box, so that one that rests takes no room for it.
+    connection: Box<http1::Connection<TokioIo<TrackedStream>, S>>,
+    _buffers: Option<OwnedSemaphorePermit>,
+}
+
+impl<S: HttpService<Incoming, ResBody = Body, Error = Infallible>> Active<S> {
+    /// The socket, with what hyper has read from it and not used.
+    fn take_apart(self) -> TrackedStream {
+        let parts = self.connection.into_parts();
+        let mut stream = parts.io.into_inner();
+        stream.put_back(parts.read_buf);
+        stream
+    }
+}
+
+/// Waits for hyper's buffers.
+#[derive(Default)]
+struct BuffersWanted(Option<Pin<Box<dyn Future<Output = Option<OwnedSemaphorePermit>> + Send>>>);
+
+impl BuffersWanted {
+    fn poll(
+        &mut self,
+        connections: &Arc<Connections>,
+        task: &mut task::Context<'_>,
+    ) -> Poll<Option<OwnedSemaphorePermit>> {
+        if self.0.is_none() {
+            if let Some(buffers) = connections.try_buffers() {
+                return Poll::Ready(Some(buffers));
+            }
+            self.0 = Some(Box::pin(Arc::clone(connections).buffers()));
+        }
+        let buffers = match &mut self.0 {
+            Some(waiting) => ready!(waiting.as_mut().poll(task)),
+            None => None,
+        };
+        self.0 = None;
+        Poll::Ready(buffers)
+    }
+}
+
 /// Serves until either side ends it; gives the socket back if a response may be on its way to the client.
 async fn serve_connection(
     http: &http1::Builder,
     stream: TcpStream,
     context: Arc<Context>,
-    limits: ConnectionLimits,
-    slot: &OwnedSemaphorePermit,
+    activity: Arc<Activity>,
+    place: &Place,
     mut stopped: watch::Receiver<bool>,
 ) -> (Closed, Option<TrackedStream>) {
-    let activity = Arc::new(Activity::new());
+    let connections = place.connections();
+    let limits = *connections.limits();
     // One of the two is set: the connection is hyper's, or it rests without hyper's buffers.
     let mut active = None;
     let mut resting = Some(TrackedStream::new(stream, Arc::clone(&activity)));
-    let is_crowded = || limits.connections_max - slot.semaphore().available_permits() > limits.warm_connections_max;
+    let mut wanted = BuffersWanted::default();
     let mut timer = pin!(sleep(limits.head_timeout.min(limits.idle_timeout)));
     let mut stop = pin!(stopped.wait_for(|stopped| *stopped));
-    let mut draining = false;
+    let (mut draining, mut was_to_be_closed) = (false, false);
     loop {
         let serving = poll_fn(|task| {
             loop {
                 if let Some(stream) = &mut resting {
                     ready!(stream.poll_first_byte(task));
-                    let io = resting.take().map(TokioIo::new);
-                    active =
-                        io.map(|io| http.serve_connection(io, requests(Arc::clone(&context), Arc::clone(&activity))));
+                    let _buffers = ready!(wanted.poll(connections, task));
+                    active = resting.take().map(TokioIo::new).map(|io| {
+                        let service = requests(Arc::clone(&context), Arc::clone(&activity));
+                        Active { connection: Box::new(http.serve_connection(io, service)), _buffers }
+                    });
                 }
-                let Some(connection) = &mut active else { return Poll::Pending };
-                if let Poll::Ready(result) = Pin::new(connection).poll(task) {
+                let Some(Active { connection, .. }) = &mut active else { return Poll::Pending };
+                if let Poll::Ready(result) = Pin::new(connection.as_mut()).poll(task) {
                     return Poll::Ready(result);
                 }
-                if !(activity.is_resting() && is_crowded()) {
+                if !(activity.is_resting() && connections.is_crowded()) {
                     return Poll::Pending;
                 }
-                resting = active.take().map(take_apart);
+                resting = active.take().map(Active::take_apart);
             }
         });
         tokio::select! {
             biased;
-            result = serving => return (why_ended(result, draining), active.map(take_apart)),
+            result = serving => return ended(result, draining, active.map(Active::take_apart)),
             () = &mut timer => match activity.verdict(Instant::now(), &limits, draining) {
-                Verdict::LookAgain(at) => timer.as_mut().reset(at),
+                Verdict::LookAgain(at) => {
+                    was_to_be_closed = false;
+                    timer.as_mut().reset(at);
+                }
+                Verdict::Close(_) if !was_to_be_closed => {
+                    was_to_be_closed = true;
+                    timer.as_mut().reset(Instant::now() + SECOND_LOOK);
+                }
                 Verdict::Close(reason) => {
                     // hyper has no request to answer here; the socket is ours again once it is taken apart.
                     let is_slow = reason == Closed::HeadTimeout;
-                    let lingering = active.filter(|_| is_slow || activity.is_discarding()).map(take_apart);
+                    let lingering = active.filter(|_| is_slow || activity.is_discarding()).map(Active::take_apart);
                     if let Some(stream) = lingering.as_ref().filter(|_| is_slow) {
-                        stream.try_write(HEAD_TIMEOUT_RESPONSE);
+                        stream.try_write(&refused_head::answer(Refused::Slow, stream.unread()));
                     }
                     return (reason, lingering);
                 }
+            },
+            // A request that is being handled gets its answer first, and the answer says that it is the last.
+            () = activity.told_to_end() => if !activity.is_handling() {
+                return (Closed::GaveWay, None);
             },
             _ = &mut stop, if !draining => {
                 draining = true;
@@ -215,15 +276,22 @@ async fn serve_connection(
     }
 }
 
-fn why_ended(result: hyper::Result<()>, draining: bool) -> Closed {
+/// Why hyper has ended a connection. What it would say to a head that it refuses is said here, in the contract's words.
+fn ended(result: hyper::Result<()>, draining: bool, stream: Option<TrackedStream>) -> (Closed, Option<TrackedStream>) {
     match result {
-        Err(error) if error.is_parse() => Closed::Malformed,
+        Err(error) if error.is_parse() => {
+            let refused = if error.is_parse_too_large() { Refused::TooLarge } else { Refused::Malformed };
+            if let Some(stream) = &stream {
+                stream.try_write(&refused_head::answer(refused, stream.unread()));
+            }
+            (Closed::Malformed, stream)
+        }
         Err(error) if !error.is_incomplete_message() => {
             tracing::debug!(%error, "a connection failed");
-            Closed::Error
+            (Closed::Error, stream)
         }
-        _ if draining => Closed::Drain,
-        _ => Closed::Client,
+        _ if draining => (Closed::Drain, stream),
+        _ => (Closed::Client, stream),
     }
 }
 
@@ -237,13 +305,13 @@ fn requests(
         async move {
             let started = Instant::now();
             activity.enter(Phase::Handling, started);
-            let Handled { response, rest, at } = route::handle(&context, request, started).await;
+            let Handled { response, rest, at } = route::handle(&context, &activity, request, started).await;
             match rest {
                 Rest::Read => activity.enter(Phase::Idle, at),
                 Rest::Unread(body) => {
                     activity.enter(Phase::Discarding, at);
                     tokio::spawn(async move {
-                        if body.discard(&context.body_limits).await {
+                        if body.discard(&context.bodies.limits).await {
                             activity.discarded(Instant::now());
                         }
                     });
@@ -252,32 +320,4 @@ fn requests(
             Ok(response)
         }
     })
-}
-
-/// The socket of a connection, with what hyper has read from it and not used.
-fn take_apart<S: HttpService<Incoming, ResBody = Body, Error = Infallible>>(
-    connection: http1::Connection<TokioIo<TrackedStream>, S>,
-) -> TrackedStream {
-    let parts = connection.into_parts();
-    let mut stream = parts.io.into_inner();
-    stream.put_back(parts.read_buf);
-    stream
-}
-
-/// The response to a head that does not come: the contract's error, written without hyper.
-const HEAD_TIMEOUT_RESPONSE: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-type: application/json\r\n\
-    connection: close\r\ncontent-length: 81\r\n\r\n\
-    {\"error\":\"REQUEST_TIMEOUT\",\"message\":\"The head of the request came too slowly\"}\r\n";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_written_response_is_as_long_as_it_says() {
-        let text = std::str::from_utf8(HEAD_TIMEOUT_RESPONSE).unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        assert!(head.contains(&format!("content-length: {}", body.len())), "{}", body.len());
-        assert!(serde_json::from_str::<serde_json::Value>(body).is_ok());
-    }
 }

@@ -2,9 +2,10 @@
 
 use std::sync::{Arc, atomic::AtomicBool};
 
-use super::{auth::Tokens, body::BodyLimits, cursor::Cursors, options::RequestLimits};
+use super::{
+    auth::Tokens, body::Bodies, connections::Connections, cursor::Cursors, memory::SharedMemory, options::RequestLimits,
+};
 use crate::{
-    budget::Budget,
     event::Rules,
     event_id::EventIds,
     metrics::Metrics,
@@ -19,10 +20,14 @@ pub struct Context {
     pub rules: Rules,
     /// The limits of what clients ask for.
     pub limits: RequestLimits,
+    /// The connections that are open.
+    pub connections: Arc<Connections>,
     /// How bodies are read.
-    pub body_limits: BodyLimits,
-    /// The memory that bodies share.
-    pub body_memory: Budget,
+    pub bodies: Bodies,
+    /// The memory of answers on their way out.
+    pub answers: SharedMemory,
+    /// The memory of those that tell whether hitlog is well.
+    pub ops_answers: SharedMemory,
     /// Where events go.
     pub queue: Queue,
     /// The websites in memory.

@@ -3,24 +3,31 @@
 //! Counts what is received and what is refused before the queue; from the queue on, the queue counts. Together they
 //! keep the law of conservation.
 
+use std::sync::Arc;
+
 use hyper::{HeaderMap, StatusCode};
 
 use super::{
-    body::{BodyError, InboundBody},
+    activity::Activity,
+    body::{BodyBytes, BodyError, InboundBody},
     context::Context,
-    response::{ErrorCode, Response, commit_error, error, json, overloaded, rejection, write_item_error},
+    memory::Holding,
+    response::{
+        ErrorCode, Response, commit_error, error, held_json, overloaded, overloaded_by_answers, rejection,
+        write_item_error,
+    },
 };
 use crate::{
     clock::now_ms,
-    event::{self, Rejection, ValidEvents, json as json_text},
+    event::{self, ParsedBatch, Rejection, ValidEvents, json as json_text},
     metrics::{Rejected, Shed},
     queue::{Overloaded, Stored},
 };
 
 /// `POST /api/v1/events`
 pub(super) async fn event(context: &Context, headers: &HeaderMap, body: &mut InboundBody) -> Response {
-    let bytes = match read_body(context, headers, body, context.limits.event_bytes_max).await {
-        Ok(bytes) => bytes,
+    let (bytes, reading) = match read_body(context, headers, body, context.limits.event_bytes_max).await {
+        Ok(read) => read.into_parts(),
         Err(refusal) => return refusal,
     };
     let parsed = event::parse_event(bytes, &context.rules, now_ms(), |code| context.websites.id_of_code(code));
@@ -30,11 +37,16 @@ pub(super) async fn event(context: &Context, headers: &HeaderMap, body: &mut Inb
     };
     context.metrics.events.events_received.increment(1);
     count_corrected(context, clocks_corrected);
-    match commit(context, events).await {
+    let bytes_max = events.rows().map(|row| json_text::event_bytes_max(&row)).sum();
+    let held = match put_aside(context, bytes_max, 1, body.activity()).await {
+        Ok(held) => held,
+        Err(refusal) => return refusal,
+    };
+    match commit(context, events, reading).await {
         Ok(stored) => {
-            let mut out = Vec::with_capacity(768);
+            let mut out = Vec::with_capacity(bytes_max);
             for_each_stored(context, &stored, |id, row| json_text::write_event(&mut out, id, row));
-            json(StatusCode::CREATED, out)
+            held_json(StatusCode::CREATED, out, held)
         }
         Err(refusal) => refusal,
     }
@@ -42,34 +54,95 @@ pub(super) async fn event(context: &Context, headers: &HeaderMap, body: &mut Inb
 
 /// `POST /api/v1/events/batch`
 pub(super) async fn batch(context: &Context, headers: &HeaderMap, body: &mut InboundBody) -> Response {
-    let bytes = match read_body(context, headers, body, context.limits.batch_bytes_max).await {
-        Ok(bytes) => bytes,
+    let (bytes, reading) = match read_body(context, headers, body, context.limits.batch_bytes_max).await {
+        Ok(read) => read.into_parts(),
         Err(refusal) => return refusal,
     };
-    let parsed = event::parse_batch(bytes, &context.rules, now_ms(), |code| context.websites.id_of_code(code));
-    let batch = match parsed {
-        Ok(batch) => batch,
-        Err(fault) => return reject_whole(context, "batch", &fault),
+    let batch = match parse_batch(context, bytes).await {
+        Some(Ok(batch)) => batch,
+        Some(Err(fault)) => return reject_whole(context, "batch", &fault),
+        None => return error(ErrorCode::InternalError, "The batch could not be read; see hitlog's log"),
     };
     context.metrics.events.events_received.increment((batch.events.len() + batch.refused.len()) as u64);
     count_corrected(context, batch.clocks_corrected);
     for (_, fault) in &batch.refused {
         context.metrics.events.events_rejected(reason_of(fault)).increment(1);
     }
+    // Everything that can be written before the commit is, so that the memory of the answer is known.
+    let refused = write_refused(&batch.refused);
+    let summaries: usize = batch.events.rows().map(|row| json_text::event_summary_bytes_max(&row)).sum();
+    let bytes_max = BATCH_FRAME_BYTES + summaries + refused.len();
+    let held = match put_aside(context, bytes_max + refused.capacity(), batch.events.len(), body.activity()).await {
+        Ok(held) => held,
+        Err(refusal) => return refusal,
+    };
     let stored = if batch.events.is_empty() {
         None
     } else {
-        match commit(context, batch.events).await {
+        match commit(context, batch.events, reading).await {
             Ok(stored) => Some(stored),
             Err(refusal) => return refusal,
         }
     };
-    batch_response(context, stored.as_ref(), &batch.refused)
+    let out = Vec::with_capacity(bytes_max);
+    batch_response(context, stored.as_ref(), batch.refused.len(), &refused, (out, held))
 }
 
-fn batch_response(context: &Context, stored: Option<&Stored>, refused: &[(usize, Rejection)]) -> Response {
+/// What a batch's answer has beside the events and the errors, at most, in bytes.
+const BATCH_FRAME_BYTES: usize = 256;
+
+/// Parses a batch, a large one on another thread. `None` if that panicked.
+async fn parse_batch(context: &Context, bytes: Vec<u8>) -> Option<Result<ParsedBatch, Rejection>> {
+    let received_at = now_ms();
+    if bytes.len() <= HEAVY_BATCH_BYTES {
+        let id_of_code = |code: &str| context.websites.id_of_code(code);
+        return Some(event::parse_batch(bytes, &context.rules, received_at, id_of_code));
+    }
+    let (rules, websites, mut bytes) = (context.rules.clone(), Arc::clone(&context.websites), Some(bytes));
+    let parse = move || Some(event::parse_batch(bytes.take()?, &rules, received_at, |code| websites.id_of_code(code)));
+    context.bodies.heavy.run(parse).await
+}
+
+/// A batch above this size is parsed on another thread: up to it that takes some milliseconds, however odd it is.
+const HEAVY_BATCH_BYTES: usize = 256 * 1024;
+
+/// Puts the memory of an answer aside before its `events` are queued: afterwards nothing is refused.
+async fn put_aside(
+    context: &Context,
+    bytes_max: usize,
+    events: usize,
+    activity: &Arc<Activity>,
+) -> Result<Holding, Response> {
+    let mut held = context.answers.hold();
+    if !held.takes(bytes_max).await {
+        context.metrics.events.events_shed(Shed::AnswerMemory).increment(events as u64);
+        return Err(overloaded_by_answers());
+    }
+    if held.is_large() {
+        held.is_held_by(activity);
+    }
+    Ok(held)
+}
+
+fn write_refused(refused: &[(usize, Rejection)]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (index, fault) in refused {
+        if !out.is_empty() {
+            out.push(b',');
+        }
+        write_item_error(&mut out, *index, fault);
+    }
+    out
+}
+
+fn batch_response(
+    context: &Context,
+    stored: Option<&Stored>,
+    refused_count: usize,
+    refused: &[u8],
+    (mut out, held): (Vec<u8>, Holding),
+) -> Response {
     let created = stored.map_or(0, |stored| stored.receipt.count);
-    let mut out = Vec::with_capacity(128 + created * 224 + refused.len() * 192);
     out.extend_from_slice(if refused.is_empty() { b"{\"success\":true" } else { b"{\"success\":false" });
     out.extend_from_slice(b",\"eventsCreated\":");
     json_text::write_integer(&mut out, created);
@@ -86,18 +159,14 @@ fn batch_response(context: &Context, stored: Option<&Stored>, refused: &[(usize,
         format!("Successfully created {created} events")
     } else {
         out.extend_from_slice(b",\"errors\":[");
-        let mut first = true;
-        for (index, fault) in refused {
-            separate(&mut out, &mut first);
-            write_item_error(&mut out, *index, fault);
-        }
+        out.extend_from_slice(refused);
         out.push(b']');
-        format!("Created {created} events with {} errors", refused.len())
+        format!("Created {created} events with {refused_count} errors")
     };
     out.extend_from_slice(b",\"message\":");
     json_text::write_string(&mut out, message.as_bytes());
     out.push(b'}');
-    json(if refused.is_empty() { StatusCode::CREATED } else { StatusCode::MULTI_STATUS }, out)
+    held_json(if refused.is_empty() { StatusCode::CREATED } else { StatusCode::MULTI_STATUS }, out, held)
 }
 
 fn separate(out: &mut Vec<u8>, first: &mut bool) {
@@ -111,10 +180,9 @@ async fn read_body(
     headers: &HeaderMap,
     body: &mut InboundBody,
     bytes_max: usize,
-) -> Result<Vec<u8>, Response> {
-    let read = body.read(headers, bytes_max, event::BODY_PADDING, &context.body_limits, &context.body_memory).await;
-    let failure = match read {
-        Ok(body) => return Ok(body.into_bytes()),
+) -> Result<BodyBytes, Response> {
+    let failure = match body.read(headers, bytes_max, event::BODY_PADDING, &context.bodies).await {
+        Ok(body) => return Ok(body),
         Err(failure) => failure,
     };
     // Nobody knows how many events a body held that was not read: it counts as one.
@@ -140,7 +208,7 @@ pub(super) fn body_error(context: &Context, failure: &BodyError) -> Response {
         ),
         BodyError::Timeout => error(ErrorCode::RequestTimeout, "The body came too slowly; nothing of it is stored"),
         BodyError::Encoding => {
-            error(ErrorCode::UnsupportedEncoding, "Content-Encoding may be gzip, br or zstd, one at most")
+            error(ErrorCode::UnsupportedEncoding, "Content-Encoding may be gzip, deflate, br or zstd, one at most")
         }
         BodyError::Damaged(what) => error(ErrorCode::MalformedJson, &format!("The body cannot be read: {what}")),
         BodyError::Memory => {
@@ -170,8 +238,10 @@ fn count_corrected(context: &Context, clocks_corrected: u64) {
     }
 }
 
-async fn commit(context: &Context, events: ValidEvents) -> Result<Stored, Response> {
+/// Commits events whose memory has counted as a body's until the queue counts it.
+async fn commit(context: &Context, events: ValidEvents, reading: Holding) -> Result<Stored, Response> {
     let ack = context.queue.try_append(events).map_err(overloaded)?;
+    drop(reading);
     ack.await.map_err(|failure| commit_error(failure, context.queue.retry_after()))
 }
 

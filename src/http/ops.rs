@@ -9,7 +9,7 @@ use hyper::{
 
 use super::{
     context::Context,
-    response::{ErrorCode, Response, json, retry_later},
+    response::{ErrorCode, Response, counted_json, json, retry_later},
 };
 use crate::queue::State;
 
@@ -41,7 +41,7 @@ const DESCRIPTION: &str = include_str!("../../config/openapi.yaml");
 
 /// `GET /openapi.yaml`
 pub(super) fn description() -> Response {
-    let mut response = json(StatusCode::OK, DESCRIPTION);
+    let mut response = counted_json(StatusCode::OK, DESCRIPTION);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/yaml"));
     response
 }
@@ -56,8 +56,10 @@ pub(super) fn metrics(context: &Context) -> Response {
         (&metrics.queue.queue_events_max, limits.events_max),
         (&metrics.queue.queue_bytes, depth.bytes),
         (&metrics.queue.queue_bytes_max, limits.bytes_max),
-        (&metrics.http.body_bytes, context.body_memory.used()),
-        (&metrics.http.body_bytes_max, context.body_memory.bytes_max()),
+        (&metrics.http.body_bytes, context.bodies.memory.used()),
+        (&metrics.http.body_bytes_max, context.bodies.memory.bytes_max()),
+        (&metrics.http.answer_bytes, context.answers.used()),
+        (&metrics.http.answer_bytes_max, context.answers.bytes_max()),
         (&metrics.store.read_bytes, context.readers.answer_bytes()),
         (&metrics.store.websites, context.websites.len()),
     ] {

@@ -43,6 +43,12 @@ impl RequestLimits {
 pub struct ConnectionLimits {
     /// Most connections at once.
     pub connections_max: usize,
+    /// Most connections with a request under way: those have hyper's buffers.
+    pub active_connections_max: usize,
+    /// The most of all connections that one client address may hold when they run short, in percent.
+    pub address_share_percent: usize,
+    /// The rate, in bytes a second, below which a client that has had its time to read loses its connection.
+    pub bytes_per_second_min: u64,
     /// Connections that keep their buffers from one request to the next.
     pub warm_connections_max: usize,
     /// Largest head of a request, in bytes.
@@ -53,4 +59,20 @@ pub struct ConnectionLimits {
     pub idle_timeout: Duration,
     /// Longest time that a client may leave its response unread.
     pub write_stall_timeout: Duration,
+}
+
+#[cfg(test)]
+impl ConnectionLimits {
+    /// The defaults, but for a single connection.
+    pub(super) const OF_TESTS: Self = Self {
+        connections_max: 1,
+        active_connections_max: 1,
+        address_share_percent: 25,
+        bytes_per_second_min: 1_024,
+        warm_connections_max: 1,
+        head_bytes_max: 16 * 1_024,
+        head_timeout: Duration::from_secs(10),
+        idle_timeout: Duration::from_secs(75),
+        write_stall_timeout: Duration::from_secs(10),
+    };
 }

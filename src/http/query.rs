@@ -6,7 +6,7 @@ use hyper::StatusCode;
 use super::{
     context::Context,
     options::RequestLimits,
-    response::{ErrorCode, Response, error, invalid, json, read_error},
+    response::{ErrorCode, Response, counted_json, error, invalid, json, read_error},
 };
 use crate::{
     event::{EventType, Faults, json as json_text, time::parse_time},
@@ -159,10 +159,10 @@ pub(super) async fn get_all(context: &Context, query: &str) -> Response {
             }
             out.extend_from_slice(b"}}");
         })?;
-        Ok(buffer)
+        Ok(buffer.trimmed())
     });
     match read.await {
-        Ok(buffer) => json(StatusCode::OK, Bytes::from_owner(buffer)),
+        Ok(buffer) => counted_json(StatusCode::OK, Bytes::from_owner(buffer)),
         Err(failure) => read_error(&failure),
     }
 }

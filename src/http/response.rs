@@ -1,6 +1,6 @@
 //! Responses: the one table from error to status, and the JSON of errors.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -10,17 +10,47 @@ use hyper::{
 };
 use serde::Serialize;
 
+use super::{
+    activity::Activity,
+    memory::{Holding, SharedMemory},
+};
 use crate::{
     event::{Faults, Rejection, json},
     queue::{CommitError, Overloaded},
     store::{CatalogError, ReadError},
 };
 
-/// The body of a response, complete in memory.
+/// The body of a response as hyper sends it, complete in memory.
 pub(super) type Body = Full<Bytes>;
 
-/// A response.
-pub(super) type Response = hyper::Response<Body>;
+/// A response as the routes make it.
+pub(super) type Response = hyper::Response<Content>;
+
+/// The body of a response, and whether its memory is counted.
+#[derive(Debug)]
+pub(super) struct Content {
+    bytes: Bytes,
+    is_counted: bool,
+}
+
+impl Content {
+    /// The bytes alone.
+    pub(super) fn into_bytes(self) -> Bytes {
+        self.bytes
+    }
+}
+
+/// The bytes of an answer, with what counts them until they are sent.
+struct HeldBytes {
+    bytes: Bytes,
+    _holding: Holding,
+}
+
+impl AsRef<[u8]> for HeldBytes {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
 
 /// The contract's error codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +64,7 @@ pub(super) enum ErrorCode {
     Conflict,
     PayloadTooLarge,
     UnsupportedEncoding,
+    HeadersTooLarge,
     InternalError,
     Overloaded,
     StorageFull,
@@ -53,6 +84,7 @@ impl ErrorCode {
             Self::Conflict => ("CONFLICT", StatusCode::CONFLICT),
             Self::PayloadTooLarge => ("PAYLOAD_TOO_LARGE", StatusCode::PAYLOAD_TOO_LARGE),
             Self::UnsupportedEncoding => ("UNSUPPORTED_ENCODING", StatusCode::UNSUPPORTED_MEDIA_TYPE),
+            Self::HeadersTooLarge => ("HEADERS_TOO_LARGE", StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
             Self::InternalError => ("INTERNAL_ERROR", StatusCode::INTERNAL_SERVER_ERROR),
             Self::Overloaded => ("OVERLOADED", StatusCode::SERVICE_UNAVAILABLE),
             Self::StorageFull => ("STORAGE_FULL", StatusCode::SERVICE_UNAVAILABLE),
@@ -71,11 +103,60 @@ pub(super) const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(1);
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// A response of JSON.
+/// A response of JSON. Its memory is counted when it is sent.
 pub(super) fn json(status: StatusCode, body: impl Into<Bytes>) -> Response {
-    let mut response = hyper::Response::new(Full::new(body.into()));
+    of_json(status, Content { bytes: body.into(), is_counted: false })
+}
+
+/// A response of JSON that takes no memory of its own, or whose memory is counted already.
+pub(super) fn counted_json(status: StatusCode, body: impl Into<Bytes>) -> Response {
+    of_json(status, Content { bytes: body.into(), is_counted: true })
+}
+
+/// A response of JSON in memory that was counted before it was taken.
+pub(super) fn held_json(status: StatusCode, body: Vec<u8>, mut holding: Holding) -> Response {
+    holding.shrink_to(body.capacity());
+    counted_json(status, Bytes::from_owner(HeldBytes { bytes: body.into(), _holding: holding }))
+}
+
+fn of_json(status: StatusCode, body: Content) -> Response {
+    let mut response = hyper::Response::new(body);
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, JSON);
+    response
+}
+
+/// Counts a response in `memory` until it is sent to the client of `activity`, if nobody has counted it yet. If there is
+/// no room, the client is told so instead. `holding` is what was put aside for it, so that a change that has been made
+/// is answered in any case.
+pub(super) async fn count(
+    response: Response,
+    holding: Option<Holding>,
+    memory: &SharedMemory,
+    activity: &Arc<Activity>,
+) -> hyper::Response<Body> {
+    let (parts, content) = response.into_parts();
+    if content.is_counted || content.bytes.is_empty() {
+        return hyper::Response::from_parts(parts, Full::new(content.bytes));
+    }
+    let mut holding = holding.unwrap_or_else(|| memory.hold());
+    if holding.grow_in_time(content.bytes.len()).await.is_err() {
+        return overloaded_by_answers().map(|content| Full::new(content.bytes));
+    }
+    if holding.is_large() {
+        holding.is_held_by(activity);
+    }
+    let bytes = Bytes::from_owner(HeldBytes { bytes: content.bytes, _holding: holding });
+    hyper::Response::from_parts(parts, Full::new(bytes))
+}
+
+/// Tells that the answers that wait for their clients take all the memory they may. Takes none itself.
+pub(super) fn overloaded_by_answers() -> Response {
+    const BODY: &[u8] =
+        b"{\"error\":\"OVERLOADED\",\"message\":\"Too many answers wait for their clients to read them; \
+        nothing of this request is stored or changed\"}";
+    let mut response = counted_json(ErrorCode::Overloaded.row().1, BODY);
+    response.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_DEFAULT.as_secs().into());
     response
 }
 
@@ -92,7 +173,7 @@ pub(super) fn json_of(status: StatusCode, value: &impl Serialize) -> Response {
 
 /// A response without a body.
 pub(super) fn empty(status: StatusCode) -> Response {
-    let mut response = hyper::Response::new(Full::new(Bytes::new()));
+    let mut response = hyper::Response::new(Content { bytes: Bytes::new(), is_counted: true });
     *response.status_mut() = status;
     response
 }
@@ -185,7 +266,7 @@ pub(super) fn overloaded(refusal: Overloaded) -> Response {
     let (code, message) = match refusal.reason {
         Shed::StorageFull => (ErrorCode::StorageFull, "The disk is full; nothing of this request is stored"),
         Shed::Stopping => (ErrorCode::Overloaded, "hitlog is stopping; nothing of this request is stored"),
-        Shed::QueueFull | Shed::BodyMemory => {
+        Shed::QueueFull | Shed::BodyMemory | Shed::AnswerMemory => {
             (ErrorCode::Overloaded, "More events are coming in than can be stored; nothing of this request is stored")
         }
     };

@@ -1,6 +1,6 @@
 //! Which request goes where, and what every request has in common: Host, access, CORS, the clock.
 
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, atomic::Ordering};
 
 use hyper::{
     Method as HttpMethod, Request, StatusCode, Version,
@@ -11,10 +11,13 @@ use hyper::{
 use tokio::time::Instant;
 
 use super::{
+    activity::Activity,
     body::{InboundBody, Rest},
     context::Context,
-    cors, erasures, ingest, ops, query,
-    response::{ErrorCode, Response, error, invalid},
+    cors, erasures, ingest,
+    memory::{SMALL_BYTES_MAX, SharedMemory},
+    ops, query,
+    response::{Body, ErrorCode, Response, count, error, invalid, overloaded_by_answers},
     websites,
 };
 use crate::{
@@ -24,25 +27,36 @@ use crate::{
 
 /// A request that has been handled.
 pub(super) struct Handled {
-    pub(super) response: Response,
+    pub(super) response: hyper::Response<Body>,
     /// Whether bytes of the request may still come.
     pub(super) rest: Rest,
     pub(super) at: Instant,
 }
 
 /// Answers a request that came at `started`. Never fails: whatever goes wrong is a response too.
-pub(super) async fn handle(context: &Context, request: Request<Incoming>, started: Instant) -> Handled {
+pub(super) async fn handle(
+    context: &Context,
+    activity: &Arc<Activity>,
+    request: Request<Incoming>,
+    started: Instant,
+) -> Handled {
     let (head, incoming) = request.into_parts();
-    let mut body = InboundBody::new(incoming, &head.headers, started);
+    let mut body = InboundBody::new(incoming, &head.headers, activity, started);
     let (route, id) = resolve(head.uri.path());
+    let memory = answer_memory(context, route);
+    let mut put_aside = None;
     let mut response = match check_host(&head).and_then(|()| check_coding(&head)) {
+        Ok(()) if changes(route, &head.method) && !put_aside.insert(memory.hold()).takes(SMALL_BYTES_MAX).await => {
+            overloaded_by_answers()
+        }
         Ok(()) => dispatch(context, route, id, &head, &mut body).await,
         Err(refusal) => refusal,
     };
     if echoes_origin(context, route, &head.method) {
         cors::echo_origin(&head.headers, &mut response);
     }
-    let ends_here = context.stopping.load(Ordering::Acquire) || body.has_doubtful_end();
+    let mut response = count(response, put_aside, memory, activity).await;
+    let ends_here = context.stopping.load(Ordering::Acquire) || activity.is_ended() || body.has_doubtful_end();
     if ends_here || response.status() == StatusCode::REQUEST_TIMEOUT {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
@@ -57,6 +71,21 @@ pub(super) async fn handle(context: &Context, request: Request<Incoming>, starte
     };
     context.metrics.requests.seconds(route, method_label(&head.method), class).record(seconds);
     Handled { response, rest, at }
+}
+
+/// The memory that answers of a route are counted in: what watches hitlog gets its answers whatever others do.
+fn answer_memory(context: &Context, route: Route) -> &SharedMemory {
+    match route {
+        Route::Live | Route::Ready | Route::Metrics => &context.ops_answers,
+        _ => &context.answers,
+    }
+}
+
+/// Whether a request changes what is known of websites and visitors. The memory of its answer is put aside before, since
+/// afterwards nothing can be refused. Events see to that themselves.
+fn changes(route: Route, method: &HttpMethod) -> bool {
+    matches!(route, Route::Websites | Route::Website | Route::Visitor)
+        && !matches!(*method, HttpMethod::GET | HttpMethod::HEAD)
 }
 
 /// The route of a path, and the id in it (empty where there is none).

@@ -117,10 +117,11 @@ async fn read_change(
     is_new: bool,
 ) -> Result<WebsiteChange, Response> {
     let bytes = body
-        .read(headers, context.limits.website_bytes_max, 0, &context.body_limits, &context.body_memory)
+        .read(headers, context.limits.website_bytes_max, 0, &context.bodies)
         .await
         .map_err(|failure| body_error(context, &failure))?
-        .into_bytes();
+        .into_parts()
+        .0;
     let value = serde_json::from_slice(&bytes)
         .map_err(|fault| error(ErrorCode::MalformedJson, &format!("Invalid JSON: {fault}")))?;
     let Value::Object(members) = value else {

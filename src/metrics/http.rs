@@ -19,6 +19,8 @@ metric_group! {
             "Failures to accept a connection, such as running out of file descriptors.";
         body_bytes: Gauge = "hitlog_body_bytes", "Memory held by bodies that are being read.";
         body_bytes_max: Gauge = "hitlog_body_limit_bytes", "Most memory for bodies that are being read.";
+        answer_bytes: Gauge = "hitlog_answer_bytes", "Memory held by answers that wait for their clients.";
+        answer_bytes_max: Gauge = "hitlog_answer_limit_bytes", "Most memory for answers that wait for their clients.";
     }
     labelled {
         connections_closed: Counter by reason(Closed) = "hitlog_connections_closed_total",

@@ -44,6 +44,8 @@ label! {
         QueueFull = "queue_full",
         /// The bodies being read already take all the memory they may.
         BodyMemory = "body_memory",
+        /// The answers that wait for their clients already take all the memory they may.
+        AnswerMemory = "answer_memory",
         /// The disk is full.
         StorageFull = "storage_full",
         /// The writer has stopped or is stopping.
@@ -102,8 +104,12 @@ label! {
         HeadTimeout = "head_timeout",
         /// No request came for too long.
         Idle = "idle",
-        /// The client did not read its answer.
+        /// The client did not read its answer, or too slowly.
         WriteStalled = "write_stalled",
+        /// Others needed what it held: a connection, buffers or memory.
+        GaveWay = "gave_way",
+        /// Connections were short, and its client address held its share of them.
+        OverShare = "over_share",
         /// The head of a request was malformed or too large.
         Malformed = "malformed",
         /// The socket failed.

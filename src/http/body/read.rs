@@ -1,0 +1,250 @@
+//! Reading bodies: in time, and within the memory that all bodies share.
+
+use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::{
+    HeaderMap,
+    body::{Body, Frame, Incoming},
+    header::{CONTENT_LENGTH, EXPECT},
+};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::{
+    decode::{Encoding, UnpackSlots, packed_bytes_max, unpack},
+    held::{BodyBytes, BodyError},
+};
+use crate::http::{
+    activity::{Activity, Phase},
+    heavy::Heavy,
+    memory::SharedMemory,
+};
+
+/// The limits of reading a body; values and reasons stand in the configuration.
+#[derive(Debug, Clone, Copy)]
+pub struct BodyLimits {
+    /// Longest pause within a body.
+    pub stall_timeout: Duration,
+    /// Longest time for a whole body.
+    pub timeout: Duration,
+    /// The least rate at which a body comes, in bytes a second, averaged over the longest pause.
+    pub bytes_per_second_min: u64,
+    /// Memory for what unpacks bodies, beside the bodies, in bytes.
+    pub unpack_bytes_max: usize,
+    /// How much of a refused body is still read, in bytes.
+    pub discard_bytes_max: usize,
+    /// How long a refused body is still read.
+    pub discard_time_max: Duration,
+}
+
+/// How bodies are read.
+pub struct Bodies {
+    pub(in crate::http) limits: BodyLimits,
+    pub(in crate::http) memory: SharedMemory,
+    pub(in crate::http) heavy: Heavy,
+    unpack_slots: UnpackSlots,
+}
+
+impl Bodies {
+    /// Bodies of at most `bytes_max` bytes each, in this memory; large ones are worked on by `heavy`.
+    pub fn new(limits: BodyLimits, memory: SharedMemory, heavy: Heavy, bytes_max: usize) -> Self {
+        Self { limits, memory, heavy, unpack_slots: UnpackSlots::new(limits.unpack_bytes_max, bytes_max) }
+    }
+}
+
+/// How long what has come is waited for when time is up.
+const SECOND_LOOK: Duration = Duration::from_millis(20);
+
+/// A request's body on its way in.
+pub(in crate::http) struct InboundBody {
+    incoming: Incoming,
+    /// The client waits for a "100 Continue", which hyper sends at the first look at the body.
+    awaits_continue: bool,
+    /// It has been read to its end.
+    ended: bool,
+    /// Trailers followed its last chunk.
+    trailed: bool,
+    /// When its head had come.
+    began_at: Instant,
+    /// What its connection is doing.
+    activity: Arc<Activity>,
+}
+
+impl InboundBody {
+    pub(in crate::http) fn new(
+        incoming: Incoming,
+        headers: &HeaderMap,
+        activity: &Arc<Activity>,
+        began_at: Instant,
+    ) -> Self {
+        let awaits_continue =
+            headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        Self { incoming, awaits_continue, ended: false, trailed: false, began_at, activity: Arc::clone(activity) }
+    }
+
+    /// Reads and unpacks the body, at most `bytes_max` of it. `spare` is the room that the caller wants behind it, so
+    /// that nothing is copied later.
+    pub(in crate::http) async fn read(
+        &mut self,
+        headers: &HeaderMap,
+        bytes_max: usize,
+        spare: usize,
+        bodies: &Bodies,
+    ) -> Result<BodyBytes, BodyError> {
+        let encoding = Encoding::of(headers);
+        let length = headers
+            .get(CONTENT_LENGTH)
+            .and_then(|value| value.to_str().ok()?.parse::<u64>().ok())
+            .map(|length| usize::try_from(length).unwrap_or(usize::MAX));
+        let sent_max = if encoding == Ok(None) { bytes_max } else { packed_bytes_max(bytes_max) };
+        if length.is_some_and(|length| length > sent_max) {
+            return Err(if encoding.is_err() { BodyError::Encoding } else { BodyError::TooLarge(bytes_max) });
+        }
+        let mut body = BodyBytes::new(&bodies.memory, length.unwrap_or(0) + spare);
+        self.awaits_continue = false;
+        // Most bodies come in one piece with their head, and need no further look at the clock.
+        if let Some(data) = self.next(self.began_at + bodies.limits.stall_timeout, SECOND_LOOK).await? {
+            if encoding.is_err() && !Encoding::is_gzip(&data) {
+                return Err(BodyError::Encoding);
+            }
+            self.take(&mut body, &data, (sent_max, bytes_max)).await?;
+            if !self.incoming.is_end_stream() {
+                self.read_rest(&mut body, (sent_max, bytes_max), bodies).await?;
+            }
+        }
+        let encoding = if Encoding::is_gzip(body.as_slice()) { Some(Encoding::Gzip) } else { encoding? };
+        match encoding {
+            None => body.reserve_in_time(spare).await.map(|()| body),
+            Some(encoding) => {
+                let unpackers = (&bodies.heavy, &bodies.unpack_slots);
+                unpack(encoding, body, (bytes_max, spare), &bodies.memory, unpackers).await
+            }
+        }
+    }
+
+    async fn take(
+        &mut self,
+        body: &mut BodyBytes,
+        data: &[u8],
+        (sent_max, bytes_max): (usize, usize),
+    ) -> Result<(), BodyError> {
+        if body.len() + data.len() > sent_max {
+            return Err(BodyError::TooLarge(bytes_max));
+        }
+        body.reserve_in_time(data.len()).await?;
+        body.append(data)
+    }
+
+    /// Reads what did not come together with the head. From now on its connection may have to give way to others.
+    async fn read_rest(
+        &mut self,
+        body: &mut BodyBytes,
+        maxima: (usize, usize),
+        bodies: &Bodies,
+    ) -> Result<(), BodyError> {
+        let limits = &bodies.limits;
+        let (activity, mut now) = (Arc::clone(&self.activity), Instant::now());
+        activity.enter(Phase::Body, now);
+        activity.body_came(body.len(), now);
+        body.holding_mut().is_held_by(&activity);
+        // What comes pays for time, at the least rate and up to the longest pause.
+        let mut due_at = now + limits.stall_timeout;
+        while !self.incoming.is_end_stream() {
+            let Some(data) = self.next(due_at.min(self.began_at + limits.timeout), SECOND_LOOK).await? else { break };
+            self.take(body, &data, maxima).await?;
+            now = Instant::now();
+            activity.body_came(data.len(), now);
+            let paid = Duration::from_secs_f64(data.len() as f64 / limits.bytes_per_second_min as f64);
+            due_at = (due_at + paid).min(now + limits.stall_timeout);
+        }
+        activity.enter(Phase::Handling, now);
+        Ok(())
+    }
+
+    async fn next(&mut self, deadline: Instant, second_look: Duration) -> Result<Option<Bytes>, BodyError> {
+        loop {
+            let frame = match timeout_at(deadline, self.frame()).await {
+                Ok(frame) => frame?,
+                // When the process has been stopped for a while, time is up before it is known what has come meanwhile.
+                Err(_) => timeout(second_look, self.frame()).await.map_err(|_| BodyError::Timeout)??,
+            };
+            match frame {
+                None => {
+                    self.ended = true;
+                    return Ok(None);
+                }
+                Some(Err(error)) => return Err(BodyError::Damaged(format!("the body ends early: {error}"))),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => return Ok(Some(data)),
+                    // Anything but data is a trailer, which nobody asked for.
+                    Err(_) => self.trailed = true,
+                },
+            }
+        }
+    }
+
+    /// What comes next, unless the connection has to give way.
+    async fn frame(&mut self) -> Result<Option<hyper::Result<Frame<Bytes>>>, BodyError> {
+        let (mut frame, activity) = (pin!(self.incoming.frame()), &self.activity);
+        // Whoever bids it give way wakes the connection's task, which is the one that this runs in.
+        poll_fn(|task| {
+            if activity.is_ended() { Poll::Ready(Err(BodyError::Memory)) } else { frame.as_mut().poll(task).map(Ok) }
+        })
+        .await
+    }
+
+    /// Whether a proxy may put the end of this body somewhere else. hyper reads all up to an empty line as trailers,
+    /// and if a lone line feed stands there, the head of the next request, too. So the connection ends after a body
+    /// that had trailers or may still have some.
+    pub(in crate::http) fn has_doubtful_end(&self) -> bool {
+        self.trailed || !self.ended && self.incoming.size_hint().exact().is_none()
+    }
+
+    /// What is left of the body when the response is there. A small one that came together with its head is read to its
+    /// end here, because it would be hard to tell afterwards when the next head begins.
+    pub(in crate::http) async fn rest(mut self) -> Rest {
+        if !self.has_ended() && !self.awaits_continue {
+            // hyper hands out what it holds only after it has been asked for it and has had its turn.
+            let _ = self.next(Instant::now(), Duration::ZERO).await;
+            tokio::task::yield_now().await;
+            let _ = self.next(Instant::now(), Duration::ZERO).await;
+        }
+        if self.has_ended() { Rest::Read } else { Rest::Unread(self) }
+    }
+
+    /// What the connection is doing on which it comes.
+    pub(in crate::http) fn activity(&self) -> &Arc<Activity> {
+        &self.activity
+    }
+
+    fn has_ended(&self) -> bool {
+        self.ended || self.incoming.is_end_stream()
+    }
+
+    /// After a response that did not need the rest of the body: reads it and throws it away for a while, so that the
+    /// client gets to see the response instead of a reset connection. Returns whether it came to its end.
+    pub(in crate::http) async fn discard(mut self, limits: &BodyLimits) -> bool {
+        // hyper takes what has come with the head, or closes the connection; until then these bytes are no request.
+        if self.awaits_continue {
+            return false;
+        }
+        let (deadline, mut discarded) = (Instant::now() + limits.discard_time_max, 0);
+        while discarded < limits.discard_bytes_max {
+            match self.next(deadline, Duration::ZERO).await {
+                Ok(Some(data)) => discarded += data.len(),
+                Ok(None) => return true,
+                Err(_) => return false,
+            }
+        }
+        false
+    }
+}
+
+/// Whether bytes of a request may still come after its response.
+pub(in crate::http) enum Rest {
+    /// No: the next byte begins the next request.
+    Read,
+    /// Yes: those of this body.
+    Unread(InboundBody),
+}

@@ -1,0 +1,193 @@
+//! Memory that clients share, for bodies on their way in or for answers on their way out.
+//!
+//! What is small never competes with what is large: each has a part of its own. What a client gets is counted before it
+//! is taken. When a part is used up, whoever holds most of it for least movement gives way.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{sync::Notify, time::timeout};
+
+use super::{
+    activity::{Activity, Held, Need},
+    connections::Connections,
+};
+use crate::budget::{Budget, OverBudget, Share};
+
+/// What counts as small, in bytes: an event and its answer, however large they usually are.
+pub(super) const SMALL_BYTES_MAX: usize = 16 * 1024;
+/// How often whoever needs memory looks for somebody to give way, and how long it waits for that each time.
+const ROUNDS: usize = 5;
+const ROUND: Duration = Duration::from_millis(50);
+
+/// The memory.
+#[derive(Clone)]
+pub struct SharedMemory(Arc<Inner>);
+
+struct Inner {
+    small: Budget,
+    large: Budget,
+    kinds: [Held; 2],
+    connections: Arc<Connections>,
+    /// How many wait for memory, and what tells them that some was given back.
+    waiting: AtomicUsize,
+    freed: Notify,
+}
+
+impl SharedMemory {
+    /// The memory of bodies: `bytes_max` in all, of which `small_bytes` are for small ones only.
+    pub fn of_bodies(bytes_max: usize, small_bytes: usize, connections: &Arc<Connections>) -> Self {
+        Self::new(bytes_max, small_bytes, [Held::SmallBody, Held::LargeBody], connections)
+    }
+
+    /// The memory of answers: `bytes_max` in all, of which `small_bytes` are for small ones only.
+    pub fn of_answers(bytes_max: usize, small_bytes: usize, connections: &Arc<Connections>) -> Self {
+        Self::new(bytes_max, small_bytes, [Held::SmallAnswer, Held::LargeAnswer], connections)
+    }
+
+    fn new(bytes_max: usize, small_bytes: usize, kinds: [Held; 2], connections: &Arc<Connections>) -> Self {
+        Self(Arc::new(Inner {
+            small: Budget::new(small_bytes),
+            large: Budget::new(bytes_max - small_bytes),
+            kinds,
+            connections: Arc::clone(connections),
+            waiting: AtomicUsize::new(0),
+            freed: Notify::new(),
+        }))
+    }
+
+    /// The bytes that are held at the moment.
+    pub(super) fn used(&self) -> usize {
+        self.0.small.used() + self.0.large.used()
+    }
+
+    /// The bound.
+    pub(super) fn bytes_max(&self) -> usize {
+        self.0.small.bytes_max() + self.0.large.bytes_max()
+    }
+
+    /// A holding of nothing yet.
+    pub(super) fn hold(&self) -> Holding {
+        Holding { share: self.0.small.share(), memory: self.clone(), is_large: false, holder: None }
+    }
+}
+
+/// What one body or one answer takes; given back when dropped.
+pub(super) struct Holding {
+    memory: SharedMemory,
+    /// Of the small ones' part or of the large ones'.
+    share: Share,
+    is_large: bool,
+    /// The connection for which it is held, once it may have to give way.
+    holder: Option<Arc<Activity>>,
+}
+
+impl Holding {
+    /// Counts `bytes` as held, unless as many are counted already; refused, it holds what it held before.
+    pub(super) fn grow_to(&mut self, bytes: usize) -> Result<(), OverBudget> {
+        let before = self.share.bytes();
+        if self.is_large || bytes <= SMALL_BYTES_MAX {
+            self.share.grow_to(bytes)?;
+        } else {
+            let mut share = self.memory.0.large.share();
+            share.grow_to(bytes)?;
+            self.tell_holder(before, 0);
+            (self.share, self.is_large) = (share, true);
+            self.tell_holder(0, bytes);
+            self.memory.was_freed();
+            return Ok(());
+        }
+        self.tell_holder(before, self.share.bytes());
+        Ok(())
+    }
+
+    /// The same, but if there is too little, others are bidden give way, and for some moments it waits for them.
+    pub(super) async fn grow_in_time(&mut self, bytes: usize) -> Result<(), OverBudget> {
+        if self.grow_to(bytes).is_ok() {
+            return Ok(());
+        }
+        let memory = self.memory.clone();
+        let _waiting = Waiting::count(&memory.0.waiting);
+        let need = Need::Bytes(memory.0.kinds[usize::from(self.is_large || bytes > SMALL_BYTES_MAX)]);
+        for _ in 0..ROUNDS {
+            let freed = memory.0.freed.notified();
+            if memory.0.connections.end_some(need, self.holder.as_ref()) == 0 {
+                return self.grow_to(bytes);
+            }
+            let _ = timeout(ROUND, freed).await;
+            if self.grow_to(bytes).is_ok() {
+                return Ok(());
+            }
+        }
+        Err(OverBudget)
+    }
+
+    /// Whether it could be made to hold `bytes`.
+    pub(super) async fn takes(&mut self, bytes: usize) -> bool {
+        self.grow_in_time(bytes).await.is_ok()
+    }
+
+    /// Gives back all but `bytes`.
+    pub(super) fn shrink_to(&mut self, bytes: usize) {
+        let before = self.share.bytes();
+        self.share.shrink_to(bytes);
+        self.tell_holder(before, self.share.bytes());
+        self.memory.was_freed();
+    }
+
+    /// Says for whom it is held: from now on that connection may have to give way.
+    pub(super) fn is_held_by(&mut self, holder: &Arc<Activity>) {
+        if self.holder.is_none() {
+            self.holder = Some(Arc::clone(holder));
+            self.tell_holder(0, self.share.bytes());
+        }
+    }
+
+    /// Whether it is of the large ones' part.
+    pub(super) fn is_large(&self) -> bool {
+        self.is_large
+    }
+
+    fn tell_holder(&self, before: usize, bytes: usize) {
+        if let Some(holder) = &self.holder {
+            holder.holds(self.memory.0.kinds[usize::from(self.is_large)], before, bytes);
+        }
+    }
+}
+
+impl SharedMemory {
+    fn was_freed(&self) {
+        if self.0.waiting.load(Ordering::Relaxed) > 0 {
+            self.0.freed.notify_waiters();
+        }
+    }
+}
+
+impl Drop for Holding {
+    fn drop(&mut self) {
+        self.tell_holder(self.share.bytes(), 0);
+        self.share.shrink_to(0);
+        self.memory.was_freed();
+    }
+}
+
+/// Counts somebody who waits, for as long as it does.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn count(waiting: &'a AtomicUsize) -> Self {
+        waiting.fetch_add(1, Ordering::Relaxed);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
