@@ -26,7 +26,7 @@ use super::{
 
 /// From this part of all slots on a client address is held to its share, in percent.
 const CROWDED_PERCENT: usize = 90;
-/// When something runs short, as many give way at once, so that not every newcomer looks at all connections.
+/// When connections or buffers run short, as many give way at once, at most.
 const YIELDING_MAX: usize = 64;
 /// How long whoever needs something waits before it looks again for a connection to give way.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -43,6 +43,8 @@ pub struct Connections {
 #[derive(Default)]
 struct Open {
     next: u64,
+    /// How many of all have been bidden give way.
+    ending: usize,
     all: HashMap<u64, (Arc<Activity>, IpAddr)>,
     by_address: HashMap<IpAddr, usize>,
 }
@@ -128,16 +130,16 @@ impl Connections {
     ) -> Option<Place> {
         let address = client_of(peer);
         let mut open = self.open.lock();
-        let crowded = open.all.len() * 100 >= self.limits.connections_max * CROWDED_PERCENT;
+        let staying = open.all.len() - open.ending;
+        let crowded = staying * 100 >= self.limits.connections_max * CROWDED_PERCENT;
         let share = (self.limits.connections_max * self.limits.address_share_percent / 100).max(1);
-        if crowded && open.by_address.get(&address).is_some_and(|held| *held >= share) && !self.trusts(peer) {
-            // One in, one out.
-            let own = open.all.values().filter(|(_, other)| *other == address).map(|(activity, _)| activity);
-            let now = Instant::now();
-            own.filter_map(|activity| Some((activity.yields(Need::Slot, now)?, activity)))
-                .max_by_key(|(worth, _)| *worth)?
-                .1
-                .end();
+        let held = open.by_address.get(&address).copied().unwrap_or_default();
+        if crowded
+            && held >= share
+            && !self.trusts(peer)
+            && open.end_some(&self.limits, Need::Slot, |_, of| of == address) == 0
+        {
+            return None;
         }
         let number = open.next;
         open.next += 1;
@@ -154,22 +156,34 @@ impl Connections {
 
     /// Bids those connections give way that others need least, except the one who asks. Returns how many.
     pub(super) fn end_some(&self, need: Need, asking: Option<&Arc<Activity>>) -> usize {
+        let is_other = |other: &Arc<Activity>, _| asking.is_none_or(|asking| !Arc::ptr_eq(asking, other));
+        self.open.lock().end_some(&self.limits, need, is_other)
+    }
+}
+
+impl Open {
+    /// Bids some of the connections give way that are in question, and returns how many. Several at once, so that not
+    /// every newcomer looks at all connections.
+    fn end_some(
+        &mut self,
+        limits: &ConnectionLimits,
+        need: Need,
+        in_question: impl Fn(&Arc<Activity>, IpAddr) -> bool,
+    ) -> usize {
         let now = Instant::now();
-        let mut found: Vec<(u64, Arc<Activity>)> = {
-            let open = self.open.lock();
-            let others = open.all.values().filter(|(other, _)| asking.is_none_or(|asking| !Arc::ptr_eq(asking, other)));
-            others.filter_map(|(other, _)| Some((other.yields(need, now)?, Arc::clone(other)))).collect()
-        };
+        let in_question = self.all.values().filter(|(other, address)| in_question(other, *address));
+        let mut found: Vec<_> = in_question.filter_map(|(other, _)| Some((other.yields(need, now)?, other))).collect();
         let count = match need {
             // Those who hold most for least are few, and each gives back much.
             Need::Bytes(_) => 1 + found.len() / 8,
-            Need::Slot | Need::Buffers => 1 + (self.limits.connections_max / 64).min(YIELDING_MAX),
+            Need::Slot | Need::Buffers => 1 + (limits.connections_max / 64).min(YIELDING_MAX),
         };
         let count = count.min(found.len());
         if count < found.len() {
             found.select_nth_unstable_by_key(count, |(worth, _)| std::cmp::Reverse(*worth));
         }
         found[..count].iter().for_each(|(_, activity)| activity.end());
+        self.ending += count;
         count
     }
 }
@@ -192,7 +206,8 @@ fn client_of(peer: IpAddr) -> IpAddr {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut open = self.connections.open.lock();
-        open.all.remove(&self.number);
+        let gone = open.all.remove(&self.number);
+        open.ending -= usize::from(gone.is_some_and(|(activity, _)| activity.is_ended()));
         if let Some(held) = open.by_address.get_mut(&self.address) {
             *held -= 1;
             if *held == 0 {

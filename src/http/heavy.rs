@@ -46,7 +46,10 @@ impl Heavy {
                 return true;
             }
             let Some(result) = step() else { return false };
-            sender.take().is_none_or(|sender| sender.send(result).is_ok() || true)
+            if let Some(sender) = sender.take() {
+                let _ = sender.send(result);
+            }
+            true
         });
         self.work.send(work).ok()?;
         result.await.ok()

@@ -26,7 +26,7 @@ use crate::{
 
 /// `POST /api/v1/events`
 pub(super) async fn event(context: &Context, headers: &HeaderMap, body: &mut InboundBody) -> Response {
-    let (bytes, reading) = match read_body(context, headers, body, context.limits.event_bytes_max).await {
+    let (bytes, mut reading) = match read_body(context, headers, body, context.limits.event_bytes_max).await {
         Ok(read) => read.into_parts(),
         Err(refusal) => return refusal,
     };
@@ -38,7 +38,7 @@ pub(super) async fn event(context: &Context, headers: &HeaderMap, body: &mut Inb
     context.metrics.events.events_received.increment(1);
     count_corrected(context, clocks_corrected);
     let bytes_max = events.rows().map(|row| json_text::event_bytes_max(&row)).sum();
-    let held = match put_aside(context, bytes_max, 1, body.activity()).await {
+    let held = match put_aside(context, &events, bytes_max, &mut reading, body.activity()).await {
         Ok(held) => held,
         Err(refusal) => return refusal,
     };
@@ -54,7 +54,7 @@ pub(super) async fn event(context: &Context, headers: &HeaderMap, body: &mut Inb
 
 /// `POST /api/v1/events/batch`
 pub(super) async fn batch(context: &Context, headers: &HeaderMap, body: &mut InboundBody) -> Response {
-    let (bytes, reading) = match read_body(context, headers, body, context.limits.batch_bytes_max).await {
+    let (bytes, mut reading) = match read_body(context, headers, body, context.limits.batch_bytes_max).await {
         Ok(read) => read.into_parts(),
         Err(refusal) => return refusal,
     };
@@ -72,7 +72,8 @@ pub(super) async fn batch(context: &Context, headers: &HeaderMap, body: &mut Inb
     let refused = write_refused(&batch.refused);
     let summaries: usize = batch.events.rows().map(|row| json_text::event_summary_bytes_max(&row)).sum();
     let bytes_max = BATCH_FRAME_BYTES + summaries + refused.len();
-    let held = match put_aside(context, bytes_max + refused.capacity(), batch.events.len(), body.activity()).await {
+    let answer_bytes = bytes_max + refused.capacity();
+    let held = match put_aside(context, &batch.events, answer_bytes, &mut reading, body.activity()).await {
         Ok(held) => held,
         Err(refusal) => return refusal,
     };
@@ -106,22 +107,28 @@ async fn parse_batch(context: &Context, bytes: Vec<u8>) -> Option<Result<ParsedB
 /// A batch above this size is parsed on another thread: up to it that takes some milliseconds, however odd it is.
 const HEAVY_BATCH_BYTES: usize = 256 * 1024;
 
-/// Puts the memory of an answer aside before its `events` are queued: afterwards nothing is refused.
+/// Counts what `events` hold beside the body that they were read from, and puts the memory of their answer aside, before
+/// they are queued: afterwards nothing is refused.
 async fn put_aside(
     context: &Context,
-    bytes_max: usize,
-    events: usize,
+    events: &ValidEvents,
+    answer_bytes_max: usize,
+    reading: &mut Holding,
     activity: &Arc<Activity>,
 ) -> Result<Holding, Response> {
     let mut held = context.answers.hold();
-    if !held.takes(bytes_max).await {
-        context.metrics.events.events_shed(Shed::AnswerMemory).increment(events as u64);
-        return Err(overloaded_by_answers());
-    }
-    if held.is_large() {
-        held.is_held_by(activity);
-    }
-    Ok(held)
+    let (reason, refusal) = if !reading.takes(events.bytes()).await {
+        (Shed::BodyMemory, body_error(context, &BodyError::Memory))
+    } else if !held.takes(answer_bytes_max).await {
+        (Shed::AnswerMemory, overloaded_by_answers())
+    } else {
+        if held.is_large() {
+            held.is_held_by(activity);
+        }
+        return Ok(held);
+    };
+    context.metrics.events.events_shed(reason).increment(events.len() as u64);
+    Err(refusal)
 }
 
 fn write_refused(refused: &[(usize, Rejection)]) -> Vec<u8> {
