@@ -5,6 +5,7 @@
 //! its own few values.
 
 pub mod contract;
+mod memory;
 mod settings;
 
 use std::{
@@ -15,6 +16,7 @@ use std::{
 };
 
 use ipnet::IpNet;
+pub use memory::MemoryPart;
 pub use settings::{Kind, Layer, RawSettings, SETTINGS, Setting};
 
 /// What a 201 means.

@@ -57,7 +57,8 @@ async fn run(config: &Config) -> Result<(), String> {
     if config.is_protected_mode() {
         tracing::warn!("no token is set: everybody on this machine may read the events, nobody elsewhere may connect");
     }
-    tracing::info!(%address, connections_max = config.connections_max, "hitlog listens");
+    let memory_bytes_max = config.memory_bytes_max();
+    tracing::info!(%address, connections_max = config.connections_max, memory_bytes_max, "hitlog listens");
     let mut stdout = io::stdout();
     // Whoever started us may not be reading.
     let _ = writeln!(stdout, "hitlog listening on http://{address}").and_then(|()| stdout.flush());

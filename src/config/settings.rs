@@ -137,15 +137,15 @@ pub const SETTINGS: &[Setting] = settings! {
          that sends a byte a second must not keep memory";
     idle_timeout_seconds: Seconds(0.1, 86_400.0) = "75",
         "How long a connection stays open without a request. Longer than proxies reuse theirs, most of them for 60";
-    body_bytes_max: Bytes(2 * MIB, 64 * GIB) = "40MiB",
+    body_bytes_max: Bytes(2 * MIB, 64 * GIB) = "36MiB",
         "Memory for all bodies that are being read, before they are queued; past it the slowest give way, and then new \
          ones get 503";
     small_body_bytes: Bytes(64 * KIB, GIB) = "8MiB",
         "The part of body_bytes_max that is for bodies of up to 16 KiB only, so that events never wait for batches";
-    unpack_bytes_max: Bytes(MIB, 64 * GIB) = "24MiB",
+    unpack_bytes_max: Bytes(MIB, 64 * GIB) = "20MiB",
         "Memory for what unpacks compressed bodies, beside the bodies; further ones wait for their turn";
     body_threads: Count(1, 64) = "1", "Threads that unpack and parse large bodies, so that small ones are not delayed";
-    answer_bytes_max: Bytes(2 * MIB, 64 * GIB) = "32MiB",
+    answer_bytes_max: Bytes(2 * MIB, 64 * GIB) = "28MiB",
         "Memory for answers that are being made or read by their clients, but for pages of events; past it the slowest \
          give way, and then requests get 503";
     small_answer_bytes: Bytes(64 * KIB, GIB) = "8MiB", "The part of answer_bytes_max that is for answers of up to 16 KiB";
@@ -160,7 +160,7 @@ pub const SETTINGS: &[Setting] = settings! {
         "How far ahead of the server's clock a timestamp may be before the arrival takes its place";
     queue_events_max: Count(1, 100_000_000) = "262144",
         "Events taken in and not answered yet; past it 503. The default is some seconds of work for the writer";
-    queue_bytes_max: Bytes(MIB, 64 * GIB) = "64MiB", "Memory of the events taken in and not answered yet; past it 503";
+    queue_bytes_max: Bytes(MIB, 64 * GIB) = "48MiB", "Memory of the events taken in and not answered yet; past it 503";
     group_events_max: Count(1, 1_000_000) = "10000",
         "Events after which a group takes no further request. Larger groups gain little and delay their first request";
     group_bytes_max: Bytes(KIB, GIB) = "8MiB", "Bytes after which a group takes no further request";
@@ -181,15 +181,15 @@ pub const SETTINGS: &[Setting] = settings! {
          segment by segment. 0 keeps them for ever";
     erasures_max: Count(1, 1_000_000) = "10000",
         "Erasures that are remembered, those done in the last 30 days included; past it 503";
-    hidden_events_max: Count(1, 1_000_000_000) = "2000000",
+    hidden_events_max: Count(1, 1_000_000_000) = "1000000",
         "Events that may be hidden at once, from the request to erase them until their segments are rewritten: 16 \
          bytes each. A visitor with more can't be erased";
     seal_cache_bytes: Bytes(MIB, 64 * GIB) = "8MiB",
         "Memory for sorting while a segment gets its indexes; the rest goes to files in SQLITE_TMPDIR or /var/tmp";
-    unsealed_rows_max: Count(1, 1_000_000_000) = "8000000",
+    unsealed_rows_max: Count(1, 1_000_000_000) = "4000000",
         "Events without indexes whose keys stay in memory, for when events come faster than they are sealed; older \
          ones are read from the disk when asked for, some 0.1 s a million";
-    filter_bytes_max: Bytes(0, 64 * GIB) = "64MiB",
+    filter_bytes_max: Bytes(0, 64 * GIB) = "48MiB",
         "Memory of the filters that say which sealed segments a session is not in, about 0.3 MB a million events; \
          past it the oldest segments have none and are searched";
     segment_connections_max: Count(1, 100_000) = "64",
@@ -198,7 +198,7 @@ pub const SETTINGS: &[Setting] = settings! {
     reads_waiting_max: Count(1, 100_000) = "64", "Reads that wait for a thread; past it 503";
     read_timeout_seconds: Seconds(0.01, 3_600.0) = "10",
         "Time for a read, its wait included; then 503. A long read keeps the write-ahead log growing";
-    read_bytes_max: Bytes(MIB, 64 * GIB) = "64MiB",
+    read_bytes_max: Bytes(MIB, 64 * GIB) = "48MiB",
         "Memory for the answers to reads that are being built or sent; past it 503";
     worker_threads: Count(0, 1_024) = "0",
         "Threads that serve connections; 0 takes one for each core but one, which the writer needs";

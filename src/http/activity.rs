@@ -322,11 +322,13 @@ pub(super) struct TrackedStream {
     /// Read already, and to be read again.
     unread: Bytes,
     activity: Arc<Activity>,
+    /// An answer of hyper's own was kept from the socket, and ours takes its place.
+    has_more_to_say: bool,
 }
 
 impl TrackedStream {
     pub(super) fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
-        Self { stream, unread: Bytes::new(), activity }
+        Self { stream, unread: Bytes::new(), activity, has_more_to_say: false }
     }
 
     /// Gives back what was read and not used. It goes before what was given back earlier and is still unread.
@@ -409,6 +411,7 @@ impl AsyncRead for TrackedStream {
 impl AsyncWrite for TrackedStream {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         if is_hypers_own(data) {
+            self.has_more_to_say = true;
             return Poll::Ready(Ok(data.len()));
         }
         let result = Pin::new(&mut self.stream).poll_write(context, data);
@@ -423,6 +426,7 @@ impl AsyncWrite for TrackedStream {
     ) -> Poll<io::Result<usize>> {
         let length = data.iter().map(|part| part.len()).sum();
         if data.first().is_some_and(|part| is_hypers_own(part)) {
+            self.has_more_to_say = true;
             return Poll::Ready(Ok(length));
         }
         let result = if length <= GATHER_BYTES_MAX {
@@ -451,6 +455,9 @@ impl AsyncWrite for TrackedStream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.has_more_to_say {
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }

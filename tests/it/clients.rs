@@ -14,8 +14,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use harness::{Client, Daemon, Tampering, checker, event_with, traffic, turn, wait_until};
-use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
+use harness::{Client, Daemon, Tampering, checker, event_with, raise_descriptors, traffic, turn, wait_until};
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::json;
 use socket2::{Domain, Socket, Type};
 
@@ -142,19 +142,10 @@ fn drip(mut crowd: Vec<TcpStream>, bytes: &'static [u8], over: Arc<AtomicBool>) 
     })
 }
 
-/// Lets this process open so many files, or says why it may not.
-fn raise_limit(files: u64) -> Result<(), String> {
-    let limit = getrlimit(Resource::Nofile);
-    if limit.maximum.is_some_and(|maximum| maximum < files) {
-        return Err(format!("the limit on open files is {limit:?}, and {files} are needed (ulimit -Hn)"));
-    }
-    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).map_err(|error| error.to_string())
-}
-
 #[test]
 fn a_crowd_of_hostile_clients_is_not_noticed() {
     let _alone = turn::alone();
-    if let Err(why) = raise_limit(5 * EACH as u64 + 500) {
+    if let Err(why) = raise_descriptors(5 * EACH as u64 + 500) {
         println!("skipped: {why}");
         return;
     }

@@ -3,6 +3,7 @@
 
 mod api;
 mod architecture;
+mod bounds;
 mod clients;
 mod clocks;
 mod crash;

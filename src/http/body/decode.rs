@@ -32,12 +32,14 @@ const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 /// How gzip begins: its two magic bytes, and the only method there is.
 const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b, 8];
 /// The most that goes in, and the most that comes out, before the clock is looked at.
-const PIECE_IN_BYTES: usize = 4 * 1024;
+const PIECE_IN_BYTES: usize = 256;
 const PIECE_OUT_BYTES: usize = 16 * 1024;
+/// The buffer that brotli takes its input through.
+const BROTLI_INPUT_BYTES: usize = 4 * 1024;
 /// About how long one step takes.
 const STEP: Duration = Duration::from_millis(1);
 /// What may go in for nothing: heads, tables, and what a decoder holds back until it has a block or a window.
-const IN_FOR_NOTHING_BYTES: usize = 64 * 1024;
+const IN_FOR_NOTHING_BYTES: usize = 8 * 1024;
 /// As much again for what is held back in blocks of up to 128 KiB, by zstd.
 const ZSTD_BLOCK_BYTES: usize = 2 * 128 * 1024;
 /// gzip and deflate up to this size are unpacked where they are read: the way to another thread costs more.
@@ -91,7 +93,7 @@ impl Encoding {
             // RFC 9110 means zlib; what browsers and old clients send is as often the bare stream.
             Self::Deflate if packed.begins_as_zlib() => Box::new(flate2::bufread::ZlibDecoder::new(packed)),
             Self::Deflate => Box::new(flate2::bufread::DeflateDecoder::new(packed)),
-            Self::Brotli => Box::new(brotli_decompressor::Decompressor::new(packed, PIECE_IN_BYTES)),
+            Self::Brotli => Box::new(brotli_decompressor::Decompressor::new(packed, BROTLI_INPUT_BYTES)),
             Self::Zstd => {
                 let mut decoder = zstd::stream::read::Decoder::with_buffer(packed)?;
                 decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;

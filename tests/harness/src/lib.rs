@@ -20,6 +20,7 @@ use std::{
 
 pub use client::{Client, Response};
 pub use daemon::{Daemon, binary, command, scratch_dir, work_dir};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::Value;
 pub use tampering::Tampering;
 
@@ -35,6 +36,15 @@ pub fn side_by_side<P: Send, T: Send>(parts: impl IntoIterator<Item = P>, run: i
         let threads: Vec<_> = parts.into_iter().map(|part| scope.spawn(move || run(part))).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     })
+}
+
+/// Lets this process open so many files, or says why it may not.
+pub fn raise_descriptors(files: u64) -> Result<(), String> {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.maximum.is_some_and(|maximum| maximum < files) {
+        return Err(format!("the limit on open files is {limit:?}, and {files} are needed (ulimit -Hn)"));
+    }
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).map_err(|error| error.to_string())
 }
 
 /// Looks again and again until `look` finds something.
