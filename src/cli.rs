@@ -1,6 +1,7 @@
 //! The command line: which commands there are, and what each takes and does.
 
 mod arguments;
+mod memory;
 mod output;
 mod serve;
 mod tools;

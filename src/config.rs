@@ -5,7 +5,6 @@
 //! its own few values.
 
 pub mod contract;
-mod memory;
 mod settings;
 
 use std::{
@@ -16,7 +15,6 @@ use std::{
 };
 
 use ipnet::IpNet;
-pub use memory::MemoryPart;
 pub use settings::{Kind, Layer, RawSettings, SETTINGS, Setting};
 
 /// What a 201 means.

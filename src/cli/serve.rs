@@ -12,7 +12,10 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-use super::output::{EXIT_FAILURE, start_logging};
+use super::{
+    memory,
+    output::{EXIT_FAILURE, start_logging},
+};
 use crate::{
     app::App,
     config::{Config, RawSettings, contract},
@@ -57,7 +60,7 @@ async fn run(config: &Config) -> Result<(), String> {
     if config.is_protected_mode() {
         tracing::warn!("no token is set: everybody on this machine may read the events, nobody elsewhere may connect");
     }
-    let memory_bytes_max = config.memory_bytes_max();
+    let memory_bytes_max = memory::bytes_max(config);
     tracing::info!(%address, connections_max = config.connections_max, memory_bytes_max, "hitlog listens");
     let mut stdout = io::stdout();
     // Whoever started us may not be reading.

@@ -144,11 +144,13 @@ pub const SETTINGS: &[Setting] = settings! {
         "The part of body_bytes_max that is for bodies of up to 16 KiB only, so that events never wait for batches";
     unpack_bytes_max: Bytes(MIB, 64 * GIB) = "20MiB",
         "Memory for what unpacks compressed bodies, beside the bodies; further ones wait for their turn";
-    body_threads: Count(1, 64) = "1", "Threads that unpack and parse large bodies, so that small ones are not delayed";
+    body_threads: Count(1, 64) = "1",
+        "Threads that unpack and parse large bodies, so that small ones are not delayed";
     answer_bytes_max: Bytes(2 * MIB, 64 * GIB) = "28MiB",
         "Memory for answers that are being made or read by their clients, but for pages of events; past it the slowest \
          give way, and then requests get 503";
-    small_answer_bytes: Bytes(64 * KIB, GIB) = "8MiB", "The part of answer_bytes_max that is for answers of up to 16 KiB";
+    small_answer_bytes: Bytes(64 * KIB, GIB) = "8MiB",
+        "The part of answer_bytes_max that is for answers of up to 16 KiB";
     ops_answer_bytes_max: Bytes(256 * KIB, GIB) = "4MiB", "Memory for the answers of /livez, /readyz and /metrics";
     drain_timeout_seconds: Seconds(0.1, 3_600.0) = "30",
         "How long a stop waits for requests that were taken in; then the process exits with an error";

@@ -256,12 +256,8 @@ async fn serve_connection(
                 }
                 Verdict::Close(reason) => {
                     // hyper has no request to answer here; the socket is ours again once it is taken apart.
-                    let is_slow = reason == Closed::HeadTimeout;
-                    let lingering = active.filter(|_| is_slow || activity.is_discarding()).map(Active::take_apart);
-                    if let Some(stream) = lingering.as_ref().filter(|_| is_slow) {
-                        stream.try_write(&refused_head::answer(Refused::Slow, stream.unread()));
-                    }
-                    return (reason, lingering);
+                    let is_awaited = reason == Closed::HeadTimeout || activity.is_discarding();
+                    return closed(reason, active.filter(|_| is_awaited).map(Active::take_apart));
                 }
             },
             // A request that is being handled gets its answer first, and the answer says that it is the last.
@@ -274,6 +270,14 @@ async fn serve_connection(
             }
         }
     }
+}
+
+/// A connection whose time is up. One whose head does not come hears so.
+fn closed(reason: Closed, stream: Option<TrackedStream>) -> (Closed, Option<TrackedStream>) {
+    if let Some(stream) = stream.as_ref().filter(|_| reason == Closed::HeadTimeout) {
+        stream.try_write(&refused_head::answer(Refused::Slow, stream.unread()));
+    }
+    (reason, stream)
 }
 
 /// Why hyper has ended a connection. What it would say to a head that it refuses is said here, in the contract's words.

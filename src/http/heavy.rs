@@ -1,7 +1,7 @@
 //! Work that takes long leaves the threads that serve others: bodies that are large, packed or as they are.
 //!
-//! Work that is cut into steps takes turns: after each step of what has begun, something new gets its first one, so that
-//! small work is not kept waiting by large.
+//! Work that is cut into steps takes turns: after each step of what has begun, something new gets its first one, so
+//! that small work is not kept waiting by large.
 
 use std::{
     collections::VecDeque,

@@ -161,10 +161,11 @@ fn expect_continue() {
 }
 
 /// Short times, so that the test need not wait for the real ones.
-const SHORT: [&str; 8] = [
+const SHORT: [&str; 9] = [
     "--head-timeout-seconds=0.5",
     "--body-stall-timeout-seconds=0.5",
     "--body-timeout-seconds=1.5",
+    "--bytes-per-second-min=1",
     "--idle-timeout-seconds=1.0",
     "--read-timeout-seconds=5",
     "--log-level=debug",
@@ -254,20 +255,35 @@ fn a_client_that_does_not_read_is_ended() {
 }
 
 #[test]
-fn connections_are_bounded_and_the_rest_wait() {
+fn connections_are_bounded_and_the_longest_idle_one_goes() {
     let daemon = Daemon::start(&["--connections-max", "4", "--idle-timeout-seconds", "60"]);
     let mut open: Vec<Client> = (0..4).map(|_| daemon.client()).collect();
     for client in &mut open {
         assert_eq!(client.get("/livez").status, 200);
     }
-    let mut fifth = daemon.client();
-    fifth.write(b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
-    fifth.stream.get_ref().set_read_timeout(Some(Duration::from_millis(300))).unwrap();
-    assert!(fifth.read_response(false).is_none(), "it waits");
-    open.clear();
-    fifth.stream.get_ref().set_read_timeout(Some(harness::TIMEOUT)).unwrap();
-    assert_eq!(fifth.read_response(false).unwrap().status, 200, "until another goes");
-    drop(fifth);
+    assert_eq!(daemon.client().get("/livez").status, 200, "a fifth does not wait");
+    let mut closed: Vec<bool> = Vec::new();
+    for client in &mut open {
+        client.stream.get_ref().set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        closed.push(matches!(client.stream.read(&mut [0]), Ok(0)));
+    }
+    assert_eq!(closed, [true, false, false, false]);
+    // Requests under way keep theirs, so that others wait for them.
+    let mut begun: Vec<Client> = (0..4).map(|_| daemon.client()).collect();
+    for client in &mut begun {
+        client.write(b"POST /api/v1/events HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\n{").unwrap();
+    }
+    let mut waiting = daemon.client();
+    waiting.write(b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+    waiting.stream.get_ref().set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    assert!(waiting.read_response(false).is_none(), "it waits");
+    for client in &mut begun {
+        client.write(b"}").unwrap();
+        assert_eq!(client.read_response(false).unwrap().status, 400);
+    }
+    waiting.stream.get_ref().set_read_timeout(Some(harness::TIMEOUT)).unwrap();
+    assert_eq!(waiting.read_response(false).unwrap().status, 200, "until another goes");
+    drop((open, begun, waiting));
     daemon.stop();
 }
 

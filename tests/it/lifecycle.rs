@@ -213,7 +213,7 @@ fn a_drain_that_takes_too_long_is_an_error() {
     wait_until("the request is under way", || (daemon.metrics()["hitlog_connections"] == 2.0).then_some(()));
     daemon.signal("TERM");
     assert_eq!(daemon.wait().code(), Some(1));
-    assert!(daemon.log().contains("drain_timeout_seconds"), "{}", daemon.log());
+    daemon.wait_for_log("drain_timeout_seconds");
 }
 
 #[test]

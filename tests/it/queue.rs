@@ -96,6 +96,12 @@ fn it_is_full_by_events_and_by_bytes() {
         let group = take_all(&requests);
         assert_eq!(queue.depth().events, fits, "a group in commit still counts");
         group.into_iter().for_each(|request| request.acknowledge(1));
+        assert_eq!(
+            (queue.depth().events, queue.depth().bytes),
+            (0, fits * bytes),
+            "the memory counts until it is gone"
+        );
+        acks.clear();
         acks.push(queue.try_append(events(1)).unwrap());
         assert_eq!(queue.depth().bytes, bytes);
     }

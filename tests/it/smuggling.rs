@@ -124,7 +124,7 @@ const ROWS: &[(&str, &[u16], End)] = &[
     ("GET /livez⏎{hidden}", &[400], Closed),
     ("GET /livez HTTP/3.0⏎host: a⏎⏎{hidden}", &[400], Closed),
     ("GET /livez http/1.1⏎host: a⏎⏎{hidden}", &[400], Closed),
-    ("PRI * HTTP/2.0⏎⏎SM⏎⏎{hidden}", &[], Closed),
+    ("PRI * HTTP/2.0⏎⏎SM⏎⏎{hidden}", &[400], Closed),
     // Targets in their other forms are paths like any other, or none that there is anything at.
     ("GET http://a/livez HTTP/1.1⏎host: a⏎⏎", &[200], Kept),
     ("GET http://b/livez HTTP/1.1⏎host: a⏎⏎", &[200], Kept),

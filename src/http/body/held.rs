@@ -9,7 +9,7 @@ use crate::{
 
 /// Why a body was not read.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::http) enum BodyError {
+pub(crate) enum BodyError {
     /// Larger than this many bytes, as sent or unpacked.
     TooLarge(usize),
     /// The body came too slowly.
@@ -23,7 +23,7 @@ pub(in crate::http) enum BodyError {
 }
 
 /// A body in memory, counted against what all bodies may take.
-pub(in crate::http) struct BodyBytes {
+pub(crate) struct BodyBytes {
     bytes: Vec<u8>,
     /// The size that it is said to have in the end; 0 if nobody says.
     declared: usize,
@@ -87,7 +87,7 @@ impl BodyBytes {
     }
 
     /// The bytes, and what counts them here, to be dropped once they are counted elsewhere or gone.
-    pub(in crate::http) fn into_parts(self) -> (Vec<u8>, Holding) {
+    pub(crate) fn into_parts(self) -> (Vec<u8>, Holding) {
         (self.bytes, self.holding)
     }
 }

@@ -40,9 +40,9 @@ pub struct BodyLimits {
 
 /// How bodies are read.
 pub struct Bodies {
-    pub(in crate::http) limits: BodyLimits,
-    pub(in crate::http) memory: SharedMemory,
-    pub(in crate::http) heavy: Heavy,
+    pub(crate) limits: BodyLimits,
+    pub(crate) memory: SharedMemory,
+    pub(crate) heavy: Heavy,
     unpack_slots: UnpackSlots,
 }
 
@@ -57,7 +57,7 @@ impl Bodies {
 const SECOND_LOOK: Duration = Duration::from_millis(20);
 
 /// A request's body on its way in.
-pub(in crate::http) struct InboundBody {
+pub(crate) struct InboundBody {
     incoming: Incoming,
     /// The client waits for a "100 Continue", which hyper sends at the first look at the body.
     awaits_continue: bool,
@@ -72,12 +72,7 @@ pub(in crate::http) struct InboundBody {
 }
 
 impl InboundBody {
-    pub(in crate::http) fn new(
-        incoming: Incoming,
-        headers: &HeaderMap,
-        activity: &Arc<Activity>,
-        began_at: Instant,
-    ) -> Self {
+    pub(crate) fn new(incoming: Incoming, headers: &HeaderMap, activity: &Arc<Activity>, began_at: Instant) -> Self {
         let awaits_continue =
             headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
         Self { incoming, awaits_continue, ended: false, trailed: false, began_at, activity: Arc::clone(activity) }
@@ -85,7 +80,7 @@ impl InboundBody {
 
     /// Reads and unpacks the body, at most `bytes_max` of it. `spare` is the room that the caller wants behind it, so
     /// that nothing is copied later.
-    pub(in crate::http) async fn read(
+    pub(crate) async fn read(
         &mut self,
         headers: &HeaderMap,
         bytes_max: usize,
@@ -197,13 +192,13 @@ impl InboundBody {
     /// Whether a proxy may put the end of this body somewhere else. hyper reads all up to an empty line as trailers,
     /// and if a lone line feed stands there, the head of the next request, too. So the connection ends after a body
     /// that had trailers or may still have some.
-    pub(in crate::http) fn has_doubtful_end(&self) -> bool {
+    pub(crate) fn has_doubtful_end(&self) -> bool {
         self.trailed || !self.ended && self.incoming.size_hint().exact().is_none()
     }
 
     /// What is left of the body when the response is there. A small one that came together with its head is read to its
     /// end here, because it would be hard to tell afterwards when the next head begins.
-    pub(in crate::http) async fn rest(mut self) -> Rest {
+    pub(crate) async fn rest(mut self) -> Rest {
         if !self.has_ended() && !self.awaits_continue {
             // hyper hands out what it holds only after it has been asked for it and has had its turn.
             let _ = self.next(Instant::now(), Duration::ZERO).await;
@@ -214,7 +209,7 @@ impl InboundBody {
     }
 
     /// What the connection is doing on which it comes.
-    pub(in crate::http) fn activity(&self) -> &Arc<Activity> {
+    pub(crate) fn activity(&self) -> &Arc<Activity> {
         &self.activity
     }
 
@@ -224,7 +219,7 @@ impl InboundBody {
 
     /// After a response that did not need the rest of the body: reads it and throws it away for a while, so that the
     /// client gets to see the response instead of a reset connection. Returns whether it came to its end.
-    pub(in crate::http) async fn discard(mut self, limits: &BodyLimits) -> bool {
+    pub(crate) async fn discard(mut self, limits: &BodyLimits) -> bool {
         // hyper takes what has come with the head, or closes the connection; until then these bytes are no request.
         if self.awaits_continue {
             return false;
@@ -242,7 +237,7 @@ impl InboundBody {
 }
 
 /// Whether bytes of a request may still come after its response.
-pub(in crate::http) enum Rest {
+pub(crate) enum Rest {
     /// No: the next byte begins the next request.
     Read,
     /// Yes: those of this body.

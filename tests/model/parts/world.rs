@@ -49,7 +49,7 @@ impl What {
             Self::Refused(Shed::QueueFull) => "refused: queue full",
             Self::Refused(Shed::StorageFull) => "refused: storage full",
             Self::Refused(Shed::Stopping) => "refused: stopping",
-            Self::Refused(Shed::BodyMemory) => panic!("the queue knows nothing of bodies"),
+            Self::Refused(Shed::BodyMemory | Shed::AnswerMemory) => panic!("the queue knows nothing of these"),
         }
     }
 
@@ -100,7 +100,7 @@ impl World {
 
     fn await_answer(&self, name: (usize, usize), count: usize, ack: Ack, queue: Option<&Queue>) {
         let what = match super::wait_for(ack) {
-            Ok(queue::Stored { receipt, events }) => {
+            Ok(queue::Stored { receipt, events, .. }) => {
                 let given = Stored { name: events.name, first_sequence: receipt.first_sequence, count: receipt.count };
                 assert!(self.stored.lock().unwrap().contains(&given), "a receipt that the log knows nothing of");
                 assert_eq!((given.name, given.count), (name, count), "the answer of another request");

@@ -1,0 +1,105 @@
+//! The most memory that hitlog takes, as a sum over its limits.
+//!
+//! What whoever has a token registers is beside it: a website takes as much as its texts and about 300 bytes.
+
+use crate::config::{Config, contract};
+
+/// The program, its threads, SQLite's caches and the metrics, in bytes; measured, with a third to spare.
+const PROGRAM_BYTES: usize = 32 << 20;
+/// A connection without a request, in bytes; measured, with a tenth to spare.
+const CONNECTION_BYTES: usize = 2 << 10;
+/// What is in the way of a request beside its buffers of up to 16 KiB in and 4 KiB out, in bytes; measured.
+const ACTIVE_CONNECTION_BYTES: usize = 24 << 10;
+/// What a parser takes beside the body, for each byte of what it parses at once: a tape of 24 bytes for each value, of
+/// which two bytes make one, 4 for each mark, and both may be half empty.
+const PARSER_BYTES_EACH: usize = 32;
+/// A sealed segment's connection with its cache, in bytes.
+const SEGMENT_CONNECTION_BYTES: usize = 300 << 10;
+/// The keys of an event that has no index yet, in bytes.
+const UNSEALED_ROW_BYTES: usize = 14;
+/// A hidden event, in bytes.
+const HIDDEN_EVENT_BYTES: usize = 16;
+
+/// One part of the memory: what it is for, the settings that bound it, and the bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct MemoryPart {
+    /// What the memory is for.
+    what: &'static str,
+    /// The settings that bound it.
+    settings: &'static str,
+    /// How many bytes it is at most.
+    bytes: usize,
+}
+
+/// The most memory that each part takes.
+fn parts(config: &Config) -> Vec<MemoryPart> {
+    let part = |what, settings, bytes| MemoryPart { what, settings, bytes };
+    let parsed_at_once = contract::ITEM_BYTES_MAX.max(config.event_bytes_max);
+    let parsers = config.worker_threads + config.body_threads;
+    vec![
+        part("the program", "", PROGRAM_BYTES),
+        part("connections", "connections_max x 2 KiB", config.connections_max * CONNECTION_BYTES),
+        part(
+            "their buffers",
+            "active_connections_max x 24 KiB",
+            config.active_connections_max * ACTIVE_CONNECTION_BYTES,
+        ),
+        part("bodies", "body_bytes_max", config.body_bytes_max),
+        part("unpacking them", "unpack_bytes_max", config.unpack_bytes_max),
+        part("parsing them", "(worker_threads + body_threads) x 8 MiB", parsers * parsed_at_once * PARSER_BYTES_EACH),
+        part("the queue", "queue_bytes_max", config.queue_bytes_max),
+        part(
+            "answers",
+            "answer_bytes_max + ops_answer_bytes_max",
+            config.answer_bytes_max + config.ops_answer_bytes_max,
+        ),
+        part("pages of events", "read_bytes_max", config.read_bytes_max),
+        part("writing", "writer_cache_bytes", config.writer_cache_bytes as usize),
+        part("sealing", "seal_cache_bytes", config.seal_cache_bytes as usize),
+        part(
+            "keys without an index",
+            "unsealed_rows_max x 14 B",
+            config.unsealed_rows_max as usize * UNSEALED_ROW_BYTES,
+        ),
+        part("filters of sealed segments", "filter_bytes_max", config.filter_bytes_max),
+        part(
+            "open segments",
+            "segment_connections_max x 300 KiB",
+            config.segment_connections_max * SEGMENT_CONNECTION_BYTES,
+        ),
+        part("hidden events", "hidden_events_max x 16 B", config.hidden_events_max * HIDDEN_EVENT_BYTES),
+    ]
+}
+
+/// The most memory of all parts together, in bytes.
+pub(super) fn bytes_max(config: &Config) -> usize {
+    parts(config).iter().map(|part| part.bytes).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::RawSettings;
+
+    #[test]
+    fn half_a_gibibyte_is_enough_by_default() {
+        let config = Config::check(&RawSettings::default()).unwrap();
+        let config = Config { worker_threads: 1, ..config };
+        let sum = bytes_max(&config);
+        assert!(sum <= 512 << 20, "{} MiB: {:#?}", sum >> 20, parts(&config));
+    }
+
+    #[test]
+    fn the_readme_has_the_same_sum() {
+        let readme = include_str!("../../README.md");
+        let config = Config::check(&RawSettings::default()).unwrap();
+        let config = Config { worker_threads: 1, ..config };
+        for part in parts(&config) {
+            let mebibytes = (part.bytes as f64 / f64::from(1 << 20)).round();
+            let row = format!("| {} | {} | {mebibytes} MiB |", part.what, part.settings);
+            assert!(readme.contains(&row), "the README does not have {row}");
+        }
+        let sum = format!("| in all | | {} MiB |", bytes_max(&config).div_ceil(1 << 20));
+        assert!(readme.contains(&sum), "the README does not have {sum}");
+    }
+}
