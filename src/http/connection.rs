@@ -60,12 +60,13 @@ pub async fn serve(listener: TcpListener, context: Arc<Context>, stop: impl Futu
     context.metrics.http.connections_max.set(limits.connections_max as f64);
     let (stopping, stopped) = watch::channel(false);
     let server = Server { http: http_builder(limits), context, stopped };
+    let mut waiting = None;
     let drain_timeout = tokio::select! {
-        never = server.accept_all(&listener) => match never {},
+        never = server.accept_all(&listener, &mut waiting) => match never {},
         drain_timeout = stop => drain_timeout,
     };
     server.context.stopping.store(true, Ordering::Release);
-    server.accept_waiting(&listener).await;
+    server.accept_waiting(&listener, waiting).await;
     drop(listener);
     let _ = stopping.send(true);
     timeout(drain_timeout, connections.all_ended()).await.is_ok()
@@ -88,15 +89,19 @@ struct Server {
 }
 
 impl Server {
-    async fn accept_all(&self, listener: &TcpListener) -> Infallible {
+    /// Accepts for ever. Whoever has been accepted and waits for a slot is in `waiting`.
+    async fn accept_all(&self, listener: &TcpListener, waiting: &mut Option<(TcpStream, SocketAddr)>) -> Infallible {
         let mut backoff = ACCEPT_BACKOFF_MIN;
         loop {
-            // Before there is somebody to take it: others give theirs up as soon as slots run short.
-            let slot = self.context.connections.slot().await;
             match listener.accept().await {
-                Ok((stream, peer)) => {
+                Ok(accepted) => {
                     backoff = ACCEPT_BACKOFF_MIN;
-                    self.spawn(stream, peer, slot);
+                    *waiting = Some(accepted);
+                    // Nobody is bidden give way before there is somebody to give way to.
+                    let slot = self.context.connections.slot().await;
+                    if let Some((stream, peer)) = waiting.take() {
+                        self.spawn(stream, peer, slot);
+                    }
                 }
                 // The client left before we accepted it.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
@@ -113,12 +118,16 @@ impl Server {
     }
 
     /// Takes in the connections that the kernel has already made: closing the listener would reset them.
-    async fn accept_waiting(&self, listener: &TcpListener) {
+    async fn accept_waiting(&self, listener: &TcpListener, mut waiting: Option<(TcpStream, SocketAddr)>) {
         while let Some(slot) = self.context.connections.try_slot() {
-            match timeout(Duration::ZERO, listener.accept()).await {
-                Ok(Ok((stream, peer))) => self.spawn(stream, peer, slot),
-                _ => return,
-            }
+            let (stream, peer) = match waiting.take() {
+                Some(accepted) => accepted,
+                None => match timeout(Duration::ZERO, listener.accept()).await {
+                    Ok(Ok(accepted)) => accepted,
+                    _ => return,
+                },
+            };
+            self.spawn(stream, peer, slot);
         }
     }
 

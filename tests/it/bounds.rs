@@ -88,35 +88,38 @@ fn no_body_delays_others() {
     let code = daemon.register("example.com");
     good_client(&daemon.address, &code, Duration::from_millis(500));
     for (name, encoding, body) in costly_bodies() {
-        let alone = good_client(&daemon.address, &code, Duration::from_millis(800));
-        let over = Arc::<AtomicBool>::default();
-        let attack = {
-            let (over, address) = (Arc::clone(&over), daemon.address.clone());
-            let request = batch_request(&body, &format!("content-encoding: {encoding}\r\n"));
-            thread::spawn(move || {
-                let mut sent = 0;
-                while !over.load(Ordering::Relaxed) {
-                    let mut client = Client::connect(&address);
-                    // It may be refused before it has been read.
-                    let _ = client.write(&request);
-                    sent += usize::from(client.read_response(false).is_some());
-                }
-                sent
-            })
+        let request = batch_request(&body, &format!("content-encoding: {encoding}\r\n"));
+        // What else the machine does may delay a client, too, but not every time.
+        let is_noticed = || {
+            let alone = tail(&good_client(&daemon.address, &code, Duration::from_millis(600)));
+            let (beside, answered) = beside_attack(&daemon.address, &code, &request);
+            println!("{name} as {encoding}: p99 {alone:?} alone, {beside:?} beside {answered} of them");
+            assert!(answered > 0, "{name} as {encoding} was never answered");
+            beside > alone + DELAY_MAX
         };
-        let beside = good_client(&daemon.address, &code, Duration::from_millis(1_200));
-        over.store(true, Ordering::Relaxed);
-        let sent = attack.join().unwrap();
-        println!("{name} as {encoding}: p99 {:?} alone, {:?} beside {sent} of them", tail(&alone), tail(&beside));
-        assert!(sent > 0, "{name} as {encoding} was never answered");
-        assert!(
-            tail(&beside) < tail(&alone) + DELAY_MAX,
-            "{name} as {encoding}: p99 {:?} alone, {:?} beside {sent} of them",
-            tail(&alone),
-            tail(&beside)
-        );
+        assert!((0..4).any(|_| !is_noticed()), "{name} as {encoding} delays others by more than {DELAY_MAX:?}");
     }
     daemon.stop();
+}
+
+/// The tail of a client that behaves, beside one that sends a request again and again, and how often that was answered.
+fn beside_attack(address: &str, code: &str, request: &[u8]) -> (Duration, usize) {
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let attack = scope.spawn(|| {
+            let mut answered = 0;
+            while !over.load(Ordering::Relaxed) {
+                let mut client = Client::connect(address);
+                // It may be refused before it has been read.
+                let _ = client.write(request);
+                answered += usize::from(client.read_response(false).is_some());
+            }
+            answered
+        });
+        let beside = good_client(address, code, Duration::from_millis(1_200));
+        over.store(true, Ordering::Relaxed);
+        (tail(&beside), attack.join().unwrap())
+    })
 }
 
 /// Clients that take as much memory as they can and give nothing, some of each kind in turn.
