@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, atomic::AtomicBool};
 
-use super::{auth::Tokens, body::BodyLimits, cursor::Cursors, options::RequestLimits};
+use super::{auth::Tokens, body::BodyLimits, cursor::Cursors, obstacles::Obstacles, options::RequestLimits};
 use crate::{
     budget::Budget,
     event::Rules,
@@ -37,6 +37,8 @@ pub struct Context {
     pub ids: EventIds,
     /// Places in listings, as clients see them.
     pub cursors: Cursors,
+    /// What keeps changes from being made at the moment.
+    pub obstacles: Obstacles,
     /// Who may do what.
     pub tokens: Tokens,
     /// What is counted.

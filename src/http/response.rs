@@ -10,6 +10,7 @@ use hyper::{
 };
 use serde::Serialize;
 
+use super::obstacles::{Obstacles, seconds_to_wait};
 use crate::{
     event::{Faults, Rejection, json},
     queue::{CommitError, Overloaded},
@@ -28,12 +29,17 @@ pub(super) enum ErrorCode {
     ValidationError,
     MalformedJson,
     Unauthorized,
+    ForbiddenOrigin,
     NotFound,
     MethodNotAllowed,
     RequestTimeout,
     Conflict,
     PayloadTooLarge,
     UnsupportedEncoding,
+    #[allow(dead_code, reason = "clients are written against the whole table")]
+    TooManyRequests,
+    #[allow(dead_code, reason = "clients are written against the whole table")]
+    HeadersTooLarge,
     InternalError,
     Overloaded,
     StorageFull,
@@ -47,12 +53,15 @@ impl ErrorCode {
             Self::ValidationError => ("VALIDATION_ERROR", StatusCode::BAD_REQUEST),
             Self::MalformedJson => ("MALFORMED_JSON", StatusCode::BAD_REQUEST),
             Self::Unauthorized => ("UNAUTHORIZED", StatusCode::UNAUTHORIZED),
+            Self::ForbiddenOrigin => ("FORBIDDEN_ORIGIN", StatusCode::FORBIDDEN),
             Self::NotFound => ("NOT_FOUND", StatusCode::NOT_FOUND),
             Self::MethodNotAllowed => ("METHOD_NOT_ALLOWED", StatusCode::METHOD_NOT_ALLOWED),
             Self::RequestTimeout => ("REQUEST_TIMEOUT", StatusCode::REQUEST_TIMEOUT),
             Self::Conflict => ("CONFLICT", StatusCode::CONFLICT),
             Self::PayloadTooLarge => ("PAYLOAD_TOO_LARGE", StatusCode::PAYLOAD_TOO_LARGE),
             Self::UnsupportedEncoding => ("UNSUPPORTED_ENCODING", StatusCode::UNSUPPORTED_MEDIA_TYPE),
+            Self::TooManyRequests => ("TOO_MANY_REQUESTS", StatusCode::TOO_MANY_REQUESTS),
+            Self::HeadersTooLarge => ("HEADERS_TOO_LARGE", StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
             Self::InternalError => ("INTERNAL_ERROR", StatusCode::INTERNAL_SERVER_ERROR),
             Self::Overloaded => ("OVERLOADED", StatusCode::SERVICE_UNAVAILABLE),
             Self::StorageFull => ("STORAGE_FULL", StatusCode::SERVICE_UNAVAILABLE),
@@ -105,10 +114,10 @@ pub(super) fn error(code: ErrorCode, message: &str) -> Response {
     json(code.row().1, body)
 }
 
-/// An error with `Retry-After`: for everything that is worth trying again.
+/// An error with `Retry-After`: for everything that is worth trying again, after about this long.
 pub(super) fn retry_later(code: ErrorCode, message: &str, after: Duration) -> Response {
     let mut response = error(code, message);
-    response.headers_mut().insert(RETRY_AFTER, after.as_secs().max(1).into());
+    response.headers_mut().insert(RETRY_AFTER, seconds_to_wait(after, rand::random()).into());
     response
 }
 
@@ -224,15 +233,20 @@ pub(super) fn read_error(failure: &ReadError) -> Response {
 }
 
 /// Tells that a website could not be changed.
-pub(super) fn catalog_error(failure: &CatalogError) -> Response {
+pub(super) fn catalog_error(failure: &CatalogError, obstacles: &Obstacles) -> Response {
     match failure {
         CatalogError::NotFound => error(ErrorCode::NotFound, "Website not found"),
         CatalogError::DomainTaken => error(ErrorCode::Conflict, "A website with this domain exists already"),
         CatalogError::Busy | CatalogError::Stale => {
             retry_later(ErrorCode::Overloaded, "Too many changes are waiting; nothing was changed", RETRY_AFTER_DEFAULT)
         }
+        CatalogError::ErasuresFull => retry_later(
+            ErrorCode::Overloaded,
+            "As many erasures are remembered as may be; nothing was changed. Raise erasures_max",
+            obstacles.erasures_full.meet(),
+        ),
         CatalogError::StorageFull => {
-            retry_later(ErrorCode::StorageFull, "The disk is full; nothing was changed", RETRY_AFTER_DEFAULT)
+            retry_later(ErrorCode::StorageFull, "The disk is full; nothing was changed", obstacles.storage_full.meet())
         }
         CatalogError::Unknown => retry_later(
             ErrorCode::CommitUnknown,

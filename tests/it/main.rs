@@ -3,6 +3,7 @@
 
 mod api;
 mod architecture;
+mod browsers;
 mod clients;
 mod clocks;
 mod crash;
@@ -20,3 +21,4 @@ mod retention_and_erasure;
 mod segments;
 mod smuggling;
 mod tools;
+mod websites;

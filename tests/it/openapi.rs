@@ -45,7 +45,12 @@ fn hitlog_answers_as_described() {
     // Over a connection of its own: one would be idle for longer than hitlog keeps it.
     let register = |domain: &str| {
         let body = format!(r#"{{"name":"A","domain":"{domain}"}}"#);
-        let website = daemon.client().send("POST", "/api/v1/websites", &[authorization], body.as_bytes());
+        let website = daemon.client().send(
+            "POST",
+            "/api/v1/websites",
+            &[authorization, ("content-type", "application/json")],
+            body.as_bytes(),
+        );
         website.json()["trackingCode"].as_str().unwrap().to_owned()
     };
     let code = register("a.example");
