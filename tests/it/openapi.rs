@@ -3,6 +3,7 @@
 //!
 //! What a schema can't say is left out of the tries, here and in `openapi/hooks.py`, and nothing else:
 //! - lengths count bytes and a schema's count characters, so texts are ASCII;
+//! - an empty parameter is as if absent, whatever it takes when there is something in it;
 //! - `cursor` and `offset` exclude each other, a cursor belongs to one listing, `from` must not be after `to`;
 //! - a head that is not HTTP never reaches a route (`smuggling.rs` tries those).
 
