@@ -12,7 +12,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use hyper::{
     HeaderMap,
-    header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, ORIGIN, TRANSFER_ENCODING},
+    header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, HeaderValue, ORIGIN, TRANSFER_ENCODING},
     http::request::Parts,
 };
 
@@ -32,8 +32,8 @@ pub(super) fn check(head: &Parts) -> Result<(), Distrust> {
     // RFC 9112 has the target's host count where there is one; a proxy may think otherwise, so both have to be right.
     let target = head.uri.authority().map(|authority| authority.as_str().as_bytes());
     let hosts: Vec<_> =
-        target.into_iter().chain(head.headers.get_all(HOST).iter().map(|host| host.as_bytes())).collect();
-    if hosts.is_empty() || !hosts.iter().all(|host| Place::parse(host).is_some_and(|place| place.is_this_machine())) {
+        target.into_iter().chain(head.headers.get_all(HOST).iter().map(HeaderValue::as_bytes)).collect();
+    if hosts.is_empty() || !hosts.iter().all(|host| Place::parse(host).is_some_and(Place::is_this_machine)) {
         return Err(Distrust::Host);
     }
     if is_of_other_site(&head.headers, &hosts) { Err(Distrust::Page) } else { Ok(()) }
@@ -121,7 +121,7 @@ impl<'a> Place<'a> {
 
 #[cfg(test)]
 mod tests {
-    use hyper::{Request, header::HeaderValue};
+    use hyper::Request;
 
     use super::*;
 
