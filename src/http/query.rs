@@ -176,7 +176,8 @@ fn write_warnings(out: &mut Vec<u8>, in_seconds: &[&str]) {
         out.extend_from_slice(b",\"code\":");
         json_text::write_string(out, QueryWarning::TimestampLooksLikeSeconds.as_str().as_bytes());
         out.extend_from_slice(b",\"message\":");
-        let message = "Read as milliseconds since 1970, so a time in 1970; it looks like seconds: times a thousand";
+        let message =
+            "Read as milliseconds since 1970, so as a time in early 1970; if these are seconds, multiply by 1,000";
         json_text::write_string(out, message.as_bytes());
         out.push(b'}');
     }
