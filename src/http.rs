@@ -4,8 +4,8 @@
 //! tokio worker, holds bounded memory whatever clients do, and answers every request that it took in. Must not know
 //! the writer: events go into the queue and come back as receipts.
 //!
-//! On the way of a request: `connection`, `body`, `route` (with `auth`, `protected` and `cors`); then `ingest`, `query`,
-//! `websites`, `erasures` or `ops`, which make a `response`.
+//! On the way of a request: `connection`, `body`, `route` (with `auth`, `protected` and `cors`); then `ingest`,
+//! `query`, `websites`, `erasures` or `ops`, which make a `response`.
 
 mod activity;
 mod auth;
