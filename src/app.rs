@@ -18,8 +18,8 @@ use crate::{
     event::Rules,
     event_id::EventIds,
     http::{
-        self, Bodies, BodyLimits, ConnectionLimits, Connections, Context, Cursors, Heavy, RequestLimits, SharedMemory,
-        Tokens,
+        self, Bodies, BodyLimits, ConnectionLimits, Connections, Context, Cursors, Heavy, Obstacles, RequestLimits,
+        SharedMemory, Tokens,
     },
     metrics::{self, BuildInfo, Metrics},
     queue,
@@ -119,6 +119,7 @@ impl App {
             readers,
             ids: EventIds::new(id_key.node, id_key.key),
             cursors: Cursors::new(&id_key.key),
+            obstacles: Obstacles::default(),
             tokens: Tokens::new(config.tokens.iter().map(crate::config::Secret::reveal)),
             metrics: Arc::clone(&metrics),
             stopping: AtomicBool::new(false),
@@ -222,6 +223,8 @@ fn request_limits(config: &Config) -> RequestLimits {
         website_description_chars_max: contract::WEBSITE_DESCRIPTION_CHARS_MAX,
         page_events_default: contract::PAGE_EVENTS_DEFAULT,
         page_events_max: contract::PAGE_EVENTS_MAX,
+        page_websites_default: contract::PAGE_WEBSITES_DEFAULT,
+        page_websites_max: contract::PAGE_WEBSITES_MAX,
     }
 }
 

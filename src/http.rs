@@ -4,8 +4,8 @@
 //! tokio worker, holds bounded memory whatever clients do, and answers every request that it took in. Must not know
 //! the writer: events go into the queue and come back as receipts.
 //!
-//! On the way of a request: `connection`, `body`, `route`; then `ingest`, `query`, `websites`, `erasures` or `ops`,
-//! which make a `response`.
+//! On the way of a request: `connection`, `body`, `route` (with `auth`, `protected` and `cors`); then `ingest`,
+//! `query`, `websites`, `erasures` or `ops`, which make a `response`.
 
 mod activity;
 mod auth;
@@ -19,8 +19,11 @@ mod erasures;
 mod heavy;
 mod ingest;
 mod memory;
+mod obstacles;
 mod ops;
 mod options;
+mod parameters;
+mod protected;
 mod query;
 mod refused_head;
 mod response;
@@ -35,4 +38,5 @@ pub use context::Context;
 pub use cursor::Cursors;
 pub use heavy::Heavy;
 pub use memory::SharedMemory;
+pub use obstacles::Obstacles;
 pub use options::{ConnectionLimits, RequestLimits};

@@ -20,8 +20,8 @@
 //! # The rooms, in reading order
 //!
 //! [`cli`] is where a process begins, [`app`] builds the rooms, [`config`] says how; then along the path: [`http`],
-//! [`event`], [`queue`], [`writer`], [`store`], [`event_id`]. [`metrics`], [`clock`] and [`budget`] serve whoever needs
-//! them, and beside the path stand the [`tools`] of the command line. Who may know whom is held by
+//! [`event`], [`queue`], [`writer`], [`store`], [`event_id`]. [`metrics`], [`clock`], [`budget`] and [`domain`] serve
+//! whoever needs them, and beside the path stand the [`tools`] of the command line. Who may know whom is held by
 //! `tests/it/architecture.rs`.
 
 // Of what is shipped more is asked than of tests and benches.
@@ -34,6 +34,7 @@ pub mod budget;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod domain;
 pub mod event;
 pub mod event_id;
 pub mod http;

@@ -120,6 +120,9 @@ struct Shared {
     /// Events a second, as the bits of an `f64`; 0 before the first group.
     drain_rate: AtomicU64,
     started_at: Instant,
+    /// Since when the disk has been full, in nanoseconds after `started_at`, plus one; 0 while it is not. It counts as
+    /// full until a group is committed: there may be room for the writer's probe and none for a group.
+    full_since: AtomicU64,
     /// When the oldest request of the group in hand was queued, in nanoseconds after `started_at`, plus one; 0
     /// while the writer has nothing in hand. It takes requests in order, so no request is older.
     oldest_queued_at: AtomicU64,
@@ -138,6 +141,7 @@ pub fn bounded(limits: Limits, metrics: Arc<EventMetrics>) -> (Queue, Requests) 
         state: AtomicU8::new(State::Accepting as u8),
         drain_rate: AtomicU64::new(0),
         started_at: Instant::now(),
+        full_since: AtomicU64::new(0),
         oldest_queued_at: AtomicU64::new(0),
         metrics,
     });
@@ -178,11 +182,18 @@ impl Queue {
         Overloaded { reason, retry_after: self.retry_after() }
     }
 
-    /// How long the queue takes to drain at its recent rate, which is when to try again.
+    /// When to try again: after the time that the queue takes to drain at its recent rate; or, because a full disk does
+    /// not drain, after as long as it has been full already.
     pub fn retry_after(&self) -> Duration {
-        let rate = f64::from_bits(self.shared.drain_rate.load(Ordering::Relaxed));
-        let queued = self.shared.events.load(Ordering::Relaxed) as f64;
-        retry_after(queued, rate)
+        let shared = &self.shared;
+        let full_for = match (self.state(), shared.full_since.load(Ordering::Relaxed)) {
+            (State::StorageFull, since) if since > 0 => {
+                Some(shared.started_at.elapsed().saturating_sub(Duration::from_nanos(since - 1)))
+            }
+            _ => None,
+        };
+        let rate = f64::from_bits(shared.drain_rate.load(Ordering::Relaxed));
+        retry_after(full_for, shared.events.load(Ordering::Relaxed) as f64, rate)
     }
 
     /// Whether the writer takes requests.
@@ -209,12 +220,13 @@ impl Queue {
     }
 }
 
-fn retry_after(queued_events: f64, events_per_second: f64) -> Duration {
-    if events_per_second <= 0.0 {
-        return RETRY_AFTER_MIN;
-    }
-    let seconds = (queued_events / events_per_second).ceil();
-    Duration::from_secs(seconds as u64).clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX)
+fn retry_after(full_for: Option<Duration>, queued_events: f64, events_per_second: f64) -> Duration {
+    let wait = match full_for {
+        Some(full_for) => full_for,
+        None if events_per_second > 0.0 => Duration::from_secs((queued_events / events_per_second).ceil() as u64),
+        None => RETRY_AFTER_MIN,
+    };
+    wait.clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX)
 }
 
 /// Resolves to the answer to a request. Dropping it changes nothing for the events.
@@ -395,6 +407,9 @@ impl Requests {
     /// Notes that the group in hand is answered: `events` events, `elapsed` after they were taken.
     pub fn group_answered(&self, events: usize, elapsed: Duration) {
         self.shared.oldest_queued_at.store(0, Ordering::Relaxed);
+        if events > 0 {
+            self.shared.full_since.store(0, Ordering::Relaxed);
+        }
         let rate = events as f64 / elapsed.as_secs_f64().max(1e-6);
         let before = f64::from_bits(self.shared.drain_rate.load(Ordering::Relaxed));
         let after = if before > 0.0 { before + DRAIN_RATE_WEIGHT * (rate - before) } else { rate };
@@ -403,6 +418,10 @@ impl Requests {
 
     /// Says whether requests are taken from now on.
     pub fn set_state(&self, state: State) {
+        if state == State::StorageFull && self.shared.full_since.load(Ordering::Relaxed) == 0 {
+            let since = self.shared.started_at.elapsed().as_nanos() as u64 + 1;
+            self.shared.full_since.store(since, Ordering::Relaxed);
+        }
         self.shared.state.store(state as u8, Ordering::Release);
     }
 
@@ -410,6 +429,31 @@ impl Requests {
     pub fn fail_waiting(&self, error: CommitError) {
         while let Ok(request) = self.receiver.try_recv() {
             request.fail(error);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn when_to_try_again() {
+        for (full_for, queued, rate, seconds) in [
+            (None, 0.0, 0.0, 1),
+            (None, 100.0, 0.0, 1),
+            (None, 100.0, 1_000.0, 1),
+            (None, 5_001.0, 1_000.0, 6),
+            (None, 1e12, 1.0, 60),
+            (Some(0), 1e12, 1.0, 1),
+            (Some(1), 0.0, 1_000.0, 1),
+            (Some(2), 0.0, 1_000.0, 2),
+            (Some(17), 0.0, 0.0, 17),
+            (Some(59), 0.0, 0.0, 59),
+            (Some(86_400), 0.0, 0.0, 60),
+        ] {
+            let found = retry_after(full_for.map(Duration::from_secs), queued, rate);
+            assert_eq!(found, Duration::from_secs(seconds), "{full_for:?} {queued} {rate}");
         }
     }
 }

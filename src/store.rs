@@ -26,7 +26,7 @@ mod segments;
 
 use std::{sync::Arc, thread::JoinHandle, time::Duration};
 
-pub use catalog::{Catalog, Erasure, IdKey, NewWebsite, Website, WebsiteChange, Websites};
+pub use catalog::{Catalog, Erasure, IdKey, NewWebsite, Website, WebsiteAge, WebsiteChange, WebsitePage, Websites};
 use catalog::{CatalogFile, Erasures};
 pub use erase::{EraseError, Eraser};
 pub use error::{AppendError, CatalogError, OnFailure, OpenError, ReadError};

@@ -58,7 +58,10 @@ async fn run(config: &Config) -> Result<(), String> {
     })?;
     let address = listener.local_addr().map_err(|error| format!("cannot find out the address: {error}"))?;
     if config.is_protected_mode() {
-        tracing::warn!("no token is set: everybody on this machine may read the events, nobody elsewhere may connect");
+        tracing::warn!(
+            "no token is set: everybody on this machine may read the events, nobody elsewhere may connect; but a proxy \
+             on this machine that adds no header looks like its owner: set a token before you put one in front"
+        );
     }
     let memory_bytes_max = memory::bytes_max(config);
     tracing::info!(%address, connections_max = config.connections_max, memory_bytes_max, "hitlog listens");

@@ -18,6 +18,10 @@ pub const ITEM_BYTES_MAX: usize = 256 * 1024;
 pub const PAGE_EVENTS_DEFAULT: u64 = 100;
 /// Most events of a page; a larger limit becomes this.
 pub const PAGE_EVENTS_MAX: u64 = 1_000;
+/// Websites of a page when the client names no limit.
+pub const PAGE_WEBSITES_DEFAULT: u64 = 100;
+/// Most websites of a page; a larger limit becomes this.
+pub const PAGE_WEBSITES_MAX: u64 = 1_000;
 /// Longest name of a website, in characters.
 pub const WEBSITE_NAME_CHARS_MAX: usize = 255;
 /// Longest description of a website, in characters.

@@ -66,7 +66,8 @@ fn proxy_header(headers: &HeaderMap) -> Option<&str> {
         .find(|name| PROXY_HEADERS.contains(name) || name.starts_with(PROXY_HEADER_PREFIX))
 }
 
-fn refuse(message: &str) -> Response {
+/// 401, with the reason.
+pub(super) fn refuse(message: &str) -> Response {
     let mut response = error(ErrorCode::Unauthorized, message);
     response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     response

@@ -3,7 +3,8 @@
 use std::sync::{Arc, atomic::AtomicBool};
 
 use super::{
-    auth::Tokens, body::Bodies, connections::Connections, cursor::Cursors, memory::SharedMemory, options::RequestLimits,
+    auth::Tokens, body::Bodies, connections::Connections, cursor::Cursors, memory::SharedMemory, obstacles::Obstacles,
+    options::RequestLimits,
 };
 use crate::{
     event::Rules,
@@ -42,6 +43,8 @@ pub struct Context {
     pub ids: EventIds,
     /// Places in listings, as clients see them.
     pub cursors: Cursors,
+    /// What keeps changes from being made at the moment.
+    pub obstacles: Obstacles,
     /// Who may do what.
     pub tokens: Tokens,
     /// What is counted.

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     event::EventType,
-    store::{EventFilter, WalkPlace},
+    store::{EventFilter, WalkPlace, WebsiteAge},
 };
 
 /// Four numbers of 8 bytes.
@@ -35,15 +35,12 @@ impl Cursors {
         for (bytes, number) in plain.as_chunks_mut().0.iter_mut().zip(numbers) {
             *bytes = number.to_be_bytes();
         }
-        // Fails only on texts of 2^36 bytes and more.
-        let sealed = Aes128Siv::new(&self.key.into()).encrypt(listing(filter), &plain).unwrap_or_default();
-        BASE64_URL_SAFE_NO_PAD.encode(sealed)
+        self.seal(listing(filter), &plain)
     }
 
     /// The place in a text, if it was made here and for this listing.
     pub(super) fn decode(&self, text: &str, filter: &EventFilter) -> Option<WalkPlace> {
-        let sealed = BASE64_URL_SAFE_NO_PAD.decode(text).ok()?;
-        let plain = Aes128Siv::new(&self.key.into()).decrypt(listing(filter), &sealed).ok()?;
+        let plain = self.open(listing(filter), text)?;
         let &[created_at, sequence, high_water_mark, passed] = plain.as_chunks().0 else { return None };
         Some(WalkPlace {
             created_at: i64::from_be_bytes(created_at),
@@ -52,9 +49,36 @@ impl Cursors {
             passed: u64::from_be_bytes(passed),
         })
     }
+
+    /// The place behind a website as a text of letters, digits, `-` and `_`.
+    pub(super) fn encode_website(&self, place: &WebsiteAge) -> String {
+        let (created_at, tracking_code) = place;
+        self.seal([WEBSITES], &[&created_at.to_be_bytes(), tracking_code.as_bytes()].concat())
+    }
+
+    /// The place in a text, if it was made here and for the listing of websites.
+    pub(super) fn decode_website(&self, text: &str) -> Option<WebsiteAge> {
+        let plain = self.open([WEBSITES], text)?;
+        let (created_at, tracking_code) = plain.split_first_chunk()?;
+        Some((i64::from_be_bytes(*created_at), std::str::from_utf8(tracking_code).ok()?.into()))
+    }
+
+    fn seal(&self, listing: impl IntoIterator<Item = impl AsRef<[u8]>>, plain: &[u8]) -> String {
+        // Fails only on texts of 2^36 bytes and more.
+        let sealed = Aes128Siv::new(&self.key.into()).encrypt(listing, plain).unwrap_or_default();
+        BASE64_URL_SAFE_NO_PAD.encode(sealed)
+    }
+
+    fn open(&self, listing: impl IntoIterator<Item = impl AsRef<[u8]>>, text: &str) -> Option<Vec<u8>> {
+        let sealed = BASE64_URL_SAFE_NO_PAD.decode(text).ok()?;
+        Aes128Siv::new(&self.key.into()).decrypt(listing, &sealed).ok()
+    }
 }
 
-/// What tells one listing from another; an id is never empty.
+/// What tells the listing of websites from those of events, which are told apart by more than one value.
+const WEBSITES: &[u8] = b"websites";
+
+/// What tells one listing of events from another; an id is never empty.
 fn listing(filter: &EventFilter) -> [Vec<u8>; 6] {
     let id = |id: &Option<String>| id.as_ref().map(|id| id.as_bytes().to_vec()).unwrap_or_default();
     [
@@ -104,6 +128,22 @@ mod tests {
         #[test]
         fn anything_else_leads_nowhere(text in "[A-Za-z0-9_-]{0,80}|.{0,80}") {
             prop_assert_eq!(cursors().decode(&text, &filter()), None);
+        }
+    }
+
+    #[test]
+    fn a_cursor_of_websites_is_for_them_alone() {
+        for place in [(0, "pm-a".into()), (i64::MAX, "pm-".to_owned() + &"x".repeat(61))] {
+            let place = (place.0, place.1.into());
+            let text = cursors().encode_website(&place);
+            assert_eq!(cursors().decode_website(&text), Some(place));
+            assert_eq!(cursors().decode(&text, &filter()), None);
+            assert_eq!(Cursors::new(b"fedcba9876543210").decode_website(&text), None);
+        }
+        let of_events =
+            cursors().encode(&WalkPlace { created_at: 1, sequence: 2, high_water_mark: 3, passed: 4 }, &filter());
+        for text in ["", "x", &of_events] {
+            assert_eq!(cursors().decode_website(text), None, "{text}");
         }
     }
 

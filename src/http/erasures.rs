@@ -4,14 +4,12 @@ use hyper::{
     StatusCode,
     header::{HeaderValue, LOCATION},
 };
-use percent_encoding::percent_decode_str;
 use serde::Serialize;
 
 use super::{
     context::Context,
-    response::{
-        ErrorCode, RETRY_AFTER_DEFAULT, Response, catalog_error, error, invalid, json_of, read_error, retry_later,
-    },
+    parameters::parameters,
+    response::{ErrorCode, Response, catalog_error, error, invalid, json_of, read_error, retry_later},
 };
 use crate::{
     event::{Faults, time::time_text},
@@ -49,36 +47,35 @@ impl<'a> From<&'a Erasure> for ErasureJson<'a> {
 /// `DELETE /api/v1/visitors/:visitorId?trackingCode=…`
 pub(super) async fn erase_visitor(context: &Context, visitor_id: &str, query: &str) -> Response {
     let mut faults = Faults::default();
-    let visitor_id = percent_decode_str(visitor_id).decode_utf8().map(std::borrow::Cow::into_owned).unwrap_or_default();
+    // Empty where it was no UTF-8.
     if visitor_id.is_empty() || visitor_id.len() > context.limits.id_bytes_max {
         faults.add("visitorId", format!("Expected 1 to {} bytes of UTF-8", context.limits.id_bytes_max));
     }
-    let mut codes = url::form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == "trackingCode");
-    let code = codes.next().map(|(_, code)| code.into_owned()).unwrap_or_default();
-    if code.is_empty() {
+    let [code] = parameters(query, ["trackingCode"], &mut faults);
+    let code = code.unwrap_or_else(|| {
         faults.add("trackingCode", "Required");
-    } else if codes.next().is_some() {
-        faults.add("trackingCode", "Given more than once");
-    }
+        String::new()
+    });
     if !faults.is_empty() {
         return invalid("Invalid query", &faults);
     }
     let Some(website_id) = context.websites.id_of_code(&code) else {
         return error(ErrorCode::NotFound, "Website with this tracking code not found");
     };
-    match context.eraser.erase_visitor(website_id, visitor_id).await {
+    match context.eraser.erase_visitor(website_id, visitor_id.to_owned()).await {
         Ok(erasure) => {
+            context.obstacles.erased();
             let mut response = json_of(StatusCode::ACCEPTED, &ErasureJson::from(&erasure));
             if let Ok(location) = HeaderValue::try_from(format!("/api/v1/erasures/{}", erasure.id)) {
                 response.headers_mut().insert(LOCATION, location);
             }
             response
         }
-        Err(EraseError::Catalog(failure)) => catalog_error(&failure),
+        Err(EraseError::Catalog(failure)) => catalog_error(&failure, &context.obstacles),
         Err(EraseError::Read(ReadError::Refused(ReadRefused::Memory))) => retry_later(
             ErrorCode::Overloaded,
             "Too many events would be hidden at once; wait for erasures that are running, or raise hidden_events_max",
-            RETRY_AFTER_DEFAULT,
+            context.obstacles.hidden_events_full.meet(),
         ),
         Err(EraseError::Read(failure)) => read_error(&failure),
     }

@@ -107,8 +107,8 @@ async fn parse_batch(context: &Context, bytes: Vec<u8>) -> Option<Result<ParsedB
 /// A batch above this size is parsed on another thread: up to it that takes some milliseconds, however odd it is.
 const HEAVY_BATCH_BYTES: usize = 256 * 1024;
 
-/// Counts what `events` hold beside the body that they were read from, and puts the memory of their answer aside, before
-/// they are queued: afterwards nothing is refused.
+/// Counts what `events` hold beside the body that they were read from, and puts the memory of their answer aside,
+/// before they are queued: afterwards nothing is refused.
 async fn put_aside(
     context: &Context,
     events: &ValidEvents,

@@ -21,6 +21,10 @@ pub struct RequestLimits {
     pub page_events_default: u64,
     /// Most events of a page; a larger limit becomes this.
     pub page_events_max: u64,
+    /// Websites of a page when the client names no limit.
+    pub page_websites_default: u64,
+    /// Most websites of a page; a larger limit becomes this.
+    pub page_websites_max: u64,
 }
 
 #[cfg(test)]
@@ -35,6 +39,8 @@ impl RequestLimits {
         website_description_chars_max: 1_000,
         page_events_default: 100,
         page_events_max: 1_000,
+        page_websites_default: 100,
+        page_websites_max: 1_000,
     };
 }
 

@@ -6,10 +6,12 @@ use hyper::StatusCode;
 use super::{
     context::Context,
     options::RequestLimits,
+    parameters::{number, parameters},
     response::{ErrorCode, Response, counted_json, error, invalid, json, read_error},
 };
 use crate::{
     event::{EventType, Faults, json as json_text, time::parse_time},
+    metrics::QueryWarning,
     store::{EventFilter, Page, PageStart},
 };
 
@@ -27,39 +29,25 @@ struct ListQuery {
     offset: u64,
     /// As sent, not decrypted yet.
     cursor: Option<String>,
+    /// Which of `from` and `to` look like seconds.
+    in_seconds: Vec<&'static str>,
 }
 
 impl ListQuery {
     fn parse(query: &str, limits: &RequestLimits) -> Result<Self, Faults> {
         let mut faults = Faults::default();
-        let mut tracking_code = None;
-        let mut event_type = None;
-        let (mut session_id, mut visitor_id) = (None, None);
-        let (mut from, mut to) = (None, None);
-        let (mut limit, mut offset, mut cursor) = (None, None, None);
-        for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
-            let (field, slot) = match &*name {
-                "trackingCode" => ("trackingCode", &mut tracking_code),
-                "eventType" => ("eventType", &mut event_type),
-                "sessionId" => ("sessionId", &mut session_id),
-                "visitorId" => ("visitorId", &mut visitor_id),
-                "from" => ("from", &mut from),
-                "to" => ("to", &mut to),
-                "limit" => ("limit", &mut limit),
-                "offset" => ("offset", &mut offset),
-                "cursor" => ("cursor", &mut cursor),
-                _ => continue,
-            };
-            if slot.replace(value.into_owned()).is_some() {
-                faults.add(field, "Given more than once");
-            }
-        }
+        let names = ["trackingCode", "eventType", "sessionId", "visitorId", "from", "to", "limit", "offset", "cursor"];
+        let [tracking_code, event_type, session_id, visitor_id, from, to, limit, offset, cursor] =
+            parameters(query, names, &mut faults);
         if cursor.is_some() && offset.is_some() {
             faults.add("offset", "A cursor says where the page begins; leave one of the two out");
         }
         let limit = number("limit", limit, 1, &mut faults).unwrap_or(limits.page_events_default);
         let offset = number("offset", offset, 0, &mut faults).unwrap_or(0);
         let (from, to) = (time("from", from, &mut faults), time("to", to, &mut faults));
+        let in_seconds = [("from", from), ("to", to)].into_iter().filter(|(_, time)| time.is_some_and(|(_, odd)| odd));
+        let in_seconds = in_seconds.map(|(field, _)| field).collect();
+        let (from, to) = (from.map(|(time, _)| time), to.map(|(time, _)| time));
         if from.zip(to).is_some_and(|(from, to)| from > to) {
             faults.add("to", "Expected a time that is not before from");
         }
@@ -70,41 +58,49 @@ impl ListQuery {
             }
             kind
         });
-        let tracking_code = tracking_code.filter(|code| !code.is_empty()).unwrap_or_else(|| {
+        let tracking_code = tracking_code.unwrap_or_else(|| {
             faults.add("trackingCode", "Required");
             String::new()
         });
         for (field, id) in [("sessionId", &session_id), ("visitorId", &visitor_id)] {
-            if id.as_ref().is_some_and(|id: &String| id.is_empty() || id.len() > limits.id_bytes_max) {
+            if id.as_ref().is_some_and(|id| id.len() > limits.id_bytes_max) {
                 faults.add(field, format!("Expected 1 to {} bytes", limits.id_bytes_max));
             }
         }
         if faults.is_empty() {
             let limit = limit.min(limits.page_events_max);
-            Ok(Self { tracking_code, event_type, session_id, visitor_id, from, to, limit, offset, cursor })
+            Ok(Self { tracking_code, event_type, session_id, visitor_id, from, to, limit, offset, cursor, in_seconds })
         } else {
             Err(faults)
         }
     }
 }
 
-/// A whole number that fits SQLite's: digits only, so neither a sign nor a space.
-fn number(field: &'static str, text: Option<String>, min: u64, faults: &mut Faults) -> Option<u64> {
+/// A time, and whether it looks like seconds where milliseconds are meant.
+fn time(field: &'static str, text: Option<String>, faults: &mut Faults) -> Option<(i64, bool)> {
     let text = text?;
-    let number = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<i64>().ok()).flatten();
-    let number = number.map(i64::unsigned_abs).filter(|number| *number >= min);
-    if number.is_none() {
-        faults.add(field, format!("Expected a whole number from {min} to 2^63-1"));
+    let time = parse_time(&text);
+    if time.is_none() {
+        faults.add(
+            field,
+            if ends_with_lost_plus(&text) {
+                "Expected RFC 3339 such as 2026-01-28T20:00:00%2B01:00: in a query a + stands for a space, so write %2B"
+            } else {
+                "Expected RFC 3339 such as 2026-01-28T20:00:00Z, or milliseconds since 1970"
+            },
+        );
     }
-    number
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    time.map(|time| (time, is_number && SECONDS_OF_OUR_TIME.contains(&time)))
 }
 
-fn time(field: &'static str, text: Option<String>, faults: &mut Faults) -> Option<i64> {
-    let time = parse_time(&text?);
-    if time.is_none() {
-        faults.add(field, "Expected RFC 3339 such as 2026-01-28T20:00:00Z, or milliseconds since 1970");
-    }
-    time
+/// Seconds since 1970 from the year 2000 to the year 2100. As milliseconds all of them lie in the first weeks of 1970.
+const SECONDS_OF_OUR_TIME: std::ops::Range<i64> = 946_684_800..4_102_444_800;
+
+/// Whether a zone such as `+01:30` stands at the end, and the `+` was read as a space.
+fn ends_with_lost_plus(text: &str) -> bool {
+    let Some((_, [b' ', zone @ ..])) = text.as_bytes().split_last_chunk::<6>() else { return false };
+    zone.iter().zip(b"00:00").all(|(byte, shape)| if *shape == b'0' { byte.is_ascii_digit() } else { byte == shape })
 }
 
 /// `GET /api/v1/events`
@@ -132,6 +128,8 @@ pub(super) async fn get_all(context: &Context, query: &str) -> Response {
         },
     };
     let page = Page { limit: query.limit, start };
+    let in_seconds = query.in_seconds;
+    context.metrics.http.query_warnings(QueryWarning::TimestampLooksLikeSeconds).increment(in_seconds.len() as u64);
     let (ids, cursors) = (context.ids.clone(), context.cursors.clone());
     let mut buffer = context.readers.page_buffer();
     let read = context.readers.ask(move |snapshot| {
@@ -157,13 +155,34 @@ pub(super) async fn get_all(context: &Context, query: &str) -> Response {
                 Some(next) => json_text::write_string(out, cursors.encode(next, &filter).as_bytes()),
                 None => out.extend_from_slice(b"null"),
             }
-            out.extend_from_slice(b"}}");
+            out.push(b'}');
+            write_warnings(out, &in_seconds);
+            out.push(b'}');
         })?;
         Ok(buffer.trimmed())
     });
     match read.await {
         Ok(buffer) => counted_json(StatusCode::OK, Bytes::from_owner(buffer)),
         Err(failure) => read_error(&failure),
+    }
+}
+
+/// Writes what is odd about a listing's parameters, as a member of its answer, if anything is.
+fn write_warnings(out: &mut Vec<u8>, in_seconds: &[&str]) {
+    for (at, field) in in_seconds.iter().enumerate() {
+        out.extend_from_slice(if at == 0 { b",\"warnings\":[" } else { b"," });
+        out.extend_from_slice(b"{\"field\":");
+        json_text::write_string(out, field.as_bytes());
+        out.extend_from_slice(b",\"code\":");
+        json_text::write_string(out, QueryWarning::TimestampLooksLikeSeconds.as_str().as_bytes());
+        out.extend_from_slice(b",\"message\":");
+        let message =
+            "Read as milliseconds since 1970, so as a time in early 1970; if these are seconds, multiply by 1,000";
+        json_text::write_string(out, message.as_bytes());
+        out.push(b'}');
+    }
+    if !in_seconds.is_empty() {
+        out.push(b']');
     }
 }
 
@@ -203,6 +222,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_lost_plus_is_told() {
+        for (text, is_told) in [
+            ("2026-01-28T21:30:00+01:30", true),
+            ("2026-01-28+21:30:00+01:30", true),
+            ("2026-01-28T21:30:00.5+01:30", true),
+            ("2026-01-28+21:30:00", false),
+            ("2026-01-28T21:30:00+0130", false),
+            ("yesterday", false),
+        ] {
+            let faults = ListQuery::parse(&format!("trackingCode=pm-x&to={text}"), &RequestLimits::OF_TESTS);
+            let faults = faults.map(|_| ()).unwrap_err();
+            assert_eq!(faults.fields[0].1[0].contains("%2B"), is_told, "{text}: {faults:?}");
+        }
+    }
+
+    #[test]
     fn what_a_listing_may_ask() {
         let query = |code: &str, event_type, limit, offset| ListQuery {
             tracking_code: code.into(),
@@ -214,6 +249,7 @@ mod tests {
             limit,
             offset,
             cursor: None,
+            in_seconds: Vec::new(),
         };
         for (text, wanted) in [
             ("trackingCode=pm-x", Ok(query("pm-x", None, 100, 0))),
@@ -240,12 +276,32 @@ mod tests {
             ("trackingCode=pm-x&from=yesterday&to=-5", Err(&["from", "to"][..])),
             ("trackingCode=pm-x&from=2&to=1", Err(&["to"])),
             ("trackingCode=pm-x&cursor=x&offset=0", Err(&["offset"])),
-            ("trackingCode=pm-x&sessionId=&visitorId=v&visitorId=w", Err(&["visitorId", "sessionId"][..])),
+            (
+                "trackingCode=pm-x&limit=&offset=&cursor=&eventType=&sessionId=&visitorId=&from=&to=",
+                Ok(query("pm-x", None, 100, 0)),
+            ),
+            (
+                "trackingCode=pm-x&from=1769630400&to=1769630400000",
+                Ok(ListQuery {
+                    from: Some(1_769_630_400),
+                    to: Some(1_769_630_400_000),
+                    in_seconds: vec!["from"],
+                    ..query("pm-x", None, 100, 0)
+                }),
+            ),
+            (
+                "trackingCode=pm-x&from=946684799&to=4102444800",
+                Ok(ListQuery { from: Some(946_684_799), to: Some(4_102_444_800), ..query("pm-x", None, 100, 0) }),
+            ),
+            (
+                "trackingCode=pm-x&from=1970-01-12T00:00:00Z&to=1970-01-13T00:00:00Z",
+                Ok(ListQuery { from: Some(950_400_000), to: Some(1_036_800_000), ..query("pm-x", None, 100, 0) }),
+            ),
+            ("trackingCode=pm-x&sessionId=&visitorId=v&visitorId=w", Err(&["visitorId"][..])),
             ("", Err(&["trackingCode"][..])),
             ("trackingCode=", Err(&["trackingCode"])),
             ("trackingCode=a&trackingCode=b", Err(&["trackingCode"])),
             ("trackingCode=pm-x&limit=0", Err(&["limit"])),
-            ("trackingCode=pm-x&limit=", Err(&["limit"])),
             ("trackingCode=pm-x&limit=-1&offset=-1", Err(&["limit", "offset"])),
             ("trackingCode=pm-x&limit=1.5&offset=%2B1", Err(&["limit", "offset"])),
             ("trackingCode=pm-x&offset=9223372036854775808", Err(&["offset"])),

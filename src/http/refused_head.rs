@@ -2,10 +2,7 @@
 //! contract's words. Scripts of other pages may read them on the routes for events: a tracker that could not would take
 //! them for a failure of the network, and send the same again for ever.
 
-use hyper::{
-    HeaderMap,
-    header::{CONNECTION, CONTENT_LENGTH, HeaderValue, ORIGIN},
-};
+use hyper::header::{CONNECTION, CONTENT_LENGTH, HeaderValue};
 
 use super::{
     cors,
@@ -28,8 +25,6 @@ pub(super) enum Refused {
 const TLS_HELLO: &[u8] = &[0x16, 0x03];
 /// Where a client of HTTP/2 begins that expects no upgrade.
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0";
-/// How a path for events begins, and one that was meant to be.
-const EVENTS_PATH: &[u8] = b"/api/v1/event";
 
 /// The whole answer to a head of which `head` has been read. The connection ends after it.
 pub(super) fn answer(refused: Refused, head: &[u8]) -> Vec<u8> {
@@ -43,12 +38,8 @@ pub(super) fn answer(refused: Refused, head: &[u8]) -> Vec<u8> {
         Refused::Malformed => malformed(head),
     };
     let path = head.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
-    if path.starts_with(EVENTS_PATH) {
-        let mut asked = HeaderMap::new();
-        if let Some(origin) = origin_of(head) {
-            asked.insert(ORIGIN, origin);
-        }
-        cors::echo_origin(&asked, &mut response);
+    if str::from_utf8(path).is_ok_and(cors::is_event_path) {
+        cors::allow_page(origin_of(head).as_ref(), response.headers_mut());
     }
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     written(response)

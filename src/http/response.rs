@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::{
     activity::Activity,
     memory::{Holding, SharedMemory},
+    obstacles::{Obstacles, seconds_to_wait},
 };
 use crate::{
     event::{Faults, Rejection, json},
@@ -58,12 +59,15 @@ pub(super) enum ErrorCode {
     ValidationError,
     MalformedJson,
     Unauthorized,
+    ForbiddenOrigin,
     NotFound,
     MethodNotAllowed,
     RequestTimeout,
     Conflict,
     PayloadTooLarge,
     UnsupportedEncoding,
+    #[allow(dead_code, reason = "clients are written against the whole table")]
+    TooManyRequests,
     HeadersTooLarge,
     InternalError,
     Overloaded,
@@ -78,12 +82,14 @@ impl ErrorCode {
             Self::ValidationError => ("VALIDATION_ERROR", StatusCode::BAD_REQUEST),
             Self::MalformedJson => ("MALFORMED_JSON", StatusCode::BAD_REQUEST),
             Self::Unauthorized => ("UNAUTHORIZED", StatusCode::UNAUTHORIZED),
+            Self::ForbiddenOrigin => ("FORBIDDEN_ORIGIN", StatusCode::FORBIDDEN),
             Self::NotFound => ("NOT_FOUND", StatusCode::NOT_FOUND),
             Self::MethodNotAllowed => ("METHOD_NOT_ALLOWED", StatusCode::METHOD_NOT_ALLOWED),
             Self::RequestTimeout => ("REQUEST_TIMEOUT", StatusCode::REQUEST_TIMEOUT),
             Self::Conflict => ("CONFLICT", StatusCode::CONFLICT),
             Self::PayloadTooLarge => ("PAYLOAD_TOO_LARGE", StatusCode::PAYLOAD_TOO_LARGE),
             Self::UnsupportedEncoding => ("UNSUPPORTED_ENCODING", StatusCode::UNSUPPORTED_MEDIA_TYPE),
+            Self::TooManyRequests => ("TOO_MANY_REQUESTS", StatusCode::TOO_MANY_REQUESTS),
             Self::HeadersTooLarge => ("HEADERS_TOO_LARGE", StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
             Self::InternalError => ("INTERNAL_ERROR", StatusCode::INTERNAL_SERVER_ERROR),
             Self::Overloaded => ("OVERLOADED", StatusCode::SERVICE_UNAVAILABLE),
@@ -119,6 +125,23 @@ pub(super) fn held_json(status: StatusCode, body: Vec<u8>, mut holding: Holding)
     counted_json(status, Bytes::from_owner(HeldBytes { bytes: body.into(), _holding: holding }))
 }
 
+/// The same, written from a value that takes `bytes_max` at most.
+pub(super) fn held_json_of(status: StatusCode, value: &impl Serialize, bytes_max: usize, holding: Holding) -> Response {
+    let mut body = Vec::with_capacity(bytes_max);
+    match serde_json::to_writer(&mut body, value) {
+        Ok(()) => {
+            body.shrink_to_fit();
+            held_json(status, body, holding)
+        }
+        Err(failure) => unwritable(&failure),
+    }
+}
+
+fn unwritable(failure: &serde_json::Error) -> Response {
+    tracing::error!(%failure, "a response could not be written as JSON");
+    error(ErrorCode::InternalError, "The answer could not be written; see hitlog's log")
+}
+
 fn of_json(status: StatusCode, body: Content) -> Response {
     let mut response = hyper::Response::new(body);
     *response.status_mut() = status;
@@ -126,9 +149,9 @@ fn of_json(status: StatusCode, body: Content) -> Response {
     response
 }
 
-/// Counts a response in `memory` until it is sent to the client of `activity`, if nobody has counted it yet. If there is
-/// no room, the client is told so instead. `holding` is what was put aside for it, so that a change that has been made
-/// is answered in any case.
+/// Counts a response in `memory` until it is sent to the client of `activity`, if nobody has counted it yet. If there
+/// is no room, the client is told so instead. `holding` is what was put aside for it, so that a change that has been
+/// made is answered in any case.
 pub(super) async fn count(
     response: Response,
     holding: Option<Holding>,
@@ -164,10 +187,7 @@ pub(super) fn overloaded_by_answers() -> Response {
 pub(super) fn json_of(status: StatusCode, value: &impl Serialize) -> Response {
     match serde_json::to_vec(value) {
         Ok(body) => json(status, body),
-        Err(failure) => {
-            tracing::error!(%failure, "a response could not be written as JSON");
-            error(ErrorCode::InternalError, "The answer could not be written; see hitlog's log")
-        }
+        Err(failure) => unwritable(&failure),
     }
 }
 
@@ -186,10 +206,10 @@ pub(super) fn error(code: ErrorCode, message: &str) -> Response {
     json(code.row().1, body)
 }
 
-/// An error with `Retry-After`: for everything that is worth trying again.
+/// An error with `Retry-After`: for everything that is worth trying again, after about this long.
 pub(super) fn retry_later(code: ErrorCode, message: &str, after: Duration) -> Response {
     let mut response = error(code, message);
-    response.headers_mut().insert(RETRY_AFTER, after.as_secs().max(1).into());
+    response.headers_mut().insert(RETRY_AFTER, seconds_to_wait(after, rand::random()).into());
     response
 }
 
@@ -305,15 +325,20 @@ pub(super) fn read_error(failure: &ReadError) -> Response {
 }
 
 /// Tells that a website could not be changed.
-pub(super) fn catalog_error(failure: &CatalogError) -> Response {
+pub(super) fn catalog_error(failure: &CatalogError, obstacles: &Obstacles) -> Response {
     match failure {
         CatalogError::NotFound => error(ErrorCode::NotFound, "Website not found"),
         CatalogError::DomainTaken => error(ErrorCode::Conflict, "A website with this domain exists already"),
         CatalogError::Busy | CatalogError::Stale => {
             retry_later(ErrorCode::Overloaded, "Too many changes are waiting; nothing was changed", RETRY_AFTER_DEFAULT)
         }
+        CatalogError::ErasuresFull => retry_later(
+            ErrorCode::Overloaded,
+            "As many erasures are remembered as may be; nothing was changed. Raise erasures_max",
+            obstacles.erasures_full.meet(),
+        ),
         CatalogError::StorageFull => {
-            retry_later(ErrorCode::StorageFull, "The disk is full; nothing was changed", RETRY_AFTER_DEFAULT)
+            retry_later(ErrorCode::StorageFull, "The disk is full; nothing was changed", obstacles.storage_full.meet())
         }
         CatalogError::Unknown => retry_later(
             ErrorCode::CommitUnknown,

@@ -5,18 +5,22 @@ use std::sync::{Arc, atomic::Ordering};
 use hyper::{
     Method as HttpMethod, Request, StatusCode, Version,
     body::Incoming,
-    header::{ALLOW, CONNECTION, HOST, HeaderValue, TRANSFER_ENCODING},
+    header::{ALLOW, CONNECTION, HOST, HeaderValue, ORIGIN, TRANSFER_ENCODING},
     http::request::Parts,
 };
+use percent_encoding::percent_decode_str;
 use tokio::time::Instant;
 
 use super::{
     activity::Activity,
+    auth,
     body::{InboundBody, Rest},
     context::Context,
     cors, erasures, ingest,
     memory::{SMALL_BYTES_MAX, SharedMemory},
-    ops, query,
+    ops,
+    protected::{self, Distrust},
+    query,
     response::{Body, ErrorCode, Response, count, error, invalid, overloaded_by_answers},
     websites,
 };
@@ -43,19 +47,21 @@ pub(super) async fn handle(
     let (head, incoming) = request.into_parts();
     let mut body = InboundBody::new(incoming, &head.headers, activity, started);
     let (route, id) = resolve(head.uri.path());
+    // What is no UTF-8 is the id of nothing, as no id at all is.
+    let id = percent_decode_str(id).decode_utf8().unwrap_or_default();
     let memory = answer_memory(context, route);
     let mut put_aside = None;
-    let mut response = match check_host(&head).and_then(|()| check_coding(&head)) {
+    let response = match check_host(&head).and_then(|()| check_coding(&head)) {
         Ok(()) if changes(route, &head.method) && !put_aside.insert(memory.hold()).takes(SMALL_BYTES_MAX).await => {
             overloaded_by_answers()
         }
-        Ok(()) => dispatch(context, route, id, &head, &mut body).await,
+        Ok(()) => dispatch(context, route, &id, &head, &mut body).await,
         Err(refusal) => refusal,
     };
-    if echoes_origin(context, route, &head.method) {
-        cors::echo_origin(&head.headers, &mut response);
-    }
     let mut response = count(response, put_aside, memory, activity).await;
+    if is_for_pages(route, &head) {
+        cors::allow_page(head.headers.get(ORIGIN), response.headers_mut());
+    }
     let ends_here = context.stopping.load(Ordering::Acquire) || activity.is_ended() || body.has_doubtful_end();
     if ends_here || response.status() == StatusCode::REQUEST_TIMEOUT {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -81,15 +87,17 @@ fn answer_memory(context: &Context, route: Route) -> &SharedMemory {
     }
 }
 
-/// Whether a request changes what is known of websites and visitors. The memory of its answer is put aside before, since
-/// afterwards nothing can be refused. Events see to that themselves.
+/// Whether a request changes what is known of websites and visitors. The memory of its answer is put aside before,
+/// since afterwards nothing can be refused. Events see to that themselves.
 fn changes(route: Route, method: &HttpMethod) -> bool {
     matches!(route, Route::Websites | Route::Website | Route::Visitor)
         && !matches!(*method, HttpMethod::GET | HttpMethod::HEAD)
 }
 
-/// The route of a path, and the id in it (empty where there is none).
+/// The route of a path, and the id in it, escaped as it is sent (empty where there is none). A slash at the end is as
+/// none.
 fn resolve(path: &str) -> (Route, &str) {
+    let path = path.strip_suffix('/').unwrap_or(path);
     let plain = match path {
         "/api/v1/events" => Route::Events,
         "/api/v1/events/batch" => Route::Batch,
@@ -149,21 +157,26 @@ async fn dispatch(context: &Context, route: Route, id: &str, head: &Parts, body:
     let method = if head.method == HttpMethod::HEAD { &HttpMethod::GET } else { &head.method };
     let allow = allowed_methods(route);
     if !allow.split(", ").any(|allowed| allowed == method.as_str()) {
-        return refuse_method(route, allow);
+        return refuse_method(route, allow, head);
     }
     if needs_token(route, method)
         && let Err(refusal) = context.tokens.check(&head.headers)
     {
         return refusal;
     }
+    if needs_token(route, method)
+        && let Err(refusal) = check_trust(context, head)
+    {
+        return refusal;
+    }
     match (route, method) {
-        (Route::Events | Route::Batch | Route::Event, &HttpMethod::OPTIONS) => cors::preflight(allow),
+        (Route::Events | Route::Batch | Route::Event, &HttpMethod::OPTIONS) => cors::preflight(allow, &head.headers),
         (Route::Events, &HttpMethod::POST) => ingest::event(context, &head.headers, body).await,
         (Route::Batch, _) => ingest::batch(context, &head.headers, body).await,
         (Route::Events, _) => query::get_all(context, head.uri.query().unwrap_or_default()).await,
         (Route::Event, _) => query::get(context, id).await,
         (Route::Websites, &HttpMethod::POST) => websites::create(context, &head.headers, body).await,
-        (Route::Websites, _) => websites::get_all(context),
+        (Route::Websites, _) => websites::get_all(context, head.uri.query().unwrap_or_default(), body.activity()).await,
         (Route::Website, &HttpMethod::PUT) => websites::update(context, id, &head.headers, body).await,
         (Route::Website, &HttpMethod::DELETE) => websites::delete(context, id).await,
         (Route::Website, _) => websites::get(context, id),
@@ -173,7 +186,7 @@ async fn dispatch(context: &Context, route: Route, id: &str, head: &Parts, body:
         (Route::Ready, _) => ops::ready(context),
         (Route::Metrics, _) => ops::metrics(context),
         (Route::Description, _) => ops::description(),
-        (Route::Unknown, _) => refuse_method(route, allow),
+        (Route::Unknown, _) => refuse_method(route, allow, head),
     }
 }
 
@@ -191,8 +204,35 @@ fn allowed_methods(route: Route) -> &'static str {
     }
 }
 
-fn refuse_method(route: Route, allow: &'static str) -> Response {
+/// Refuses, on a route that needs a token, what does not show that it was meant for this hitlog.
+fn check_trust(context: &Context, head: &Parts) -> Result<(), Response> {
+    // Where there are tokens, whoever has come this far has sent one.
+    let trust = if context.tokens.is_protected_mode() { protected::check(head) } else { Ok(()) };
+    let (code, message) = match trust {
+        Err(Distrust::Host) => (
+            ErrorCode::Unauthorized,
+            "hitlog has no token and so serves this machine only, by the names localhost, 127.0.0.1 and [::1]; for \
+             other names in Host set a token (--token, HITLOG_TOKEN or token_file)",
+        ),
+        Err(Distrust::Page) => (
+            ErrorCode::ForbiddenOrigin,
+            "A page of another site may send events and nothing else (see Sec-Fetch-Site or Origin); to let one in, \
+             set a token (--token, HITLOG_TOKEN or token_file) and send it",
+        ),
+        Ok(()) if protected::has_foreign_body(&head.headers) => {
+            (ErrorCode::UnsupportedEncoding, "The body has to be JSON and say so: Content-Type: application/json")
+        }
+        Ok(()) => return Ok(()),
+    };
+    Err(if code == ErrorCode::Unauthorized { auth::refuse(message) } else { error(code, message) })
+}
+
+fn refuse_method(route: Route, allow: &'static str, head: &Parts) -> Response {
     if route == Route::Unknown {
+        // Without an answer to its preflight a browser would not tell a page that there is nothing here.
+        if is_for_pages(route, head) && cors::is_preflight(&head.method, &head.headers) {
+            return cors::preflight(allow, &head.headers);
+        }
         return error(ErrorCode::NotFound, "There is nothing at this path; the routes begin with /api/v1/");
     }
     let mut response = error(ErrorCode::MethodNotAllowed, &format!("This path takes {allow}"));
@@ -210,11 +250,11 @@ fn needs_token(route: Route, method: &HttpMethod) -> bool {
     }
 }
 
-/// Routes for events echo the origin, except for reads while no token is set: otherwise any page in the browser of
-/// whoever runs hitlog on their own machine could read its events.
-fn echoes_origin(context: &Context, route: Route, method: &HttpMethod) -> bool {
-    matches!(route, Route::Events | Route::Batch | Route::Event)
-        && (!context.tokens.is_protected_mode() || !matches!(*method, HttpMethod::GET | HttpMethod::HEAD))
+/// Whether a page of any site may read the response: on the paths of events, unless it would be of a read. Reads are
+/// for whoever has a token, and no page of another site is.
+fn is_for_pages(route: Route, head: &Parts) -> bool {
+    let is_read = matches!(head.method, HttpMethod::GET | HttpMethod::HEAD);
+    cors::is_event_path(head.uri.path()) && (!is_read || matches!(route, Route::Batch | Route::Unknown))
 }
 
 fn method_label(method: &HttpMethod) -> Method {
@@ -239,13 +279,22 @@ mod tests {
             ("/api/v1/events", Route::Events, ""),
             ("/api/v1/events/batch", Route::Batch, ""),
             ("/api/v1/events/c123", Route::Event, "c123"),
-            ("/api/v1/events/", Route::Unknown, ""),
+            ("/api/v1/events/", Route::Events, ""),
+            ("/api/v1/events/batch/", Route::Batch, ""),
+            ("/api/v1/events/c123/", Route::Event, "c123"),
+            ("/api/v1/events//", Route::Unknown, ""),
+            ("/api/v1/events/c123//", Route::Unknown, ""),
+            ("/api/v1/websites/web-1/", Route::Website, "web-1"),
+            ("/health/", Route::Ready, ""),
+            ("/livez/", Route::Live, ""),
             ("/api/v1/events/a/b", Route::Unknown, ""),
             ("/api/v1/websites/web-1", Route::Website, "web-1"),
             ("/api/v1/visitors/a%2Fb", Route::Visitor, "a%2Fb"),
             ("/api/v1/erasures/era-1", Route::Erasure, "era-1"),
             ("/health", Route::Ready, ""),
             ("/", Route::Unknown, ""),
+            ("//", Route::Unknown, ""),
+            ("", Route::Unknown, ""),
             ("*", Route::Unknown, ""),
         ] {
             assert_eq!(resolve(path), (route, id), "{path}");

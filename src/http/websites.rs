@@ -1,17 +1,22 @@
 //! Registering, reading, changing and forgetting websites.
 
+use std::{borrow::Cow, sync::Arc};
+
 use hyper::{HeaderMap, StatusCode};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::{
+    activity::Activity,
     body::InboundBody,
     context::Context,
     ingest::body_error,
     options::RequestLimits,
-    response::{ErrorCode, Response, catalog_error, error, invalid, json_of},
+    parameters::{number, parameters},
+    response::{ErrorCode, Response, catalog_error, error, held_json_of, invalid, json_of, overloaded_by_answers},
 };
 use crate::{
+    domain::Domain,
     event::{Faults, time::time_text},
     store::{NewWebsite, Website, WebsiteChange},
 };
@@ -45,31 +50,93 @@ impl<'a> From<&'a Website> for WebsiteJson<'a> {
 
 /// `POST /api/v1/websites`
 pub(super) async fn create(context: &Context, headers: &HeaderMap, body: &mut InboundBody) -> Response {
-    let change = match read_change(context, headers, body, true).await {
-        Ok(change) => change,
+    let members = match read_members(context, headers, body).await {
+        Ok(members) => members,
         Err(refusal) => return refusal,
     };
-    let new = NewWebsite {
-        name: change.name.unwrap_or_default(),
-        domain: change.domain.unwrap_or_default(),
-        description: change.description.flatten(),
+    let new = match check_new(&members, &context.limits) {
+        Ok(new) => new,
+        Err(faults) => return invalid("Invalid website data", &faults),
     };
     match context.catalog.create_website(new).await {
-        Ok(website) => json_of(StatusCode::CREATED, &WebsiteJson::from(&*website)),
-        Err(failure) => catalog_error(&failure),
+        Ok(website) => {
+            context.obstacles.changed();
+            json_of(StatusCode::CREATED, &WebsiteJson::from(&*website))
+        }
+        Err(failure) => catalog_error(&failure, &context.obstacles),
     }
 }
 
-/// `GET /api/v1/websites`
-pub(super) fn get_all(context: &Context) -> Response {
+/// `GET /api/v1/websites`: a page of them, the newest first.
+pub(super) async fn get_all(context: &Context, query: &str, activity: &Arc<Activity>) -> Response {
     #[derive(Serialize)]
-    struct AllWebsites<'a> {
+    struct WebsiteList<'a> {
         websites: Vec<WebsiteJson<'a>>,
         total: usize,
+        pagination: Pagination,
     }
-    let all = context.websites.newest_first();
-    let websites: Vec<_> = all.iter().map(|website| WebsiteJson::from(&**website)).collect();
-    json_of(StatusCode::OK, &AllWebsites { total: websites.len(), websites })
+    #[derive(Serialize)]
+    struct Pagination {
+        total: usize,
+        limit: u64,
+        next: Option<String>,
+    }
+    let ListQuery { limit, cursor } = match ListQuery::parse(query, &context.limits) {
+        Ok(query) => query,
+        Err(faults) => return invalid("Invalid query", &faults),
+    };
+    let after = match cursor.as_deref().map(|text| context.cursors.decode_website(text)) {
+        None => None,
+        Some(Some(place)) => Some(place),
+        Some(None) => {
+            let faults = Faults::of_field("cursor", "Expected pagination.next of a page of this listing");
+            return invalid("Invalid query", &faults);
+        }
+    };
+    let page = context.websites.page(after.as_ref(), usize::try_from(limit).unwrap_or(usize::MAX));
+    let last = page.websites.last().filter(|_| page.has_more);
+    let next = last.map(|website| context.cursors.encode_website(&website.age()));
+    let bytes_max = page.websites.iter().map(|website| json_bytes_max(website)).sum::<usize>() + LIST_FRAME_BYTES;
+    let mut held = context.answers.hold();
+    if !held.takes(bytes_max).await {
+        return overloaded_by_answers();
+    }
+    held.is_held_by(activity);
+    let list = WebsiteList {
+        websites: page.websites.iter().map(|website| WebsiteJson::from(&**website)).collect(),
+        total: page.total,
+        pagination: Pagination { total: page.total, limit, next },
+    };
+    held_json_of(StatusCode::OK, &list, bytes_max, held)
+}
+
+/// What a page of websites has beside them, at most, in bytes.
+const LIST_FRAME_BYTES: usize = 256;
+/// What a website has beside its name, domain and description, at most, in bytes: the members' names, an id, a code,
+/// two times.
+const WEBSITE_FRAME_BYTES: usize = 384;
+
+/// The most that a website takes as JSON, in bytes. A control character takes six as an escape.
+fn json_bytes_max(website: &Website) -> usize {
+    let texts = website.name.len() + website.domain.len() + website.description.as_ref().map_or(0, String::len);
+    WEBSITE_FRAME_BYTES + 6 * texts
+}
+
+/// What the query string of the listing asks for.
+#[derive(Debug, PartialEq, Eq)]
+struct ListQuery {
+    limit: u64,
+    /// As sent, not decrypted yet.
+    cursor: Option<String>,
+}
+
+impl ListQuery {
+    fn parse(query: &str, limits: &RequestLimits) -> Result<Self, Faults> {
+        let mut faults = Faults::default();
+        let [limit, cursor] = parameters(query, ["limit", "cursor"], &mut faults);
+        let limit = number("limit", limit, 1, &mut faults).unwrap_or(limits.page_websites_default);
+        if faults.is_empty() { Ok(Self { limit: limit.min(limits.page_websites_max), cursor }) } else { Err(faults) }
+    }
 }
 
 /// `GET /api/v1/websites/:id`
@@ -82,13 +149,22 @@ pub(super) fn get(context: &Context, id: &str) -> Response {
 
 /// `PUT /api/v1/websites/:id`: changes what it names.
 pub(super) async fn update(context: &Context, id: &str, headers: &HeaderMap, body: &mut InboundBody) -> Response {
-    let change = match read_change(context, headers, body, false).await {
-        Ok(change) => change,
+    let members = match read_members(context, headers, body).await {
+        Ok(members) => members,
         Err(refusal) => return refusal,
     };
+    let current = context.websites.get(id);
+    let current_domain = current.as_ref().map(|website| website.domain.as_str());
+    let change = match check_change(&members, current_domain, &context.limits) {
+        Ok(change) => change,
+        Err(faults) => return invalid("Invalid website data", &faults),
+    };
     match context.catalog.update_website(id.to_owned(), change).await {
-        Ok(website) => json_of(StatusCode::OK, &WebsiteJson::from(&*website)),
-        Err(failure) => catalog_error(&failure),
+        Ok(website) => {
+            context.obstacles.changed();
+            json_of(StatusCode::OK, &WebsiteJson::from(&*website))
+        }
+        Err(failure) => catalog_error(&failure, &context.obstacles),
     }
 }
 
@@ -103,95 +179,102 @@ pub(super) async fn delete(context: &Context, id: &str) -> Response {
     }
     match context.catalog.delete_website(id.to_owned()).await {
         Ok((website, erasure)) => {
+            context.obstacles.erased();
             let message = format!("Website \"{}\" deleted; its events are in no answer any more", website.name);
             json_of(StatusCode::OK, &Deleted { success: true, message, erasure_id: erasure.to_string() })
         }
-        Err(failure) => catalog_error(&failure),
+        Err(failure) => catalog_error(&failure, &context.obstacles),
     }
 }
 
-async fn read_change(
+async fn read_members(
     context: &Context,
     headers: &HeaderMap,
     body: &mut InboundBody,
-    is_new: bool,
-) -> Result<WebsiteChange, Response> {
+) -> Result<Map<String, Value>, Response> {
     let bytes = body
         .read(headers, context.limits.website_bytes_max, 0, &context.bodies)
         .await
         .map_err(|failure| body_error(context, &failure))?
         .into_parts()
         .0;
-    let value = serde_json::from_slice(&bytes)
-        .map_err(|fault| error(ErrorCode::MalformedJson, &format!("Invalid JSON: {fault}")))?;
-    let Value::Object(members) = value else {
-        return Err(invalid("Invalid website data", &Faults::of_form("Expected an object")));
-    };
-    check(&members, is_new, &context.limits).map_err(|faults| invalid("Invalid website data", &faults))
+    match serde_json::from_slice(&bytes) {
+        Ok(Value::Object(members)) => Ok(members),
+        Ok(_) => Err(invalid("Invalid website data", &Faults::of_form("Expected an object"))),
+        Err(fault) => Err(error(ErrorCode::MalformedJson, &format!("Invalid JSON: {fault}"))),
+    }
 }
 
-/// Checks the members of a website, new or changed; unknown ones are ignored.
-fn check(members: &Map<String, Value>, is_new: bool, limits: &RequestLimits) -> Result<WebsiteChange, Faults> {
+/// Checks the members of a new website; unknown ones are ignored.
+fn check_new(members: &Map<String, Value>, limits: &RequestLimits) -> Result<NewWebsite, Faults> {
     let mut faults = Faults::default();
-    let mut change = WebsiteChange::default();
-    for (field, slot) in [("name", &mut change.name), ("domain", &mut change.domain)] {
-        let checked = match members.get(field) {
-            None if is_new => Err("Required".to_owned()),
-            None => continue,
-            Some(Value::String(text)) if field == "name" => check_name(text, limits.website_name_chars_max),
-            Some(Value::String(text)) => host_of(text),
-            Some(_) => Err("Expected a string".to_owned()),
-        };
-        match checked {
-            Ok(text) => *slot = Some(text),
-            Err(fault) => faults.add(field, fault),
+    for field in ["name", "domain"] {
+        if !members.contains_key(field) {
+            faults.add(field, "Required");
         }
     }
-    let description_chars_max = limits.website_description_chars_max;
-    change.description = match members.get("description") {
-        None => None,
-        Some(Value::Null) => Some(None),
-        Some(Value::String(text)) if text.chars().count() <= description_chars_max => Some(Some(text.clone())),
-        Some(Value::String(_)) => {
-            faults.add("description", format!("At most {description_chars_max} characters"));
-            None
-        }
-        Some(_) => {
-            faults.add("description", "Expected a string or null");
-            None
-        }
+    let name = text(members, "name", &mut faults, |text| check_name(text, limits.website_name_chars_max));
+    let domain = text(members, "domain", &mut faults, Domain::parse);
+    let description = description(members, limits.website_description_chars_max, &mut faults).flatten();
+    match (name, domain) {
+        (Some(name), Some(domain)) if faults.is_empty() => Ok(NewWebsite { name, domain, description }),
+        _ => Err(faults),
+    }
+}
+
+/// Checks what is to change of a website; unknown members are ignored. The domain that it has may be said again: it may
+/// be one of an older hitlog, and none by today's rules.
+fn check_change(
+    members: &Map<String, Value>,
+    current_domain: Option<&str>,
+    limits: &RequestLimits,
+) -> Result<WebsiteChange, Faults> {
+    let mut faults = Faults::default();
+    let name = text(members, "name", &mut faults, |text| check_name(text, limits.website_name_chars_max));
+    let is_same = current_domain.is_some_and(|domain| members.get("domain").is_some_and(|new| new == domain));
+    let domain = if is_same { None } else { text(members, "domain", &mut faults, Domain::parse) };
+    let description = description(members, limits.website_description_chars_max, &mut faults);
+    if faults.is_empty() { Ok(WebsiteChange { name, domain, description }) } else { Err(faults) }
+}
+
+/// The checked text of a member; `None` if it is absent or has a fault.
+fn text<T, F: Into<Cow<'static, str>>>(
+    members: &Map<String, Value>,
+    field: &'static str,
+    faults: &mut Faults,
+    check: impl FnOnce(&str) -> Result<T, F>,
+) -> Option<T> {
+    let fault = match members.get(field)? {
+        Value::String(text) => match check(text) {
+            Ok(value) => return Some(value),
+            Err(fault) => fault.into(),
+        },
+        _ => "Expected a string".into(),
     };
-    if faults.is_empty() { Ok(change) } else { Err(faults) }
+    faults.add(field, fault);
+    None
+}
+
+/// The description, which may be null; `None` if it is absent or has a fault.
+fn description(members: &Map<String, Value>, chars_max: usize, faults: &mut Faults) -> Option<Option<String>> {
+    let fault = match members.get("description")? {
+        Value::Null => return Some(None),
+        Value::String(text) if text.chars().count() <= chars_max => return Some(Some(text.clone())),
+        Value::String(_) => format!("At most {chars_max} characters"),
+        _ => "Expected a string or null".into(),
+    };
+    faults.add("description", fault);
+    None
 }
 
 fn check_name(text: &str, chars_max: usize) -> Result<String, String> {
     if !(1..=chars_max).contains(&text.chars().count()) {
         return Err(format!("Expected 1 to {chars_max} characters"));
     }
-    refuse_controls(text)?;
+    if text.chars().any(char::is_control) {
+        return Err("Control characters are not taken".into());
+    }
     Ok(text.to_owned())
-}
-
-fn refuse_controls(text: &str) -> Result<(), String> {
-    if text.chars().any(char::is_control) { Err("Control characters are not taken".into()) } else { Ok(()) }
-}
-
-/// The host of a host name or a URL, in lower case and ASCII.
-fn host_of(text: &str) -> Result<String, String> {
-    // A URL's parser would pass over line feeds and tabs.
-    refuse_controls(text)?;
-    let parsed = if text.contains("://") {
-        url::Url::parse(text)
-    } else if text.contains(['/', '?', '#', '@', '\\']) || text.trim() != text {
-        return Err(format!("Expected a host name such as example.com, or a URL, received \"{text}\""));
-    } else {
-        url::Url::parse(&format!("http://{text}"))
-    };
-    parsed
-        .ok()
-        .and_then(|url| url.host_str().map(str::to_ascii_lowercase))
-        .filter(|host| !host.is_empty())
-        .ok_or_else(|| "Expected a host name such as example.com, or a URL such as https://example.com".into())
 }
 
 #[cfg(test)]
@@ -199,26 +282,39 @@ mod tests {
     use super::*;
 
     #[test]
-    fn domains_are_hosts() {
-        for (text, host) in [
-            ("example.com", Some("example.com")),
-            ("Example.COM", Some("example.com")),
-            ("https://www.example.com/path?x", Some("www.example.com")),
-            ("localhost:3000", Some("localhost")),
-            ("bücher.example", Some("xn--bcher-kva.example")),
-            ("192.168.0.1", Some("192.168.0.1")),
-            ("[::1]", Some("[::1]")),
-            ("", None),
-            (" ", None),
-            ("exa mple.com", None),
-            ("example.com/path", None),
-            ("user@example.com", None),
-            ("https://", None),
-            ("file:///x", None),
-            ("exam\nple.com", None),
-            ("https://exam\tple.com/", None),
+    fn what_a_listing_may_ask() {
+        let query = |limit, cursor: Option<&str>| ListQuery { limit, cursor: cursor.map(str::to_owned) };
+        for (text, wanted) in [
+            ("", Ok(query(100, None))),
+            ("limit=&cursor=&other=1", Ok(query(100, None))),
+            ("limit=1&cursor=x", Ok(query(1, Some("x")))),
+            ("limit=1000", Ok(query(1_000, None))),
+            ("limit=1001", Ok(query(1_000, None))),
+            ("limit=9223372036854775807", Ok(query(1_000, None))),
+            ("limit=0", Err(vec!["limit"])),
+            ("limit=-1&cursor=x&cursor=x", Err(vec!["cursor", "limit"])),
+            ("limit=1&limit=1", Err(vec!["limit"])),
         ] {
-            assert_eq!(host_of(text).ok().as_deref(), host, "{text}");
+            let found = ListQuery::parse(text, &RequestLimits::OF_TESTS);
+            let found = found.map_err(|faults| faults.fields.iter().map(|(field, _)| *field).collect::<Vec<_>>());
+            assert_eq!(found, wanted, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_website_may_keep_the_domain_that_it_has() {
+        let change = |domain: &str, current| {
+            let members = Map::from_iter([("domain".to_owned(), Value::from(domain))]);
+            let change = check_change(&members, current, &RequestLimits::OF_TESTS);
+            change.map(|change| change.domain.map(Domain::into_string)).map_err(|_| ())
+        };
+        for (domain, current, wanted) in [
+            ("a..b", None, Err(())),
+            ("a..b", Some("other.example"), Err(())),
+            ("a..b", Some("a..b"), Ok(None)),
+            ("New.example", Some("a..b"), Ok(Some("new.example".to_owned()))),
+        ] {
+            assert_eq!(change(domain, current), wanted, "{domain} {current:?}");
         }
     }
 
@@ -226,9 +322,12 @@ mod tests {
     fn members_of_a_website() {
         let faults = |text: &str, is_new| {
             let members: Map<String, Value> = serde_json::from_str(text).unwrap();
-            check(&members, is_new, &RequestLimits::OF_TESTS)
-                .map(|_| ())
-                .map_err(|faults| faults.fields.iter().map(|(field, _)| *field).collect::<Vec<_>>())
+            let checked = if is_new {
+                check_new(&members, &RequestLimits::OF_TESTS).map(|_| ())
+            } else {
+                check_change(&members, None, &RequestLimits::OF_TESTS).map(|_| ())
+            };
+            checked.map_err(|faults| faults.fields.iter().map(|(field, _)| *field).collect::<Vec<_>>())
         };
         let long =
             format!(r#"{{"name": "{}", "domain": "a.b", "description": "{}"}}"#, "n".repeat(256), "d".repeat(1001));

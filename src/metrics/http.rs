@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use metrics::{Counter, Gauge, Histogram, Label};
 
 use super::{
-    labels::{Closed, Method, Route, StatusClass},
+    labels::{Closed, Method, QueryWarning, Route, StatusClass},
     registry::{Registry, metric_group},
 };
 
@@ -25,6 +25,8 @@ metric_group! {
     labelled {
         connections_closed: Counter by reason(Closed) = "hitlog_connections_closed_total",
             "Client connections closed, by reason.";
+        query_warnings: Counter by code(QueryWarning) = "hitlog_query_warnings_total",
+            "Parameters of reads that were odd and were answered all the same, by the warning's code.";
     }
 }
 

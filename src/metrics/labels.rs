@@ -54,6 +54,14 @@ label! {
 }
 
 label! {
+    /// What was odd about the parameters of a read that was answered all the same.
+    QueryWarning {
+        /// `from` or `to` looks like seconds and was read as milliseconds.
+        TimestampLooksLikeSeconds = "TIMESTAMP_LOOKS_LIKE_SECONDS",
+    }
+}
+
+label! {
     /// The routes of the HTTP interface.
     Route {
         Events = "/api/v1/events",

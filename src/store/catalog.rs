@@ -25,7 +25,7 @@ use self::erasure::VisitorSubject;
 pub use self::{
     erasure::Erasure,
     website_table::{NewWebsite, WebsiteChange},
-    websites::{Website, Websites},
+    websites::{Website, WebsiteAge, WebsitePage, Websites},
 };
 pub(super) use self::{
     erasure::{ErasedRows, NewErasure, Subject, Target},
@@ -38,7 +38,7 @@ use super::{
     format::{DataDir, schema, sync_directory},
     segments::Segments,
 };
-use crate::clock::now_ms;
+use crate::{clock::now_ms, domain::Domain};
 
 /// Changes that may wait for the catalog's thread. Each takes a sync, and people make them, not trackers.
 const CHANGES_WAITING_MAX: usize = 64;
@@ -183,7 +183,7 @@ impl CatalogFile {
             id: format!("web-{}", random_letters(12)).into(),
             tracking_code: format!("pm-{}-{now:013}", random_letters(6)).into(),
             name: new.name,
-            domain: new.domain,
+            domain: new.domain.into_string(),
             description: new.description,
             created_at: now,
             updated_at: now,
@@ -211,7 +211,7 @@ impl CatalogFile {
     fn update(&mut self, id: &str, change: WebsiteChange) -> Result<Arc<Website>, ChangeError> {
         let mut website = self.find(id)?;
         website.name = change.name.unwrap_or(website.name);
-        website.domain = change.domain.unwrap_or(website.domain);
+        website.domain = change.domain.map_or(website.domain, Domain::into_string);
         website.description = change.description.unwrap_or(website.description);
         website.updated_at = now_ms().max(website.created_at);
         self.connection.execute(
@@ -257,7 +257,7 @@ impl CatalogFile {
         erasure_table::remove_done_before(&self.connection, now - ERASURE_KEPT_MS)?;
         memory.erasures.remove_done_before(now - ERASURE_KEPT_MS);
         if memory.erasures.len() >= memory.erasures_max {
-            return Err(ChangeError::Refused(CatalogError::Busy));
+            return Err(ChangeError::Refused(CatalogError::ErasuresFull));
         }
         Ok((format!("era-{}", random_letters(12)).into(), now))
     }

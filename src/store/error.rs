@@ -140,6 +140,9 @@ pub enum CatalogError {
     /// Too many changes wait; nothing was changed.
     #[error("too many changes wait")]
     Busy,
+    /// As many erasures are remembered as may be; nothing was changed.
+    #[error("as many erasures are remembered as may be")]
+    ErasuresFull,
     /// The storage failed; the change may or may not be found after a restart.
     #[error("the storage failed")]
     Unknown,

@@ -13,18 +13,19 @@ use std::{
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 /// The rooms, and the rooms that each may name. `main`, `cli` and `app` know everything.
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     ("budget", &[]),
     ("clock", &[]),
     ("config", &[]),
+    ("domain", &[]),
     ("event", &[]),
     ("event_id", &[]),
     ("metrics", &[]),
     ("queue", &["event", "metrics"]),
-    ("http", &["budget", "clock", "event", "event_id", "queue", "metrics", "store"]),
+    ("http", &["budget", "clock", "domain", "event", "event_id", "queue", "metrics", "store"]),
     ("writer", &["event", "queue", "metrics", "store"]),
-    ("store", &["budget", "clock", "event", "metrics"]),
-    ("tools", &["clock", "event", "event_id", "metrics", "store"]),
+    ("store", &["budget", "clock", "domain", "event", "metrics"]),
+    ("tools", &["clock", "domain", "event", "event_id", "metrics", "store"]),
 ];
 
 /// The store's layers, the lowest first: a file may name its own room and those of lower layers.

@@ -167,7 +167,7 @@ fn a_crowd_of_hostile_clients_is_not_noticed() {
 
     let body = "POST /api/v1/events HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\r\n{";
     let description = "GET /openapi.yaml HTTP/1.1\r\nhost: a\r\n\r\n".repeat(20);
-    let responses = format!("GET /api/v1/events?trackingCode={pages} HTTP/1.1\r\nhost: a\r\n\r\n{description}");
+    let responses = format!("GET /api/v1/events?trackingCode={pages} HTTP/1.1\r\nhost: localhost\r\n\r\n{description}");
     let [drips, mut heads, mut bodies, mut silents, _deafs] =
         ["G", "GET /livez HTTP/1.1\r\nhost: a\r\nx: ", body, "", &responses].map(|said| crowd(&daemon.address, said));
     let full = wait_until("all are there", || {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use harness::{
-    Client, Daemon, Tampering,
+    Client, Daemon, Response, Tampering,
     checker::{Load, Outcome, check_store, check_store_above},
     command, event_with,
     mount::{Mount, is_root},
@@ -115,7 +115,7 @@ fn a_disk_that_is_really_full() {
     let ballast = work.path().join("ballast");
     fs::write(&ballast, vec![1; 20 * 1024 * 1024]).unwrap();
     let daemon = Daemon::start_in(&work.path().join("data"), &["--segment-rows-max=4000"]);
-    let code = daemon.register("example.com");
+    let (code, other) = (daemon.register("example.com"), daemon.register("other.example"));
     let load = Load::start(&daemon.address, &code, 8);
     let shed = || daemon.metrics()["hitlog_events_shed_total{reason=\"storage_full\"}"];
     wait_until("the disk is full", || (shed() > 1_000.0).then_some(()));
@@ -124,6 +124,15 @@ fn a_disk_that_is_really_full() {
     let ready = client.get("/readyz");
     assert_eq!((ready.status, ready.error().as_str()), (503, "STORAGE_FULL"));
     assert_eq!(client.get("/livez").status, 200);
+    // It does not drain by itself: the longer it lasts, the longer is what clients are asked to wait for.
+    let wait =
+        |response: &Response| response.header("retry-after").map_or(1, |seconds| seconds.parse::<u64>().unwrap());
+    wait_until("clients are asked to wait for longer", || {
+        let refused = client.post("/api/v1/events", event_with(&other, json!({})).to_string());
+        let waits = [wait(&refused), wait(&client.get("/readyz"))];
+        assert!(waits.iter().all(|seconds| (1..=60).contains(seconds)), "{waits:?}");
+        waits.iter().all(|seconds| *seconds >= 3).then_some(())
+    });
     let listing = client.get(&format!("/api/v1/events?trackingCode={code}"));
     assert_eq!((listing.status, listing.json()["events"].as_array().unwrap().len()), (200, 100), "reads go on");
     let committed = daemon.metrics()["hitlog_events_committed_total"];

@@ -245,7 +245,7 @@ fn a_client_that_does_not_read_is_ended() {
         assert_eq!(daemon.client().post("/api/v1/events/batch", &batch).status, 201);
     }
     let mut client = daemon.client();
-    let request = format!("GET /api/v1/events?trackingCode={code}&limit=400 HTTP/1.1\r\nhost: a\r\n\r\n");
+    let request = format!("GET /api/v1/events?trackingCode={code}&limit=400 HTTP/1.1\r\nhost: localhost\r\n\r\n");
     client.write(request.as_bytes()).unwrap();
     let metrics = wait_until("the write has stalled", || {
         Some(daemon.metrics()).filter(|m| m["hitlog_connections_closed_total{reason=\"write_stalled\"}"] == 1.0)

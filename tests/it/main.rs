@@ -4,6 +4,7 @@
 mod api;
 mod architecture;
 mod bounds;
+mod browsers;
 mod clients;
 mod clocks;
 mod crash;
@@ -21,3 +22,4 @@ mod retention_and_erasure;
 mod segments;
 mod smuggling;
 mod tools;
+mod websites;

@@ -404,3 +404,38 @@ fn the_setting_is_checked() {
         assert!(String::from_utf8_lossy(&output.stderr).contains("number of days"), "{days}");
     }
 }
+
+#[test]
+fn who_meets_a_bound_that_does_not_drain_is_asked_to_wait_for_longer() {
+    let wait_of = |response: &Response| {
+        assert_eq!((response.status, response.error().as_str()), (503, "OVERLOADED"), "{}", response.text());
+        let seconds: u64 = response.header("retry-after").unwrap().parse().unwrap();
+        assert!((1..=60).contains(&seconds), "{seconds}");
+        seconds
+    };
+    let grows = |daemon: &Daemon, path: &str| {
+        let ask = || wait_of(&daemon.client().send("DELETE", path, &[], b""));
+        assert_eq!(ask(), 1, "{path}");
+        wait_until("clients are asked to wait for longer", || (ask() >= 3).then_some(()));
+    };
+    // One erasure is remembered, for 30 days.
+    let daemon = Daemon::start(&["--erasures-max", "1"]);
+    let code = daemon.register("example.com");
+    let erase = |daemon: &Daemon, code: &str, visitor: &str| {
+        daemon.client().send("DELETE", &format!("/api/v1/visitors/{visitor}?trackingCode={code}"), &[], b"")
+    };
+    assert_eq!(erase(&daemon, &code, "a").status, 202);
+    grows(&daemon, &format!("/api/v1/visitors/b?trackingCode={code}"));
+    daemon.stop();
+    // No more than one event may be hidden, and this visitor has two.
+    let daemon = Daemon::start(&["--hidden-events-max", "1"]);
+    let code = daemon.register("example.com");
+    for _ in 0..2 {
+        assert_eq!(daemon.client().post("/api/v1/events", event_with(&code, json!({})).to_string()).status, 201);
+    }
+    grows(&daemon, &format!("/api/v1/visitors/v?trackingCode={code}"));
+    // What could be made shows that the way is free again.
+    assert_eq!(erase(&daemon, &code, "nobody").status, 202);
+    assert_eq!(wait_of(&erase(&daemon, &code, "v")), 1);
+    daemon.stop();
+}

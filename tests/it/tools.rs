@@ -671,3 +671,52 @@ fn a_start_waits_for_a_program_that_reads() {
     assert!(Client::try_connect(&daemon.address).is_some());
     daemon.stop();
 }
+
+#[test]
+fn domains_of_an_older_hitlog_come_through_export_and_import() {
+    let work = work_dir();
+    let (data, copy, file) = (work.path().join("data"), work.path().join("copy"), work.path().join("lines"));
+    let odd = ["a..b", "a.example.", "*", "a\"b.de", "m%c3%bcnchen.test", "0.0.48.57", &"x".repeat(60_000)];
+    let daemon = Daemon::start_in(&data, &[]);
+    let plain: Vec<String> = (0..odd.len()).map(|number| format!("site-{number}.example")).collect();
+    let mut codes: Vec<String> = plain.iter().map(|domain| daemon.register(domain)).collect();
+    codes.extend(["a.example", "localhost:3000", "localhost:8080"].map(|domain| daemon.register(domain)));
+    daemon.stop();
+    let catalog = Connection::open(data.join("catalog.db")).unwrap();
+    for (domain, plain) in odd.iter().zip(&plain) {
+        assert_eq!(catalog.execute("UPDATE Website SET domain = ?1 WHERE domain = ?2", [*domain, plain]).unwrap(), 1);
+    }
+    drop(catalog);
+    // They stay as they are, in every respect.
+    let daemon = Daemon::start_in(&data, &[]);
+    post(&daemon, codes.iter().map(|code| event_with(code, json!({"timestamp": TIME}))).collect());
+    let mut client = daemon.client();
+    let websites = client.get("/api/v1/websites").json();
+    let website = websites["websites"].as_array().unwrap().iter().find(|website| website["domain"] == "a..b").unwrap();
+    let path = format!("/api/v1/websites/{}", website["id"].as_str().unwrap());
+    let renamed = client.put(&path, json!({"name": "Renamed", "domain": "a..b"}).to_string());
+    assert_eq!((renamed.status, &renamed.json()["domain"]), (200, &json!("a..b")), "{}", renamed.text());
+    assert_eq!(client.put(&path, r#"{"domain": "b..a"}"#).status, 400);
+    daemon.stop();
+
+    let lines = fine(&data, &["export"]);
+    fs::write(&file, &lines).unwrap();
+    let ran = tool(&copy, &["import", file.to_str().unwrap()]);
+    assert_eq!((ran.code, ran.out.as_str()), (0, "10 events imported, and 10 websites registered\n"), "{}", ran.err);
+    let of = |data: &Path| -> Vec<Value> {
+        events(data, &[]).into_iter().map(|event| json!([event["websiteId"], event["domain"]])).collect()
+    };
+    assert_eq!(of(&copy), of(&data), "each website with its own domain");
+    // By the domain as it is stored, and by any way to write it.
+    for (website, domain) in [
+        ("a..b", "a..b"),
+        ("a.example.", "a.example."),
+        ("a.example", "a.example"),
+        ("HTTPS://A.example/x", "a.example"),
+        ("localhost:8080", "localhost:8080"),
+        ("http://localhost:3000/", "localhost:3000"),
+    ] {
+        let found = events(&copy, &["--website", website]);
+        assert_eq!(found.iter().map(|event| &event["domain"]).collect::<Vec<_>>(), [domain], "{website}");
+    }
+}

@@ -30,8 +30,8 @@ pub(crate) struct BodyBytes {
     holding: Holding,
 }
 
-/// Nothing is taken on a client's word alone; whoever has sent so much is believed that it will send four times as much,
-/// if it has said so.
+/// Nothing is taken on a client's word alone; whoever has sent so much is believed that it will send four times as
+/// much, if it has said so.
 const TRUST_GROWTH: usize = 4;
 
 impl BodyBytes {

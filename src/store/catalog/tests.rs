@@ -16,7 +16,7 @@ fn memory() -> InMemory {
 }
 
 fn new(name: &str, domain: &str) -> NewWebsite {
-    NewWebsite { name: name.into(), domain: domain.into(), description: None }
+    NewWebsite { name: name.into(), domain: Domain::parse(domain).unwrap(), description: None }
 }
 
 fn refused<T>(result: Result<T, ChangeError>) -> CatalogError {
@@ -37,12 +37,12 @@ fn websites_outlive_the_process() {
     let change = WebsiteChange { description: Some(Some("d".into())), ..WebsiteChange::default() };
     let changed = catalog.update(&second.id, change).unwrap_or_else(|_| panic!());
     assert_eq!((&changed.name, &changed.tracking_code), (&second.name, &second.tracking_code));
-    let taken = WebsiteChange { domain: Some("first.example".into()), ..WebsiteChange::default() };
+    let taken = WebsiteChange { domain: Some(Domain::parse("first.example").unwrap()), ..WebsiteChange::default() };
     assert_eq!(refused(catalog.update(&second.id, taken)), CatalogError::DomainTaken);
     let memory = memory();
     let (_, erasure) = catalog.delete(&first.id, &memory).unwrap_or_else(|_| panic!());
     assert_eq!(refused(catalog.delete(&first.id, &memory)), CatalogError::NotFound);
-    assert_eq!(refused(catalog.delete(&second.id, &memory)), CatalogError::Busy, "one erasure is the most");
+    assert_eq!(refused(catalog.delete(&second.id, &memory)), CatalogError::ErasuresFull, "one erasure is the most");
     let again = catalog.create(new("First again", "first.example")).unwrap_or_else(|_| panic!());
     let key = catalog.id_key();
     drop((catalog, directory));

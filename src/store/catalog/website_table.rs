@@ -3,14 +3,15 @@
 use rusqlite::{Connection, Row};
 
 use super::websites::{Website, Websites};
+use crate::domain::Domain;
 
 /// A website to register; its values have been checked.
 #[derive(Debug)]
 pub struct NewWebsite {
     /// The name that people see.
     pub name: String,
-    /// The host, in lower case.
-    pub domain: String,
+    /// Where its pages are.
+    pub domain: Domain,
     /// What people wrote about it, if anything.
     pub description: Option<String>,
 }
@@ -20,8 +21,8 @@ pub struct NewWebsite {
 pub struct WebsiteChange {
     /// The new name.
     pub name: Option<String>,
-    /// The new host, in lower case.
-    pub domain: Option<String>,
+    /// Where its pages are from now on.
+    pub domain: Option<Domain>,
     /// The new description, which may be none.
     pub description: Option<Option<String>>,
 }

@@ -9,10 +9,13 @@ use std::{
 use rusqlite::Connection;
 
 use super::error::OfflineError;
-use crate::store::{
-    catalog::{IdKey, ListedSegment, SegmentState, Website, read_segments, read_websites},
-    error::OpenError,
-    format::schema,
+use crate::{
+    domain::Domain,
+    store::{
+        catalog::{IdKey, ListedSegment, SegmentState, Website, read_segments, read_websites},
+        error::OpenError,
+        format::schema,
+    },
 };
 
 /// What the catalog said at one moment.
@@ -37,11 +40,14 @@ impl CatalogContents {
         self.websites.values()
     }
 
-    /// The website with this id, tracking code or domain.
+    /// The website with this id, tracking code or domain, which may be written in any way that names it.
     pub fn find_website(&self, text: &str) -> Option<&Arc<Website>> {
-        let domain = text.to_lowercase();
-        let is_meant = |website: &&Arc<Website>| *website.tracking_code == *text || website.domain == domain;
-        self.website(text.as_bytes()).or_else(|| self.websites().find(is_meant))
+        let by_text =
+            |text: &str| self.websites().find(|website| *website.tracking_code == *text || website.domain == text);
+        // As it stands first: the domain of an older hitlog may be none by today's rules.
+        self.website(text.as_bytes())
+            .or_else(|| by_text(text))
+            .or_else(|| Domain::parse(text).ok().and_then(|domain| by_text(domain.as_str())))
     }
 
     /// Whether the website with this id was deleted and still has events to be erased.

@@ -3,6 +3,7 @@
 use std::{cmp::Reverse, collections::BTreeSet, ops::Range, path::Path, time::Duration};
 
 use crate::{
+    domain::Domain,
     event::{EventType, Rules, ValidEvents, parse_batch},
     metrics::{BuildInfo, Metrics, SegmentLabel},
     store::*,
@@ -112,7 +113,8 @@ impl Pair {
             runtime,
         };
         for number in 0..3 {
-            let (name, domain) = (format!("Website {number}"), format!("website-{number}.example"));
+            let name = format!("Website {number}");
+            let domain = Domain::parse(&format!("website-{number}.example")).unwrap();
             let new = NewWebsite { name, domain, description: None };
             let website = pair.runtime.block_on(pair.store().catalog.create_website(new)).unwrap();
             pair.websites.push(Some(Arc::clone(&website.id)));

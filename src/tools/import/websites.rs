@@ -3,10 +3,11 @@
 //! To the one with the line's `websiteId`; if there is none, to the one with its `trackingCode`; if there is none
 //! either, a website is registered as it was where the line was exported.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
 use crate::{
     clock::now_ms,
+    domain::{Domain, is_of_older_rules},
     event::is_tracking_code,
     store::{Website, offline::CatalogContents},
 };
@@ -140,10 +141,8 @@ impl<'a> Destinations<'a> {
         if !is_tracking_code(tracking_code) {
             return Err("trackingCode: Invalid tracking code format".into());
         }
-        let is_host = url::Host::parse(domain).is_ok_and(|host| host.to_string() == domain);
-        if !is_host {
-            return Err("domain: Expected a host name such as example.com, in lower case".into());
-        }
+        let domain = imported_domain(domain).map_err(|fault| format!("domain: {fault}"))?;
+        let domain = &*domain;
         if self.catalog.is_some_and(|catalog| catalog.is_being_erased(id)) {
             return Err(format!(
                 "the website {id} was deleted here and its events are being erased, which would take these with them; \
@@ -163,6 +162,15 @@ impl<'a> Destinations<'a> {
         self.planned.push(Planned { id: Arc::clone(&id), tracking_code: tracking_code.into(), domain: domain.into() });
         Ok(id)
     }
+}
+
+/// The domain to register for a line's. One that an older hitlog may have kept stays as it is: to refuse it would
+/// refuse the whole export, and to write it anew could make two websites one.
+fn imported_domain(text: &str) -> Result<Cow<'_, str>, &'static str> {
+    if is_of_older_rules(text) {
+        return Ok(text.into());
+    }
+    Domain::parse(text).map(|domain| domain.into_string().into())
 }
 
 #[cfg(test)]
@@ -187,11 +195,31 @@ mod tests {
             (Some("web-c"), None, None, "cannot be registered"),
             (Some("web-c"), Some("pm-c"), Some("a.example"), "belongs to the website web-a"),
             (Some("web-c"), Some("c"), Some("c.example"), "trackingCode"),
-            (Some("web-c"), Some("pm-c"), Some("C.example/x"), "domain"),
+            (Some("web-c"), Some("pm-c"), Some("c.example/x"), "domain"),
+            (Some("web-c"), Some("pm-c"), Some("no host"), "domain"),
+            (Some("web-c"), Some("pm-c"), Some("HTTP://A.example/x"), "belongs to the website web-a"),
             (Some("web-\n"), Some("pm-c"), Some("c.example"), "websiteId"),
         ] {
             let error = targets.of_line(id, code, domain).unwrap_err();
             assert!(error.contains(wanted), "{error}");
+        }
+        // What an older hitlog kept stays as it is; what people write is a domain like any other.
+        for (number, (domain, registered)) in [
+            ("b.example.", "b.example."),
+            ("a..b", "a..b"),
+            ("*", "*"),
+            ("m%c3%bcnchen.test", "m%c3%bcnchen.test"),
+            ("0.0.48.57", "0.0.48.57"),
+            ("localhost:3000", "localhost:3000"),
+            ("localhost:8080", "localhost:8080"),
+            ("https://München.test/x", "xn--mnchen-3ya.test"),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let (id, code) = (format!("web-{number}"), format!("pm-{number}"));
+            assert!(targets.of_line(Some(&id), Some(&code), Some(domain)).is_ok(), "{domain}");
+            assert_eq!(targets.planned().last().unwrap().domain, registered);
         }
         let mut forced = Destinations::new(None, Some("web-z".into()));
         assert_eq!(forced.of_line(None, None, None), Ok(0));

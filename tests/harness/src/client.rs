@@ -64,6 +64,10 @@ impl Client {
         self.send("POST", path, &[("content-type", "application/json")], body.as_ref())
     }
 
+    pub fn put(&mut self, path: &str, body: impl AsRef<[u8]>) -> Response {
+        self.send("PUT", path, &[("content-type", "application/json")], body.as_ref())
+    }
+
     pub fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
         self.try_send(method, path, headers, body).unwrap()
     }

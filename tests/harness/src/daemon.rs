@@ -144,7 +144,7 @@ impl Daemon {
     /// Registers a website and returns its tracking code.
     pub fn register(&self, domain: &str) -> String {
         let body = format!(r#"{{"name":"Test","domain":"{domain}"}}"#);
-        let response = self.client().send("POST", "/api/v1/websites", &[], body.as_bytes());
+        let response = self.client().post("/api/v1/websites", body);
         assert_eq!(response.status, 201, "{}", response.text());
         response.json()["trackingCode"].as_str().unwrap().to_owned()
     }

@@ -21,10 +21,11 @@ pub struct Replies {
 }
 
 /// The contract's table of errors, as far as bytes from a client can bring one about.
-const ERRORS: [(&str, u16); 11] = [
+const ERRORS: [(&str, u16); 12] = [
     ("VALIDATION_ERROR", 400),
     ("MALFORMED_JSON", 400),
     ("UNAUTHORIZED", 401),
+    ("FORBIDDEN_ORIGIN", 403),
     ("NOT_FOUND", 404),
     ("METHOD_NOT_ALLOWED", 405),
     ("REQUEST_TIMEOUT", 408),

@@ -1,5 +1,5 @@
 //! Target: cursors, over a socket. Where one is what hitlog gave for this listing, its page follows; anything else is
-//! refused.
+//! refused, but for an empty one, which is none.
 
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use proptest::{prelude::*, sample::Index};
@@ -125,6 +125,10 @@ fn check((given, other, same, mutations, limit): &Input, world: &World, fault: O
     };
     let is_bound = fault != Some(Fault::Unbound);
     let passed = if fault == Some(Fault::PageBefore) { given.passed - 1 } else { given.passed };
+    if text.is_empty() {
+        // As if there were none.
+        return world.hitlog.check_page(&response, filter, 0, *limit).map_err(|fault| format!("{target}: {fault}"));
+    }
     let verdict = if is_given && (*filter == world.listings[given.listing].1 || !is_bound) {
         if response.status == 200 {
             world.hitlog.check_page(&response, filter, passed, *limit)

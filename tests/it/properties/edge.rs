@@ -64,7 +64,9 @@ impl Edge {
             Refusal::Malformed | Refusal::Invalid(..) => 400,
         };
         let body = &request.body.0;
-        Some(match (request.method, request.target.as_str()) {
+        // A slash at the end is as none.
+        let target = request.target.strip_suffix('/').unwrap_or(&request.target);
+        Some(match (request.method, target) {
             ("POST", "/api/v1/events") if body.len().max(request.packed().len()) > EVENT_BYTES_MAX => (413, None),
             ("POST", "/api/v1/events") => match model.event(body) {
                 Ok(_) => (201, None),
@@ -76,12 +78,14 @@ impl Edge {
                 refusal => (refused(refusal), None),
             },
             ("OPTIONS", "/api/v1/events" | "/api/v1/events/batch") => (204, None),
-            ("GET" | "HEAD", "/livez" | "/readyz" | "/health" | "/metrics" | "/api/v1/websites") => (200, None),
+            ("GET" | "HEAD", "/livez" | "/readyz" | "/health") => (200, None),
+            // What needs a token takes JSON only, and these requests do not say that they have any.
+            ("GET" | "HEAD", "/metrics" | "/api/v1/websites") => (if request.has_body() { 415 } else { 200 }, None),
             (_, "/livez" | "/readyz" | "/health" | "/metrics") => (405, None),
-            ("GET" | "HEAD", "/api/v1/events/c0000000000000000000000000" | "/api/v1/websites/web-1") => (404, None),
-            (_, "/" | "/nowhere" | "/livez/" | "/API/v1/events" | "/api/v1/events/" | "/api/v1/events/a/b") => {
-                (404, None)
+            ("GET" | "HEAD", "/api/v1/events/c0000000000000000000000000" | "/api/v1/websites/web-1") => {
+                (if request.has_body() { 415 } else { 404 }, None)
             }
+            (_, "" | "/nowhere" | "/API/v1/events" | "/api/v1/events/a/b") => (404, None),
             _ => return None,
         })
     }

@@ -79,7 +79,7 @@ impl Listing {
     pub fn get(&self, target: &[u8]) -> Result<Response, String> {
         let mut kept = self.connection.borrow_mut();
         let mut client = kept.take().unwrap_or_else(|| self.daemon.client());
-        let request = [b"GET ", target, b" HTTP/1.1\r\nhost: a\r\n\r\n"].concat();
+        let request = [b"GET ", target, b" HTTP/1.1\r\nhost: localhost\r\n\r\n"].concat();
         let asked_at = Instant::now();
         let response = client.write(&request).and_then(|()| client.read_response(false));
         let response =

@@ -40,7 +40,7 @@ const RULES: &[Rule] = &[
     Rule::CodeRequired,
     Rule::CodeKnown,
     Rule::EventType,
-    Rule::IdEmpty,
+    Rule::Empty,
     Rule::IdBytes,
     Rule::LimitZero,
     Rule::LimitMax,

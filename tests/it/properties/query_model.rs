@@ -13,7 +13,7 @@ pub enum Rule {
     CodeRequired,
     CodeKnown,
     EventType,
-    IdEmpty,
+    Empty,
     IdBytes,
     LimitZero,
     LimitMax,
@@ -52,8 +52,10 @@ impl QueryModel<'_> {
         let mut faults = BTreeSet::new();
         let pairs: Vec<(String, String)> =
             query.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()).map(|pair| self.pair(pair)).collect();
+        let is_given = |value: &str| !value.is_empty() || !self.holds(Rule::Empty);
         let [code, event_type, session, visitor, from, to, limit, offset, cursor] = NAMES.map(|name| {
-            let mut values = pairs.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str());
+            let mut values =
+                pairs.iter().filter(|(key, value)| key == name && is_given(value)).map(|(_, value)| value.as_str());
             if values.clone().count() > 1 && self.holds(Rule::Twice) {
                 faults.insert(name);
             }
@@ -68,7 +70,6 @@ impl QueryModel<'_> {
         let types = ["pageview", "click", "custom"];
         require(event_type.is_none_or(|name| types.contains(&name)) || !self.holds(Rule::EventType), "eventType");
         for (id, name) in [(session, "sessionId"), (visitor, "visitorId")] {
-            require(id.is_none_or(|id| !id.is_empty() || !self.holds(Rule::IdEmpty)), name);
             require(id.is_none_or(|id| id.len() <= 128 || !self.holds(Rule::IdBytes)), name);
         }
         let (from_time, to_time) = (from.map(|text| self.time(text)), to.map(|text| self.time(text)));

@@ -81,6 +81,11 @@ impl Request {
         packed
     }
 
+    /// Whether it says that it has a body, if only an empty one in chunks.
+    pub fn has_body(&self) -> bool {
+        self.chunk.is_some() || !self.packed().is_empty()
+    }
+
     fn bytes(&self) -> Vec<u8> {
         let body = self.packed();
         let (mut version, mut hosts, mut length, mut headers) = ("HTTP/1.1", 1, body.len() as i64, String::new());
@@ -113,6 +118,10 @@ impl Request {
         }
         if self.chunk.is_some() {
             head += "transfer-encoding: chunked\r\n";
+        }
+        // What is no event says that it is JSON.
+        if self.method == "POST" && self.target.starts_with("/api/v1/websites") {
+            head += "content-type: application/json\r\n";
         }
         let mut bytes = (head + &headers + "\r\n").into_bytes();
         match self.chunk {

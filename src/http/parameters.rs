@@ -1,0 +1,53 @@
+//! The parameters of a query string, as every route reads them. Pure.
+
+use crate::event::Faults;
+
+/// The values of the parameters with these names. Others are passed over, an empty one is as if absent, and one that is
+/// given twice is a fault.
+pub(super) fn parameters<const COUNT: usize>(
+    query: &str,
+    names: [&'static str; COUNT],
+    faults: &mut Faults,
+) -> [Option<String>; COUNT] {
+    let mut values = [const { None }; COUNT];
+    for (name, value) in url::form_urlencoded::parse(query.as_bytes()).filter(|(_, value)| !value.is_empty()) {
+        let Some(at) = names.iter().position(|known| *known == name) else { continue };
+        if values[at].replace(value.into_owned()).is_some() {
+            faults.add(names[at], "Given more than once");
+        }
+    }
+    values
+}
+
+/// A whole number that fits SQLite's: digits only, so neither a sign nor a space.
+pub(super) fn number(field: &'static str, text: Option<String>, min: u64, faults: &mut Faults) -> Option<u64> {
+    let text = text?;
+    let number = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<i64>().ok()).flatten();
+    let number = number.map(i64::unsigned_abs).filter(|number| *number >= min);
+    if number.is_none() {
+        faults.add(field, format!("Expected a whole number from {min} to 2^63-1"));
+    }
+    number
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_is_given_once_or_is_absent() {
+        for (query, a, b, doubled) in [
+            ("", None, None, &[][..]),
+            ("a=1&b=2&c=3", Some("1"), Some("2"), &[]),
+            ("b=%32+x&A=1", None, Some("2 x"), &[]),
+            ("a=&b", None, None, &[]),
+            ("a=&a=1&a=", Some("1"), None, &[]),
+            ("a=1&b=1&a=1", Some("1"), Some("1"), &["a"]),
+        ] {
+            let mut faults = Faults::default();
+            let found = parameters(query, ["a", "b"], &mut faults);
+            assert_eq!(found.each_ref().map(Option::as_deref), [a, b], "{query}");
+            assert_eq!(faults.fields.iter().map(|(field, _)| *field).collect::<Vec<_>>(), doubled, "{query}");
+        }
+    }
+}
