@@ -246,12 +246,12 @@ fn more_connections_than_descriptors_spin_no_processor() {
     let share = processor_share(daemon.pid(), Duration::from_millis(1_500));
     assert!(share < 0.2, "{share} of a processor while connections wait");
 
-    // Now that no descriptor at all is to be had, connections leave, and each that would take a place cannot.
+    // Now that no descriptor at all is to be had, more connections come, and cannot be taken.
     let pid = Pid::from_raw(daemon.pid() as i32);
     let limit =
         |current| prlimit(pid, Resource::Nofile, Rlimit { current: Some(current), maximum: Some(300) }).unwrap();
     limit(8);
-    crowd.drain(..20);
+    crowd.extend((0..20).map(|_| TcpStream::connect(&daemon.address).unwrap()));
     let mut accept_errors = || {
         kept.write(b"host\r\n\r\n").unwrap();
         let text = kept.read_response(false).unwrap().text();

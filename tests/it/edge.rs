@@ -268,22 +268,7 @@ fn connections_are_bounded_and_the_longest_idle_one_goes() {
         closed.push(matches!(client.stream.read(&mut [0]), Ok(0)));
     }
     assert_eq!(closed, [true, false, false, false]);
-    // Requests under way keep theirs, so that others wait for them.
-    let mut begun: Vec<Client> = (0..4).map(|_| daemon.client()).collect();
-    for client in &mut begun {
-        client.write(b"POST /api/v1/events HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\n{").unwrap();
-    }
-    let mut waiting = daemon.client();
-    waiting.write(b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
-    waiting.stream.get_ref().set_read_timeout(Some(Duration::from_millis(300))).unwrap();
-    assert!(waiting.read_response(false).is_none(), "it waits");
-    for client in &mut begun {
-        client.write(b"}").unwrap();
-        assert_eq!(client.read_response(false).unwrap().status, 400);
-    }
-    waiting.stream.get_ref().set_read_timeout(Some(harness::TIMEOUT)).unwrap();
-    assert_eq!(waiting.read_response(false).unwrap().status, 200, "until another goes");
-    drop((open, begun, waiting));
+    drop(open);
     daemon.stop();
 }
 
