@@ -18,7 +18,7 @@ use std::{sync::Arc, time::Duration};
 
 pub use events::EventMetrics;
 pub use http::{HttpMetrics, RequestMetrics};
-pub use labels::{CheckpointBy, Closed, Method, ReadRefused, Rejected, Route, SegmentLabel, Shed, StatusClass};
+pub use labels::{CheckpointBy, Closed, Method, ReadRefused, Rejected, Route, SegmentLabel, Shed, StatusClass, Warned};
 use metrics_exporter_prometheus::BuildError;
 pub use process::BuildInfo;
 use process::ProcessMetrics;

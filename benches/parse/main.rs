@@ -132,4 +132,6 @@ const RULES: Rules = Rules {
     timestamp_ahead_max_ms: 86_400_000,
     timestamp_age_max_ms: i64::MAX,
     batch_events_max: BATCH,
+    item_bytes_max: 256 * 1024,
+    warnings_told_max: 100,
 };

@@ -8,12 +8,14 @@ use hyper::{HeaderMap, StatusCode};
 use super::{
     body::{BodyError, InboundBody},
     context::Context,
-    response::{ErrorCode, Response, commit_error, error, json, overloaded, rejection, write_item_error},
+    response::{
+        ErrorCode, Response, commit_error, error, json, overloaded, rejection, write_item_error, write_warnings,
+    },
 };
 use crate::{
     clock::now_ms,
-    event::{self, Rejection, ValidEvents, json as json_text},
-    metrics::{Rejected, Shed},
+    event::{self, Rejection, ValidEvents, WarningCode, Warnings, json as json_text},
+    metrics::{Rejected, Shed, Warned},
     queue::{Overloaded, Stored},
 };
 
@@ -24,16 +26,22 @@ pub(super) async fn event(context: &Context, headers: &HeaderMap, body: &mut Inb
         Err(refusal) => return refusal,
     };
     let parsed = event::parse_event(bytes, &context.rules, now_ms(), |code| context.websites.id_of_code(code));
-    let (events, clocks_corrected) = match parsed {
+    let (events, warnings) = match parsed {
         Ok(parsed) => parsed,
         Err(fault) => return reject_whole(context, "event", &fault),
     };
     context.metrics.events.events_received.increment(1);
-    count_corrected(context, clocks_corrected);
     match commit(context, events).await {
         Ok(stored) => {
+            count_warnings(context, &warnings);
             let mut out = Vec::with_capacity(768);
             for_each_stored(context, &stored, |id, row| json_text::write_event(&mut out, id, row));
+            if !warnings.told().is_empty() {
+                // Within the braces of the event.
+                out.pop();
+                write_warnings(&mut out, &warnings, false);
+                out.push(b'}');
+            }
             json(StatusCode::CREATED, out)
         }
         Err(refusal) => refusal,
@@ -52,7 +60,6 @@ pub(super) async fn batch(context: &Context, headers: &HeaderMap, body: &mut Inb
         Err(fault) => return reject_whole(context, "batch", &fault),
     };
     context.metrics.events.events_received.increment((batch.events.len() + batch.refused.len()) as u64);
-    count_corrected(context, batch.clocks_corrected);
     for (_, fault) in &batch.refused {
         context.metrics.events.events_rejected(reason_of(fault)).increment(1);
     }
@@ -64,10 +71,16 @@ pub(super) async fn batch(context: &Context, headers: &HeaderMap, body: &mut Inb
             Err(refusal) => return refusal,
         }
     };
-    batch_response(context, stored.as_ref(), &batch.refused)
+    count_warnings(context, &batch.warnings);
+    batch_response(context, stored.as_ref(), &batch.refused, &batch.warnings)
 }
 
-fn batch_response(context: &Context, stored: Option<&Stored>, refused: &[(usize, Rejection)]) -> Response {
+fn batch_response(
+    context: &Context,
+    stored: Option<&Stored>,
+    refused: &[(usize, Rejection)],
+    warnings: &Warnings,
+) -> Response {
     let created = stored.map_or(0, |stored| stored.receipt.count);
     let mut out = Vec::with_capacity(128 + created * 224 + refused.len() * 192);
     out.extend_from_slice(if refused.is_empty() { b"{\"success\":true" } else { b"{\"success\":false" });
@@ -87,13 +100,14 @@ fn batch_response(context: &Context, stored: Option<&Stored>, refused: &[(usize,
     } else {
         out.extend_from_slice(b",\"errors\":[");
         let mut first = true;
-        for (index, fault) in refused {
+        for (at, (index, fault)) in refused.iter().enumerate() {
             separate(&mut out, &mut first);
-            write_item_error(&mut out, *index, fault);
+            write_item_error(&mut out, *index, fault, at < context.limits.errors_detailed_max);
         }
         out.push(b']');
         format!("Created {created} events with {} errors", refused.len())
     };
+    write_warnings(&mut out, warnings, true);
     out.extend_from_slice(b",\"message\":");
     json_text::write_string(&mut out, message.as_bytes());
     out.push(b'}');
@@ -164,9 +178,21 @@ fn reason_of(fault: &Rejection) -> Rejected {
     }
 }
 
-fn count_corrected(context: &Context, clocks_corrected: u64) {
-    if clocks_corrected > 0 {
-        context.metrics.events.clocks_corrected.increment(clocks_corrected);
+/// Counts what is odd about events that are stored.
+fn count_warnings(context: &Context, warnings: &Warnings) {
+    let metrics = &context.metrics.events;
+    for (code, count) in warnings.counts() {
+        let label = match code {
+            WarningCode::TimestampLooksLikeSeconds => Warned::TimestampLooksLikeSeconds,
+            WarningCode::TimestampBefore2000 => Warned::TimestampBefore2000,
+            WarningCode::TimestampAhead => Warned::TimestampAhead,
+            WarningCode::ReferrerDropped => Warned::ReferrerDropped,
+            WarningCode::TextRepaired => Warned::TextRepaired,
+        };
+        metrics.event_warnings(label).increment(count);
+        if code == WarningCode::TimestampAhead {
+            metrics.clocks_corrected.increment(count);
+        }
     }
 }
 

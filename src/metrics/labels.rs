@@ -52,6 +52,22 @@ label! {
 }
 
 label! {
+    /// What is odd about events that are stored all the same.
+    Warned {
+        /// The timestamp is before 2000, and would be a likely time if it were seconds.
+        TimestampLooksLikeSeconds = "timestamp_looks_like_seconds",
+        /// The timestamp is before 2000.
+        TimestampBefore2000 = "timestamp_before_2000",
+        /// The timestamp was too far ahead and was set to the arrival.
+        TimestampAhead = "timestamp_ahead",
+        /// The referrer was no URL that is taken and was set to null.
+        ReferrerDropped = "referrer_dropped",
+        /// Half a surrogate pair became U+FFFD.
+        TextRepaired = "text_repaired",
+    }
+}
+
+label! {
     /// The routes of the HTTP interface.
     Route {
         Events = "/api/v1/events",
