@@ -1,7 +1,8 @@
 //! A body made ready for the parser: what trackers are known to get wrong in it is put right in place.
 //!
-//! A byte-order mark becomes white space, and an escape of half a surrogate pair that of U+FFFD. Both keep their length,
-//! so every byte stays where it was sent, and a fault's place is true. Nothing else about the body is judged here.
+//! A byte-order mark becomes white space, and an escape of half a surrogate pair that of U+FFFD. Both keep their
+//! length, so every byte stays where it was sent, and a fault's place is true. Nothing else about the body is judged
+//! here.
 
 use std::ops::Range;
 

@@ -24,3 +24,10 @@ pub struct Rules {
     /// Most warnings that are told of one request; all are counted.
     pub warnings_told_max: usize,
 }
+
+impl Rules {
+    /// Nesting that the parser takes: an event, and its `properties` with all that is in them.
+    pub(super) fn depth_max(&self) -> usize {
+        1 + self.properties_depth_max
+    }
+}

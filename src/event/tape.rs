@@ -32,8 +32,8 @@ thread_local! {
 #[derive(Debug)]
 pub(super) struct Refused;
 
-/// Runs `walk` over the tape of the text, whose strings are unescaped in place. It is followed by [`BODY_PADDING`] bytes
-/// that belong to nobody or to what comes next: they are read, and left as they are.
+/// Runs `walk` over the tape of the text, whose strings are unescaped in place. It is followed by [`BODY_PADDING`]
+/// bytes that belong to nobody or to what comes next: they are read, and left as they are.
 pub(super) fn with_tape<R>(
     padded: &mut [u8],
     has_escapes: bool,

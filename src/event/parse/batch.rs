@@ -4,14 +4,27 @@ use std::sync::Arc;
 
 use simd_json::Node;
 
-use super::{ParsedBatch, depth_max, shorten};
+use super::reasons::shorten;
 use crate::event::{
     fields::{Output, Place, ReadEvent},
+    record::ValidEvents,
     rejection::{Faults, Rejection},
     rules::Rules,
     tape::{TapeCursor, entries_max, kind_of, with_tape},
     values::is_tracking_code,
+    warning::Warnings,
 };
+
+/// A batch whose body could be read: what is valid, and what is wrong with the rest.
+#[derive(Debug)]
+pub struct ParsedBatch {
+    /// The valid events, in the order of the request; may be empty.
+    pub events: ValidEvents,
+    /// Index and fault of each refused item, in order.
+    pub refused: Vec<(usize, Rejection)>,
+    /// What is odd about the valid ones.
+    pub warnings: Warnings,
+}
 
 pub(super) struct Batch<'r, F> {
     pub(super) rules: &'r Rules,
@@ -42,7 +55,7 @@ impl<'r, F: Fn(&str) -> Option<Arc<str>>> Batch<'r, F> {
             return Ok(false);
         }
         let rules = self.rules;
-        let read = with_tape(body, has_escapes, depth_max(rules), |nodes| {
+        let read = with_tape(body, has_escapes, rules.depth_max(), |nodes| {
             let (count, mut items) = find_items(nodes, rules.batch_events_max)?;
             if is_large && !self.items_are_small(&items, count, len) {
                 return Ok(false);

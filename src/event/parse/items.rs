@@ -7,11 +7,11 @@ use std::{ops::Range, sync::Arc};
 
 use super::{
     batch::{Batch, absent, check_count, doubled, no_array, no_object},
-    depth_max, excess_text, malformed,
+    reasons::{excess_text, malformed},
 };
 use crate::event::{
     body::has_backslash,
-    field::Field,
+    field::{Field, FieldSet},
     fields::{Cut, Place},
     rejection::{Faults, Rejection},
     rules::Rules,
@@ -78,7 +78,7 @@ impl<F: Fn(&str) -> Option<Arc<str>>> Batch<'_, F> {
     ) -> bool {
         let place = Place { rules: self.rules, end: item.end, cut };
         let padded = &mut body[item.start..item.end + BODY_PADDING];
-        with_tape(padded, has_escapes, depth_max(place.rules), |nodes| {
+        with_tape(padded, has_escapes, place.rules.depth_max(), |nodes| {
             let event = self.out.read_event(&mut TapeCursor { nodes }, &place);
             self.take(index, event);
         })
@@ -145,15 +145,20 @@ fn kind_of(first: Option<u8>) -> &'static str {
 /// their kind.
 fn cut_out(item: &mut [u8], start: usize, rules: &Rules) -> Cut {
     let mut cut = Cut::default();
+    let mut seen = FieldSet::default();
     let mut values = Vec::new();
     // The item is well-formed, so the scan comes to its end.
-    let _ = scan(item, depth_max(rules), |scanner| {
+    let _ = scan(item, rules.depth_max(), |scanner| {
         scanner.members(|scanner, name| {
             let value = scanner.value()?;
+            let field = Field::from_name(&text_of(name));
+            let is_second = field.is_some_and(|field| !seen.insert(field));
             let Some((at, kind)) = scanner.take_excess() else { return Ok(()) };
             values.push(value);
             let fault = format!("At byte {} of the body: {}", start + at, excess_text(kind, rules));
-            match Field::from_name(&text_of(name)) {
+            match field {
+                // A second one is a fault whatever it says.
+                Some(_) if is_second => {}
                 // Whatever is no URL is dropped from there, and costs nothing else.
                 Some(Field::Referrer) => {}
                 Some(field) => {

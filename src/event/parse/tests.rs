@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
-use super::*;
+use super::{reasons::ECHO_CHARS_MAX, *};
 use crate::event::{rejection::Faults, values::TIMESTAMP_MAX_MS, warning::WarningCode};
 
 const RULES: Rules = Rules {

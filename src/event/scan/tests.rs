@@ -65,8 +65,9 @@ proptest! {
     /// surrogate pairs, and so does the grammar.
     #[test]
     fn the_grammar_is_serde_jsons(pieces in prop::collection::vec(prop::sample::select(vec![
-        "{", "}", "[", "]", ",", ":", "\"", "\"a\"", "\"a\":", "1", "-", "0", "1.5", "e5", "E-", ".", "true", "fals", "null",
-        "\\", "\\u00", "\\ud800", "\\n", "\\x", " ", "\n", "\t", "\u{c}", "\u{1}", "\u{7f}", "\u{feff}", "é", "99999999999999999999",
+        "{", "}", "[", "]", ",", ":", "\"", "\"a\"", "\"a\":", "1", "-", "0", "1.5", "e5", "E-", ".", "true", "fals",
+        "null", "99999999999999999999",
+        "\\", "\\u00", "\\ud800", "\\n", "\\x", " ", "\n", "\t", "\u{c}", "\u{1}", "\u{7f}", "\u{feff}", "é",
         "{}", "[]", "[1,2]", "{\"a\":1}", "[[[[[[[[", "]]]]]]]]", "\"x", "x\"",
     ]), 0..12), bytes in prop::collection::vec(any::<u8>(), 0..2), place: prop::sample::Index) {
         let mut body = pieces.concat().into_bytes();

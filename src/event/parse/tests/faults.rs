@@ -173,6 +173,8 @@ fn an_odd_item_is_refused_alone_and_told_everything() {
         (with(&format!(r#""os":"\n\"","browser":{wide}"#)), Some(0), Some(&["browser", "os"])),
         (with(&format!(r#""x":{wide},"y":1e999,"z":{deep},"a":{deep},"b":{deep}"#)), Some(3), Some(&[])),
         (with(&format!(r#""os":null,"os":{wide}"#)), Some(0), Some(&["os"])),
+        (with(&format!(r#""os":{wide},"os":null"#)), Some(0), Some(&["os"])),
+        (with(&format!(r#""trackingCode":{wide}"#)), Some(0), Some(&["trackingCode"])),
         (event.replacen(r#""s""#, wide, 1), Some(0), Some(&["sessionId"])),
         (event.replacen(&format!("{CODE:?}"), wide, 1), Some(0), Some(&["trackingCode"])),
         (wide.to_owned(), Some(1), Some(&[])),
@@ -197,7 +199,8 @@ fn an_odd_item_is_refused_alone_and_told_everything() {
 fn an_unknown_code_comes_before_every_other_fault() {
     let event = event_with(json!({"trackingCode": "pm-nobody"})).to_string();
     let padding = "x".repeat(256 * 1024);
-    for member in [r#""x":1e999"#, r#""properties":{"a":1e999}"#, &format!(r#""x":"{padding}""#)] {
+    let second = r#""trackingCode":"pm-nobody","trackingCode":1e999"#;
+    for member in [r#""x":1e999"#, second, r#""properties":{"a":1e999}"#, &format!(r#""x":"{padding}""#)] {
         let refusal = refusal_of_item(&event.replacen('{', &format!("{{{member},"), 1));
         assert_eq!(refusal, Some(Rejection::UnknownWebsite("pm-nobody".into())), "{member:.30}");
     }
