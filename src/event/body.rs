@@ -104,6 +104,9 @@ mod tests {
         for (sent, wanted) in [
             (r"\ud83d\ude00", None),
             (r"\uD83D\uDE00", None),
+            (r"\ud800\udc00\udbff\udfff", None),
+            (r"\ud800\ue000", Some(r"\ufffd\ue000")),
+            (r"\ud7ff\udc00\udc00", Some(r"\ud7ff\ufffd\ufffd")),
             (r"\\ud83d", None),
             (r#"\"\/\b\u0041\x\u12"#, None),
             (r"\ud83", None),

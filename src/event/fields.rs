@@ -120,7 +120,7 @@ impl Output {
             if !self.repairs.is_empty() {
                 // Whatever was repaired between the member's name and the next string was repaired in its value.
                 let begin = name.as_ptr() as usize - self.body_start;
-                let end = cursor.next_string_at(self.body_start).unwrap_or(place.end);
+                let end = cursor.next_string(self.body_start).map_or(place.end, |(at, _)| at);
                 if self.repairs.any_in(begin..end) {
                     event.oddities.repaired.insert(field);
                 }

@@ -43,7 +43,8 @@ pub(super) fn with_tape<R>(
     let len = padded.len().saturating_sub(BODY_PADDING);
     let kept = WORKSPACE.take().filter(|workspace| workspace.depth_max == depth_max);
     let Workspace { mut buffers, tape, mut sent, .. } = kept.unwrap_or_else(|| Workspace {
-        buffers: Buffers::with_max_depth(len, depth_max),
+        // The parser makes room for a body as it meets one; asked for it here, it would for a copy that it does not make.
+        buffers: Buffers::with_max_depth(0, depth_max),
         tape: Tape(Vec::new()),
         depth_max,
         sent: Vec::new(),
@@ -107,10 +108,10 @@ impl<'t, 'b> TapeCursor<'t, 'b> {
         self.nodes = self.nodes.get(nodes..).unwrap_or_default();
     }
 
-    /// Where the next string of the tape stands in the body that begins at `body_start`.
-    pub(super) fn next_string_at(&self, body_start: usize) -> Option<usize> {
-        self.nodes.iter().find_map(|node| match node {
-            Node::String(text) => Some(text.as_ptr() as usize - body_start),
+    /// Where the next string of the tape stands in the body that begins at `body_start`, and the nodes before it.
+    pub(super) fn next_string(&self, body_start: usize) -> Option<(usize, usize)> {
+        self.nodes.iter().enumerate().find_map(|(skipped, node)| match node {
+            Node::String(text) => Some((text.as_ptr() as usize - body_start, skipped)),
             _ => None,
         })
     }

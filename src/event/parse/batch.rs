@@ -101,16 +101,21 @@ impl<'r, F: Fn(&str) -> Option<Arc<str>>> Batch<'r, F> {
     /// to the next one's.
     fn items_are_small(&self, items: &TapeCursor<'_, '_>, count: usize, len: usize) -> bool {
         let mut items = TapeCursor { nodes: items.nodes };
-        let mut before = 0;
+        let step_max = self.rules.item_bytes_max / 2;
+        let (mut before, mut first, mut nodes_from_first) = (0, 0, usize::MAX);
         for _ in 0..count {
-            let first = items.next_string_at(self.out.body_start).unwrap_or(len);
-            if first - before > self.rules.item_bytes_max / 2 {
+            // Many items may lie before one string: it is looked for once.
+            if items.nodes.len() < nodes_from_first {
+                let found = items.next_string(self.out.body_start);
+                (first, nodes_from_first) = found.map_or((len, 0), |(at, skipped)| (at, items.nodes.len() - skipped));
+            }
+            if first - before > step_max {
                 return false;
             }
             before = first;
             items.skip();
         }
-        len - before <= self.rules.item_bytes_max / 2
+        len - before <= step_max
     }
 }
 

@@ -214,3 +214,18 @@ fn a_large_batch_of_usual_events_is_read_at_once() {
         assert!(by_one_way(body.as_bytes(), &rules, true).is_none());
     }
 }
+
+#[test]
+fn strings_that_are_far_apart_do_not_hide_a_small_item() {
+    let item = event_with(json!({})).to_string();
+    let numbers = vec!["1000000000"; 8_000].join(",");
+    let body = format!(r#"{{"events":[{numbers},{item},{numbers},"a",{item},{numbers}]}}"#);
+    let rules = Rules { batch_events_max: usize::MAX, ..RULES };
+    for (item_bytes_max, is_at_once) in [(180_000, true), (170_000, false)] {
+        let rules = Rules { item_bytes_max, ..rules.clone() };
+        assert!(body.len() > item_bytes_max);
+        let at_once = by_one_way(body.as_bytes(), &rules, true).map(|batch| seen(&batch));
+        let by_items = by_one_way(body.as_bytes(), &rules, false).map(|batch| seen(&batch));
+        assert!(at_once.is_some() == is_at_once && (at_once.is_none() || at_once == by_items));
+    }
+}
