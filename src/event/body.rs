@@ -64,6 +64,7 @@ pub(super) fn has_backslash(bytes: &[u8]) -> bool {
 /// all the same.
 fn repair_half_pairs(bytes: &mut [u8]) -> Repairs {
     let mut places: Vec<u32> = Vec::new();
+    let mut before: Option<usize> = None;
     let mut at = 0;
     while let Some(next) = bytes[at..].iter().position(|byte| *byte == b'\\') {
         at += next;
@@ -75,9 +76,11 @@ fn repair_half_pairs(bytes: &mut [u8]) -> Repairs {
             }
             Some(0xd800..=0xdfff) => {
                 bytes[at + 2..at + ESCAPE_BYTES].copy_from_slice(b"fffd");
-                if places.last().is_none_or(|last| bytes[*last as usize..at].contains(&b'"')) {
+                // Looked for behind the one before, kept or not: a long string of nothing else is looked over once.
+                if before.is_none_or(|before| bytes[before..at].contains(&b'"')) {
                     places.push(at as u32);
                 }
+                before = Some(at);
                 ESCAPE_BYTES
             }
             Some(_) => ESCAPE_BYTES,
@@ -133,6 +136,13 @@ mod tests {
         assert_eq!(repairs.0, [2, 21]);
         assert!(repairs.any_in(0..3) && repairs.any_in(3..22) && repairs.any_in(21..22));
         assert!(!repairs.any_in(0..2) && !repairs.any_in(3..21) && !repairs.any_in(22..99));
+    }
+
+    #[test]
+    fn a_long_string_of_half_pairs_is_one_place() {
+        let sent = format!(r#"{{"a":"{}","b":"\ud800"}}"#, r"\ud800".repeat(700_000));
+        let body = Body::prepare(sent.clone().into_bytes()).unwrap();
+        assert_eq!(body.repairs.0, [6, sent.len() as u32 - 8]);
     }
 
     #[test]
