@@ -43,7 +43,7 @@ pub(super) fn with_tape<R>(
     let len = padded.len().saturating_sub(BODY_PADDING);
     let kept = WORKSPACE.take().filter(|workspace| workspace.depth_max == depth_max);
     let Workspace { mut buffers, tape, mut sent, .. } = kept.unwrap_or_else(|| Workspace {
-        // The parser makes room for a body as it meets one; asked for it here, it would for a copy that it does not make.
+        // The parser makes room for each body; asked for it here, it makes some for a copy, too, which is not made.
         buffers: Buffers::with_max_depth(0, depth_max),
         tape: Tape(Vec::new()),
         depth_max,
