@@ -210,6 +210,8 @@ pub fn rules(config: &Config) -> Rules {
             .retention
             .map_or(i64::MAX, |age| i64::try_from(age.as_millis()).unwrap_or(i64::MAX)),
         batch_events_max: config.batch_events_max,
+        item_bytes_max: config.event_bytes_max.max(contract::ITEM_BYTES_MAX),
+        warnings_told_max: contract::WARNINGS_TOLD_MAX,
     }
 }
 
@@ -217,6 +219,7 @@ fn request_limits(config: &Config) -> RequestLimits {
     RequestLimits {
         event_bytes_max: config.event_bytes_max,
         batch_bytes_max: config.batch_bytes_max,
+        errors_detailed_max: contract::ERRORS_DETAILED_MAX,
         id_bytes_max: contract::ID_BYTES_MAX,
         website_bytes_max: contract::WEBSITE_BODY_BYTES_MAX,
         website_name_chars_max: contract::WEBSITE_NAME_CHARS_MAX,

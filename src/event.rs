@@ -4,19 +4,25 @@
 //! keeps for the rest of its way: one buffer per request, the one its body was read into, and ranges of it.
 //! Pure: no clock, no I/O, no knowledge of HTTP, the queue or the store. Nothing later validates again.
 
+mod body;
+mod field;
 mod fields;
 pub mod json;
 mod parse;
 mod record;
 mod rejection;
 mod rules;
+mod scan;
 mod tape;
 pub mod time;
+mod values;
+mod warning;
 mod web_url;
 
-pub use fields::is_tracking_code;
 pub use parse::{ParsedBatch, parse_batch, parse_event};
 pub use record::{DeviceType, EventRow, EventType, ValidEvents};
 pub use rejection::{Faults, Rejection};
 pub use rules::Rules;
 pub use tape::BODY_PADDING;
+pub use values::is_tracking_code;
+pub use warning::{Warning, WarningCode, Warnings};

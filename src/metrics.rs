@@ -19,7 +19,7 @@ use std::{sync::Arc, time::Duration};
 pub use events::EventMetrics;
 pub use http::{HttpMetrics, RequestMetrics};
 pub use labels::{
-    CheckpointBy, Closed, Method, QueryWarning, ReadRefused, Rejected, Route, SegmentLabel, Shed, StatusClass,
+    CheckpointBy, Closed, Method, QueryWarning, ReadRefused, Rejected, Route, SegmentLabel, Shed, StatusClass, Warned,
 };
 use metrics_exporter_prometheus::BuildError;
 pub use process::BuildInfo;

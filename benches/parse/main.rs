@@ -12,7 +12,7 @@ use criterion::{BatchSize, Criterion, Throughput};
 use harness::traffic;
 use hitlog::event::{BODY_PADDING, Rules, parse_batch, parse_event};
 
-const BATCH: usize = 500;
+const BATCH: usize = 1_000;
 const ROUNDS: usize = 15;
 const ROUND: Duration = Duration::from_millis(40);
 
@@ -20,7 +20,10 @@ fn main() {
     let bodies = [
         ("single event", traffic::event(CODE, 1)),
         ("event with 1 KB of properties", event_with_properties()),
-        ("batch of 500", traffic::batch(CODE, BATCH)),
+        ("batch of 500", traffic::batch(CODE, 500)),
+        ("batch of 1,000", traffic::batch(CODE, BATCH)),
+        // So large that it is read item by item: nothing is kept of it as it was sent.
+        ("batch of 1,000 with escapes", traffic::batch(CODE, BATCH).replace('/', r"\/")),
     ];
     let mut criterion = Criterion::default().without_plots().configure_from_args();
     for (name, body) in &bodies {
@@ -132,4 +135,6 @@ const RULES: Rules = Rules {
     timestamp_ahead_max_ms: 86_400_000,
     timestamp_age_max_ms: i64::MAX,
     batch_events_max: BATCH,
+    item_bytes_max: 256 * 1024,
+    warnings_told_max: 100,
 };

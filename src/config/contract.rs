@@ -12,8 +12,12 @@ pub const TEXT_CHARS_MAX: usize = 100;
 pub const PROPERTIES_BYTES_MAX: usize = 32 * 1024;
 /// Deepest nesting of `properties`.
 pub const PROPERTIES_DEPTH_MAX: usize = 32;
-/// Largest item of a batch, in bytes, unless `event_bytes_max` is larger.
+/// Largest item of a batch, in bytes, if one event may not be larger by itself. It bounds what the parser needs.
 pub const ITEM_BYTES_MAX: usize = 256 * 1024;
+/// Most warnings told of one request.
+pub const WARNINGS_TOLD_MAX: usize = 100;
+/// Most refused items of a batch that are told with their details.
+pub const ERRORS_DETAILED_MAX: usize = 100;
 /// Events of a page when the client names no limit.
 pub const PAGE_EVENTS_DEFAULT: u64 = 100;
 /// Most events of a page; a larger limit becomes this.

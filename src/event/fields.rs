@@ -1,30 +1,47 @@
-//! The members of one event: which there are, what values they take, all faults at once.
+//! One event read from the tape: all its members, all faults and oddities at once.
 //!
 //! A derived struct would stop at the first wrong type, while a tracker's author wants to hear everything at once; so
 //! the tape is walked by hand. Every text of it is a range of the body, and properties alone are written out anew
 //! (their raw text is gone once the parser has unescaped it in place).
 
-use std::{borrow::Cow, sync::Arc};
+use std::sync::Arc;
 
 use simd_json::{Node, StaticNode};
 
 use super::{
+    body::Repairs,
+    field::{Field, FieldSet},
     record::{DeviceType, EventType, Record, Span, ValidEvents},
-    rejection::{Faults, Rejection},
+    rejection::Faults,
     rules::Rules,
     tape::{TapeCursor, kind_of, write_value},
-    web_url,
+    values::{self, Fault, expected, is_tracking_code},
+    warning::{Warning, WarningCode, Warnings},
 };
-
-/// `9999-12-31T23:59:59.999Z`, the last moment that RFC 3339 can write.
-pub(super) const TIMESTAMP_MAX_MS: i64 = 253_402_300_799_999;
 
 /// What is built from one request.
 pub(super) struct Output {
     pub(super) events: ValidEvents,
     /// The address of the body, by which a text of the tape becomes a range of it.
     pub(super) body_start: usize,
-    clocks_corrected: u64,
+    repairs: Repairs,
+    warnings: Warnings,
+}
+
+/// Where an event stands in its request, and what is known of it already.
+pub(super) struct Place<'a> {
+    pub(super) rules: &'a Rules,
+    /// Where the text that the tape was made of ends in the body.
+    pub(super) end: usize,
+    /// What was taken out of the text because the parser refuses it.
+    pub(super) cut: Option<&'a Cut>,
+}
+
+/// Members whose values are not taken, cut out so that the rest of their event can be read.
+#[derive(Default)]
+pub(super) struct Cut {
+    pub(super) fields: FieldSet,
+    pub(super) faults: Faults,
 }
 
 /// One event as read: complete only if there are no faults.
@@ -32,84 +49,27 @@ pub(super) struct ReadEvent<'b> {
     /// The tracking code, if it is there and a string, well formed or not.
     pub(super) tracking_code: Option<&'b str>,
     pub(super) record: Record,
-    /// The timestamp was too far ahead, and the arrival took its place.
-    clock_corrected: bool,
     pub(super) faults: Faults,
+    oddities: Oddities,
 }
 
-/// The members that an event may have, in the order of the guide. The discriminant is the bit that says "seen".
-#[derive(Clone, Copy)]
-enum Field {
-    TrackingCode,
-    EventType,
-    Url,
-    Referrer,
-    SessionId,
-    VisitorId,
-    DeviceType,
-    Browser,
-    Os,
-    Location,
-    Timestamp,
-    Properties,
-}
-
-impl Field {
-    const REQUIRED: [Self; 5] = [Self::TrackingCode, Self::EventType, Self::Url, Self::SessionId, Self::VisitorId];
-
-    fn from_name(name: &str) -> Option<Self> {
-        Some(match name {
-            "trackingCode" => Self::TrackingCode,
-            "eventType" => Self::EventType,
-            "url" => Self::Url,
-            "referrer" => Self::Referrer,
-            "sessionId" => Self::SessionId,
-            "visitorId" => Self::VisitorId,
-            "deviceType" => Self::DeviceType,
-            "browser" => Self::Browser,
-            "os" => Self::Os,
-            "location" => Self::Location,
-            "timestamp" => Self::Timestamp,
-            "properties" => Self::Properties,
-            _ => return None,
-        })
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::TrackingCode => "trackingCode",
-            Self::EventType => "eventType",
-            Self::Url => "url",
-            Self::Referrer => "referrer",
-            Self::SessionId => "sessionId",
-            Self::VisitorId => "visitorId",
-            Self::DeviceType => "deviceType",
-            Self::Browser => "browser",
-            Self::Os => "os",
-            Self::Location => "location",
-            Self::Timestamp => "timestamp",
-            Self::Properties => "properties",
-        }
-    }
-
-    fn bit(self) -> u16 {
-        1 << self as u16
-    }
+/// What is odd about an event, in a form that takes no memory as long as nothing is.
+#[derive(Default)]
+struct Oddities {
+    timestamp: Option<WarningCode>,
+    /// Why the referrer was dropped.
+    referrer: Option<Fault>,
+    repaired: FieldSet,
 }
 
 impl Output {
-    pub(super) fn new(received_at: i64, events: usize) -> Self {
-        let events = ValidEvents {
-            records: Vec::with_capacity(events),
-            websites: Vec::with_capacity(1),
-            received_at,
-            ..ValidEvents::default()
-        };
-        Self { events, body_start: 0, clocks_corrected: 0 }
+    pub(super) fn new(received_at: i64, body_start: usize, repairs: Repairs) -> Self {
+        let events = ValidEvents { websites: Vec::with_capacity(1), received_at, ..ValidEvents::default() };
+        Self { events, body_start, repairs, warnings: Warnings::default() }
     }
 
-    pub(super) fn accept(&mut self, event: ReadEvent<'_>, website: Arc<str>) {
-        self.clocks_corrected += u64::from(event.clock_corrected);
+    pub(super) fn accept(&mut self, index: usize, event: ReadEvent<'_>, website: Arc<str>, rules: &Rules) {
+        self.warn(index, event.oddities, rules);
         let mut record = event.record;
         let websites = &mut self.events.websites;
         if websites.last().is_none_or(|last| !Arc::ptr_eq(last, &website)) {
@@ -119,49 +79,62 @@ impl Output {
         self.events.records.push(record);
     }
 
-    pub(super) fn finish(mut self, body: Vec<u8>) -> (ValidEvents, u64) {
+    pub(super) fn finish(mut self, body: Vec<u8>) -> (ValidEvents, Warnings) {
         debug_assert!(self.events.is_empty() || body.as_ptr() as usize == self.body_start);
         self.events.body = body;
-        (self.events, self.clocks_corrected)
+        (self.events, self.warnings)
     }
 
-    /// Reads the event at `cursor` and moves the cursor past it. Fails only for a fault of the body as a whole.
-    pub(super) fn read_event<'b>(
-        &mut self,
-        cursor: &mut TapeCursor<'_, 'b>,
-        rules: &Rules,
-    ) -> Result<ReadEvent<'b>, Rejection> {
+    /// Reads the event at `cursor` and moves the cursor past it.
+    pub(super) fn read_event<'b>(&mut self, cursor: &mut TapeCursor<'_, 'b>, place: &Place<'_>) -> ReadEvent<'b> {
         let mut event = ReadEvent {
             tracking_code: None,
-            record: empty_record(self),
-            clock_corrected: false,
+            record: empty_record(self.events.received_at),
             faults: Faults::default(),
+            oddities: Oddities::default(),
         };
         let Some(members) = cursor.enter_object() else {
-            event.faults = Faults::of_form(format!("Expected an object, received {}", kind_of(cursor.peek())));
+            event.faults = Faults::of_form(values::expected_object(kind_of(cursor.peek())));
             cursor.skip();
-            return Ok(event);
+            return event;
         };
-        let mut seen = 0_u16;
+        let mut seen = FieldSet::default();
         for _ in 0..members {
-            let Some(field) = Field::from_name(cursor.next_key()) else {
+            let name = cursor.next_key();
+            let Some(field) = Field::from_name(name) else {
                 cursor.skip();
                 continue;
             };
-            if seen & field.bit() != 0 {
+            if !seen.insert(field) {
                 event.faults.add(field.name(), "Given more than once");
                 cursor.skip();
                 continue;
             }
-            seen |= field.bit();
-            self.read_field(field, cursor, rules, &mut event)?;
+            if place.cut.is_some_and(|cut| cut.fields.contains(field)) {
+                cursor.skip();
+                continue;
+            }
+            if let Err(fault) = self.read_field(field, cursor, place.rules, &mut event) {
+                event.faults.add(field.name(), fault);
+            }
+            if !self.repairs.is_empty() {
+                // Whatever was repaired between the member's name and the next string was repaired in its value.
+                let begin = name.as_ptr() as usize - self.body_start;
+                let end = cursor.next_string(self.body_start).map_or(place.end, |(at, _)| at);
+                if self.repairs.any_in(begin..end) {
+                    event.oddities.repaired.insert(field);
+                }
+            }
         }
         for field in Field::REQUIRED {
-            if seen & field.bit() == 0 {
+            if !seen.contains(field) {
                 event.faults.add(field.name(), "Required");
             }
         }
-        Ok(event)
+        if let Some(cut) = place.cut {
+            event.faults.append(&cut.faults);
+        }
+        event
     }
 
     fn read_field<'b>(
@@ -170,34 +143,29 @@ impl Output {
         cursor: &mut TapeCursor<'_, 'b>,
         rules: &Rules,
         event: &mut ReadEvent<'b>,
-    ) -> Result<(), Rejection> {
+    ) -> Result<(), Fault> {
         let node = cursor.peek();
-        if matches!(field, Field::Properties) {
-            match node {
-                Node::Object { .. } => return self.read_properties(cursor, rules, event),
-                Node::Static(StaticNode::Null) => {}
-                other => event.faults.add(field.name(), expected("an object or null", other)),
-            }
-            cursor.skip();
-            return Ok(());
+        if let (Field::Properties, Node::Object { .. }) = (field, node) {
+            return self.read_properties(cursor, rules, event);
         }
         cursor.skip();
-        let value = match field {
-            Field::Timestamp => self.read_timestamp(node, rules, event),
-            Field::TrackingCode | Field::EventType | Field::Url | Field::SessionId | Field::VisitorId => match node {
-                Node::String(text) => self.read_text(field, text, rules, event),
-                other => Err(expected("a string", other)),
-            },
-            _ => match node {
-                Node::String(text) => self.read_text(field, text, rules, event),
-                Node::Static(StaticNode::Null) => Ok(()),
-                other => Err(expected("a string or null", other)),
-            },
-        };
-        if let Err(fault) = value {
-            event.faults.add(field.name(), fault);
+        match (field, node) {
+            (Field::Timestamp, _) => {
+                (event.record.created_at, event.oddities.timestamp) =
+                    values::read_timestamp(node, self.events.received_at, rules)?;
+                Ok(())
+            }
+            (Field::Referrer, _) => {
+                self.read_referrer(node, rules, event);
+                Ok(())
+            }
+            (Field::Properties, Node::Static(StaticNode::Null)) => Ok(()),
+            (Field::Properties, _) => Err(expected("an object or null", node)),
+            (_, Node::String(text)) => self.read_text(field, text, rules, event),
+            _ if Field::REQUIRED.contains(&field) => Err(expected("a string", node)),
+            (_, Node::Static(StaticNode::Null)) => Ok(()),
+            _ => Err(expected("a string or null", node)),
         }
-        Ok(())
     }
 
     fn read_text<'b>(
@@ -206,16 +174,14 @@ impl Output {
         text: &'b str,
         rules: &Rules,
         event: &mut ReadEvent<'b>,
-    ) -> Result<(), Cow<'static, str>> {
+    ) -> Result<(), Fault> {
         if matches!(field, Field::TrackingCode) {
             event.tracking_code = Some(text);
             return if is_tracking_code(text) { Ok(()) } else { Err("Invalid tracking code format".into()) };
         }
-        if text.bytes().fold(false, |found, byte| found | (byte < 0x20) | (byte == 0x7f)) {
-            return Err("Control characters are not taken".into());
-        }
+        values::check_controls(text)?;
         let record = &mut event.record;
-        let span = Span { start: (text.as_ptr() as usize - self.body_start) as u32, len: text.len() as u32 };
+        let span = self.span_of(text);
         match field {
             Field::EventType => {
                 record.event_type = EventType::from_name(text).ok_or("Expected one of: pageview, click, custom")?;
@@ -224,46 +190,32 @@ impl Output {
                 record.device_type =
                     Some(DeviceType::from_name(text).ok_or("Expected one of: mobile, tablet, desktop, or null")?);
             }
-            Field::Url => record.url = check_url(text, rules).map(|()| span)?,
-            // `document.referrer` is the empty string when there is none.
-            Field::Referrer if text.is_empty() => {}
-            Field::Referrer => record.referrer = Some(check_url(text, rules).map(|()| span)?),
-            Field::SessionId => record.session_id = check_id(text, rules).map(|()| span)?,
-            Field::VisitorId => record.visitor_id = check_id(text, rules).map(|()| span)?,
-            Field::Browser => record.browser = Some(check_label(text, rules).map(|()| span)?),
-            Field::Os => record.os = Some(check_label(text, rules).map(|()| span)?),
-            Field::Location => record.location = Some(check_label(text, rules).map(|()| span)?),
-            Field::TrackingCode | Field::Timestamp | Field::Properties => {}
+            Field::Url => record.url = values::check_url(text, rules).map(|()| span)?,
+            Field::SessionId => record.session_id = values::check_id(text, rules).map(|()| span)?,
+            Field::VisitorId => record.visitor_id = values::check_id(text, rules).map(|()| span)?,
+            Field::Browser => record.browser = Some(values::check_label(text, rules).map(|()| span)?),
+            Field::Os => record.os = Some(values::check_label(text, rules).map(|()| span)?),
+            Field::Location => record.location = Some(values::check_label(text, rules).map(|()| span)?),
+            Field::TrackingCode | Field::Referrer | Field::Timestamp | Field::Properties => {}
         }
         Ok(())
     }
 
-    fn read_timestamp(
-        &self,
-        node: Node<'_>,
-        rules: &Rules,
-        event: &mut ReadEvent<'_>,
-    ) -> Result<(), Cow<'static, str>> {
-        let milliseconds = match node {
-            Node::Static(StaticNode::I64(number)) => Some(number),
-            Node::Static(StaticNode::U64(number)) => i64::try_from(number).ok(),
-            // A cast from a double saturates; what saturates is out of range anyway. -0.5 is not "from 0".
-            Node::Static(StaticNode::F64(number)) => (number >= 0.0).then_some(number as i64),
-            other => return Err(expected("a number of milliseconds since 1970", other)),
+    /// What browsers and trackers put here is not worth an event: what is not taken is dropped, and told.
+    fn read_referrer(&self, node: Node<'_>, rules: &Rules, event: &mut ReadEvent<'_>) {
+        let text = match node {
+            // `document.referrer` is the empty string when there is none.
+            Node::Static(StaticNode::Null) | Node::String("") => return,
+            Node::String(text) => text,
+            other => {
+                event.oddities.referrer = Some(expected("a string or null", other));
+                return;
+            }
         };
-        let Some(timestamp) = milliseconds.filter(|at| (0..=TIMESTAMP_MAX_MS).contains(at)) else {
-            return Err("Expected milliseconds since 1970, from 0 to the end of the year 9999".into());
-        };
-        if self.events.received_at - timestamp > rules.timestamp_age_max_ms {
-            let days = rules.timestamp_age_max_ms as f64 / (24.0 * 60.0 * 60.0 * 1_000.0);
-            return Err(format!("Older than events are kept here, which is {days} days").into());
+        match values::check_controls(text).and_then(|()| values::check_url(text, rules)) {
+            Ok(()) => event.record.referrer = Some(self.span_of(text)),
+            Err(fault) => event.oddities.referrer = Some(fault),
         }
-        if timestamp - self.events.received_at > rules.timestamp_ahead_max_ms {
-            event.clock_corrected = true;
-        } else {
-            event.record.created_at = timestamp;
-        }
-        Ok(())
     }
 
     fn read_properties(
@@ -271,23 +223,56 @@ impl Output {
         cursor: &mut TapeCursor<'_, '_>,
         rules: &Rules,
         event: &mut ReadEvent<'_>,
-    ) -> Result<(), Rejection> {
+    ) -> Result<(), Fault> {
         let out = &mut self.events.properties;
         let start = out.len();
-        write_value(cursor, out, rules.properties_depth_max)?;
+        write_value(cursor, out);
         let len = out.len() - start;
         if len > rules.properties_bytes_max {
             out.truncate(start);
-            let fault = format!("At most {} bytes as compact JSON, received {len}", rules.properties_bytes_max);
-            event.faults.add(Field::Properties.name(), fault);
-        } else {
-            event.record.properties = Some(Span { start: start as u32, len: len as u32 });
+            return Err(format!("At most {} bytes as compact JSON, received {len}", rules.properties_bytes_max).into());
         }
+        event.record.properties = Some(Span { start: start as u32, len: len as u32 });
         Ok(())
+    }
+
+    fn span_of(&self, text: &str) -> Span {
+        Span { start: (text.as_ptr() as usize - self.body_start) as u32, len: text.len() as u32 }
+    }
+
+    fn warn(&mut self, index: usize, oddities: Oddities, rules: &Rules) {
+        let Oddities { timestamp, referrer, repaired } = oddities;
+        if timestamp.is_none() && referrer.is_none() && repaired.is_empty() {
+            return;
+        }
+        let mut warn = |field: Field, code, message| {
+            let warning = Warning { index, field: field.name(), code, message };
+            self.warnings.add(warning, rules.warnings_told_max);
+        };
+        for field in Field::ALL {
+            // Of a referrer that is not there nothing is repaired.
+            if repaired.contains(field) && (field != Field::Referrer || referrer.is_none()) {
+                let message = "Half a surrogate pair, such as an emoji cut in two leaves, is stored as U+FFFD";
+                warn(field, WarningCode::TextRepaired, message.into());
+            }
+        }
+        if let Some(fault) = referrer {
+            warn(Field::Referrer, WarningCode::ReferrerDropped, format!("Stored as null: {fault}").into());
+        }
+        if let Some(code) = timestamp {
+            let message = match code {
+                WarningCode::TimestampLooksLikeSeconds => {
+                    "Stored as milliseconds since 1970, which is before 2000; it looks like seconds"
+                }
+                WarningCode::TimestampAhead => "Too far ahead of the server; the time of arrival is stored",
+                _ => "Stored as milliseconds since 1970, which is before 2000",
+            };
+            warn(Field::Timestamp, code, message.into());
+        }
     }
 }
 
-fn empty_record(out: &Output) -> Record {
+fn empty_record(created_at: i64) -> Record {
     Record {
         website: 0,
         event_type: EventType::Pageview,
@@ -300,40 +285,6 @@ fn empty_record(out: &Output) -> Record {
         os: None,
         location: None,
         properties: None,
-        created_at: out.events.received_at,
+        created_at,
     }
-}
-
-/// `pm-` followed by letters, digits and `-`, 4 to 64 characters in all.
-pub fn is_tracking_code(text: &str) -> bool {
-    text.strip_prefix("pm-").is_some_and(|rest| {
-        (1..=61).contains(&rest.len()) && rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-    })
-}
-
-fn check_url(text: &str, rules: &Rules) -> Result<(), Cow<'static, str>> {
-    if text.len() > rules.url_bytes_max {
-        return Err(format!("At most {} bytes, received {}", rules.url_bytes_max, text.len()).into());
-    }
-    web_url::fault(text).map_or(Ok(()), Err)
-}
-
-fn check_id(text: &str, rules: &Rules) -> Result<(), Cow<'static, str>> {
-    match text.len() {
-        0 => Err("Must not be empty".into()),
-        len if len > rules.id_bytes_max => Err(format!("At most {} bytes, received {len}", rules.id_bytes_max).into()),
-        _ => Ok(()),
-    }
-}
-
-fn check_label(text: &str, rules: &Rules) -> Result<(), Cow<'static, str>> {
-    // A text has at most as many characters as bytes, so the count is needed for long ones only.
-    if text.len() > rules.text_chars_max && text.chars().count() > rules.text_chars_max {
-        return Err(format!("At most {} characters", rules.text_chars_max).into());
-    }
-    Ok(())
-}
-
-fn expected(what: &str, node: Node<'_>) -> Cow<'static, str> {
-    format!("Expected {what}, received {}", kind_of(node)).into()
 }

@@ -2,6 +2,9 @@
 
 use std::borrow::Cow;
 
+/// Most texts that are told of one field, or of the form. More would help nobody, and take memory for each repetition.
+const TEXTS_MAX: usize = 3;
+
 /// Why a body or an item of a batch is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rejection {
@@ -35,16 +38,58 @@ impl Faults {
         faults
     }
 
-    /// Adds a fault of `field`.
+    /// Adds a fault of `field`: each text once, and no more texts than a reader wants to see, however often the client
+    /// repeats itself.
     pub fn add(&mut self, field: &'static str, text: impl Into<Cow<'static, str>>) {
         match self.fields.iter_mut().find(|(name, _)| *name == field) {
-            Some((_, texts)) => texts.push(text.into()),
+            Some((_, texts)) => add_text(texts, text.into()),
             None => self.fields.push((field, vec![text.into()])),
+        }
+    }
+
+    /// Adds a fault that belongs to no single field, as [`Faults::add`] does.
+    pub(super) fn add_of_form(&mut self, text: impl Into<Cow<'static, str>>) {
+        add_text(&mut self.form, text.into());
+    }
+
+    /// Adds the faults of another look at the same event.
+    pub(super) fn append(&mut self, others: &Self) {
+        for text in &others.form {
+            self.add_of_form(text.clone());
+        }
+        for (field, texts) in &others.fields {
+            for text in texts {
+                self.add(field, text.clone());
+            }
         }
     }
 
     /// Whether there are no faults.
     pub fn is_empty(&self) -> bool {
         self.form.is_empty() && self.fields.is_empty()
+    }
+}
+
+fn add_text(texts: &mut Vec<Cow<'static, str>>, text: Cow<'static, str>) {
+    if texts.len() < TEXTS_MAX && !texts.contains(&text) {
+        texts.push(text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_are_bounded_however_often_they_come() {
+        let mut faults = Faults::default();
+        for round in 0..1_000 {
+            faults.add("os", "Given more than once");
+            faults.add("url", format!("fault {round}"));
+            faults.add_of_form(format!("fault {}", round / 2));
+        }
+        let texts = ["fault 0", "fault 1", "fault 2"].map(Cow::from).to_vec();
+        assert_eq!(faults.fields, [("os", vec!["Given more than once".into()]), ("url", texts.clone())]);
+        assert_eq!(faults.form, texts);
     }
 }

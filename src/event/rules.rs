@@ -19,4 +19,15 @@ pub struct Rules {
     pub timestamp_age_max_ms: i64,
     /// Most events in one batch.
     pub batch_events_max: usize,
+    /// Largest item of a batch, in bytes as sent; what the parser needs for one text is bounded by it, too.
+    pub item_bytes_max: usize,
+    /// Most warnings that are told of one request; all are counted.
+    pub warnings_told_max: usize,
+}
+
+impl Rules {
+    /// Nesting that the parser takes: an event, and its `properties` with all that is in them.
+    pub(super) fn depth_max(&self) -> usize {
+        1 + self.properties_depth_max
+    }
 }

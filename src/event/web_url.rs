@@ -8,20 +8,70 @@ use std::borrow::Cow;
 
 /// Schemes that carry code or data rather than name a page.
 const REFUSED_SCHEMES: [&str; 3] = ["javascript", "data", "blob"];
+/// Schemes that name something without `//`. Behind any other, what stands before the colon is no scheme but a host or
+/// a disk, as a rule.
+const BARE_SCHEMES: [&str; 6] = ["about", "android-app", "file", "ios-app", "mailto", "tel"];
+/// How much of a text is repeated in a suggestion.
+const ECHO_CHARS_MAX: usize = 64;
 
 /// Says what is wrong with `text` as the URL of a page, if anything is.
 pub(super) fn fault(text: &str) -> Option<Cow<'static, str>> {
     if is_plain_web_url(text.as_bytes()) {
         return None;
     }
-    match url::Url::parse(text) {
-        Ok(url) if REFUSED_SCHEMES.contains(&url.scheme()) => {
-            Some(format!("The scheme \"{}:\" is not taken; send the address of the page", url.scheme()).into())
-        }
-        Ok(_) => None,
+    // The Standard strips these off before it looks.
+    let text = text.trim_matches(|letter| letter <= ' ');
+    let url = match url::Url::parse(text) {
+        Ok(url) => url,
+        Err(url::ParseError::RelativeUrlWithoutBase) => return Some(what_lacks(text)),
         Err(error) => {
-            Some(format!("Invalid URL: {error}; expected an absolute URL such as https://example.com/page").into())
+            return Some(
+                format!("Invalid URL: {error}; expected an absolute URL such as https://example.com/page").into(),
+            );
         }
+    };
+    let scheme = url.scheme();
+    if REFUSED_SCHEMES.contains(&scheme) {
+        return Some(format!("The scheme \"{scheme}:\" is not taken; send the address of the page").into());
+    }
+    let rest = text.split_once(':').map_or("", |(_, rest)| rest);
+    if rest.starts_with("//") || BARE_SCHEMES.contains(&scheme) {
+        return None;
+    }
+    Some(what_is_meant(text, scheme, rest))
+}
+
+/// Of a text whose scheme is none: what its sender has left out.
+fn what_is_meant(text: &str, scheme: &str, rest: &str) -> Cow<'static, str> {
+    if scheme.len() == 1 {
+        return "Looks like a path on a disk; expected an absolute URL such as https://example.com/page".into();
+    }
+    if scheme == "localhost" || scheme.contains('.') || rest.starts_with(|letter: char| letter.is_ascii_digit()) {
+        let example = format!("http://{}", echo(text));
+        return format!("Looks like a host without its scheme; write {example}").into();
+    }
+    format!("Expected \"//\" after the scheme \"{}:\", as in https://example.com/page", echo(scheme)).into()
+}
+
+/// Of a text without a scheme: what its sender has left out.
+fn what_lacks(text: &str) -> Cow<'static, str> {
+    let host = text.trim_start_matches("//").split(['/', '?', '#', ':']).next().unwrap_or_default();
+    let is_host = host.split_once('.').is_some_and(|(label, _)| !label.is_empty()) && !host.contains([' ', '\\']);
+    if is_host || host == "localhost" || host.starts_with('[') {
+        let example = format!("https://{}", echo(text.trim_start_matches("//")));
+        return format!("Looks like a host without its scheme; write {example}").into();
+    }
+    if text.starts_with('/') {
+        return "A path alone, without scheme and host; expected an absolute URL such as https://example.com/page"
+            .into();
+    }
+    "Expected an absolute URL such as https://example.com/page".into()
+}
+
+fn echo(text: &str) -> String {
+    match text.char_indices().nth(ECHO_CHARS_MAX) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_owned(),
     }
 }
 
@@ -80,6 +130,17 @@ mod tests {
             "android-app://com.example.app/",
             "about:blank",
             "https://example.com/a b",
+            " https://example.com/ ",
+            "HTTPS://EXAMPLE.COM",
+            "capacitor://localhost/x",
+            "chrome-extension://abc/page.html",
+            "app:///index",
+            "about:srcdoc",
+            "android-app:x",
+            "ios-app:1/x",
+            "mailto:a@example.com",
+            "tel:+4912345",
+            "FILE:/home/page.html",
         ] {
             assert_eq!(fault(taken), None, "{taken}");
         }
@@ -98,9 +159,45 @@ mod tests {
             "data:text/html,x",
             "blob:https://example.com/1",
             " javascript:alert(1)",
+            "https:/example.com/",
+            "https:example.com",
+            "https:\\\\example.com",
+            "urn:isbn:1",
+            "view-source:https://example.com/",
+            "a:",
         ] {
             assert!(fault(refused).is_some(), "{refused}");
         }
+    }
+
+    #[test]
+    fn what_lacks_is_named() {
+        for (refused, words) in [
+            ("localhost:3000/page", "host without its scheme; write http://localhost:3000/page"),
+            ("LOCALHOST:3000", "write http://LOCALHOST:3000"),
+            ("example.com:8080/page", "write http://example.com:8080/page"),
+            ("shop:8080/page", "write http://shop:8080/page"),
+            ("google.com", "write https://google.com"),
+            ("www.example.com/a?b", "write https://www.example.com/a?b"),
+            ("//example.com/a", "write https://example.com/a"),
+            ("127.0.0.1:3000/a", "write https://127.0.0.1:3000/a"),
+            ("[::1]:3000", "write https://[::1]:3000"),
+            ("localhost", "write https://localhost"),
+            (r"C:\x", "path on a disk"),
+            ("c:/x", "path on a disk"),
+            ("/page", "A path alone"),
+            ("page", "Expected an absolute URL"),
+            ("(direct)", "Expected an absolute URL"),
+            ("undefined", "Expected an absolute URL"),
+            ("./page", "Expected an absolute URL"),
+            ("https:/example.com", "Expected \"//\" after the scheme \"https:\""),
+            ("javascript:x", "\"javascript:\" is not taken"),
+        ] {
+            let told = fault(refused).unwrap_or_default();
+            assert!(told.contains(words), "{refused}: {told}");
+        }
+        let long = fault(&format!("example.com:{}", "é".repeat(4_000))).unwrap();
+        assert!(long.chars().count() < 150, "{long}");
     }
 
     proptest! {

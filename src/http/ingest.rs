@@ -14,13 +14,13 @@ use super::{
     memory::Holding,
     response::{
         ErrorCode, Response, commit_error, error, held_json, overloaded, overloaded_by_answers, rejection,
-        write_item_error,
+        write_item_error, write_warnings,
     },
 };
 use crate::{
     clock::now_ms,
-    event::{self, ParsedBatch, Rejection, ValidEvents, json as json_text},
-    metrics::{Rejected, Shed},
+    event::{self, ParsedBatch, Rejection, ValidEvents, WarningCode, Warnings, json as json_text},
+    metrics::{Rejected, Shed, Warned},
     queue::{Overloaded, Stored},
 };
 
@@ -31,21 +31,29 @@ pub(super) async fn event(context: &Context, headers: &HeaderMap, body: &mut Inb
         Err(refusal) => return refusal,
     };
     let parsed = event::parse_event(bytes, &context.rules, now_ms(), |code| context.websites.id_of_code(code));
-    let (events, clocks_corrected) = match parsed {
+    let (events, warnings) = match parsed {
         Ok(parsed) => parsed,
         Err(fault) => return reject_whole(context, "event", &fault),
     };
     context.metrics.events.events_received.increment(1);
-    count_corrected(context, clocks_corrected);
-    let bytes_max = events.rows().map(|row| json_text::event_bytes_max(&row)).sum();
+    let mut warned = Vec::new();
+    write_warnings(&mut warned, &warnings, false);
+    let bytes_max = events.rows().map(|row| json_text::event_bytes_max(&row)).sum::<usize>() + warned.len();
     let held = match put_aside(context, &events, bytes_max, &mut reading, body.activity()).await {
         Ok(held) => held,
         Err(refusal) => return refusal,
     };
     match commit(context, events, reading).await {
         Ok(stored) => {
+            count_warnings(context, &warnings);
             let mut out = Vec::with_capacity(bytes_max);
             for_each_stored(context, &stored, |id, row| json_text::write_event(&mut out, id, row));
+            if !warned.is_empty() {
+                // Within the braces of the event.
+                out.pop();
+                out.extend_from_slice(&warned);
+                out.push(b'}');
+            }
             held_json(StatusCode::CREATED, out, held)
         }
         Err(refusal) => refusal,
@@ -64,15 +72,16 @@ pub(super) async fn batch(context: &Context, headers: &HeaderMap, body: &mut Inb
         None => return error(ErrorCode::InternalError, "The batch could not be read; see hitlog's log"),
     };
     context.metrics.events.events_received.increment((batch.events.len() + batch.refused.len()) as u64);
-    count_corrected(context, batch.clocks_corrected);
     for (_, fault) in &batch.refused {
         context.metrics.events.events_rejected(reason_of(fault)).increment(1);
     }
     // Everything that can be written before the commit is, so that the memory of the answer is known.
-    let refused = write_refused(&batch.refused);
+    let refused = write_refused(&batch.refused, context.limits.errors_detailed_max);
+    let mut warned = Vec::new();
+    write_warnings(&mut warned, &batch.warnings, true);
     let summaries: usize = batch.events.rows().map(|row| json_text::event_summary_bytes_max(&row)).sum();
-    let bytes_max = BATCH_FRAME_BYTES + summaries + refused.len();
-    let answer_bytes = bytes_max + refused.capacity();
+    let bytes_max = BATCH_FRAME_BYTES + summaries + refused.len() + warned.len();
+    let answer_bytes = bytes_max + refused.capacity() + warned.capacity();
     let held = match put_aside(context, &batch.events, answer_bytes, &mut reading, body.activity()).await {
         Ok(held) => held,
         Err(refusal) => return refusal,
@@ -85,8 +94,9 @@ pub(super) async fn batch(context: &Context, headers: &HeaderMap, body: &mut Inb
             Err(refusal) => return refusal,
         }
     };
-    let out = Vec::with_capacity(bytes_max);
-    batch_response(context, stored.as_ref(), batch.refused.len(), &refused, (out, held))
+    count_warnings(context, &batch.warnings);
+    let faults = Faults { count: batch.refused.len(), errors: &refused, warnings: &warned };
+    batch_response(context, stored.as_ref(), &faults, (Vec::with_capacity(bytes_max), held))
 }
 
 /// What a batch's answer has beside the events and the errors, at most, in bytes.
@@ -131,13 +141,22 @@ async fn put_aside(
     Err(refusal)
 }
 
-fn write_refused(refused: &[(usize, Rejection)]) -> Vec<u8> {
+/// What is wrong or odd about a batch, as its answer says it.
+struct Faults<'a> {
+    /// How many items were refused.
+    count: usize,
+    /// The items of `errors`, written.
+    errors: &'a [u8],
+    /// The member `warnings`, written, or nothing.
+    warnings: &'a [u8],
+}
+
+fn write_refused(refused: &[(usize, Rejection)], detailed_max: usize) -> Vec<u8> {
     let mut out = Vec::new();
-    for (index, fault) in refused {
-        if !out.is_empty() {
-            out.push(b',');
-        }
-        write_item_error(&mut out, *index, fault);
+    let mut first = true;
+    for (at, (index, fault)) in refused.iter().enumerate() {
+        separate(&mut out, &mut first);
+        write_item_error(&mut out, *index, fault, at < detailed_max);
     }
     out
 }
@@ -145,12 +164,11 @@ fn write_refused(refused: &[(usize, Rejection)]) -> Vec<u8> {
 fn batch_response(
     context: &Context,
     stored: Option<&Stored>,
-    refused_count: usize,
-    refused: &[u8],
+    faults: &Faults<'_>,
     (mut out, held): (Vec<u8>, Holding),
 ) -> Response {
     let created = stored.map_or(0, |stored| stored.receipt.count);
-    out.extend_from_slice(if refused.is_empty() { b"{\"success\":true" } else { b"{\"success\":false" });
+    out.extend_from_slice(if faults.count == 0 { b"{\"success\":true" } else { b"{\"success\":false" });
     out.extend_from_slice(b",\"eventsCreated\":");
     json_text::write_integer(&mut out, created);
     out.extend_from_slice(b",\"events\":[");
@@ -162,18 +180,19 @@ fn batch_response(
         });
     }
     out.push(b']');
-    let message = if refused.is_empty() {
+    let message = if faults.count == 0 {
         format!("Successfully created {created} events")
     } else {
         out.extend_from_slice(b",\"errors\":[");
-        out.extend_from_slice(refused);
+        out.extend_from_slice(faults.errors);
         out.push(b']');
-        format!("Created {created} events with {refused_count} errors")
+        format!("Created {created} events with {} errors", faults.count)
     };
+    out.extend_from_slice(faults.warnings);
     out.extend_from_slice(b",\"message\":");
     json_text::write_string(&mut out, message.as_bytes());
     out.push(b'}');
-    held_json(if refused.is_empty() { StatusCode::CREATED } else { StatusCode::MULTI_STATUS }, out, held)
+    held_json(if faults.count == 0 { StatusCode::CREATED } else { StatusCode::MULTI_STATUS }, out, held)
 }
 
 fn separate(out: &mut Vec<u8>, first: &mut bool) {
@@ -239,9 +258,21 @@ fn reason_of(fault: &Rejection) -> Rejected {
     }
 }
 
-fn count_corrected(context: &Context, clocks_corrected: u64) {
-    if clocks_corrected > 0 {
-        context.metrics.events.clocks_corrected.increment(clocks_corrected);
+/// Counts what is odd about events that are stored.
+fn count_warnings(context: &Context, warnings: &Warnings) {
+    let metrics = &context.metrics.events;
+    for (code, count) in warnings.counts() {
+        let label = match code {
+            WarningCode::TimestampLooksLikeSeconds => Warned::TimestampLooksLikeSeconds,
+            WarningCode::TimestampBefore2000 => Warned::TimestampBefore2000,
+            WarningCode::TimestampAhead => Warned::TimestampAhead,
+            WarningCode::ReferrerDropped => Warned::ReferrerDropped,
+            WarningCode::TextRepaired => Warned::TextRepaired,
+        };
+        metrics.event_warnings(label).increment(count);
+        if code == WarningCode::TimestampAhead {
+            metrics.clocks_corrected.increment(count);
+        }
     }
 }
 

@@ -9,6 +9,8 @@ pub struct RequestLimits {
     pub event_bytes_max: usize,
     /// Largest body of a batch, in bytes.
     pub batch_bytes_max: usize,
+    /// Most refused items of a batch that are told with their details.
+    pub errors_detailed_max: usize,
     /// Longest session or visitor id, in bytes.
     pub id_bytes_max: usize,
     /// Largest body about a website, in bytes.
@@ -33,6 +35,7 @@ impl RequestLimits {
     pub(super) const OF_TESTS: Self = Self {
         event_bytes_max: 0,
         batch_bytes_max: 0,
+        errors_detailed_max: 100,
         id_bytes_max: 128,
         website_bytes_max: 0,
         website_name_chars_max: 255,

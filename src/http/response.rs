@@ -16,7 +16,7 @@ use super::{
     obstacles::{Obstacles, seconds_to_wait},
 };
 use crate::{
-    event::{Faults, Rejection, json},
+    event::{Faults, Rejection, Warnings, json},
     queue::{CommitError, Overloaded},
     store::{CatalogError, ReadError},
 };
@@ -231,14 +231,17 @@ pub(super) fn rejection(what: &str, rejection: &Rejection) -> Response {
 }
 
 /// Writes why an item of a batch was rejected, as a member of `errors`.
-pub(super) fn write_item_error(out: &mut Vec<u8>, index: usize, rejection: &Rejection) {
+pub(super) fn write_item_error(out: &mut Vec<u8>, index: usize, rejection: &Rejection, with_details: bool) {
     out.extend_from_slice(b"{\"index\":");
     json::write_integer(out, index);
     out.push(b',');
     let start = out.len();
     match rejection {
         Rejection::Malformed(message) => write_error(out, ErrorCode::MalformedJson, message, None),
-        Rejection::Invalid(faults) => write_error(out, ErrorCode::ValidationError, "Invalid event data", Some(faults)),
+        Rejection::Invalid(faults) => {
+            let details = with_details.then_some(faults);
+            write_error(out, ErrorCode::ValidationError, "Invalid event data", details);
+        }
         Rejection::UnknownWebsite(code) => {
             let message = format!("Website with tracking code \"{code}\" not found");
             write_error(out, ErrorCode::NotFound, &message, None);
@@ -247,6 +250,32 @@ pub(super) fn write_item_error(out: &mut Vec<u8>, index: usize, rejection: &Reje
     // `write_error` opens an object of its own.
     out.remove(start);
     out.push(b'}');
+}
+
+/// Writes what is odd about stored events as members of an answer, if there is anything; of a batch with the index.
+pub(super) fn write_warnings(out: &mut Vec<u8>, warnings: &Warnings, in_batch: bool) {
+    for (at, warning) in warnings.told().iter().enumerate() {
+        out.extend_from_slice(if at == 0 { b",\"warnings\":[{" } else { b",{" });
+        if in_batch {
+            out.extend_from_slice(b"\"index\":");
+            json::write_integer(out, warning.index);
+            out.push(b',');
+        }
+        out.extend_from_slice(b"\"field\":");
+        json::write_string(out, warning.field.as_bytes());
+        out.extend_from_slice(b",\"code\":");
+        json::write_string(out, warning.code.as_str().as_bytes());
+        out.extend_from_slice(b",\"message\":");
+        json::write_string(out, warning.message.as_bytes());
+        out.push(b'}');
+    }
+    if !warnings.told().is_empty() {
+        out.push(b']');
+    }
+    if warnings.untold() > 0 {
+        out.extend_from_slice(b",\"warningsOmitted\":");
+        json::write_integer(out, warnings.untold());
+    }
 }
 
 /// Writes an error without its closing brace.

@@ -3,7 +3,7 @@
 use metrics::{Counter, Gauge};
 
 use super::{
-    labels::{Rejected, Shed},
+    labels::{Rejected, Shed, Warned},
     registry::metric_group,
 };
 
@@ -25,5 +25,7 @@ metric_group! {
             "Events rejected: the client's fault, not stored.";
         events_shed: Counter by reason(Shed) = "hitlog_events_shed_total",
             "Events refused with 503 for now: not stored, worth sending again.";
+        event_warnings: Counter by code(Warned) = "hitlog_event_warnings_total",
+            "Oddities of stored events, as their clients are told in warnings.";
     }
 }

@@ -62,6 +62,22 @@ label! {
 }
 
 label! {
+    /// What is odd about events that are stored all the same.
+    Warned {
+        /// The timestamp is before 2000, and would be a likely time if it were seconds.
+        TimestampLooksLikeSeconds = "TIMESTAMP_LOOKS_LIKE_SECONDS",
+        /// The timestamp is before 2000.
+        TimestampBefore2000 = "TIMESTAMP_BEFORE_2000",
+        /// The timestamp was too far ahead and was set to the arrival.
+        TimestampAhead = "TIMESTAMP_AHEAD",
+        /// The referrer was no URL that is taken and was set to null.
+        ReferrerDropped = "REFERRER_DROPPED",
+        /// Half a surrogate pair became U+FFFD.
+        TextRepaired = "TEXT_REPAIRED",
+    }
+}
+
+label! {
     /// The routes of the HTTP interface.
     Route {
         Events = "/api/v1/events",

@@ -41,6 +41,8 @@ fn one_event_is_stored_or_refused_by_field() {
         (json!({"trackingCode": "PM-1", "os": 1}), 400, &["os", "trackingCode"]),
         (json!({"trackingCode": "pm-nobody"}), 404, &[]),
         (json!({"url": "javascript:alert(1)"}), 400, &["url"]),
+        (json!({"url": "localhost:3000/page"}), 400, &["url"]),
+        (json!({"timestamp": null, "referrer": "google.com"}), 201, &[]),
         (json!({"timestamp": -1}), 400, &["timestamp"]),
         (json!({"properties": "x"}), 400, &["properties"]),
     ] {
@@ -48,7 +50,9 @@ fn one_event_is_stored_or_refused_by_field() {
         assert_eq!(response.status, status, "{changes}: {}", response.text());
         assert_eq!(field_errors(&response), fields, "{changes}");
         if status == 201 {
-            let stored = response.json();
+            let mut stored = response.json();
+            // What is odd is told once, when it comes in.
+            stored.as_object_mut().unwrap().remove("warnings");
             let again = client.get(&format!("/api/v1/events/{}", stored["id"].as_str().unwrap())).json();
             assert_eq!(again, stored, "read back as answered");
         }
@@ -84,6 +88,7 @@ fn what_comes_back_is_what_was_sent() {
 
 #[test]
 fn bodies_that_are_no_events() {
+    const EXCESS: &str = "well-formed, and not taken";
     let daemon = Daemon::start(&[]);
     let code = daemon.register("example.com");
     let valid = event_with(&code, json!({})).to_string();
@@ -96,10 +101,10 @@ fn bodies_that_are_no_events() {
         (b"{".to_vec(), "MALFORMED_JSON"),
         (b"\xff\xfe".to_vec(), "MALFORMED_JSON"),
         (format!("{valid} {valid}").into_bytes(), "MALFORMED_JSON"),
-        (valid.replacen('s', "\\ud800", 1).into_bytes(), "MALFORMED_JSON"),
-        (nested(33).into_bytes(), "MALFORMED_JSON"),
-        (valid.replacen('{', r#"{"properties":{"n":1e999},"#, 1).into_bytes(), "MALFORMED_JSON"),
-        (valid.replacen('{', r#"{"properties":{"n":-9223372036854775809},"#, 1).into_bytes(), "MALFORMED_JSON"),
+        (valid.replacen('s', "\\x", 1).into_bytes(), "MALFORMED_JSON"),
+        (nested(33).into_bytes(), EXCESS),
+        (valid.replacen('{', r#"{"properties":{"n":1e999},"#, 1).into_bytes(), EXCESS),
+        (valid.replacen('{', r#"{"properties":{"n":-9223372036854775809},"#, 1).into_bytes(), EXCESS),
         (b"[]".to_vec(), "VALIDATION_ERROR"),
         (b"null".to_vec(), "VALIDATION_ERROR"),
         (doubled.into_bytes(), "VALIDATION_ERROR"),
@@ -107,8 +112,15 @@ fn bodies_that_are_no_events() {
         let in_batch = [&br#"{"events":["#[..], &body, b"]}"].concat();
         for (path, body) in [("/api/v1/events", &body), ("/api/v1/events/batch", &in_batch)] {
             let response = client.post(path, body);
-            // What is an item's own fault is listed; what is the whole body's refuses it.
-            let status = if error == "VALIDATION_ERROR" && path.ends_with("batch") { 207 } else { 400 };
+            // What is an item's own fault is listed; what is the whole body's refuses it. Nesting too deep and a number
+            // out of range are faults of the body where it is one event, and of the item where it is a batch.
+            let in_batch = path.ends_with("batch");
+            let error = match error {
+                EXCESS if in_batch => "VALIDATION_ERROR",
+                EXCESS => "MALFORMED_JSON",
+                error => error,
+            };
+            let status = if error == "VALIDATION_ERROR" && in_batch { 207 } else { 400 };
             let found =
                 if status == 207 { response.json()["errors"][0]["error"].to_string() } else { response.error() };
             let place = format!("{path} {}", String::from_utf8_lossy(body));

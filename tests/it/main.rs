@@ -13,6 +13,7 @@ mod durability;
 mod edge;
 mod guide;
 mod lifecycle;
+mod oddities;
 mod openapi;
 mod power;
 mod powercut;

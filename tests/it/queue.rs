@@ -29,6 +29,8 @@ fn events(count: usize) -> ValidEvents {
         timestamp_ahead_max_ms: 0,
         timestamp_age_max_ms: i64::MAX,
         batch_events_max: 1_000,
+        item_bytes_max: 256 * 1024,
+        warnings_told_max: 100,
     };
     let event = r#"{"trackingCode":"pm-a","eventType":"click","url":"https://a.b/","sessionId":"s","visitorId":"v"}"#;
     let body = format!(r#"{{"events":[{}]}}"#, vec![event; count].join(","));

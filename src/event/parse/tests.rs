@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
-use super::*;
-use crate::event::fields::TIMESTAMP_MAX_MS;
+use super::{reasons::ECHO_CHARS_MAX, *};
+use crate::event::{rejection::Faults, values::TIMESTAMP_MAX_MS, warning::WarningCode};
 
 const RULES: Rules = Rules {
     url_bytes_max: 4_096,
@@ -15,6 +15,8 @@ const RULES: Rules = Rules {
     timestamp_ahead_max_ms: 86_400_000,
     timestamp_age_max_ms: i64::MAX,
     batch_events_max: 1_000,
+    item_bytes_max: 256 * 1024,
+    warnings_told_max: 100,
 };
 const NOW: i64 = 1_769_630_400_000;
 const CODE: &str = "pm-abc123-1704067200000";
@@ -23,7 +25,7 @@ fn website_id(code: &str) -> Option<Arc<str>> {
     (code == CODE).then(|| "web-123".into())
 }
 
-fn parse(body: &[u8]) -> Result<(ValidEvents, u64), Rejection> {
+fn parse(body: &[u8]) -> Result<(ValidEvents, Warnings), Rejection> {
     parse_event(body.to_vec(), &RULES, NOW, website_id)
 }
 
@@ -39,7 +41,11 @@ fn event_with(changes: Value) -> Value {
     event
 }
 
-fn field_faults(result: Result<(ValidEvents, u64), Rejection>) -> Vec<&'static str> {
+fn codes(warnings: &Warnings) -> Vec<(&'static str, WarningCode)> {
+    warnings.told().iter().map(|warning| (warning.field, warning.code)).collect()
+}
+
+fn field_faults(result: Result<(ValidEvents, Warnings), Rejection>) -> Vec<&'static str> {
     match result {
         Err(Rejection::Invalid(faults)) => faults.fields.iter().map(|(field, _)| *field).collect(),
         other => panic!("expected faults, found {other:?}"),
@@ -53,9 +59,9 @@ fn a_whole_event_keeps_every_member() {
         "sessionId": "sess \"1\"", "visitorId": "vis", "deviceType": "tablet", "browser": "Chrome", "os": "Windows",
         "location": "US", "timestamp": 1_704_067_200_000.9, "properties": {"b": 1, "a": [true, null]}, "unknown": {"x": [1]}
     });
-    let (events, corrected) = parse(body.to_string().as_bytes()).unwrap();
+    let (events, warnings) = parse(body.to_string().as_bytes()).unwrap();
     let row = events.rows().next().unwrap();
-    assert_eq!((events.len(), corrected), (1, 0));
+    assert_eq!((events.len(), warnings), (1, Warnings::default()));
     assert_eq!(row.website_id, b"web-123");
     assert_eq!(row.event_type, b"click");
     assert_eq!(row.url, "https://example.com/a\u{20ac}".as_bytes());
@@ -82,6 +88,7 @@ fn values_at_their_limits_are_taken() {
         json!({"sessionId": "x".repeat(128), "visitorId": "é".repeat(64)}),
         json!({"deviceType": null, "browser": null, "os": null, "location": null, "properties": null}),
         json!({"browser": "é".repeat(100), "os": "", "location": "x".repeat(100)}),
+        json!({"timestamp": null}),
         json!({"timestamp": 0}),
         json!({"timestamp": TIMESTAMP_MAX_MS}),
         json!({"timestamp": 0.5}),
@@ -109,7 +116,6 @@ fn every_fault_names_its_field() {
         (json!({"url": "javascript:alert(1)"}), &["url"]),
         (json!({"url": long_url}), &["url"]),
         (json!({"url": "https://example.com/\u{7f}"}), &["url"]),
-        (json!({"referrer": "google"}), &["referrer"]),
         (json!({"sessionId": ""}), &["sessionId"]),
         (json!({"sessionId": "x".repeat(129)}), &["sessionId"]),
         (json!({"visitorId": "a\nb"}), &["visitorId"]),
@@ -119,7 +125,6 @@ fn every_fault_names_its_field() {
         (json!({"browser": "x".repeat(101)}), &["browser"]),
         (json!({"os": {"name": "x"}, "location": true}), &["location", "os"]),
         (json!({"timestamp": "now"}), &["timestamp"]),
-        (json!({"timestamp": null}), &["timestamp"]),
         (json!({"timestamp": -1}), &["timestamp"]),
         (json!({"timestamp": -0.5}), &["timestamp"]),
         (json!({"timestamp": TIMESTAMP_MAX_MS + 1}), &["timestamp"]),
@@ -147,58 +152,6 @@ fn what_is_missing_or_doubled_is_told_too() {
     }
     let unknown = event_with(json!({"trackingCode": "pm-nobody"})).to_string();
     assert_eq!(parse(unknown.as_bytes()).unwrap_err(), Rejection::UnknownWebsite("pm-nobody".into()));
-}
-
-#[test]
-fn clocks_that_run_ahead_are_set_to_the_arrival() {
-    for (ahead_ms, corrected) in [(86_400_000, 0), (86_400_001, 1)] {
-        let body = event_with(json!({"timestamp": NOW + ahead_ms})).to_string();
-        let (events, count) = parse(body.as_bytes()).unwrap();
-        let wanted = if corrected == 1 { NOW } else { NOW + ahead_ms };
-        assert_eq!((events.rows().next().unwrap().created_at, count), (wanted, corrected));
-    }
-}
-
-#[test]
-fn malformed_bodies_are_told_with_the_place() {
-    let valid = event_with(json!({})).to_string();
-    let nested = |depth: usize| {
-        let properties = format!("{}1{}", r#"{"a":"#.repeat(depth), "}".repeat(depth));
-        valid.replacen('{', &format!(r#"{{"properties":{properties},"#), 1)
-    };
-    assert!(parse(nested(32).as_bytes()).is_ok());
-    for (body, words) in [
-        (String::new(), "empty"),
-        (" \n".into(), "empty"),
-        ("{".into(), "byte 1: the body ends"),
-        (format!("{valid}x"), "byte"),
-        (format!("{valid}{{}}"), "byte"),
-        (r#"{"a" 1}"#.into(), "byte 5"),
-        (r#"{"a": tru}"#.into(), "byte 6"),
-        (r#"{"a": "\ud800"}"#.into(), "byte 6"),
-        (r#"{"a": "\udc00"}"#.into(), "byte 6"),
-        (r#"{"a\tb": "c\td\u00e9", "e": ["\ud800\u0041"]}"#.into(), "byte 29"),
-        (r#"{"a": "\x"}"#.into(), "byte"),
-        (r#"{"a": "b"#.into(), "byte 8: a string"),
-        ("{\"a\": \"\u{1}\"}".into(), "byte 7"),
-        (r#"{"a": 18446744073709551616}"#.into(), "byte"),
-        (r#"{"a": -9223372036854775809}"#.into(), "byte"),
-        (r#"{"a": 1e999}"#.into(), "byte"),
-        (r#"{"a": NaN}"#.into(), "byte 6"),
-        ("1e999".into(), "byte 0"),
-        (nested(33), "nested"),
-        (nested(40), "nested"),
-        ("[".repeat(100_000), "nested"),
-    ] {
-        match parse(body.as_bytes()) {
-            Err(Rejection::Malformed(text)) => assert!(text.contains(words), "{body:.60}: {text}"),
-            other => panic!("{body:.60}: {other:?}"),
-        }
-    }
-    match parse(b"{\"url\": \"\xff\"}") {
-        Err(Rejection::Malformed(text)) => assert!(text.contains("UTF-8") && text.contains("byte 9"), "{text}"),
-        other => panic!("{other:?}"),
-    }
 }
 
 #[test]
@@ -243,7 +196,12 @@ fn a_batch_is_refused_whole() {
         (r#"{"events": [1, 2, 3]}"#, "at most 2"),
         (r#"{"events": [1], "events": [2]}"#, "more than once"),
         ("[]", "Expected an object"),
-        (r#"{"events": [1,]}"#, "byte"),
+        ("[1e999]", "Expected an object"),
+        (r#"{"events": [1, 2, 1e999]}"#, "at most 2"),
+        (r#"{"events": [1e999], "events": [2]}"#, "more than once"),
+        (r#"{"other": 1e999}"#, "Required"),
+        (r#"{"events": 1e999}"#, "Expected an array, received a number"),
+        (r#"{"events": [1,]}"#, "byte 14"),
     ] {
         let refusal = parse_batch(body.as_bytes().to_vec(), &rules, NOW, website_id).unwrap_err();
         assert!(format!("{refusal:?}").contains(words), "{body}: {refusal:?}");
@@ -259,84 +217,6 @@ fn a_very_long_code_is_not_repeated_whole() {
     );
 }
 
-/// Any JSON value, objects and arrays up to six deep.
-fn any_json() -> impl Strategy<Value = Value> {
-    let leaf = prop_oneof![
-        Just(Value::Null),
-        any::<bool>().prop_map(Value::from),
-        any::<i64>().prop_map(Value::from),
-        any::<u64>().prop_map(Value::from),
-        any::<f64>().prop_filter("finite", |number| number.is_finite()).prop_map(Value::from),
-        ".{0,12}".prop_map(Value::from),
-        "[\\x00-\\x7f\u{80}\u{7ff}\u{800}\u{ffff}\u{10000}\u{10ffff}]{0,8}".prop_map(Value::from),
-    ];
-    leaf.prop_recursive(6, 64, 6, |inner| {
-        prop_oneof![
-            prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
-            prop::collection::btree_map(".{0,6}", inner, 0..6)
-                .prop_map(|members| Value::Object(members.into_iter().collect::<Map<_, _>>())),
-        ]
-    })
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4_000))]
-
-    /// What a client says about an event in `properties` comes back as the same JSON.
-    #[test]
-    fn properties_come_back_equal(members in prop::collection::btree_map(".{0,6}", any_json(), 0..8)) {
-        let properties = Value::Object(members.into_iter().collect());
-        let body = event_with(json!({"properties": properties})).to_string();
-        let (events, _) = parse(body.as_bytes()).unwrap();
-        let back: Value = serde_json::from_slice(events.rows().next().unwrap().properties.unwrap()).unwrap();
-        prop_assert_eq!(back, properties);
-    }
-
-    /// Whatever JSON is put in for a member: it is refused by name, or comes back equal.
-    #[test]
-    fn any_value_is_refused_or_kept(
-        field in prop::sample::select(vec!["url", "referrer", "sessionId", "visitorId", "browser", "os", "location"]),
-        value in any_json(),
-    ) {
-        let body = event_with(json!({field: value})).to_string();
-        match parse(body.as_bytes()) {
-            Ok((events, _)) => {
-                let row = events.rows().next().unwrap();
-                let kept = match field {
-                    "url" => Some(row.url),
-                    "referrer" => row.referrer,
-                    "sessionId" => Some(row.session_id),
-                    "visitorId" => Some(row.visitor_id),
-                    "browser" => row.browser,
-                    "os" => row.os,
-                    _ => row.location,
-                };
-                prop_assert_eq!(kept, value.as_str().filter(|text| field != "referrer" || !text.is_empty()).map(str::as_bytes));
-            }
-            Err(Rejection::Invalid(faults)) => prop_assert_eq!(faults.fields[0].0, field),
-            Err(other) => prop_assert!(false, "{:?}", other),
-        }
-    }
-
-    /// Damage a valid body anywhere: we take it exactly when serde_json does (which has our limits on numbers and,
-    /// at this size, on depth), and never panic.
-    #[test]
-    fn damaged_bodies_are_judged_as_serde_json_judges(
-        value in any_json(),
-        at: prop::sample::Index,
-        byte in prop_oneof![any::<u8>(), prop::sample::select(b"{}[]\",:\\u0123456789eE+-.tfn \x01\x7f\xc3\xed".to_vec())],
-        insert: bool,
-    ) {
-        let mut body = format!(r#"{{"unknown":{value},"url":"x"}}"#).into_bytes();
-        let at = at.index(body.len());
-        if insert { body.insert(at, byte) } else { body[at] = byte }
-        let model = serde_json::from_slice::<Value>(&body);
-        let ours = parse(&body);
-        let malformed = matches!(ours, Err(Rejection::Malformed(_)));
-        // serde_json reads whole numbers beyond 64 bits as doubles; the contract refuses them.
-        let wide = String::from_utf8_lossy(&body).split(|letter: char| !letter.is_ascii_digit()).any(|run| run.len() > 18);
-        if !wide {
-            prop_assert_eq!(malformed, model.is_err(), "{}: {:?}", String::from_utf8_lossy(&body), ours);
-        }
-    }
-}
+mod faults;
+mod properties;
+mod warnings;

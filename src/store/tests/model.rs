@@ -23,6 +23,8 @@ const RULES: Rules = Rules {
     timestamp_ahead_max_ms: i64::MAX,
     timestamp_age_max_ms: i64::MAX,
     batch_events_max: 100_000,
+    item_bytes_max: 256 * 1024,
+    warnings_told_max: 100,
 };
 
 pub(crate) fn options(segment_rows_max: u64) -> StoreOptions {

@@ -243,10 +243,16 @@ fn told(rejection: &Rejection) -> String {
         Rejection::Malformed(text) => text.clone(),
         Rejection::UnknownWebsite(code) => format!("no website has the tracking code {code}"),
         Rejection::Invalid(faults) => {
-            let form = faults.form.iter().map(ToString::to_string);
+            // A place is one in the group's body, which the reader of the file has never seen.
+            let text = |text: &Cow<'static, str>| match text.strip_prefix("At byte ").and_then(|at| at.split_once(": "))
+            {
+                Some((_, text)) => text.to_owned(),
+                None => text.to_string(),
+            };
+            let form = faults.form.iter().map(text);
             let fields = faults.fields.iter().map(|(field, texts)| {
                 let field = if *field == "timestamp" { "createdAt" } else { field };
-                format!("{field}: {}", texts.join(", "))
+                format!("{field}: {}", texts.iter().map(text).collect::<Vec<_>>().join(", "))
             });
             form.chain(fields).collect::<Vec<_>>().join("; ")
         }

@@ -92,6 +92,9 @@ fn timestamp() -> Texts {
         around(NOW + DAY_MS).prop_map(text),
         around(NOW - AGE_MAX_MS).prop_map(text),
         around(0).prop_map(text),
+        around(946_684_800_000).prop_map(text),
+        around(946_684_800).prop_map(text),
+        around((NOW + DAY_MS) / 1_000).prop_map(text),
         around(253_402_300_799_999).prop_map(text),
         select(
             &["1.7e12", "17000000000000e-1", "-0", "-0.0", "-0.5", "0.5", "1e-400", "1e300", "9223372036854775808"][..]

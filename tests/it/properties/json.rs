@@ -1,7 +1,7 @@
 //! Reading JSON by the contract's rules, with serde_json as the grammar.
 //!
-//! serde_json by itself reads whole numbers beyond 64 bits as doubles and keeps one of two members of the same name, so
-//! each value is taken as its raw text, and what is in it is looked at here.
+//! serde_json by itself reads whole numbers beyond 64 bits as doubles, keeps one of two members of the same name and
+//! refuses half surrogate pairs, so each value is taken as its raw text, and what is in it is looked at here.
 
 use std::fmt;
 
@@ -20,6 +20,10 @@ pub enum Json {
     Object(Vec<(String, Self)>),
 }
 
+/// Stands where half a surrogate pair stood. Not a character, so that none who writes texts sends it, and as long as
+/// the replacement character that is stored.
+pub const HALF_PAIR: char = '\u{fdd0}';
+
 /// A rule of reading that a control can take away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reading {
@@ -30,10 +34,16 @@ pub enum Reading {
     Finite,
     Surrogates,
     RawControl,
+    ByteOrderMark,
 }
 
 /// The value in a body, nested `depth_max` deep at most; nothing if it is not JSON that is taken.
 pub fn read(body: &[u8], depth_max: usize, off: Option<Reading>) -> Option<Json> {
+    value(&whole(body, off)?, depth_max, off)
+}
+
+/// The text of the value in a body; nothing if it is not JSON, whatever its numbers and its depth.
+pub fn whole(body: &[u8], off: Option<Reading>) -> Option<String> {
     let text = match std::str::from_utf8(body) {
         Ok(text) => text.to_owned(),
         Err(_) if off == Some(Reading::Utf8) => String::from_utf8_lossy(body).into_owned(),
@@ -41,39 +51,72 @@ pub fn read(body: &[u8], depth_max: usize, off: Option<Reading>) -> Option<Json>
     };
     let text = match off {
         Some(Reading::RawControl) => text.replace(|letter| letter < ' ', " "),
-        Some(Reading::Surrogates) => text.replace("\\ud800", "?"),
+        // Off, half of a pair is refused as serde_json refuses it.
+        Some(Reading::Surrogates) if text.contains("\\ud800") => return None,
         _ => text,
     };
+    let text = text.strip_prefix('\u{feff}').filter(|_| off != Some(Reading::ByteOrderMark)).unwrap_or(&text);
     let raw = if off == Some(Reading::Trailing) {
-        serde_json::Deserializer::from_str(&text).into_iter::<&RawValue>().next()?.ok()?
+        serde_json::Deserializer::from_str(text).into_iter::<&RawValue>().next()?.ok()?
     } else {
-        serde_json::from_str::<&RawValue>(&text).ok()?
+        serde_json::from_str::<&RawValue>(text).ok()?
     };
-    value(raw.get(), depth_max, off)
+    Some(raw.get().to_owned())
 }
 
-fn value(text: &str, depth_left: usize, off: Option<Reading>) -> Option<Json> {
+/// The items of an array, as their texts.
+pub fn items(text: &str) -> Option<Vec<&str>> {
+    let items: Vec<&RawValue> = serde_json::from_str(text).ok()?;
+    Some(items.into_iter().map(RawValue::get).collect())
+}
+
+/// The members of an object, all of them, with the texts of their values.
+pub fn members(text: &str) -> Option<Vec<(String, &str)>> {
+    let Members(members) = serde_json::from_str(text).ok()?;
+    members.into_iter().map(|(key, raw)| Some((string(key.get())?, raw.get()))).collect()
+}
+
+pub fn value(text: &str, depth_left: usize, off: Option<Reading>) -> Option<Json> {
     let first = text.bytes().next()?;
     if matches!(first, b'{' | b'[') && depth_left == 0 && off != Some(Reading::Depth) {
         return None;
     }
-    let inner = |raw: &RawValue| value(raw.get(), depth_left.saturating_sub(1), off);
+    let inner = |text: &str| value(text, depth_left.saturating_sub(1), off);
     Some(match first {
         b'n' => Json::Null,
         b't' => Json::Bool(true),
         b'f' => Json::Bool(false),
-        b'"' => Json::Text(serde_json::from_str(text).ok()?),
-        b'[' => {
-            let items: Vec<&RawValue> = serde_json::from_str(text).ok()?;
-            Json::Array(items.into_iter().map(inner).collect::<Option<_>>()?)
-        }
+        b'"' => Json::Text(string(text)?),
+        b'[' => Json::Array(items(text)?.into_iter().map(inner).collect::<Option<_>>()?),
         b'{' => {
-            let Members(members) = serde_json::from_str(text).ok()?;
-            let member = |(key, raw)| Some((key, inner(raw)?));
-            Json::Object(members.into_iter().map(member).collect::<Option<_>>()?)
+            let member = |(key, text)| Some((key, inner(text)?));
+            Json::Object(members(text)?.into_iter().map(member).collect::<Option<_>>()?)
         }
         _ => number(text, off)?,
     })
+}
+
+/// The content of a string that serde_json has passed over as raw text. It is taken apart into UTF-16, in which half a
+/// pair can be written.
+fn string(text: &str) -> Option<String> {
+    let mut letters = text.strip_prefix('"')?.strip_suffix('"')?.chars();
+    let mut units = Vec::new();
+    while let Some(letter) = letters.next() {
+        if letter != '\\' {
+            units.extend_from_slice(letter.encode_utf16(&mut [0; 2]));
+            continue;
+        }
+        units.push(match letters.next()? {
+            'b' => 8,
+            'f' => 12,
+            'n' => 10,
+            'r' => 13,
+            't' => 9,
+            'u' => u16::from_str_radix(&letters.by_ref().take(4).collect::<String>(), 16).ok()?,
+            itself => itself as u16,
+        });
+    }
+    Some(char::decode_utf16(units).map(|letter| letter.unwrap_or(HALF_PAIR)).collect())
 }
 
 fn number(text: &str, off: Option<Reading>) -> Option<Json> {
@@ -89,7 +132,7 @@ fn number(text: &str, off: Option<Reading>) -> Option<Json> {
 }
 
 /// The members of an object, all of them.
-struct Members<'a>(Vec<(String, &'a RawValue)>);
+struct Members<'a>(Vec<(&'a RawValue, &'a RawValue)>);
 
 impl<'de> Deserialize<'de> for Members<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -114,12 +157,15 @@ impl<'de> Deserialize<'de> for Members<'de> {
 }
 
 impl Json {
-    /// How deep it is, its own braces counted.
-    pub fn depth(&self) -> usize {
+    /// Puts the replacement character where half pairs stood; tells whether there were any.
+    pub fn repair(&mut self) -> bool {
         match self {
-            Self::Array(items) => 1 + items.iter().map(Self::depth).max().unwrap_or(0),
-            Self::Object(members) => 1 + members.iter().map(|(_, value)| value.depth()).max().unwrap_or(0),
-            _ => 0,
+            Self::Text(text) => repair(text),
+            Self::Array(items) => items.iter_mut().fold(false, |found, item| item.repair() | found),
+            Self::Object(members) => {
+                members.iter_mut().fold(false, |found, (key, value)| repair(key) | value.repair() | found)
+            }
+            _ => false,
         }
     }
 
@@ -148,4 +194,13 @@ fn escaped_bytes(byte: u8) -> usize {
         0..0x20 => 6,
         _ => 1,
     }
+}
+
+/// Puts the replacement character where half pairs stood; tells whether there were any.
+pub fn repair(text: &mut String) -> bool {
+    let is_repaired = text.contains(HALF_PAIR);
+    if is_repaired {
+        *text = text.replace(HALF_PAIR, "\u{fffd}");
+    }
+    is_repaired
 }

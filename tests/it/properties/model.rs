@@ -2,7 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use hitlog::event::Rules;
+use hitlog::event::{
+    Rules,
+    WarningCode::{
+        self, ReferrerDropped, TextRepaired, TimestampAhead, TimestampBefore2000, TimestampLooksLikeSeconds,
+    },
+};
 
 use super::json::{self, Json, Reading};
 
@@ -21,6 +26,8 @@ const NAMES: [&str; 12] = [
     "properties",
 ];
 const REQUIRED: [&str; 5] = ["trackingCode", "eventType", "url", "sessionId", "visitorId"];
+/// The first millisecond of the year 2000.
+const YEAR_2000: i128 = 946_684_800_000;
 /// The last millisecond of the year 9999.
 const TIMESTAMP_MAX: i128 = 253_402_300_799_999;
 
@@ -39,7 +46,9 @@ pub enum Rule {
     UrlBytes,
     UrlAbsolute,
     UrlScheme,
+    UrlSlashes,
     EmptyReferrer,
+    ReferrerDropped,
     IdEmpty,
     IdBytes,
     LabelChars,
@@ -48,10 +57,14 @@ pub enum Rule {
     TimeTo,
     TimeAhead,
     TimeAge,
+    TimeNull,
+    TimeSeconds,
+    TimeBefore2000,
     PropertiesObject,
     PropertiesBytes,
-    PropertiesDepth,
     UnknownCodeFirst,
+    ItemExcess,
+    ItemBytes,
     EventsTwice,
     EventsMax,
     EventsEmpty,
@@ -76,8 +89,11 @@ pub enum Refusal {
     Unknown,
 }
 
-/// Stored and refused items in their order, and how many clocks were corrected; or why the whole is refused.
-pub type Verdict = Result<(Vec<Stored>, Vec<(usize, Refusal)>, u64), Refusal>;
+/// What is odd about an item: its index, the member, and the kind.
+pub type Oddity = (usize, &'static str, WarningCode);
+
+/// Stored and refused items in their order, and what is odd about the stored ones; or why the whole is refused.
+pub type Verdict = Result<(Vec<Stored>, Vec<(usize, Refusal)>, Vec<Oddity>), Refusal>;
 
 pub struct Model<'a> {
     pub rules: &'a Rules,
@@ -94,8 +110,20 @@ struct Judged {
     stored: Stored,
     form: bool,
     faults: BTreeSet<String>,
-    clock_corrected: bool,
-    too_deep: bool,
+    timestamp: Option<WarningCode>,
+    referrer_dropped: bool,
+    repaired: Vec<&'static str>,
+}
+
+impl Judged {
+    /// What is odd, in hitlog's order.
+    fn oddities(&self, index: usize) -> impl Iterator<Item = Oddity> {
+        let repaired = self.repaired.iter().filter(|name| !(self.referrer_dropped && **name == "referrer"));
+        repaired
+            .map(move |name| (index, *name, TextRepaired))
+            .chain(self.referrer_dropped.then_some((index, "referrer", ReferrerDropped)))
+            .chain(self.timestamp.map(|code| (index, "timestamp", code)))
+    }
 }
 
 pub fn invalid_field(name: &str) -> Refusal {
@@ -107,10 +135,8 @@ impl Model<'_> {
         self.off != Some(rule)
     }
 
-    fn read(&self, body: &[u8]) -> Result<Json, Refusal> {
-        let off = self.off.and_then(|rule| if let Rule::Read(reading) = rule { Some(reading) } else { None });
-        // Above the properties of a batch stand three: the body, its array, the event.
-        json::read(body, 3 + self.rules.properties_depth_max, off).ok_or(Refusal::Malformed)
+    fn reading_off(&self) -> Option<Reading> {
+        self.off.and_then(|rule| if let Rule::Read(reading) = rule { Some(reading) } else { None })
     }
 
     fn website(&self, code: &str) -> Option<String> {
@@ -119,66 +145,85 @@ impl Model<'_> {
 
     /// What becomes of the body of one event.
     pub fn event(&self, body: &[u8]) -> Verdict {
-        let judged = self.judge(&self.read(body)?);
-        if judged.too_deep {
-            return Err(Refusal::Malformed);
-        }
+        // What is in excess anywhere is a fault of the body.
+        let depth_max = 1 + self.rules.properties_depth_max;
+        json::read(body, depth_max, self.reading_off()).ok_or(Refusal::Malformed)?;
+        let judged = self.judge(&json::whole(body, self.reading_off()).ok_or(Refusal::Malformed)?);
         if judged.form || !judged.faults.is_empty() {
             return Err(Refusal::Invalid(judged.form, judged.faults));
         }
-        let website = self.website(&judged.code.unwrap_or_default()).ok_or(Refusal::Unknown)?;
-        Ok((vec![Stored { website, ..judged.stored }], Vec::new(), judged.clock_corrected.into()))
+        let website = self.website(judged.code.as_deref().unwrap_or_default()).ok_or(Refusal::Unknown)?;
+        let oddities = judged.oddities(0).collect();
+        Ok((vec![Stored { website, ..judged.stored }], Vec::new(), oddities))
     }
 
     /// What becomes of the body of a batch.
     pub fn batch(&self, body: &[u8]) -> Verdict {
-        let body = self.read(body)?;
-        let Json::Object(members) = &body else { return Err(Refusal::Invalid(true, BTreeSet::new())) };
-        let mut named = members.iter().filter(|(name, _)| name == "events");
+        let text = json::whole(body, self.reading_off()).ok_or(Refusal::Malformed)?;
+        if !self.holds(Rule::ItemExcess) {
+            // Off, the excess of an item is a fault of the body.
+            json::read(body, 3 + self.rules.properties_depth_max, None).ok_or(Refusal::Malformed)?;
+        }
+        let Some(members) = json::members(&text) else { return Err(Refusal::Invalid(true, BTreeSet::new())) };
+        let mut named = members.iter().filter(|(name, _)| name == "events").map(|(_, value)| *value);
         let items = match (named.next(), named.next()) {
-            (_, Some(_)) if self.holds(Rule::EventsTwice) => return Err(invalid_field("events")),
-            (Some((_, Json::Array(items))), _) => items,
-            _ => return Err(invalid_field("events")),
+            (_, Some(_)) if self.holds(Rule::EventsTwice) => None,
+            (value, _) => value.filter(|value| value.starts_with('[')).and_then(json::items),
         };
+        let items = items.ok_or_else(|| invalid_field("events"))?;
         if items.is_empty() && self.holds(Rule::EventsEmpty)
             || items.len() > self.rules.batch_events_max && self.holds(Rule::EventsMax)
         {
             return Err(invalid_field("events"));
         }
-        let (mut stored, mut refused, mut corrected) = (Vec::new(), Vec::new(), 0);
+        let (mut stored, mut refused, mut oddities) = (Vec::new(), Vec::new(), Vec::new());
         for (index, item) in items.iter().enumerate() {
-            let judged = self.judge(item);
-            if judged.too_deep {
-                return Err(Refusal::Malformed);
+            let mut judged = self.judge(item);
+            if item.starts_with('{') && item.len() > self.rules.item_bytes_max && self.holds(Rule::ItemBytes) {
+                judged = Judged { form: true, code: judged.code, ..Judged::default() };
             }
             let website = judged.code.as_deref().map(|code| self.website(code));
             let is_valid = !judged.form && judged.faults.is_empty();
             match website {
                 Some(None) if is_valid || self.holds(Rule::UnknownCodeFirst) => refused.push((index, Refusal::Unknown)),
                 Some(Some(website)) if is_valid => {
-                    corrected += u64::from(judged.clock_corrected);
+                    oddities.extend(judged.oddities(index));
                     stored.push(Stored { website, ..judged.stored });
                 }
                 _ => refused.push((index, Refusal::Invalid(judged.form, judged.faults))),
             }
         }
-        Ok((stored, refused, corrected))
+        Ok((stored, refused, oddities))
     }
 
-    fn judge(&self, event: &Json) -> Judged {
+    fn judge(&self, event: &str) -> Judged {
         let mut judged = Judged::default();
         judged.stored.created_at = self.now;
-        let Json::Object(members) = event else {
+        let Some(members) = json::members(event) else {
             judged.form = self.holds(Rule::Object);
             return judged;
         };
+        let value = |text| json::value(text, self.rules.properties_depth_max, self.reading_off());
+        judged.form = members.iter().any(|(name, text)| !NAMES.contains(&name.as_str()) && value(text).is_none());
         for name in NAMES {
-            let mut values = members.iter().filter(|(key, _)| key == name).map(|(_, value)| value);
+            let mut values = members.iter().filter(|(key, _)| key == name).map(|(_, text)| value(text));
             let verdict = match values.next() {
                 None => !(REQUIRED.contains(&name) && self.holds(Rule::Required)),
                 // Of two the first counts, and the second is a fault.
                 Some(value) => {
-                    let is_valid = self.field(name, value, &mut judged);
+                    let is_valid = match value {
+                        Some(mut value) => {
+                            if value.repair() {
+                                judged.repaired.push(name);
+                            }
+                            self.field(name, &value, &mut judged)
+                        }
+                        // In excess: dropped as any other referrer, or a fault.
+                        None => {
+                            judged.referrer_dropped |= name == "referrer";
+                            name == "referrer" && self.holds(Rule::ReferrerDropped)
+                        }
+                    };
                     is_valid && (values.next().is_none() || !self.holds(Rule::Twice))
                 }
             };
@@ -192,22 +237,27 @@ impl Model<'_> {
     /// Whether `value` is one that the field takes; puts it where it is stored.
     fn field(&self, name: &'static str, value: &Json, judged: &mut Judged) -> bool {
         match (name, value) {
+            ("timestamp", Json::Null) if self.holds(Rule::TimeNull) => true,
             ("timestamp", value) => self.timestamp(value, judged),
             ("properties", Json::Object(_)) => {
-                judged.too_deep = value.depth() > self.rules.properties_depth_max && self.holds(Rule::PropertiesDepth);
                 judged.stored.properties_bytes = value.compact_bytes();
                 judged.stored.properties = Some(value.clone());
                 judged.stored.properties_bytes <= self.rules.properties_bytes_max || !self.holds(Rule::PropertiesBytes)
             }
             ("properties", value) => *value == Json::Null || !self.holds(Rule::PropertiesObject),
             (_, Json::Null) => !REQUIRED.contains(&name),
+            ("referrer", value) => {
+                let is_empty = *value == Json::Text(String::new()) && self.holds(Rule::EmptyReferrer);
+                match value {
+                    Json::Text(text) if self.text(name, text) => judged.stored.texts.push((name, text.clone())),
+                    _ => judged.referrer_dropped = !is_empty,
+                }
+                !judged.referrer_dropped || self.holds(Rule::ReferrerDropped)
+            }
             (_, Json::Text(text)) => {
                 if name == "trackingCode" {
                     judged.code = Some(text.clone());
                     return self.is_code(text);
-                }
-                if name == "referrer" && text.is_empty() && self.holds(Rule::EmptyReferrer) {
-                    return true;
                 }
                 judged.stored.texts.push((name, text.clone()));
                 self.text(name, text)
@@ -246,10 +296,16 @@ impl Model<'_> {
         if text.len() > self.rules.url_bytes_max && self.holds(Rule::UrlBytes) {
             return false;
         }
-        match url::Url::parse(text) {
-            Ok(url) => !["javascript", "data", "blob"].contains(&url.scheme()) || !self.holds(Rule::UrlScheme),
-            Err(_) => !self.holds(Rule::UrlAbsolute),
+        let Ok(url) = url::Url::parse(text) else { return !self.holds(Rule::UrlAbsolute) };
+        if ["javascript", "data", "blob"].contains(&url.scheme()) {
+            return !self.holds(Rule::UrlScheme);
         }
+        // Schemes have no slashes in them, so the first ones tell.
+        let before = text.split('/').next().unwrap_or_default();
+        let is_scheme =
+            before.trim_start().strip_suffix(':').is_some_and(|name| name.eq_ignore_ascii_case(url.scheme()));
+        let may_be_bare = ["about", "android-app", "ios-app", "mailto", "tel", "file"].contains(&url.scheme());
+        is_scheme && text[before.len()..].starts_with("//") || may_be_bare || !self.holds(Rule::UrlSlashes)
     }
 
     fn timestamp(&self, value: &Json, judged: &mut Judged) -> bool {
@@ -264,13 +320,19 @@ impl Model<'_> {
             return false;
         }
         let now = i128::from(self.now);
-        if now - at > self.rules.timestamp_age_max_ms.into() && self.holds(Rule::TimeAge) {
+        if now.saturating_sub(at) > self.rules.timestamp_age_max_ms.into() && self.holds(Rule::TimeAge) {
             return false;
         }
-        if at - now > self.rules.timestamp_ahead_max_ms.into() && self.holds(Rule::TimeAhead) {
-            judged.clock_corrected = true;
-        } else {
-            judged.stored.created_at = at as i64;
+        let ahead_max = now + i128::from(self.rules.timestamp_ahead_max_ms);
+        if at > ahead_max && self.holds(Rule::TimeAhead) {
+            judged.timestamp = Some(TimestampAhead);
+            return true;
+        }
+        judged.stored.created_at = at as i64;
+        if at < YEAR_2000 && self.holds(Rule::TimeBefore2000) {
+            let in_ms = at.saturating_mul(1_000);
+            let is_seconds = YEAR_2000 <= in_ms && in_ms <= ahead_max && self.holds(Rule::TimeSeconds);
+            judged.timestamp = Some(if is_seconds { TimestampLooksLikeSeconds } else { TimestampBefore2000 });
         }
         true
     }

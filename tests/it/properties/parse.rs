@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use hitlog::event::{EventRow, Faults, Rejection, Rules, ValidEvents, parse_batch, parse_event};
+use hitlog::event::{EventRow, Faults, Rejection, Rules, ValidEvents, Warnings, parse_batch, parse_event};
 use proptest::prelude::*;
 
 use super::{
     corpus::Corpus,
     event_text::{AGE_MAX_MS, CODES, DAY_MS, NOW, batch_body, event_body},
     json::{self, Reading},
-    model::{Model, Refusal, Rule, Stored, Verdict},
+    model::{Model, Oddity, Refusal, Rule, Stored, Verdict},
     mutation::{JSON_TOKENS, Mutation, Token, damaged, mutations},
     runner::{assert_found, assert_holds},
 };
@@ -24,8 +24,12 @@ pub const KEEPS_FOR_EVER: Rules = Rules {
     timestamp_ahead_max_ms: DAY_MS,
     timestamp_age_max_ms: i64::MAX,
     batch_events_max: 4,
+    item_bytes_max: 256 * 1024,
+    warnings_told_max: 1_000,
 };
 const EXPIRES: Rules = Rules { timestamp_age_max_ms: AGE_MAX_MS, ..KEEPS_FOR_EVER };
+/// So small an item that batches are read item by item as often as at once.
+const BATCH_ITEM_BYTES_MAX: usize = 1_000;
 const WEBSITES: [(&str, &str); 2] = [(CODES[0], "web-1"), (CODES[1], "web-2")];
 
 /// A body, the damage to it, and whether events expire.
@@ -44,6 +48,7 @@ const EVENT_RULES: &[Rule] = &[
     Rule::Read(Reading::Finite),
     Rule::Read(Reading::Surrogates),
     Rule::Read(Reading::RawControl),
+    Rule::Read(Reading::ByteOrderMark),
     Rule::Object,
     Rule::Twice,
     Rule::Required,
@@ -55,7 +60,9 @@ const EVENT_RULES: &[Rule] = &[
     Rule::UrlBytes,
     Rule::UrlAbsolute,
     Rule::UrlScheme,
+    Rule::UrlSlashes,
     Rule::EmptyReferrer,
+    Rule::ReferrerDropped,
     Rule::IdEmpty,
     Rule::IdBytes,
     Rule::LabelChars,
@@ -64,12 +71,22 @@ const EVENT_RULES: &[Rule] = &[
     Rule::TimeTo,
     Rule::TimeAhead,
     Rule::TimeAge,
+    Rule::TimeNull,
+    Rule::TimeSeconds,
+    Rule::TimeBefore2000,
     Rule::PropertiesObject,
     Rule::PropertiesBytes,
-    Rule::PropertiesDepth,
 ];
-const BATCH_RULES: &[Rule] =
-    &[Rule::UnknownCodeFirst, Rule::EventsTwice, Rule::EventsMax, Rule::EventsEmpty, Rule::Required];
+const BATCH_RULES: &[Rule] = &[
+    Rule::UnknownCodeFirst,
+    Rule::EventsTwice,
+    Rule::EventsMax,
+    Rule::EventsEmpty,
+    Rule::Required,
+    Rule::ItemExcess,
+    Rule::ItemBytes,
+    Rule::Read(Reading::Surrogates),
+];
 
 fn website_id(code: &str) -> Option<Arc<str>> {
     WEBSITES.iter().find(|(known, _)| *known == code).map(|(_, website)| (*website).into())
@@ -113,28 +130,37 @@ fn refusal(rejection: &Rejection) -> Refusal {
     }
 }
 
+fn oddities(warnings: &Warnings) -> Vec<Oddity> {
+    assert_eq!(warnings.counts().map(|(_, count)| count).sum::<u64>(), warnings.told().len() as u64);
+    warnings.told().iter().map(|warning| (warning.index, warning.field, warning.code)).collect()
+}
+
 /// Whether what is malformed is told with its place, but for what has none.
 fn is_placed(rejection: &Rejection, body: &[u8]) -> bool {
     let Rejection::Malformed(text) = rejection else { return true };
     let place = text.split_once(" at byte ").and_then(|(_, rest)| rest.split(':').next()?.parse::<usize>().ok());
-    place.is_some_and(|place| place <= body.len()) || text.contains("is empty") || text.contains("too deep")
+    place.is_some_and(|place| place <= body.len()) || text.contains("is empty")
 }
 
 fn hitlogs_event(body: &[u8], rules: &Rules) -> Result<Verdict, Rejection> {
-    let (events, corrected) = parse_event(body.to_vec(), rules, NOW, website_id)?;
-    Ok(Ok((rows(&events), Vec::new(), corrected)))
+    let (events, warnings) = parse_event(body.to_vec(), rules, NOW, website_id)?;
+    Ok(Ok((rows(&events), Vec::new(), oddities(&warnings))))
 }
 
 fn hitlogs_batch(body: &[u8], rules: &Rules) -> Result<Verdict, Rejection> {
     let batch = parse_batch(body.to_vec(), rules, NOW, website_id)?;
     let refused = batch.refused.iter().map(|(index, rejection)| (*index, refusal(rejection))).collect();
-    Ok(Ok((rows(&batch.events), refused, batch.clocks_corrected)))
+    Ok(Ok((rows(&batch.events), refused, oddities(&batch.warnings))))
+}
+
+fn rules(expires: bool, is_batch: bool) -> Rules {
+    let rules = if expires { EXPIRES } else { KEEPS_FOR_EVER };
+    if is_batch { Rules { item_bytes_max: BATCH_ITEM_BYTES_MAX, ..rules } } else { rules }
 }
 
 /// What the model says, less the rule that is off.
 fn wanted(body: &[u8], expires: bool, is_batch: bool, off: Option<Rule>) -> Verdict {
-    let rules = if expires { &EXPIRES } else { &KEEPS_FOR_EVER };
-    let model = Model { rules, now: NOW, websites: &WEBSITES, off };
+    let model = Model { rules: &rules(expires, is_batch), now: NOW, websites: &WEBSITES, off };
     if is_batch { model.batch(body) } else { model.event(body) }
 }
 
@@ -142,9 +168,9 @@ fn wanted(body: &[u8], expires: bool, is_batch: bool, off: Option<Rule>) -> Verd
 fn check(input: &Input, is_batch: bool, off: Option<Rule>) -> Result<(), String> {
     let (base, mutations, expires) = input;
     let body = damaged(&base.0, mutations);
-    let rules = if *expires { &EXPIRES } else { &KEEPS_FOR_EVER };
     let wanted = wanted(&body, *expires, is_batch, off);
-    let found = if is_batch { hitlogs_batch(&body, rules) } else { hitlogs_event(&body, rules) };
+    let rules = rules(*expires, is_batch);
+    let found = if is_batch { hitlogs_batch(&body, &rules) } else { hitlogs_event(&body, &rules) };
     let fault = match found {
         Err(rejection) if !is_placed(&rejection, &body) => format!("told without a place: {rejection:?}"),
         Err(rejection) if wanted == Err(refusal(&rejection)) => return Ok(()),
