@@ -15,10 +15,10 @@ use tokio::{net::TcpListener, sync::mpsc, time};
 
 use crate::{
     budget::Budget,
-    config::{Config, Durability, contract},
+    config::{self, Config, Durability, contract},
     event::Rules,
     event_id::EventIds,
-    http::{self, BodyLimits, ConnectionLimits, Context, Cursors, RequestLimits, Tokens},
+    http::{self, BodyLimits, ConnectionLimits, Context, Cursors, RequestLimits, Role, Tokens},
     metrics::{self, BuildInfo, Metrics},
     queue,
     store::{self, DataDir, ErasureOptions, LogOptions, OpenError, ReadOptions, SegmentOptions, Store, StoreOptions},
@@ -111,7 +111,7 @@ impl App {
             readers,
             ids: EventIds::new(id_key.node, id_key.key),
             cursors: Cursors::new(&id_key.key),
-            tokens: Tokens::new(config.tokens.iter().map(crate::config::Secret::reveal)),
+            tokens: Arc::new(Tokens::new(config.tokens.iter().map(role_and_token))),
             metrics: Arc::clone(&metrics),
             stopping: AtomicBool::new(false),
         };
@@ -124,6 +124,17 @@ impl App {
             threads,
             directory,
         })
+    }
+
+    /// What the daemon counts.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// What puts other tokens in the place of those that are valid, while the daemon serves.
+    pub fn token_change(&self) -> impl Fn(&[config::Token]) + Send + use<> {
+        let tokens = Arc::clone(&self.context.tokens);
+        move |new| tokens.replace(new.iter().map(role_and_token))
     }
 
     /// Serves until `shutdown`, then drains; or until the storage fails, then says so. Returns `Ok` only if every
@@ -194,6 +205,15 @@ async fn upkeep(metrics: Arc<Metrics>) {
         interval.tick().await;
         metrics.upkeep();
     }
+}
+
+fn role_and_token(token: &config::Token) -> (Role, &str) {
+    let role = match token.role {
+        config::Role::Metrics => Role::Metrics,
+        config::Role::Read => Role::Read,
+        config::Role::Admin => Role::Admin,
+    };
+    (role, token.secret.reveal())
 }
 
 /// The rules of an event, as configured.

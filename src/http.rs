@@ -23,7 +23,7 @@ mod response;
 mod route;
 mod websites;
 
-pub use auth::Tokens;
+pub use auth::{Role, Tokens};
 pub use body::BodyLimits;
 pub use connection::serve;
 pub use context::Context;

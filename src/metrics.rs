@@ -8,6 +8,7 @@
 mod events;
 mod http;
 mod labels;
+mod log;
 mod process;
 mod queue;
 mod registry;
@@ -19,6 +20,7 @@ use std::{sync::Arc, time::Duration};
 pub use events::EventMetrics;
 pub use http::{HttpMetrics, RequestMetrics};
 pub use labels::{CheckpointBy, Closed, Method, ReadRefused, Rejected, Route, SegmentLabel, Shed, StatusClass};
+pub use log::LogMetrics;
 use metrics_exporter_prometheus::BuildError;
 pub use process::BuildInfo;
 use process::ProcessMetrics;
@@ -44,6 +46,8 @@ pub struct Metrics {
     pub writer: Arc<WriterMetrics>,
     /// The log, the segments, the readers and the catalog.
     pub store: Arc<StoreMetrics>,
+    /// The lines that tell what happens.
+    pub log: LogMetrics,
     process: ProcessMetrics,
     registry: Arc<Registry>,
 }
@@ -59,6 +63,7 @@ impl Metrics {
             queue: Arc::new(QueueMetrics::register(&registry)),
             writer: Arc::new(WriterMetrics::register(&registry)),
             store: Arc::new(StoreMetrics::register(&registry)),
+            log: LogMetrics::register(&registry),
             process: ProcessMetrics::register(&registry, build),
             registry,
         })

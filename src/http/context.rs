@@ -38,7 +38,7 @@ pub struct Context {
     /// Places in listings, as clients see them.
     pub cursors: Cursors,
     /// Who may do what.
-    pub tokens: Tokens,
+    pub tokens: Arc<Tokens>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Set when a stop begins: connections close after the response that they are at.
