@@ -268,4 +268,26 @@ mod tests {
         assert_eq!(written.try_iter().collect::<Vec<_>>().concat(), b"fir\nsecond\n");
         assert_eq!(dropped(&log), 1);
     }
+
+    #[test]
+    fn a_panic_goes_to_the_log() {
+        let log = Arc::new(Log::new(10_000));
+        let lines = Arc::clone(&log);
+        let subscriber = tracing_subscriber::fmt().json().with_writer(move || Line(Arc::clone(&lines))).finish();
+        // Other tests may panic meanwhile, and theirs is not to be swallowed.
+        let before = Arc::new(panic::take_hook());
+        let others = Arc::clone(&before);
+        panic::set_hook(Box::new(move |panic| match thread::current().name() {
+            Some("planted") => log_panic(panic),
+            _ => others(panic),
+        }));
+        let panics = move || tracing::subscriber::with_default(subscriber, || panic!("a {} fault", "planted"));
+        let ended = thread::Builder::new().name("planted".into()).spawn(panics).unwrap().join();
+        panic::set_hook(Box::new(move |panic| before(panic)));
+        assert!(ended.is_err());
+        let told = String::from_utf8(log.queued.lock().lines.clone()).unwrap();
+        for words in ["a thread panicked", "a planted fault", "src/cli/log.rs:", "\"planted\""] {
+            assert!(told.contains(words), "{words} is missing in {told}");
+        }
+    }
 }

@@ -2,11 +2,8 @@
 
 use std::{
     path::PathBuf,
-    process::ExitCode,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    process::{self, ExitCode},
+    sync::Arc,
 };
 
 use crate::{
@@ -17,7 +14,7 @@ use crate::{
         backup::{self, BackupOptions},
         check::{self, CheckOptions},
         export::{self, ExportOptions, Format},
-        import::{self, ImportOptions},
+        import::{self, ImportOptions, Stop},
         segments::{self, SegmentsOptions},
         stats::{self, StatsOptions},
     },
@@ -178,10 +175,16 @@ fn end(outcome: Outcome) -> ExitCode {
     }
 }
 
-/// Becomes true at the first SIGINT, SIGTERM or SIGHUP, which is what a terminal sends when it is closed.
-fn on_stop(signals: &Signals) -> Arc<AtomicBool> {
-    let asked = Arc::new(AtomicBool::new(false));
-    let set = Arc::clone(&asked);
-    signals.react(Reaction::Tell { stop: Box::new(move || set.store(true, Ordering::Relaxed)), hangup: None });
+/// What the first SIGINT, SIGTERM or SIGHUP asks to end; a terminal sends SIGHUP when it is closed.
+fn on_stop(signals: &Signals) -> Arc<Stop> {
+    let asked = Arc::new(Stop::default());
+    let stop = Arc::clone(&asked);
+    let ask = move || {
+        if stop.ask() {
+            fail(&format!("hitlog: {}", import::NOTHING_IMPORTED));
+            process::exit(EXIT_FAILURE.into());
+        }
+    };
+    signals.react(Reaction::Tell { stop: Box::new(ask), hangup: None });
     asked
 }

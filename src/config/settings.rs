@@ -235,24 +235,25 @@ pub struct Environment {
 }
 
 /// Whether Kubernetes makes such a variable, which it does for each service: of a service `hitlog` the names begin with
-/// `HITLOG_`, and those of a service `hitlog-main` with `HITLOG_MAIN_`. `HITLOG_PORT=3000` somebody has written by hand.
+/// `HITLOG_PORT` and `HITLOG_SERVICE_`, and those of a service `hitlog-main` with `HITLOG_MAIN_PORT` and so on. What
+/// looks only half like that, as `HITLOG_PORT=3000` does, somebody has written by hand.
 fn is_of_kubernetes(name: &str, value: &str) -> bool {
-    const PROTOCOLS: [&str; 3] = ["tcp", "udp", "sctp"];
+    const PROTOCOLS: [&str; 3] = ["TCP", "UDP", "SCTP"];
+    let is_protocol = |text: &str| PROTOCOLS.iter().any(|protocol| protocol.eq_ignore_ascii_case(text));
     if name.starts_with("HITLOG_SERVICE_") || name.starts_with("HITLOG_PORT_") {
         return true;
     }
     if name.ends_with("_SERVICE_HOST") || name.ends_with("_SERVICE_PORT") || name.contains("_SERVICE_PORT_") {
         return true;
     }
-    let is_address = value.split_once("://").is_some_and(|(protocol, _)| PROTOCOLS.contains(&protocol));
-    if name.ends_with("_PORT") && is_address {
+    if name.ends_with("_PORT") && value.split_once("://").is_some_and(|(protocol, _)| is_protocol(protocol)) {
         return true;
     }
     // HITLOG_MAIN_PORT_3000_TCP, and with _PROTO, _PORT and _ADDR behind it.
     let Some((_, port)) = name.split_once("_PORT_") else { return false };
     let mut parts = port.split('_');
-    let is_number = parts.next().is_some_and(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()));
-    is_number && parts.next().is_some_and(|part| PROTOCOLS.contains(&part.to_ascii_lowercase().as_str()))
+    let is_number = parts.next().is_some_and(|part| part.parse::<u16>().is_ok());
+    is_number && parts.next().is_some_and(is_protocol)
 }
 
 /// The values that were given, unchecked.

@@ -95,14 +95,17 @@ impl Daemon {
         turn::share();
         let mut process = command.spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
-        let (stderr, lines) = (process.stderr.take().unwrap(), Arc::clone(&log));
-        thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                let mut log = lines.lock().unwrap();
-                log.push_str(&line);
-                log.push('\n');
-            }
-        });
+        // Unless the test has put something else there.
+        if let Some(stderr) = process.stderr.take() {
+            let lines = Arc::clone(&log);
+            thread::spawn(move || {
+                for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                    let mut log = lines.lock().unwrap();
+                    log.push_str(&line);
+                    log.push('\n');
+                }
+            });
+        }
         let mut ready = String::new();
         let mut stdout = BufReader::new(process.stdout.take().unwrap());
         stdout.read_line(&mut ready).unwrap();
