@@ -45,7 +45,7 @@ pub(super) fn start(config: &Config) -> io::Result<()> {
         subscriber.with_ansi(io::stderr().is_terminal()).init();
     }
     // std's own hook writes to standard error itself, and waits for it.
-    panic::set_hook(Box::new(|panic| log_panic(panic)));
+    panic::set_hook(Box::new(log_panic));
     Ok(())
 }
 
@@ -74,7 +74,10 @@ fn log_panic(panic: &panic::PanicHookInfo<'_>) {
     let thread = thread::current();
     let thread = thread.name().unwrap_or("without a name");
     let location = panic.location().map(ToString::to_string).unwrap_or_default();
-    let message = panic.payload_as_str().unwrap_or("a value that is no text");
+    let payload = panic.payload();
+    let message =
+        payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(|text| &**text));
+    let message = message.unwrap_or("a value that is no text");
     // Empty unless RUST_BACKTRACE asks for it.
     let backtrace = Backtrace::capture();
     match backtrace.status() {
