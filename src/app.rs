@@ -14,12 +14,12 @@ use std::{
 use tokio::{net::TcpListener, sync::mpsc, time};
 
 use crate::{
-    config::{Config, Durability, contract},
+    config::{self, Config, Durability, contract},
     event::Rules,
     event_id::EventIds,
     http::{
         self, Bodies, BodyLimits, ConnectionLimits, Connections, Context, Cursors, Heavy, Obstacles, RequestLimits,
-        SharedMemory, Tokens,
+        Role, SharedMemory, Tokens,
     },
     metrics::{self, BuildInfo, Metrics},
     queue,
@@ -120,11 +120,22 @@ impl App {
             ids: EventIds::new(id_key.node, id_key.key),
             cursors: Cursors::new(&id_key.key),
             obstacles: Obstacles::default(),
-            tokens: Tokens::new(config.tokens.iter().map(crate::config::Secret::reveal)),
+            tokens: Arc::new(Tokens::new(config.tokens.iter().map(role_and_token))),
             metrics: Arc::clone(&metrics),
             stopping: AtomicBool::new(false),
         };
         Ok(Self { context, drain_timeout: config.drain_timeout, metrics, ended, threads, directory })
+    }
+
+    /// What the daemon counts.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// What puts other tokens in the place of those that are valid, while the daemon serves.
+    pub fn token_change(&self) -> impl Fn(&[config::Token]) + Send + use<> {
+        let tokens = Arc::clone(&self.context.tokens);
+        move |new| tokens.replace(new.iter().map(role_and_token))
     }
 
     /// Serves until `shutdown`, then drains; or until the storage fails, then says so. Returns `Ok` only if every
@@ -195,6 +206,15 @@ async fn upkeep(metrics: Arc<Metrics>) {
         interval.tick().await;
         metrics.upkeep();
     }
+}
+
+fn role_and_token(token: &config::Token) -> (Role, &str) {
+    let role = match token.role {
+        config::Role::Metrics => Role::Metrics,
+        config::Role::Read => Role::Read,
+        config::Role::Admin => Role::Admin,
+    };
+    (role, token.secret.reveal())
 }
 
 /// The rules of an event, as configured.

@@ -1,34 +1,66 @@
 //! The command line: which commands there are, and what each takes and does.
 
 mod arguments;
+mod log;
 mod memory;
 mod output;
+mod reload;
 mod serve;
+mod signals;
 mod tools;
 
-use std::process::ExitCode;
+use std::{env, process::ExitCode};
 
 use clap::Command;
 
 use self::{
     arguments::{settings, with_config},
-    output::{EXIT_BAD_SETTING, print},
+    output::{EXIT_BAD_SETTING, EXIT_FAILURE, fail, print},
     serve::serve,
+    signals::Signals,
 };
+use crate::config::RawSettings;
 
 /// Runs the command that the process was started with.
 pub fn run() -> ExitCode {
+    // Before anything else: a daemon's start may be stopped at any moment.
+    let is_daemon = env::args_os().nth(1).is_some_and(|command| command == "serve");
+    let signals = match Signals::listen(is_daemon) {
+        Ok(signals) => signals,
+        Err(error) => {
+            fail(&format!("hitlog: cannot listen for signals: {error}"));
+            return ExitCode::from(EXIT_FAILURE);
+        }
+    };
     let arguments = command().get_matches();
     match arguments.subcommand() {
-        Some(("serve", arguments)) => with_config(arguments, serve),
+        Some(("serve", arguments)) => with_config(arguments, |config, _, warnings| serve(config, warnings, &signals)),
         Some(("config", arguments)) => match arguments.subcommand() {
-            Some(("show", arguments)) => with_config(arguments, |_, raw, _| print(&raw.show())),
-            Some((_, arguments)) => with_config(arguments, |_, _, _| print("The configuration is good.\n")),
+            Some(("show", arguments)) => with_config(arguments, |_, raw, warnings| show(raw, warnings)),
+            Some((_, arguments)) => with_config(arguments, |_, _, warnings| check(warnings)),
             None => ExitCode::from(EXIT_BAD_SETTING),
         },
-        Some((tool, arguments)) => with_config(arguments, |config, _, _| tools::run(tool, arguments, &config)),
+        Some((tool, arguments)) => {
+            with_config(arguments, |config, _, warnings| tools::run(tool, arguments, &config, warnings, &signals))
+        }
         None => ExitCode::from(EXIT_BAD_SETTING),
     }
+}
+
+fn show(raw: &RawSettings, warnings: &[String]) -> ExitCode {
+    for warning in warnings {
+        fail(&format!("hitlog: {warning}"));
+    }
+    print(&raw.show())
+}
+
+/// What `serve` only warns of, it calls wrong: a setting whose name is mistyped is not in force.
+fn check(warnings: &[String]) -> ExitCode {
+    if warnings.is_empty() {
+        return print("The configuration is good.\n");
+    }
+    fail(&format!("hitlog: the configuration is not good:\n{}", warnings.join("\n")));
+    ExitCode::from(EXIT_BAD_SETTING)
 }
 
 fn command() -> Command {
@@ -44,7 +76,7 @@ fn command() -> Command {
         .arg_required_else_help(true)
         .subcommand(
             Command::new("serve")
-                .about("Takes events in and serves them, until SIGTERM or SIGINT")
+                .about("Takes events in and serves them, until SIGTERM or SIGINT; SIGHUP reads token_file anew")
                 .after_help(
                     "A setting is looked for in the flags, the environment, the file and the defaults, in this order.",
                 )

@@ -6,16 +6,17 @@
 
 pub mod contract;
 mod settings;
+mod tokens;
 
 use std::{
-    fmt, fs,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     time::Duration,
 };
 
 use ipnet::IpNet;
-pub use settings::{Kind, Layer, RawSettings, SETTINGS, Setting};
+pub use settings::{Environment, Kind, Layer, RawSettings, RawValue, SETTINGS, Setting};
+pub use tokens::{Role, Secret, Token, TokenSources};
 
 /// What a 201 means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,23 +48,6 @@ pub enum LogFormat {
     Json,
 }
 
-/// A token as configured. Never printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// The token itself, for hashing.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("(hidden)")
-    }
-}
-
 /// The checked configuration. Each field is the setting of the same name, described in the table of settings.
 #[derive(Debug, Clone)]
 #[allow(missing_docs, reason = "the table of settings describes each")]
@@ -71,10 +55,13 @@ pub struct Config {
     pub listen: SocketAddr,
     pub data_dir: PathBuf,
     pub durability: Durability,
-    /// The tokens of `token` and `token_file` together; none means protected mode.
-    pub tokens: Vec<Secret>,
+    /// The tokens of the settings and of `token_file` together; none means protected mode.
+    pub tokens: Vec<Token>,
+    /// Where the tokens come from, to read them anew.
+    pub token_sources: TokenSources,
     pub log_format: LogFormat,
     pub log_level: tracing::Level,
+    pub log_bytes_max: usize,
     pub connections_max: usize,
     pub active_connections_max: usize,
     pub warm_connections_max: usize,
@@ -131,7 +118,8 @@ pub struct ConfigError(pub Vec<String>);
 impl Config {
     /// Checks all settings at once.
     pub fn check(raw: &RawSettings) -> Result<Self, ConfigError> {
-        let mut checker = Checker { raw, problems: Vec::new() };
+        let mut checker = Checker { raw: raw.clone(), problems: Vec::new() };
+        checker.set_unreadable_aside();
         let config = checker.config();
         let mut problems = checker.problems;
         if problems.is_empty() {
@@ -197,24 +185,42 @@ impl Config {
 }
 
 /// Checks the raw values by name and collects what is wrong with them.
-struct Checker<'a> {
-    raw: &'a RawSettings,
+struct Checker {
+    raw: RawSettings,
     problems: Vec<String>,
 }
 
-impl Checker<'_> {
+impl Checker {
+    /// Tells which values are no values at all, and goes on without them. An empty one is not the same as none: where
+    /// a token was meant, nobody would be asked for one.
+    fn set_unreadable_aside(&mut self) {
+        for Setting { name, .. } in SETTINGS {
+            let RawValue { text, layer } = self.raw.get(name);
+            if layer == Layer::Default {
+                continue;
+            }
+            if let Some(what) = unreadable(&text) {
+                self.problem(name, what);
+                self.raw.set_aside(name);
+            }
+        }
+    }
+
     fn config(&mut self) -> Config {
+        let (tokens, token_sources) = self.tokens();
         Config {
             listen: self.listen(),
             data_dir: PathBuf::from(self.raw.get("data_dir").text),
             durability: if self.choice("durability") == "normal" { Durability::Normal } else { Durability::Full },
-            tokens: self.tokens(),
+            tokens,
+            token_sources,
             log_format: match self.choice("log_format") {
                 "text" => LogFormat::Text,
                 "json" => LogFormat::Json,
                 _ => LogFormat::Auto,
             },
             log_level: self.choice("log_level").parse().unwrap_or(tracing::Level::INFO),
+            log_bytes_max: self.number("log_bytes_max"),
             connections_max: self.number("connections_max"),
             active_connections_max: self.number("active_connections_max"),
             warm_connections_max: self.number("warm_connections_max"),
@@ -265,7 +271,9 @@ impl Checker<'_> {
 
     fn problem(&mut self, name: &str, what: &str) {
         let value = self.raw.get(name);
-        let shown = if settings::find(name).is_some_and(Setting::is_secret) { "(hidden)" } else { &value.text };
+        let is_secret = settings::find(name).is_some_and(Setting::is_secret);
+        // Its line ends would tear the message apart.
+        let shown = if is_secret { "(hidden)".into() } else { value.text.replace(char::is_control, "\u{fffd}") };
         self.problems.push(format!("{name} = {shown} ({}): {what}", value.layer));
     }
 
@@ -312,36 +320,24 @@ impl Checker<'_> {
         })
     }
 
-    fn tokens(&mut self) -> Vec<Secret> {
-        let mut tokens = Vec::new();
-        let token = self.raw.get("token").text;
-        if !token.is_empty() {
-            tokens.push(("token", token));
-        }
+    fn tokens(&mut self) -> (Vec<Token>, TokenSources) {
         let file = self.raw.get("token_file").text;
-        if !file.is_empty() {
-            match fs::read_to_string(&file) {
-                Ok(text) => {
-                    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-                    let before = tokens.len();
-                    tokens.extend(lines.map(|line| ("token_file", line.to_owned())));
-                    if tokens.len() == before {
-                        self.problem("token_file", "the file holds no token; write one on each line");
-                    }
-                }
-                Err(error) => self.problem("token_file", &format!("the file cannot be read: {error}")),
+        let mut sources = TokenSources::new((!file.is_empty()).then(|| PathBuf::from(file)));
+        for (name, role) in tokens::TOKEN_SETTINGS {
+            let text = self.raw.get(name).text;
+            if text.is_empty() {
+                continue;
+            }
+            if let Err(fault) = sources.give(role, &text) {
+                self.problem(name, &fault);
             }
         }
-        for (name, token) in &tokens {
-            if token.len() < contract::TOKEN_BYTES_MIN || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-                let text = format!(
-                    "expected {} bytes or more of ASCII without spaces; `openssl rand -hex 32` makes a good one",
-                    contract::TOKEN_BYTES_MIN
-                );
-                self.problem(name, &text);
-            }
-        }
-        tokens.into_iter().map(|(_, token)| Secret(token)).collect()
+        let tokens = sources.read().unwrap_or_else(|faults| {
+            let name = if sources.file().is_some() { "token_file" } else { "token" };
+            faults.iter().for_each(|fault| self.problem(name, fault));
+            Vec::new()
+        });
+        (tokens, sources)
     }
 
     fn networks(&mut self, name: &str) -> Vec<IpNet> {
@@ -369,6 +365,23 @@ impl Checker<'_> {
             0 => std::thread::available_parallelism().map_or(1, |cores| (cores.get() - 1).max(1)),
             threads => threads,
         }
+    }
+}
+
+/// What makes a value one that nobody can have meant, whatever its setting.
+fn unreadable(text: &str) -> Option<&'static str> {
+    let inner = text.trim();
+    let is_quoted = |quote: char| inner.len() > 1 && inner.starts_with(quote) && inner.ends_with(quote);
+    if inner.is_empty() {
+        Some("the value is empty; give one, or leave the setting out")
+    } else if text.contains(char::is_control) {
+        Some("there is a control character in the value, such as the line end of a file from Windows")
+    } else if is_quoted('"') || is_quoted('\'') {
+        Some("the quotes are part of the value, as `docker --env-file` keeps them; take them away")
+    } else if inner.len() < text.len() {
+        Some("there is a space before or after the value; take it away")
+    } else {
+        None
     }
 }
 

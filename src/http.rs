@@ -30,7 +30,7 @@ mod response;
 mod route;
 mod websites;
 
-pub use auth::Tokens;
+pub use auth::{Role, Tokens};
 pub use body::{Bodies, BodyLimits};
 pub use connection::serve;
 pub use connections::Connections;

@@ -8,6 +8,7 @@
 mod events;
 mod http;
 mod labels;
+mod log;
 mod process;
 mod queue;
 mod registry;
@@ -21,6 +22,7 @@ pub use http::{HttpMetrics, RequestMetrics};
 pub use labels::{
     CheckpointBy, Closed, Method, QueryWarning, ReadRefused, Rejected, Route, SegmentLabel, Shed, StatusClass, Warned,
 };
+pub use log::LogMetrics;
 use metrics_exporter_prometheus::BuildError;
 pub use process::BuildInfo;
 use process::ProcessMetrics;
@@ -46,6 +48,8 @@ pub struct Metrics {
     pub writer: Arc<WriterMetrics>,
     /// The log, the segments, the readers and the catalog.
     pub store: Arc<StoreMetrics>,
+    /// The lines that tell what happens.
+    pub log: LogMetrics,
     process: ProcessMetrics,
     registry: Arc<Registry>,
 }
@@ -61,6 +65,7 @@ impl Metrics {
             queue: Arc::new(QueueMetrics::register(&registry)),
             writer: Arc::new(WriterMetrics::register(&registry)),
             store: Arc::new(StoreMetrics::register(&registry)),
+            log: LogMetrics::register(&registry),
             process: ProcessMetrics::register(&registry, build),
             registry,
         })

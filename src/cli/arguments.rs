@@ -1,11 +1,11 @@
 //! Settings as flags, and the configuration that a command runs with.
 
-use std::{fs, process::ExitCode};
+use std::{fs::File, io::Read, process::ExitCode};
 
 use clap::{Arg, ArgMatches};
 
 use super::output::{EXIT_BAD_SETTING, fail};
-use crate::config::{Config, ConfigError, Layer, RawSettings, SETTINGS};
+use crate::config::{Config, ConfigError, Environment, Layer, RawSettings, SETTINGS, contract};
 
 /// The flags of the settings that are wanted, and of the file that all of them may come from.
 pub(super) fn settings(is_wanted: impl Fn(&str) -> bool) -> Vec<Arg> {
@@ -22,37 +22,45 @@ pub(super) fn settings(is_wanted: impl Fn(&str) -> bool) -> Vec<Arg> {
     })
 }
 
-/// Reads and checks the settings, then runs `run`.
+/// Reads and checks the settings, then runs `run` with them and with what there is to warn of.
 pub(super) fn with_config(
     arguments: &ArgMatches,
     run: impl FnOnce(Config, &RawSettings, &[String]) -> ExitCode,
 ) -> ExitCode {
-    let mut warnings = Vec::new();
-    let checked = read_settings(arguments, &mut warnings).and_then(|raw| Ok((Config::check(&raw)?, raw)));
+    let GivenSettings { raw, mut problems, warnings } = read_settings(arguments);
+    let checked = Config::check(&raw).map_err(|ConfigError(of_values)| problems.extend(of_values));
     match checked {
-        Ok((config, raw)) => run(config, &raw, &warnings),
-        Err(error) => {
-            fail(&format!("hitlog: the configuration is not good:\n{error}"));
+        Ok(config) if problems.is_empty() => run(config, &raw, &warnings),
+        _ => {
+            // All at once, so that nobody has to come back for the next one.
+            problems.extend(warnings);
+            fail(&format!("hitlog: the configuration is not good:\n{}", ConfigError(problems)));
             ExitCode::from(EXIT_BAD_SETTING)
         }
     }
 }
 
-fn read_settings(arguments: &ArgMatches, warnings: &mut Vec<String>) -> Result<RawSettings, ConfigError> {
+/// What flags, environment and file say.
+struct GivenSettings {
+    raw: RawSettings,
+    /// What cannot be read.
+    problems: Vec<String>,
+    /// What is there and belongs to nothing.
+    warnings: Vec<String>,
+}
+
+fn read_settings(arguments: &ArgMatches) -> GivenSettings {
     let mut raw = RawSettings::default();
-    let file = arguments.get_one::<String>("config").cloned().or_else(|| std::env::var("HITLOG_CONFIG").ok());
+    let Environment { config, unknown, mut problems } = raw.read_environment(std::env::vars_os());
+    let file = arguments.get_one::<String>("config").cloned().or(config);
     if let Some(file) = file {
-        let text = fs::read_to_string(&file)
-            .map_err(|error| ConfigError(vec![format!("{file}: the file cannot be read: {error}")]))?;
-        raw.read_file(&text)
-            .map_err(|problems| ConfigError(problems.iter().map(|problem| format!("{file}: {problem}")).collect()))?;
-    }
-    let variables =
-        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    for name in raw.read_environment(variables) {
-        warnings.push(format!(
-            "the environment variable {name} is not a setting of hitlog; `hitlog config show` lists them"
-        ));
+        match read_file(&file) {
+            Ok(text) => {
+                let of_file = raw.read_file(&text);
+                problems.extend(of_file.iter().map(|problem| format!("{file}: {problem}")));
+            }
+            Err(problem) => problems.push(problem),
+        }
     }
     for setting in SETTINGS {
         // The tools show only the flags that matter to them.
@@ -60,5 +68,21 @@ fn read_settings(arguments: &ArgMatches, warnings: &mut Vec<String>) -> Result<R
             raw.set(setting, value, Layer::Flag);
         }
     }
-    Ok(raw)
+    let warning =
+        |name| format!("the environment variable {name} is not a setting of hitlog; `hitlog config show` lists them");
+    GivenSettings { raw, problems, warnings: unknown.iter().map(warning).collect() }
+}
+
+fn read_file(file: &str) -> Result<String, String> {
+    if file.is_empty() {
+        return Err("config: the name of the file is empty; give one, or leave --config and HITLOG_CONFIG out".into());
+    }
+    let mut text = String::new();
+    let read =
+        File::open(file).and_then(|file| file.take(contract::CONFIG_FILE_BYTES_MAX + 1).read_to_string(&mut text));
+    match read {
+        Ok(count) if count as u64 <= contract::CONFIG_FILE_BYTES_MAX => Ok(text),
+        Ok(_) => Err(format!("{file}: the file has more than {} bytes", contract::CONFIG_FILE_BYTES_MAX)),
+        Err(error) => Err(format!("{file}: the file cannot be read: {error}")),
+    }
 }

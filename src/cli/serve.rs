@@ -4,29 +4,31 @@ use std::{
     io::{self, Write},
     net::SocketAddr,
     process::ExitCode,
+    thread,
 };
 
-use tokio::{
-    net::TcpListener,
-    runtime,
-    signal::unix::{SignalKind, signal},
-};
+use tokio::{net::TcpListener, runtime, sync::mpsc};
 
 use super::{
-    memory,
-    output::{EXIT_FAILURE, start_logging},
+    log, memory,
+    output::{EXIT_FAILURE, fail},
+    reload,
+    signals::{Reaction, Signals},
 };
 use crate::{
     app::App,
-    config::{Config, RawSettings, contract},
+    config::{Config, contract},
 };
 
 /// Connections that the kernel holds ready while we are busy. std's 128 makes bursts wait for retransmissions.
 const LISTEN_BACKLOG: u32 = 4_096;
 
 /// Serves until a signal asks for a stop.
-pub(super) fn serve(mut config: Config, _raw: &RawSettings, warnings: &[String]) -> ExitCode {
-    start_logging(&config, config.log_level);
+pub(super) fn serve(mut config: Config, warnings: &[String], signals: &Signals) -> ExitCode {
+    if let Err(error) = log::start(&config) {
+        fail(&format!("hitlog: cannot start the thread that writes the log: {error}"));
+        return ExitCode::from(EXIT_FAILURE);
+    }
     for warning in warnings {
         tracing::warn!("{warning}");
     }
@@ -37,22 +39,23 @@ pub(super) fn serve(mut config: Config, _raw: &RawSettings, warnings: &[String])
         .enable_io()
         .enable_time()
         .build();
-    let runtime = match runtime {
-        Ok(runtime) => runtime,
-        Err(error) => return failure(&format!("cannot start the runtime: {error}")),
-    };
-    match runtime.block_on(run(&config)) {
+    let ended = runtime
+        .map_err(|error| format!("cannot start the runtime: {error}"))
+        .and_then(|runtime| runtime.block_on(run(&config, signals)));
+    let code = match ended {
         Ok(()) => ExitCode::SUCCESS,
-        Err(reason) => failure(&reason),
-    }
+        Err(reason) => {
+            tracing::error!("{reason}");
+            ExitCode::from(EXIT_FAILURE)
+        }
+    };
+    log::flush();
+    code
 }
 
-async fn run(config: &Config) -> Result<(), String> {
-    // From here on a signal asks for a stop in order and does not end the process.
-    let (mut terminate, mut interrupt) = signal(SignalKind::terminate())
-        .and_then(|terminate| Ok((terminate, signal(SignalKind::interrupt())?)))
-        .map_err(|error| format!("cannot listen for signals: {error}"))?;
+async fn run(config: &Config, signals: &Signals) -> Result<(), String> {
     let app = App::start(config).map_err(|error| error.to_string())?;
+    log::count_dropped(app.metrics().log.lines_dropped.clone());
     let listener = listen(config.listen).map_err(|error| {
         format!("cannot listen on {}: {error}; is another program there? See --listen", config.listen)
     })?;
@@ -62,27 +65,34 @@ async fn run(config: &Config) -> Result<(), String> {
             "no token is set: everybody on this machine may read the events, nobody elsewhere may connect; but a proxy \
              on this machine that adds no header looks like its owner: set a token before you put one in front"
         );
+    } else {
+        reload::tell("requests other than sending events need one of these tokens", &config.tokens);
     }
+    let reload = reload::spawn(config.token_sources.clone(), app.token_change())
+        .map_err(|error| format!("cannot start the thread that reads token_file anew: {error}"))?;
+    let (asks_for_stop, mut stop) = mpsc::unbounded_channel();
+    let ask_for_stop = move || {
+        let _ = asks_for_stop.send(());
+    };
+    signals.react(Reaction::Tell { stop: Box::new(ask_for_stop), hangup: Some(Box::new(reload)) });
     let memory_bytes_max = memory::bytes_max(config);
     tracing::info!(%address, connections_max = config.connections_max, memory_bytes_max, "hitlog listens");
-    let mut stdout = io::stdout();
-    // Whoever started us may not be reading.
-    let _ = writeln!(stdout, "hitlog listening on http://{address}").and_then(|()| stdout.flush());
+    tell_ready(address);
     let shutdown = async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        tokio::spawn(async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            tracing::error!("a second signal: exiting at once, requests under way are not answered");
-            std::process::exit(EXIT_FAILURE.into());
-        });
+        stop.recv().await;
     };
     app.serve(listener, shutdown).await.map_err(|error| error.to_string())
+}
+
+/// Tells whoever started hitlog that it listens. They may not be reading, so a thread of its own waits for them.
+fn tell_ready(address: SocketAddr) {
+    let tell = move || {
+        let mut stdout = io::stdout();
+        let _ = writeln!(stdout, "hitlog listening on http://{address}").and_then(|()| stdout.flush());
+    };
+    if let Err(error) = thread::Builder::new().name("ready line".into()).spawn(tell) {
+        tracing::warn!(%error, "the line that tells the address cannot be written");
+    }
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
@@ -116,9 +126,4 @@ fn raise_descriptor_limit(config: &mut Config) {
         );
         config.connections_max = fitting.max(1);
     }
-}
-
-fn failure(reason: &str) -> ExitCode {
-    tracing::error!("{reason}");
-    ExitCode::from(EXIT_FAILURE)
 }

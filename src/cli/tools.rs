@@ -2,12 +2,8 @@
 
 use std::{
     path::PathBuf,
-    process::ExitCode,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread,
+    process::{self, ExitCode},
+    sync::Arc,
 };
 
 use crate::{
@@ -18,7 +14,7 @@ use crate::{
         backup::{self, BackupOptions},
         check::{self, CheckOptions},
         export::{self, ExportOptions, Format},
-        import::{self, ImportOptions},
+        import::{self, ImportOptions, Stop},
         segments::{self, SegmentsOptions},
         stats::{self, StatsOptions},
     },
@@ -27,7 +23,8 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use super::{
     arguments::settings,
-    output::{EXIT_BAD_SETTING, EXIT_FAILURE, fail, start_logging},
+    output::{EXIT_BAD_SETTING, EXIT_FAILURE, fail, start_tool_log},
+    signals::{Reaction, Signals},
 };
 
 /// The settings in the help of a tool that only reads.
@@ -118,12 +115,21 @@ fn website() -> Arg {
 }
 
 /// Runs a tool.
-pub(super) fn run(name: &str, arguments: &ArgMatches, config: &Config) -> ExitCode {
+pub(super) fn run(
+    name: &str,
+    arguments: &ArgMatches,
+    config: &Config,
+    warnings: &[String],
+    signals: &Signals,
+) -> ExitCode {
     let data_dir = config.data_dir.clone();
     let text = |name: &str| arguments.get_one::<String>(name).cloned();
     let path = |name: &str| text(name).map(PathBuf::from).unwrap_or_default();
     let is_json = || arguments.get_flag("json");
-    start_logging(config, tracing::Level::WARN.min(config.log_level));
+    start_tool_log(config);
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
     end(match name {
         "segments" => segments::run(&SegmentsOptions { data_dir, json: is_json() }),
         "check" => check::run(&CheckOptions { data_dir }),
@@ -145,7 +151,7 @@ pub(super) fn run(name: &str, arguments: &ArgMatches, config: &Config) -> ExitCo
             rules: app::rules(config),
             line_bytes_max: contract::IMPORT_LINE_BYTES_MAX,
             store: app::store_options(config),
-            stop: on_interrupt(),
+            stop: on_stop(signals),
         }),
         _ => stats::run(&StatsOptions {
             data_dir,
@@ -169,26 +175,16 @@ fn end(outcome: Outcome) -> ExitCode {
     }
 }
 
-/// Becomes true at the first SIGINT or SIGTERM. Without a thread to listen for them, they end the process like a crash.
-fn on_interrupt() -> Arc<AtomicBool> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let stop = Arc::new(AtomicBool::new(false));
-    let set = Arc::clone(&stop);
-    let listen = move || {
-        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_io().build() else { return };
-        runtime.block_on(async {
-            let (Ok(mut terminate), Ok(mut interrupt)) =
-                (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-            else {
-                return;
-            };
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            set.store(true, Ordering::Relaxed);
-        });
+/// What the first SIGINT, SIGTERM or SIGHUP asks to end; a terminal sends SIGHUP when it is closed.
+fn on_stop(signals: &Signals) -> Arc<Stop> {
+    let asked = Arc::new(Stop::default());
+    let stop = Arc::clone(&asked);
+    let ask = move || {
+        if stop.ask() {
+            fail(&format!("hitlog: {}", import::NOTHING_IMPORTED));
+            process::exit(EXIT_FAILURE.into());
+        }
     };
-    drop(thread::Builder::new().name("signals".into()).spawn(listen));
-    stop
+    signals.react(Reaction::Tell { stop: Box::new(ask), hangup: None });
+    asked
 }

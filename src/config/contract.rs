@@ -41,5 +41,11 @@ pub const DISCARD_TIME_MAX: Duration = Duration::from_secs(2);
 pub const IMPORT_LINE_BYTES_MAX: usize = 1024 * 1024;
 /// Shortest token, in bytes.
 pub const TOKEN_BYTES_MIN: usize = 16;
+/// Most tokens: each is compared with the token of a request.
+pub const TOKENS_MAX: usize = 1_000;
+/// Largest file of tokens, in bytes.
+pub const TOKEN_FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// Largest file of settings, in bytes.
+pub const CONFIG_FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// File descriptors kept for everything but client connections.
 pub const DESCRIPTORS_RESERVED: u64 = 256;

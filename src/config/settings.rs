@@ -3,7 +3,7 @@
 //! A setting `segment_rows_max` is the flag `--segment-rows-max`, the variable `HITLOG_SEGMENT_ROWS_MAX` and the
 //! key `segment_rows_max` of the file: all three names come from the table.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, ffi::OsString, fmt};
 
 /// What values a setting takes.
 #[derive(Debug, Clone, Copy)]
@@ -106,12 +106,18 @@ pub const SETTINGS: &[Setting] = settings! {
     token: Secret("TOKEN") = "",
         "The bearer token for everything but sending events: 16 bytes or more. Other users of the machine can see \
          flags, so prefer token_file or the variable. Without any: protected mode, this machine only";
+    metrics_token: Secret("TOKEN") = "", "A bearer token that reads /metrics and nothing else: for Prometheus";
+    read_token: Secret("TOKEN") = "", "A bearer token that reads events and websites and changes nothing";
     token_file: Text("FILE") = "",
-        "A file of bearer tokens, one a line; each is valid, so that they can be changed without a gap";
+        "A file of bearer tokens, one a line, with metrics:, read: or admin: before it (admin where there is none). \
+         Each is valid, so that they can be changed without a gap; SIGHUP reads the file anew";
     log_format: Choice("auto|text|json") = "auto",
         "How log lines look on standard error. auto: text on a terminal, JSON otherwise";
     log_level: Choice("error|warn|info|debug|trace") = "info",
         "The least important lines to log: error, warn, info, debug or trace";
+    log_bytes_max: Bytes(4 * KIB, GIB) = "1MiB",
+        "Memory for log lines that standard error has not taken yet; past it lines are dropped and counted, so that \
+         nothing waits for the log";
     connections_max: Count(1, 1_000_000) = "16384",
         "Client connections at once; further ones wait in the kernel. Never more than the file descriptors less 256";
     active_connections_max: Count(1, 1_000_000) = "4096",
@@ -243,6 +249,39 @@ pub struct RawValue {
     pub layer: Layer,
 }
 
+/// What was found in the environment beside the values of settings.
+#[derive(Debug, Default)]
+pub struct Environment {
+    /// The file that `HITLOG_CONFIG` names.
+    pub config: Option<String>,
+    /// Names that begin as ours do and belong to no setting.
+    pub unknown: Vec<String>,
+    /// What cannot be read.
+    pub problems: Vec<String>,
+}
+
+/// Whether Kubernetes makes such a variable, which it does for each service: of a service `hitlog` the names begin with
+/// `HITLOG_PORT` and `HITLOG_SERVICE_`, and those of a service `hitlog-main` with `HITLOG_MAIN_PORT` and so on. What
+/// looks only half like that, as `HITLOG_PORT=3000` does, somebody has written by hand.
+fn is_of_kubernetes(name: &str, value: &str) -> bool {
+    const PROTOCOLS: [&str; 3] = ["TCP", "UDP", "SCTP"];
+    let is_protocol = |text: &str| PROTOCOLS.iter().any(|protocol| protocol.eq_ignore_ascii_case(text));
+    if name.starts_with("HITLOG_SERVICE_") || name.starts_with("HITLOG_PORT_") {
+        return true;
+    }
+    if name.ends_with("_SERVICE_HOST") || name.ends_with("_SERVICE_PORT") || name.contains("_SERVICE_PORT_") {
+        return true;
+    }
+    if name.ends_with("_PORT") && value.split_once("://").is_some_and(|(protocol, _)| is_protocol(protocol)) {
+        return true;
+    }
+    // HITLOG_MAIN_PORT_3000_TCP, and with _PROTO, _PORT and _ADDR behind it.
+    let Some((_, port)) = name.split_once("_PORT_") else { return false };
+    let mut parts = port.split('_');
+    let is_number = parts.next().is_some_and(|part| part.parse::<u16>().is_ok());
+    is_number && parts.next().is_some_and(is_protocol)
+}
+
 /// The values that were given, unchecked.
 #[derive(Debug, Clone, Default)]
 pub struct RawSettings {
@@ -259,6 +298,11 @@ impl RawSettings {
         }
     }
 
+    /// Leaves a setting as though nobody had given a value.
+    pub(super) fn set_aside(&mut self, name: &str) {
+        self.values.remove(name);
+    }
+
     /// The value in force.
     pub fn get(&self, name: &str) -> RawValue {
         self.values.get(name).cloned().unwrap_or_else(|| RawValue {
@@ -267,11 +311,19 @@ impl RawSettings {
         })
     }
 
-    /// Takes the values of a TOML file, which is flat and has no key that is not a setting.
-    pub fn read_file(&mut self, toml: &str) -> Result<(), Vec<String>> {
-        let table: toml::Table = toml
-            .parse()
-            .map_err(|error: toml::de::Error| vec![format!("not TOML: {}", error.to_string().trim_end())])?;
+    /// Takes the values of a TOML file, which is flat and has no key that is not a setting; returns what is wrong with
+    /// the others.
+    pub fn read_file(&mut self, toml: &str) -> Vec<String> {
+        let toml = toml.strip_prefix('\u{feff}').unwrap_or(toml);
+        let table = match toml.parse::<toml::Table>() {
+            Ok(table) => table,
+            // The line itself may hold a token, so only its number is told.
+            Err(error) => {
+                let before = toml.get(..error.span().map_or(0, |span| span.start)).unwrap_or_default();
+                let line = before.matches('\n').count() + 1;
+                return vec![format!("line {line}: not TOML: {}", error.message().replace('\n', ", "))];
+            }
+        };
         let mut problems = Vec::new();
         for (key, value) in &table {
             let Some(setting) = find(key) else {
@@ -285,32 +337,42 @@ impl RawSettings {
                 _ => problems.push(format!("{key}: expected a text or a number")),
             }
         }
-        if problems.is_empty() { Ok(()) } else { Err(problems) }
+        problems
     }
 
-    /// Takes the values of environment variables; returns the names that begin as ours do and belong to no setting.
-    pub fn read_environment(&mut self, variables: impl Iterator<Item = (String, String)>) -> Vec<String> {
-        let mut unknown = Vec::new();
-        for (name, value) in variables.filter(|(name, _)| name.starts_with(VARIABLE_PREFIX)) {
+    /// Takes the values of environment variables whose names begin as ours do.
+    pub fn read_environment(&mut self, variables: impl Iterator<Item = (OsString, OsString)>) -> Environment {
+        let mut found = Environment::default();
+        let is_ours = |name: &OsString| name.as_encoded_bytes().starts_with(VARIABLE_PREFIX.as_bytes());
+        for (name, value) in variables.filter(|(name, _)| is_ours(name)) {
+            // Passed over, a token that is no text would leave everything open.
+            let (Some(name), Some(value)) = (name.to_str(), value.to_str()) else {
+                let name = name.to_string_lossy();
+                found.problems.push(format!("{name} (environment): its name or its value is not text in UTF-8"));
+                continue;
+            };
             match SETTINGS.iter().find(|setting| setting.variable() == name) {
                 Some(setting) => self.set(setting, value, Layer::Environment),
-                None if name == CONFIG_VARIABLE => {}
-                None => unknown.push(name),
+                None if name == CONFIG_VARIABLE => found.config = Some(value.to_owned()),
+                None if is_of_kubernetes(name, value) => {}
+                None => found.unknown.push(name.to_owned()),
             }
         }
-        unknown
+        found
     }
 
     /// All settings as a file that could be read back, with where each value comes from. Secrets stay hidden.
     pub fn show(&self) -> String {
         let line = |setting: &Setting| {
             let RawValue { text, layer } = self.get(setting.name);
+            // Read back, an empty value would be one that was given.
+            let lead = if text.is_empty() { "#" } else { "" };
             let value = match text.parse::<f64>() {
                 Ok(_) if !matches!(setting.kind, Kind::Text(_) | Kind::Secret(_) | Kind::Choice(_)) => text,
                 _ if setting.is_secret() && !text.is_empty() => "\"(hidden)\"".into(),
                 _ => toml::Value::String(text).to_string(),
             };
-            format!("{} = {value} # {layer}\n", setting.name)
+            format!("{lead}{} = {value} # {layer}\n", setting.name)
         };
         SETTINGS.iter().map(line).collect()
     }

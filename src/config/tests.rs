@@ -1,12 +1,18 @@
+use std::fs;
+
 use super::*;
 
 fn raw(file: &str, flags: &[(&str, &str)]) -> RawSettings {
     let mut raw = RawSettings::default();
-    raw.read_file(file).unwrap();
+    assert_eq!(raw.read_file(file), Vec::<String>::new());
     for (name, value) in flags {
         raw.set(settings::find(name).unwrap(), *value, Layer::Flag);
     }
     raw
+}
+
+fn environment(raw: &mut RawSettings, variables: &[(&str, &str)]) -> Environment {
+    raw.read_environment(variables.iter().map(|(name, value)| (name.into(), value.into())))
 }
 
 #[test]
@@ -32,19 +38,20 @@ fn the_example_names_every_setting_with_its_default() {
         assert_eq!(value.layer, Layer::File, "{} is missing in config/hitlog.toml", setting.name);
         assert_eq!(value.text, setting.default, "{}", setting.name);
     }
-    assert!(Config::check(&example).is_ok());
+    let filled: String =
+        uncommented.lines().filter(|line| !line.ends_with("\"\"")).flat_map(|line| [line, "\n"]).collect();
+    assert!(Config::check(&raw(&filled, &[])).is_ok());
     assert!(raw(include_str!("../../config/hitlog.toml"), &[]).show().lines().all(|line| line.ends_with("# default")));
 }
 
 #[test]
 fn later_layers_go_before_earlier_ones() {
     let mut settings = raw("readers = 2\nlisten = \"127.0.0.1:1\"", &[("readers", "4")]);
-    let unknown = settings.read_environment(
-        [("HITLOG_READERS", "3"), ("HITLOG_LISTEN", "127.0.0.1:2"), ("HITLOG_TYPO", "x"), ("HOME", "/")]
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), value.to_owned())),
+    let found = environment(
+        &mut settings,
+        &[("HITLOG_READERS", "3"), ("HITLOG_LISTEN", "127.0.0.1:2"), ("HITLOG_TYPO", "x"), ("HOME", "/")],
     );
-    assert_eq!(unknown, ["HITLOG_TYPO"]);
+    assert_eq!(found.unknown, ["HITLOG_TYPO"]);
     let config = Config::check(&settings).unwrap();
     assert_eq!((config.readers, config.listen.port()), (4, 2));
     assert!(settings.show().contains("readers = 4 # flag\n"));
@@ -76,12 +83,17 @@ fn a_bad_value_is_told_with_key_value_and_limit() {
         ("segment_page_bytes", "5000", "power of two"),
         ("token", "short", "16 bytes"),
         ("token", "0123456789 abcdef", "16 bytes"),
+        ("metrics_token", "short", "16 bytes"),
+        ("read_token", "\"0123456789abcdef", "a quote is part of the token"),
+        ("token", "metrics:0123456789abcdef", "in token_file only"),
         ("token_file", "/nonexistent/tokens", "cannot be read"),
+        ("token_file", "/", "cannot be read"),
+        ("token_file", "/dev/zero", "more than"),
         ("log_level", "loud", "expected one of"),
     ] {
         let error = Config::check(&raw("", &[(name, value)])).unwrap_err().to_string();
         assert!(error.starts_with(name) && error.contains(words) && error.contains("(flag)"), "{name}: {error}");
-        let hidden = name == "token";
+        let hidden = ["token", "metrics_token", "read_token"].contains(&name);
         assert_eq!(error.contains(value), !hidden, "{error}");
     }
 }
@@ -109,16 +121,139 @@ fn settings_that_contradict_each_other() {
 }
 
 #[test]
-fn a_file_of_tokens() {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    fs::write(file.path(), "# old\n0123456789abcdef\n\n  fedcba9876543210  \n").unwrap();
-    let path = file.path().to_str().unwrap();
-    let config = Config::check(&raw("", &[("token_file", path), ("token", "aaaaaaaaaaaaaaaa")])).unwrap();
-    let tokens: Vec<_> = config.tokens.iter().map(Secret::reveal).collect();
-    assert_eq!(tokens, ["aaaaaaaaaaaaaaaa", "0123456789abcdef", "fedcba9876543210"]);
+fn no_setting_takes_a_value_that_nobody_can_have_meant() {
+    for setting in SETTINGS {
+        for (value, words) in [
+            ("", "is empty"),
+            (" ", "is empty"),
+            ("\"x\"", "the quotes are part of the value"),
+            ("'0123456789abcdef'", "the quotes are part of the value"),
+            ("\"\"", "the quotes are part of the value"),
+            ("data\r", "a control character"),
+            (" data", "a space before or after"),
+        ] {
+            let error = Config::check(&raw("", &[(setting.name, value)])).unwrap_err();
+            let [problem] = &error.0[..] else { panic!("{} = {value:?}: {error}", setting.name) };
+            assert!(problem.starts_with(setting.name) && problem.contains(words), "{problem}");
+            assert!(!problem.contains("0123456789abcdef") || !setting.is_secret(), "{problem}");
+            let variable = setting.variable();
+            let mut settings = RawSettings::default();
+            assert!(environment(&mut settings, &[(&variable, value)]).unknown.is_empty());
+            let error = Config::check(&settings).unwrap_err().to_string();
+            assert!(error.contains("(environment)") && error.contains(words), "{error}");
+        }
+        let error = Config::check(&raw(&format!("{} = \"\"", setting.name), &[])).unwrap_err().to_string();
+        assert!(error.contains("(file)") && error.contains("is empty"), "{error}");
+    }
+}
+
+#[test]
+fn a_variable_that_is_no_text_is_told() {
+    use std::{ffi::OsString, os::unix::ffi::OsStringExt};
+    let bytes = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
+    for (name, value, is_told) in [
+        (bytes(b"HITLOG_TOKEN"), bytes(b"0123456789abcdef\xff"), true),
+        (bytes(b"HITLOG_CONFIG"), bytes(b"/etc/\xff"), true),
+        (bytes(b"HITLOG_TOK\xff"), bytes(b"0123456789abcdef"), true),
+        (bytes(b"HITLOG_OTHER"), bytes(b"\xff"), true),
+        (bytes(b"LANG"), bytes(b"\xff"), false),
+        (bytes(b"\xffHITLOG_TOKEN"), bytes(b"x"), false),
+    ] {
+        let problems = RawSettings::default().read_environment([(name, value)].into_iter()).problems;
+        assert_eq!(problems.len(), usize::from(is_told), "{problems:?}");
+        assert!(problems.iter().all(|problem| problem.contains("not text in UTF-8") && !problem.contains("0123")));
+    }
+}
+
+#[test]
+fn variables_that_kubernetes_makes_are_passed_over() {
+    for (name, value, is_known) in [
+        ("HITLOG_PORT", "tcp://10.0.0.11:3000", true),
+        ("HITLOG_PORT_3000_TCP", "tcp://10.0.0.11:3000", true),
+        ("HITLOG_PORT_3000_TCP_PROTO", "tcp", true),
+        ("HITLOG_PORT_3000_TCP_PORT", "3000", true),
+        ("HITLOG_PORT_3000_TCP_ADDR", "10.0.0.11", true),
+        ("HITLOG_SERVICE_HOST", "10.0.0.11", true),
+        ("HITLOG_SERVICE_PORT", "3000", true),
+        ("HITLOG_SERVICE_PORT_HTTP", "3000", true),
+        ("HITLOG_MAIN_SERVICE_HOST", "10.0.0.11", true),
+        ("HITLOG_MAIN_SERVICE_PORT_HTTP", "3000", true),
+        ("HITLOG_MAIN_PORT", "udp://10.0.0.11:3000", true),
+        ("HITLOG_MAIN_PORT_3000_TCP_ADDR", "10.0.0.11", true),
+        ("HITLOG_PORT", "3000", false),
+        ("HITLOG_LISTEN_PORT", "3000", false),
+        ("HITLOG_SEGMENT_PORT_MAX", "3000", false),
+        ("HITLOG_TOKENS", "0123456789abcdef", false),
+        ("HITLOG_", "", false),
+    ] {
+        let unknown = environment(&mut RawSettings::default(), &[(name, value)]).unknown;
+        assert_eq!(unknown.is_empty(), is_known, "{name}={value}");
+    }
+}
+
+/// What a file of tokens gives beside `--token aaaaaaaaaaaaaaaa`.
+fn tokens_of(file: impl AsRef<[u8]>) -> Result<Vec<(Role, String)>, String> {
+    let path = tempfile::NamedTempFile::new().unwrap();
+    fs::write(path.path(), file).unwrap();
+    let flags = [("token_file", path.path().to_str().unwrap()), ("token", "aaaaaaaaaaaaaaaa")];
+    let config = Config::check(&raw("", &flags)).map_err(|error| error.to_string())?;
     assert!(!format!("{config:?}").contains("0123456789abcdef"), "tokens are never printed");
-    fs::write(file.path(), "# none\n").unwrap();
-    assert!(Config::check(&raw("", &[("token_file", path)])).is_err());
+    Ok(config.tokens.iter().map(|token| (token.role, token.secret.reveal().to_owned())).collect())
+}
+
+#[test]
+fn a_file_of_tokens() {
+    use Role::{Admin, Metrics, Read};
+    let of = |rest: &[(Role, &str)]| -> Result<Vec<_>, String> {
+        Ok([(Admin, "aaaaaaaaaaaaaaaa")].iter().chain(rest).map(|(role, token)| (*role, (*token).to_owned())).collect())
+    };
+    let (a, b) = ("0123456789abcdef", "fedcba9876543210");
+    for (file, tokens) in [
+        (format!("# old\n{a}\n\n  {b}  \n"), of(&[(Admin, a), (Admin, b)])),
+        (format!("metrics:{a}\nread: {b}"), of(&[(Metrics, a), (Read, b)])),
+        (format!("admin:a:{a}"), of(&[(Admin, "a:0123456789abcdef")])),
+        (format!("\u{feff}{a}\r\nread:{b}\r\n"), of(&[(Admin, a), (Read, b)])),
+        (format!("{a}\n{a}\naaaaaaaaaaaaaaaa"), of(&[(Admin, a)])),
+    ] {
+        assert_eq!(tokens_of(&file), tokens, "{file}");
+    }
+}
+
+#[test]
+fn a_bad_file_of_tokens_is_told_by_its_lines_and_without_a_token() {
+    let many: String = (0..contract::TOKENS_MAX).map(|number| format!("{number:016}\n")).collect();
+    for (file, words) in [
+        (&b""[..], "holds no token"),
+        (b"# none\n\r\n", "holds no token"),
+        (b"# one\nshort", "line 2: expected 16 bytes"),
+        (b"read:short", "line 1: expected 16 bytes"),
+        (b"0123456789abcdef gh", "line 1: expected 16 bytes"),
+        (b"\"0123456789abcdef\"", "line 1: a quote"),
+        (b"reader:0123456789abcdef", "line 1: what stands before the colon is no role"),
+        (b"0123456789abcdef:x", "line 1: what stands before the colon is no role"),
+        (b"Read:0123456789abcdef", "line 1: what stands before the colon is no role"),
+        (b"read:0123456789abcdef\n0123456789abcdef", "line 2: the same token is given for the role read and"),
+        (b"metrics:aaaaaaaaaaaaaaaa", "line 1: the same token is given for the role admin and for the role metrics"),
+        (b"0123456789abcdef\xff", "not text in UTF-8"),
+        (b"\xff\xfe0\x001\x002\x00", "not text in UTF-8"),
+        (many.as_bytes(), "1000 are the most"),
+    ] {
+        let error = tokens_of(file).unwrap_err();
+        assert!(error.starts_with("token_file = ") && error.contains(words), "{words}: {error}");
+        assert!(!error.contains("0123456789abcdef"), "{error}");
+    }
+    let both = [("token", "0123456789abcdef"), ("read_token", "0123456789abcdef")];
+    let error = Config::check(&raw("", &both)).unwrap_err().to_string();
+    assert!(error.contains("the same token") && !error.contains("0123456789abcdef"), "{error}");
+}
+
+#[test]
+fn a_token_of_any_role_ends_protected_mode() {
+    for name in ["token", "metrics_token", "read_token"] {
+        let config = Config::check(&raw("", &[(name, "0123456789abcdef")])).unwrap();
+        assert!(!config.is_protected_mode());
+        assert_eq!(config.token_sources.read().unwrap(), config.tokens);
+    }
 }
 
 #[test]
@@ -127,9 +262,11 @@ fn a_file_with_an_unknown_key_or_a_section_is_refused() {
         ("reader = 2", "no such setting"),
         ("[http]\nport = 1", "no such setting"),
         ("readers = [1]", "expected"),
-        ("readers", "TOML"),
+        ("readers", "line 1: not TOML"),
+        ("readers = 2\ntoken = 0123456789abcdef", "line 2: not TOML"),
     ] {
-        let problems = RawSettings::default().read_file(file).unwrap_err().join("\n");
-        assert!(problems.contains(words), "{file}: {problems}");
+        let problems = RawSettings::default().read_file(file).join("\n");
+        assert!(problems.contains(words) && !problems.contains("0123456789abcdef"), "{file}: {problems}");
     }
+    assert_eq!(raw("\u{feff}readers = 2\r\n", &[]).get("readers").text, "2", "a byte-order mark is skipped");
 }

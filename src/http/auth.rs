@@ -1,16 +1,55 @@
-//! Who may do what: bearer tokens, or protected mode when there are none.
+//! Who may do what: bearer tokens and their roles, or protected mode when there are none.
+
+use std::sync::Arc;
 
 use hyper::{
     HeaderMap,
     header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE},
 };
+use parking_lot::RwLock;
 use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
+use subtle::{ConditionallySelectable, ConstantTimeEq};
 
 use super::response::{ErrorCode, Response, error};
 
+/// What a token lets its holder do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Read the metrics.
+    Metrics,
+    /// Read events, websites and the progress of erasures.
+    Read,
+    /// Everything.
+    Admin,
+}
+
+impl Role {
+    const ALL: [Self; 3] = [Self::Metrics, Self::Read, Self::Admin];
+
+    fn reaches(self, needed: Self) -> bool {
+        self == Self::Admin || self == needed
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Metrics => "metrics",
+            Self::Read => "read",
+            Self::Admin => "admin",
+        }
+    }
+}
+
 /// The tokens, hashed: comparing hashes takes the same time wherever a guess goes wrong and however long it is.
-pub struct Tokens(Vec<[u8; 32]>);
+pub struct Tokens {
+    hashed: RwLock<Arc<[Hashed]>>,
+    /// Fixed at the start: no change of the tokens leads into protected mode or out of it.
+    is_protected_mode: bool,
+}
+
+struct Hashed {
+    hash: [u8; 32],
+    role: Role,
+}
 
 /// Headers by which a proxy says that somebody else is behind it.
 const PROXY_HEADERS: [&str; 3] = ["forwarded", "x-real-ip", "via"];
@@ -18,17 +57,27 @@ const PROXY_HEADER_PREFIX: &str = "x-forwarded-";
 
 impl Tokens {
     /// Hashes the tokens; none means protected mode.
-    pub fn new<'a>(tokens: impl Iterator<Item = &'a str>) -> Self {
-        Self(tokens.map(|token| Sha256::digest(token).into()).collect())
+    pub fn new<'a>(tokens: impl Iterator<Item = (Role, &'a str)>) -> Self {
+        let hashed = hash_all(tokens);
+        Self { is_protected_mode: hashed.is_empty(), hashed: RwLock::new(hashed) }
+    }
+
+    /// Puts other tokens in the place of those that were valid. None at all change nothing: nobody could come in any
+    /// more, and everybody must not.
+    pub fn replace<'a>(&self, tokens: impl Iterator<Item = (Role, &'a str)>) {
+        let hashed = hash_all(tokens);
+        if !self.is_protected_mode && !hashed.is_empty() {
+            *self.hashed.write() = hashed;
+        }
     }
 
     /// Whether there are none: requests are taken without a token, from this machine only.
     pub(super) fn is_protected_mode(&self) -> bool {
-        self.0.is_empty()
+        self.is_protected_mode
     }
 
-    /// Lets a request pass on a route that needs a token, or says why not.
-    pub(super) fn check(&self, headers: &HeaderMap) -> Result<(), Response> {
+    /// Lets a request pass on a route that needs a role, or says why not.
+    pub(super) fn check(&self, headers: &HeaderMap, needed: Role) -> Result<(), Response> {
         if self.is_protected_mode() {
             // A proxy on this machine makes the whole world look local.
             return match proxy_header(headers) {
@@ -39,17 +88,45 @@ impl Tokens {
                 ))),
             };
         }
-        match bearer(headers) {
-            None => Err(refuse("This needs a token: send the header \"Authorization: Bearer TOKEN\"")),
-            Some(token) if self.knows(token) => Ok(()),
-            Some(_) => Err(refuse("The token is not valid")),
+        let Some(token) = bearer(headers) else {
+            return Err(refuse("This needs a token: send the header \"Authorization: Bearer TOKEN\""));
+        };
+        match self.role_of(token) {
+            Some(role) if role.reaches(needed) => Ok(()),
+            Some(role) => Err(error(
+                ErrorCode::Forbidden,
+                &format!(
+                    "This needs a token of the role {}; the role of this one is {}",
+                    reaching(needed),
+                    role.as_str()
+                ),
+            )),
+            None => Err(refuse("The token is not valid")),
         }
     }
 
-    fn knows(&self, token: &[u8]) -> bool {
+    /// The role of a token, if it is valid.
+    fn role_of(&self, token: &[u8]) -> Option<Role> {
         let hash: [u8; 32] = Sha256::digest(token).into();
-        // Every token is compared, so that the time does not tell which one came close.
-        self.0.iter().fold(false, |known, stored| known | bool::from(stored.ct_eq(&hash)))
+        let hashed = Arc::clone(&self.hashed.read());
+        // Every token is compared, so that the time does not tell which one came close, nor which one it was.
+        let none = Role::ALL.len() as u8;
+        let found = hashed
+            .iter()
+            .fold(none, |found, known| u8::conditional_select(&found, &(known.role as u8), known.hash.ct_eq(&hash)));
+        Role::ALL.get(usize::from(found)).copied()
+    }
+}
+
+fn hash_all<'a>(tokens: impl Iterator<Item = (Role, &'a str)>) -> Arc<[Hashed]> {
+    tokens.map(|(role, token)| Hashed { hash: Sha256::digest(token).into(), role }).collect()
+}
+
+/// The roles that reach what needs this one, in words.
+fn reaching(needed: Role) -> String {
+    match needed {
+        Role::Admin => Role::Admin.as_str().to_owned(),
+        other => format!("{} or {}", other.as_str(), Role::Admin.as_str()),
     }
 }
 
@@ -78,38 +155,78 @@ mod tests {
     use super::*;
     use hyper::header::HeaderName;
 
-    fn check(tokens: &[&str], header: Option<(&str, &str)>) -> bool {
+    const METRICS: &str = "metrics-89abcdef";
+    const READ: &str = "read-56789abcdef";
+    const ADMIN: &str = "0123456789abcdef";
+
+    fn tokens() -> Tokens {
+        let all =
+            [(Role::Metrics, METRICS), (Role::Read, READ), (Role::Admin, ADMIN), (Role::Admin, "admin-6789abcdef")];
+        Tokens::new(all.into_iter())
+    }
+
+    fn check(tokens: &Tokens, needed: Role, header: Option<(&str, &str)>) -> u16 {
         let mut headers = HeaderMap::new();
         if let Some((name, value)) = header {
             headers.insert(HeaderName::try_from(name).unwrap(), value.parse().unwrap());
         }
-        Tokens::new(tokens.iter().copied()).check(&headers).is_ok()
+        tokens.check(&headers, needed).map_or_else(|refusal| refusal.status().as_u16(), |()| 200)
     }
 
     #[test]
     fn who_passes() {
-        let tokens = &["0123456789abcdef", "fedcba9876543210"][..];
-        for (tokens, header, passes) in [
-            (&[][..], None, true),
-            (&[], Some(("authorization", "Bearer YOUR_ACCESS_TOKEN")), true),
-            (&[], Some(("forwarded", "for=192.0.2.1")), false),
-            (&[], Some(("x-forwarded-for", "192.0.2.1")), false),
-            (&[], Some(("x-forwarded-anything", "x")), false),
-            (&[], Some(("x-real-ip", "192.0.2.1")), false),
-            (&[], Some(("via", "1.1 proxy")), false),
-            (tokens, None, false),
-            (tokens, Some(("authorization", "Bearer 0123456789abcdef")), true),
-            (tokens, Some(("authorization", "bearer  fedcba9876543210")), true),
-            (tokens, Some(("authorization", "Bearer 0123456789abcdeg")), false),
-            (tokens, Some(("authorization", "Bearer 0123456789abcde")), false),
-            (tokens, Some(("authorization", "Basic 0123456789abcdef")), false),
-            (tokens, Some(("authorization", "Bearer")), false),
+        let (none, tokens) = (Tokens::new([].into_iter()), tokens());
+        for (tokens, header, status) in [
+            (&none, None, 200),
+            (&none, Some(("authorization", "Bearer YOUR_ACCESS_TOKEN")), 200),
+            (&none, Some(("forwarded", "for=192.0.2.1")), 401),
+            (&none, Some(("x-forwarded-for", "192.0.2.1")), 401),
+            (&none, Some(("x-forwarded-anything", "x")), 401),
+            (&none, Some(("x-real-ip", "192.0.2.1")), 401),
+            (&none, Some(("via", "1.1 proxy")), 401),
+            (&tokens, None, 401),
+            (&tokens, Some(("authorization", "Bearer 0123456789abcdef")), 200),
+            (&tokens, Some(("authorization", "bearer  admin-6789abcdef")), 200),
+            (&tokens, Some(("authorization", "Bearer 0123456789abcdeg")), 401),
+            (&tokens, Some(("authorization", "Bearer 0123456789abcde")), 401),
+            (&tokens, Some(("authorization", "Basic 0123456789abcdef")), 401),
+            (&tokens, Some(("authorization", "Bearer")), 401),
         ] {
-            assert_eq!(check(tokens, header), passes, "{tokens:?} {header:?}");
+            assert_eq!(check(tokens, Role::Admin, header), status, "{header:?}");
         }
         let mut behind_proxy = HeaderMap::new();
         behind_proxy.insert(AUTHORIZATION, HeaderValue::from_static("Bearer 0123456789abcdef"));
         behind_proxy.insert("x-forwarded-for", HeaderValue::from_static("192.0.2.1"));
-        assert!(Tokens::new(tokens.iter().copied()).check(&behind_proxy).is_ok(), "with a token a proxy is welcome");
+        assert!(tokens.check(&behind_proxy, Role::Admin).is_ok(), "with a token a proxy is welcome");
+    }
+
+    #[test]
+    fn how_far_a_role_reaches() {
+        let tokens = tokens();
+        for (token, metrics, read, admin) in [
+            (METRICS, 200, 403, 403),
+            (READ, 403, 200, 403),
+            (ADMIN, 200, 200, 200),
+            ("unknown-89abcdef", 401, 401, 401),
+        ] {
+            let bearer = format!("Bearer {token}");
+            let status = |needed| check(&tokens, needed, Some(("authorization", &bearer)));
+            let statuses = [Role::Metrics, Role::Read, Role::Admin].map(status);
+            assert_eq!(statuses, [metrics, read, admin], "{token}");
+        }
+    }
+
+    #[test]
+    fn other_tokens_take_the_place_of_the_first() {
+        let tokens = tokens();
+        let status = |token: &str| check(&tokens, Role::Metrics, Some(("authorization", &format!("Bearer {token}"))));
+        tokens.replace([(Role::Metrics, "new-metrics-abcdef")].into_iter());
+        assert_eq!((status("new-metrics-abcdef"), status(METRICS), status(ADMIN)), (200, 401, 401));
+        tokens.replace([].into_iter());
+        assert_eq!(status("new-metrics-abcdef"), 200, "no tokens change nothing");
+        assert_eq!(check(&tokens, Role::Admin, None), 401, "and never lead into protected mode");
+        let none = Tokens::new([].into_iter());
+        none.replace([(Role::Admin, ADMIN)].into_iter());
+        assert!(none.is_protected_mode());
     }
 }

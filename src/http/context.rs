@@ -46,7 +46,7 @@ pub struct Context {
     /// What keeps changes from being made at the moment.
     pub obstacles: Obstacles,
     /// Who may do what.
-    pub tokens: Tokens,
+    pub tokens: Arc<Tokens>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Set when a stop begins: connections close after the response that they are at.

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::{
     activity::Activity,
-    auth,
+    auth::{self, Role},
     body::{InboundBody, Rest},
     context::Context,
     cors, erasures, ingest,
@@ -159,12 +159,12 @@ async fn dispatch(context: &Context, route: Route, id: &str, head: &Parts, body:
     if !allow.split(", ").any(|allowed| allowed == method.as_str()) {
         return refuse_method(route, allow, head);
     }
-    if needs_token(route, method)
-        && let Err(refusal) = context.tokens.check(&head.headers)
+    if let Some(needed) = needed_role(route, method)
+        && let Err(refusal) = context.tokens.check(&head.headers, needed)
     {
         return refusal;
     }
-    if needs_token(route, method)
+    if needed_role(route, method).is_some()
         && let Err(refusal) = check_trust(context, head)
     {
         return refusal;
@@ -240,13 +240,17 @@ fn refuse_method(route: Route, allow: &'static str, head: &Parts) -> Response {
     response
 }
 
-/// Sending events, preflights, health and the description are for everybody; all else is for whoever has a token.
-fn needs_token(route: Route, method: &HttpMethod) -> bool {
+/// The role that a request needs. Sending events, preflights, health and the description are for everybody.
+fn needed_role(route: Route, method: &HttpMethod) -> Option<Role> {
+    let is_read = method == HttpMethod::GET;
     match route {
-        Route::Events => method == HttpMethod::GET,
-        Route::Event => method != HttpMethod::OPTIONS,
-        Route::Websites | Route::Website | Route::Visitor | Route::Erasure | Route::Metrics => true,
-        Route::Batch | Route::Live | Route::Ready | Route::Description | Route::Unknown => false,
+        Route::Events => is_read.then_some(Role::Read),
+        Route::Event => (method != HttpMethod::OPTIONS).then_some(Role::Read),
+        // Whoever reads events and numbers needs to know of which websites, and until when they are being erased.
+        Route::Websites | Route::Website | Route::Erasure if is_read => Some(Role::Read),
+        Route::Websites | Route::Website | Route::Erasure | Route::Visitor => Some(Role::Admin),
+        Route::Metrics => Some(Role::Metrics),
+        Route::Batch | Route::Live | Route::Ready | Route::Description | Route::Unknown => None,
     }
 }
 

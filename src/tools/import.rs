@@ -5,20 +5,19 @@
 //! by group, each durable before the next; a failure there says after which line to go on.
 
 mod lines;
+mod stop;
 mod websites;
 
 use std::{
     fs::{self, File},
     path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
 };
 
 use indicatif::ProgressBar;
 use lines::{LineReader, ParsedLines};
 use parking_lot::Mutex;
+pub use stop::Stop;
 use websites::Destinations;
 
 use super::{
@@ -38,6 +37,9 @@ use crate::{
 /// How many bad lines are reported; a file that has more is the wrong one.
 const BAD_LINES_TOLD: usize = 10;
 
+/// What is said of an import that was interrupted before its first event.
+pub const NOTHING_IMPORTED: &str = "interrupted; nothing was imported";
+
 /// What to import, and where to.
 #[derive(Debug)]
 pub struct ImportOptions {
@@ -55,8 +57,8 @@ pub struct ImportOptions {
     pub line_bytes_max: usize,
     /// How the store works.
     pub store: StoreOptions,
-    /// Set when somebody wants the import to end.
-    pub stop: Arc<AtomicBool>,
+    /// How somebody asks the import to end.
+    pub stop: Arc<Stop>,
 }
 
 /// Checks the file, then appends its events.
@@ -124,8 +126,8 @@ fn check(options: &ImportOptions, targets: &mut Destinations<'_>, bar: &Progress
     let mut lines = open(options, bar)?;
     let mut bad = Vec::new();
     while bad.len() < BAD_LINES_TOLD {
-        if options.stop.load(Ordering::Relaxed) {
-            return Err(ToolError::Import("interrupted; nothing was imported".into()));
+        if options.stop.is_asked() {
+            return Err(ToolError::Import(NOTHING_IMPORTED.into()));
         }
         let Some(group) = lines.next_group(targets).map_err(|error| cannot_read(options, &error))? else { break };
         bad.extend(group.bad);
@@ -157,7 +159,8 @@ fn append(
         let failure = Arc::clone(&failure);
         Arc::new(move |reason| *failure.lock() = Some(reason))
     };
-    let mut store = Store::open(directory, &options.store, &metrics.store, failed)?;
+    let opened = options.stop.recover(|| Store::open(directory, &options.store, &metrics.store, failed));
+    let mut store = opened.ok_or_else(|| ToolError::Import(NOTHING_IMPORTED.into()))??;
     let appended = append_all(options, &mut store, targets, bar, &failure);
     // The store ends in the same order as when the daemon stops.
     let closed = store.close();
@@ -184,7 +187,7 @@ fn append_all(
             .map_err(|error| cut_short(options, stored_lines, &format!("the website {domain}: {error}")))?;
     }
     loop {
-        if options.stop.load(Ordering::Relaxed) {
+        if options.stop.is_asked() {
             return Err(cut_short(options, stored_lines, "interrupted"));
         }
         if let Some(reason) = failure.lock().take() {

@@ -69,6 +69,11 @@ fn fail_at_every(call: &str, at_most: usize) -> (usize, usize) {
             failures += 1;
         }
         drop(bad_disk);
+        if !has_failed {
+            // A kill would take the last lines with it; they are written in their order.
+            daemon.signal("HUP");
+            daemon.wait_for_log("SIGHUP reads");
+        }
         daemon.crash();
         let was_hit = has_met_eio(&daemon);
         assert!(was_hit || !has_failed, "{call} {at}: {}", daemon.log());

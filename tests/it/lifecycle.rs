@@ -64,6 +64,9 @@ fn a_bad_setting_is_told_before_anything_is_touched() {
         (&[file_flag.as_str()], "no such setting"),
         (&["--config=/nonexistent"], "cannot be read"),
         (&["--token=short"], "16 bytes"),
+        (&["--token="], "token = (hidden) (flag): the value is empty"),
+        (&["--durability="], "is empty"),
+        (&["--config="], "is empty"),
     ] {
         let arguments = [&["serve", &data_flag], arguments].concat();
         let run = run(&arguments);
@@ -186,23 +189,6 @@ fn the_log_says_what_runs() {
         daemon.wait_for_log(words);
     }
     daemon.stop();
-}
-
-#[test]
-fn interrupt_is_a_stop_too_and_a_second_signal_is_an_end() {
-    let mut daemon = Daemon::start(&[]);
-    daemon.signal("INT");
-    assert!(daemon.wait().success());
-
-    let mut daemon = Daemon::start(&[]);
-    // A request under way keeps the drain waiting.
-    let mut client = daemon.client();
-    client.write(b"POST /api/v1/events HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\n{").unwrap();
-    wait_until("the request is under way", || (daemon.metrics()["hitlog_connections"] == 2.0).then_some(()));
-    daemon.signal("TERM");
-    wait_until("the stop has begun", || daemon.log().contains("stopping").then_some(()));
-    daemon.signal("TERM");
-    assert_eq!(daemon.wait().code(), Some(1));
 }
 
 #[test]

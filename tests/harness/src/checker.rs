@@ -51,12 +51,15 @@ impl Load {
         let (stop, answered, next) =
             (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
         let sents = Arc::<Mutex<Sents>>::default();
-        let threads = (0..clients)
-            .map(|number| {
-                let (address, code) = (address.to_owned(), code.to_owned());
+        // All before the first request, which may be the end of a hitlog whose disk fails.
+        let clients: Vec<_> = (0..clients).map(|_| Client::connect(address)).collect();
+        let threads = clients
+            .into_iter()
+            .enumerate()
+            .map(|(number, mut client)| {
+                let code = code.to_owned();
                 let (stop, answered, next, sents) = (stop.clone(), answered.clone(), next.clone(), Arc::clone(&sents));
                 thread::spawn(move || {
-                    let mut client = Client::connect(&address);
                     while !stop.load(Ordering::Relaxed) {
                         let request = next.fetch_add(1, Ordering::Relaxed);
                         let response = send_request(&mut client, &code, request);

@@ -62,6 +62,8 @@ pub struct Daemon {
     data: PathBuf,
     _work: Option<Arc<TempDir>>,
     log: Arc<Mutex<String>>,
+    /// Who reads it, until the process ends.
+    log_reader: Option<thread::JoinHandle<()>>,
 }
 
 impl Daemon {
@@ -95,13 +97,16 @@ impl Daemon {
         turn::share();
         let mut process = command.spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
-        let (stderr, lines) = (process.stderr.take().unwrap(), Arc::clone(&log));
-        thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                let mut log = lines.lock().unwrap();
-                log.push_str(&line);
-                log.push('\n');
-            }
+        // Unless the test has put something else there.
+        let log_reader = process.stderr.take().map(|stderr| {
+            let lines = Arc::clone(&log);
+            thread::spawn(move || {
+                for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                    let mut log = lines.lock().unwrap();
+                    log.push_str(&line);
+                    log.push('\n');
+                }
+            })
         });
         let mut ready = String::new();
         let mut stdout = BufReader::new(process.stdout.take().unwrap());
@@ -116,7 +121,7 @@ impl Daemon {
             stdout.read_to_string(&mut rest).unwrap();
             assert_eq!(rest, "", "only one line goes to standard output");
         });
-        Self { process, address: address.to_owned(), data: data.to_owned(), _work: None, log }
+        Self { process, address: address.to_owned(), data: data.to_owned(), _work: None, log, log_reader }
     }
 
     pub fn data(&self) -> &Path {
@@ -204,6 +209,7 @@ impl Daemon {
     pub fn crash(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
+        self.read_the_last_lines();
     }
 
     /// Stops the process between two instructions: no thread comes back from the system any more.
@@ -222,7 +228,16 @@ impl Daemon {
 
     /// Waits for the process to end by itself.
     pub fn wait(&mut self) -> ExitStatus {
-        wait_until("the process ends", || self.process.try_wait().unwrap())
+        let status = wait_until("the process ends", || self.process.try_wait().unwrap());
+        self.read_the_last_lines();
+        status
+    }
+
+    /// Waits until all that an ended process has logged is read.
+    fn read_the_last_lines(&mut self) {
+        if let Some(reader) = self.log_reader.take() {
+            reader.join().unwrap();
+        }
     }
 
     /// The law of conservation, then an orderly stop.

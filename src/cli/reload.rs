@@ -1,0 +1,50 @@
+//! Reads the file of tokens anew, in a thread of its own: the file may be a pipe or on a disk that stalls.
+
+use std::{io, thread};
+
+use crate::config::{Role, Token, TokenSources};
+
+/// Starts the thread, and returns what asks it to read the file. The tokens that are valid stay so if the file is bad.
+pub(super) fn spawn(
+    sources: TokenSources,
+    change: impl Fn(&[Token]) + Send + 'static,
+) -> io::Result<impl Fn() + Send + 'static> {
+    // One that waits is enough, however often it is asked for: it has not begun to read.
+    let (ask, asked) = crossbeam_channel::bounded(1);
+    thread::Builder::new().name("reload".into()).spawn(move || {
+        for () in asked {
+            reload(&sources, &change);
+        }
+    })?;
+    Ok(move || {
+        let _ = ask.try_send(());
+    })
+}
+
+fn reload(sources: &TokenSources, change: &impl Fn(&[Token])) {
+    let Some(file) = sources.file() else {
+        tracing::info!("SIGHUP reads token_file anew, and there is none: nothing has changed");
+        return;
+    };
+    match sources.read() {
+        Ok(tokens) => {
+            change(&tokens);
+            tell("token_file was read anew: these tokens are valid now, and no others", &tokens);
+        }
+        Err(faults) => tracing::error!(
+            token_file = %file.display(),
+            faults = faults.join("; "),
+            "token_file is not good; the tokens that were valid stay so"
+        ),
+    }
+}
+
+/// Tells how many tokens there are of each role, and what follows if nobody may do everything.
+pub(super) fn tell(what: &str, tokens: &[Token]) {
+    let count = |role| tokens.iter().filter(|token| token.role == role).count();
+    let [metrics, read, admin] = Role::ALL.map(count);
+    tracing::info!(metrics, read, admin, "{what}");
+    if admin == 0 {
+        tracing::warn!("no token has the role admin: nobody may register, change or erase anything");
+    }
+}
