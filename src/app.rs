@@ -221,6 +221,7 @@ fn role_and_token(token: &config::Token) -> (Role, &str) {
 pub fn rules(config: &Config) -> Rules {
     Rules {
         url_bytes_max: contract::URL_BYTES_MAX,
+        any_bare_scheme: false,
         id_bytes_max: contract::ID_BYTES_MAX,
         text_chars_max: contract::TEXT_CHARS_MAX,
         properties_bytes_max: contract::PROPERTIES_BYTES_MAX,

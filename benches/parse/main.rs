@@ -128,6 +128,7 @@ const ARRIVAL: i64 = 1_769_630_400_000;
 
 const RULES: Rules = Rules {
     url_bytes_max: 4_096,
+    any_bare_scheme: false,
     id_bytes_max: 128,
     text_chars_max: 100,
     properties_bytes_max: 32 * 1024,

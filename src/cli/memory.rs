@@ -13,6 +13,9 @@ const ACTIVE_CONNECTION_BYTES: usize = 24 << 10;
 /// What a parser takes beside the body, for each byte of what it parses at once: a tape of 24 bytes for each value, of
 /// which two bytes make one, 4 for each mark, and both may be half empty.
 const PARSER_BYTES_EACH: usize = 32;
+/// What it takes for each byte of a body that is too large for that: a buffer for texts, and the places of what it
+/// repairs.
+const LARGE_BODY_BYTES_EACH: f64 = 1.5;
 /// A sealed segment's connection with its cache, in bytes.
 const SEGMENT_CONNECTION_BYTES: usize = 300 << 10;
 /// The keys of an event that has no index yet, in bytes.
@@ -47,6 +50,11 @@ fn parts(config: &Config) -> Vec<MemoryPart> {
         part("bodies", "body_bytes_max", config.body_bytes_max),
         part("unpacking them", "unpack_bytes_max", config.unpack_bytes_max),
         part("parsing them", "(worker_threads + body_threads) x 8 MiB", parsers * parsed_at_once * PARSER_BYTES_EACH),
+        part(
+            "parsing the largest",
+            "body_threads x batch_bytes_max x 1.5",
+            (config.body_threads as f64 * config.batch_bytes_max as f64 * LARGE_BODY_BYTES_EACH) as usize,
+        ),
         part("the queue", "queue_bytes_max", config.queue_bytes_max),
         part(
             "answers",
@@ -67,6 +75,7 @@ fn parts(config: &Config) -> Vec<MemoryPart> {
             "segment_connections_max x 300 KiB",
             config.segment_connections_max * SEGMENT_CONNECTION_BYTES,
         ),
+        part("log lines", "log_bytes_max", config.log_bytes_max),
         part("hidden events", "hidden_events_max x 16 B", config.hidden_events_max * HIDDEN_EVENT_BYTES),
     ]
 }

@@ -143,7 +143,7 @@ pub const SETTINGS: &[Setting] = settings! {
          that sends a byte a second must not keep memory";
     idle_timeout_seconds: Seconds(0.1, 86_400.0) = "75",
         "How long a connection stays open without a request. Longer than proxies reuse theirs, most of them for 60";
-    body_bytes_max: Bytes(2 * MIB, 64 * GIB) = "36MiB",
+    body_bytes_max: Bytes(2 * MIB, 64 * GIB) = "32MiB",
         "Memory for all bodies that are being read, before they are queued; past it the slowest give way, and then new \
          ones get 503";
     small_body_bytes: Bytes(64 * KIB, GIB) = "8MiB",
@@ -152,7 +152,7 @@ pub const SETTINGS: &[Setting] = settings! {
         "Memory for what unpacks compressed bodies, beside the bodies; further ones wait for their turn";
     body_threads: Count(1, 64) = "1",
         "Threads that unpack and parse large bodies, so that small ones are not delayed";
-    answer_bytes_max: Bytes(2 * MIB, 64 * GIB) = "28MiB",
+    answer_bytes_max: Bytes(2 * MIB, 64 * GIB) = "24MiB",
         "Memory for answers that are being made or read by their clients, but for pages of events; past it the slowest \
          give way, and then requests get 503";
     small_answer_bytes: Bytes(64 * KIB, GIB) = "8MiB",

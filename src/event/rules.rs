@@ -5,6 +5,8 @@
 pub struct Rules {
     /// Longest `url` and `referrer`, in bytes.
     pub url_bytes_max: usize,
+    /// Whether any scheme may stand without `//`: for events that were stored when that was taken.
+    pub any_bare_scheme: bool,
     /// Longest `sessionId` and `visitorId`, in bytes.
     pub id_bytes_max: usize,
     /// Longest `browser`, `os` and `location`, in characters.

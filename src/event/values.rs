@@ -33,7 +33,7 @@ pub(super) fn check_url(text: &str, rules: &Rules) -> Result<(), Fault> {
     if text.len() > rules.url_bytes_max {
         return Err(format!("At most {} bytes, received {}", rules.url_bytes_max, text.len()).into());
     }
-    web_url::fault(text).map_or(Ok(()), Err)
+    web_url::fault(text, rules.any_bare_scheme).map_or(Ok(()), Err)
 }
 
 pub(super) fn check_id(text: &str, rules: &Rules) -> Result<(), Fault> {

@@ -14,8 +14,8 @@ const BARE_SCHEMES: [&str; 6] = ["about", "android-app", "file", "ios-app", "mai
 /// How much of a text is repeated in a suggestion.
 const ECHO_CHARS_MAX: usize = 64;
 
-/// Says what is wrong with `text` as the URL of a page, if anything is.
-pub(super) fn fault(text: &str) -> Option<Cow<'static, str>> {
+/// Says what is wrong with `text` as the URL of a page, if anything is. With `any_bare_scheme` none needs a `//`.
+pub(super) fn fault(text: &str, any_bare_scheme: bool) -> Option<Cow<'static, str>> {
     if is_plain_web_url(text.as_bytes()) {
         return None;
     }
@@ -35,7 +35,7 @@ pub(super) fn fault(text: &str) -> Option<Cow<'static, str>> {
         return Some(format!("The scheme \"{scheme}:\" is not taken; send the address of the page").into());
     }
     let rest = text.split_once(':').map_or("", |(_, rest)| rest);
-    if rest.starts_with("//") || BARE_SCHEMES.contains(&scheme) {
+    if any_bare_scheme || rest.starts_with("//") || BARE_SCHEMES.contains(&scheme) {
         return None;
     }
     Some(what_is_meant(text, scheme, rest))
@@ -142,7 +142,7 @@ mod tests {
             "tel:+4912345",
             "FILE:/home/page.html",
         ] {
-            assert_eq!(fault(taken), None, "{taken}");
+            assert_eq!(fault(taken, false), None, "{taken}");
         }
         for refused in [
             "",
@@ -166,7 +166,7 @@ mod tests {
             "view-source:https://example.com/",
             "a:",
         ] {
-            assert!(fault(refused).is_some(), "{refused}");
+            assert!(fault(refused, false).is_some(), "{refused}");
         }
     }
 
@@ -193,10 +193,10 @@ mod tests {
             ("https:/example.com", "Expected \"//\" after the scheme \"https:\""),
             ("javascript:x", "\"javascript:\" is not taken"),
         ] {
-            let told = fault(refused).unwrap_or_default();
+            let told = fault(refused, false).unwrap_or_default();
             assert!(told.contains(words), "{refused}: {told}");
         }
-        let long = fault(&format!("example.com:{}", "é".repeat(4_000))).unwrap();
+        let long = fault(&format!("example.com:{}", "é".repeat(4_000)), false).unwrap();
         assert!(long.chars().count() < 150, "{long}");
     }
 

@@ -68,6 +68,8 @@ pub fn run(options: ImportOptions) -> Outcome {
         rules: Rules {
             // An event keeps its `createdAt`, which was accepted when it first came in.
             timestamp_ahead_max_ms: i64::MAX,
+            // An older hitlog took addresses whose scheme has no `//`.
+            any_bare_scheme: true,
             batch_events_max: lines::GROUP_EVENTS,
             // An event is written anew for the parser, with a few words more than its line has.
             item_bytes_max: 2 * options.line_bytes_max,

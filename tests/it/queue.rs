@@ -22,6 +22,7 @@ fn metrics() -> Metrics {
 fn events(count: usize) -> ValidEvents {
     let rules = Rules {
         url_bytes_max: 100,
+        any_bare_scheme: false,
         id_bytes_max: 100,
         text_chars_max: 100,
         properties_bytes_max: 100,

@@ -720,3 +720,25 @@ fn domains_of_an_older_hitlog_come_through_export_and_import() {
         assert_eq!(found.iter().map(|event| &event["domain"]).collect::<Vec<_>>(), [domain], "{website}");
     }
 }
+
+#[test]
+fn addresses_that_an_older_hitlog_took_come_through_an_import() {
+    let work = work_dir();
+    let (data, copy, file) = (work.path().join("data"), work.path().join("copy"), work.path().join("lines"));
+    let daemon = Daemon::start_in(&data, &[]);
+    let code = daemon.register("a.example");
+    let referred = json!({"timestamp": TIME, "url": "https://a.example/", "referrer": "https://b.example/"});
+    post(&daemon, vec![event_with(&code, referred)]);
+    assert_eq!(
+        daemon.client().post("/api/v1/events", event_with(&code, json!({"url": "app:page"})).to_string()).status,
+        400
+    );
+    daemon.stop();
+    let lines =
+        fine(&data, &["export"]).replace("https://a.example/", "app:page").replace("https://b.example/", "app:start");
+    fs::write(&file, lines).unwrap();
+    let ran = tool(&copy, &["import", file.to_str().unwrap()]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let imported = events(&copy, &[]);
+    assert_eq!((&imported[0]["url"], &imported[0]["referrer"]), (&json!("app:page"), &json!("app:start")));
+}

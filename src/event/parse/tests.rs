@@ -8,6 +8,7 @@ use crate::event::{rejection::Faults, values::TIMESTAMP_MAX_MS, warning::Warning
 
 const RULES: Rules = Rules {
     url_bytes_max: 4_096,
+    any_bare_scheme: false,
     id_bytes_max: 128,
     text_chars_max: 100,
     properties_bytes_max: 32 * 1024,

@@ -16,6 +16,7 @@ pub(super) const fn unit(number: i64) -> i64 {
 
 const RULES: Rules = Rules {
     url_bytes_max: 4_096,
+    any_bare_scheme: false,
     id_bytes_max: 128,
     text_chars_max: 100,
     properties_bytes_max: 32 * 1024,

@@ -17,6 +17,7 @@ use super::{
 /// hitlog's defaults, but for batches that are soon too large.
 pub const KEEPS_FOR_EVER: Rules = Rules {
     url_bytes_max: 4_096,
+    any_bare_scheme: false,
     id_bytes_max: 128,
     text_chars_max: 100,
     properties_bytes_max: 32 * 1024,
