@@ -7,10 +7,10 @@ use std::{
     io,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -18,7 +18,6 @@ use bytes::{Buf, Bytes};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::TcpStream,
-    sync::Notify,
     time::{Instant, timeout},
 };
 
@@ -85,8 +84,8 @@ pub(super) struct Activity {
     held: [AtomicUsize; Held::KINDS],
     /// It must give way to others.
     ended: AtomicBool,
-    /// Tells its task.
-    told: Notify,
+    /// Wakes its task, which is the same for as long as it lasts.
+    task: OnceLock<Waker>,
 }
 
 /// The bytes of the last moments: what is a second old counts half. A client that sent much at once and then nothing
@@ -150,7 +149,7 @@ impl Activity {
             pace: Pace::default(),
             held: Default::default(),
             ended: AtomicBool::new(false),
-            told: Notify::new(),
+            task: OnceLock::new(),
         }
     }
 
@@ -191,9 +190,10 @@ impl Activity {
         self.phase() == Phase::Discarding
     }
 
-    /// Whether a request is being handled.
-    pub(super) fn is_handling(&self) -> bool {
-        matches!(self.phase(), Phase::Handling | Phase::Body)
+    /// Whether the answer to a body that nobody wants may still be on its way.
+    pub(super) fn has_just_refused(&self) -> bool {
+        let lasted = self.nanoseconds(Instant::now()).saturating_sub(self.since.load(Ordering::Relaxed));
+        self.is_discarding() && lasted < NEW_FOR.as_nanos() as u64
     }
 
     /// Whether there is nothing to do until the next request begins.
@@ -241,10 +241,19 @@ impl Activity {
         self.held[kind as usize].fetch_add(bytes.wrapping_sub(before), Ordering::Relaxed);
     }
 
+    /// Says which task serves the connection, so that it can be woken.
+    pub(super) fn served_by(&self, task: &Waker) {
+        if self.task.get().is_none() {
+            let _ = self.task.set(task.clone());
+        }
+    }
+
     /// Bids the connection give way.
     pub(super) fn end(&self) {
         self.ended.store(true, Ordering::Release);
-        self.told.notify_one();
+        if let Some(task) = self.task.get() {
+            task.wake_by_ref();
+        }
     }
 
     /// Whether the connection must give way.
@@ -252,9 +261,9 @@ impl Activity {
         self.ended.load(Ordering::Acquire)
     }
 
-    /// Waits until the connection must give way.
-    pub(super) async fn told_to_end(&self) {
-        self.told.notified().await;
+    /// Whether it must, and no request is being handled, which would get its answer first.
+    pub(super) fn gives_way(&self) -> bool {
+        self.is_ended() && !matches!(self.phase(), Phase::Handling | Phase::Body)
     }
 
     /// What this connection would give back by giving way, to somebody who needs `need`: how long it has been of no
@@ -466,7 +475,10 @@ impl AsyncWrite for TrackedStream {
 /// serves the connection hears of the fault right after it and says more. All other refusals have a body.
 fn is_hypers_own(head: &[u8]) -> bool {
     const EMPTY: &[u8] = b"\r\ncontent-length: 0\r\n";
-    head.starts_with(b"HTTP/1.1 4") && head.windows(EMPTY.len()).any(|part| part.eq_ignore_ascii_case(EMPTY))
+    // Of nearly all answers one byte is enough to tell.
+    head.get(9) == Some(&b'4')
+        && head.starts_with(b"HTTP/1.1 4")
+        && head.windows(EMPTY.len()).any(|part| part.eq_ignore_ascii_case(EMPTY))
 }
 
 #[cfg(test)]

@@ -232,7 +232,12 @@ async fn serve_connection(
     let (mut draining, mut was_to_be_closed) = (false, false);
     loop {
         let serving = poll_fn(|task| {
+            activity.served_by(task.waker());
             loop {
+                // A request that is being handled gets its answer first, and the answer says that it is the last.
+                if activity.gives_way() {
+                    return Poll::Ready(None);
+                }
                 if let Some(stream) = &mut resting {
                     ready!(stream.poll_first_byte(task));
                     let _buffers = ready!(wanted.poll(connections, task));
@@ -243,7 +248,7 @@ async fn serve_connection(
                 }
                 let Some(Active { connection, .. }) = &mut active else { return Poll::Pending };
                 if let Poll::Ready(result) = Pin::new(connection.as_mut()).poll(task) {
-                    return Poll::Ready(result);
+                    return Poll::Ready(Some(result));
                 }
                 if !(activity.is_resting() && connections.is_crowded()) {
                     return Poll::Pending;
@@ -253,7 +258,10 @@ async fn serve_connection(
         });
         tokio::select! {
             biased;
-            result = serving => return ended(result, draining, active.map(Active::take_apart)),
+            result = serving => return match result {
+                Some(result) => ended(result, draining, active.map(Active::take_apart)),
+                None => (Closed::GaveWay, active.filter(|_| activity.has_just_refused()).map(Active::take_apart)),
+            },
             () = &mut timer => match activity.verdict(Instant::now(), &limits, draining) {
                 Verdict::LookAgain(at) => {
                     was_to_be_closed = false;
@@ -268,10 +276,6 @@ async fn serve_connection(
                     let is_awaited = reason == Closed::HeadTimeout || activity.is_discarding();
                     return closed(reason, active.filter(|_| is_awaited).map(Active::take_apart));
                 }
-            },
-            // A request that is being handled gets its answer first, and the answer says that it is the last.
-            () = activity.told_to_end() => if !activity.is_handling() {
-                return (Closed::GaveWay, None);
             },
             _ = &mut stop, if !draining => {
                 draining = true;

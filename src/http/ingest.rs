@@ -127,6 +127,9 @@ async fn put_aside(
     activity: &Arc<Activity>,
 ) -> Result<Holding, Response> {
     let mut held = context.answers.hold();
+    if reading.grow_to(events.bytes()).is_ok() && held.grow_to(answer_bytes_max).is_ok() && !held.is_large() {
+        return Ok(held);
+    }
     let (reason, refusal) = if !reading.takes(events.bytes()).await {
         (Shed::BodyMemory, body_error(context, &BodyError::Memory))
     } else if !held.takes(answer_bytes_max).await {

@@ -17,7 +17,7 @@ use super::{
     activity::{Activity, Held, Need},
     connections::Connections,
 };
-use crate::budget::{Budget, OverBudget, Share};
+use crate::budget::{Budget, OverBudget};
 
 /// What counts as small, in bytes: an event and its answer, however large they usually are.
 pub(super) const SMALL_BYTES_MAX: usize = 16 * 1024;
@@ -73,15 +73,15 @@ impl SharedMemory {
 
     /// A holding of nothing yet.
     pub(super) fn hold(&self) -> Holding {
-        Holding { share: self.0.small.share(), memory: self.clone(), is_large: false, holder: None }
+        Holding { memory: self.clone(), bytes: 0, is_large: false, holder: None }
     }
 }
 
 /// What one body or one answer takes; given back when dropped.
 pub(super) struct Holding {
     memory: SharedMemory,
-    /// Of the small ones' part or of the large ones'.
-    share: Share,
+    bytes: usize,
+    /// Whether they are of the large ones' part.
     is_large: bool,
     /// The connection for which it is held, once it may have to give way.
     holder: Option<Arc<Activity>>,
@@ -90,20 +90,33 @@ pub(super) struct Holding {
 impl Holding {
     /// Counts `bytes` as held, unless as many are counted already; refused, it holds what it held before.
     pub(super) fn grow_to(&mut self, bytes: usize) -> Result<(), OverBudget> {
-        let before = self.share.bytes();
-        if self.is_large || bytes <= SMALL_BYTES_MAX {
-            self.share.grow_to(bytes)?;
-        } else {
-            let mut share = self.memory.0.large.share();
-            share.grow_to(bytes)?;
-            self.tell_holder(before, 0);
-            (self.share, self.is_large) = (share, true);
-            self.tell_holder(0, bytes);
-            self.memory.was_freed();
+        if bytes <= self.bytes {
             return Ok(());
         }
-        self.tell_holder(before, self.share.bytes());
+        if self.is_large || bytes <= SMALL_BYTES_MAX {
+            self.part().take(bytes - self.bytes)?;
+            self.is_now(bytes, self.is_large);
+        } else {
+            self.memory.0.large.take(bytes)?;
+            self.part().give_back(self.bytes);
+            self.is_now(bytes, true);
+            self.memory.was_freed();
+        }
         Ok(())
+    }
+
+    /// The part of the memory that its bytes are of.
+    fn part(&self) -> &Budget {
+        if self.is_large { &self.memory.0.large } else { &self.memory.0.small }
+    }
+
+    fn is_now(&mut self, bytes: usize, is_large: bool) {
+        let kinds = self.memory.0.kinds;
+        if let Some(holder) = &self.holder {
+            holder.holds(kinds[usize::from(self.is_large)], self.bytes, 0);
+            holder.holds(kinds[usize::from(is_large)], 0, bytes);
+        }
+        (self.bytes, self.is_large) = (bytes, is_large);
     }
 
     /// The same, but if there is too little, others are bidden give way, and for some moments it waits for them.
@@ -134,29 +147,24 @@ impl Holding {
 
     /// Gives back all but `bytes`.
     pub(super) fn shrink_to(&mut self, bytes: usize) {
-        let before = self.share.bytes();
-        self.share.shrink_to(bytes);
-        self.tell_holder(before, self.share.bytes());
-        self.memory.was_freed();
+        if bytes < self.bytes {
+            self.part().give_back(self.bytes - bytes);
+            self.is_now(bytes, self.is_large);
+            self.memory.was_freed();
+        }
     }
 
     /// Says for whom it is held: from now on that connection may have to give way.
     pub(super) fn is_held_by(&mut self, holder: &Arc<Activity>) {
         if self.holder.is_none() {
+            holder.holds(self.memory.0.kinds[usize::from(self.is_large)], 0, self.bytes);
             self.holder = Some(Arc::clone(holder));
-            self.tell_holder(0, self.share.bytes());
         }
     }
 
     /// Whether it is of the large ones' part.
     pub(super) fn is_large(&self) -> bool {
         self.is_large
-    }
-
-    fn tell_holder(&self, before: usize, bytes: usize) {
-        if let Some(holder) = &self.holder {
-            holder.holds(self.memory.0.kinds[usize::from(self.is_large)], before, bytes);
-        }
     }
 }
 
@@ -170,9 +178,7 @@ impl SharedMemory {
 
 impl Drop for Holding {
     fn drop(&mut self) {
-        self.tell_holder(self.share.bytes(), 0);
-        self.share.shrink_to(0);
-        self.memory.was_freed();
+        self.shrink_to(0);
     }
 }
 

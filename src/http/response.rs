@@ -35,6 +35,11 @@ pub(super) struct Content {
 }
 
 impl Content {
+    /// Whether it needs no counting any more.
+    pub(super) fn is_counted(&self) -> bool {
+        self.is_counted
+    }
+
     /// The bytes alone.
     pub(super) fn into_bytes(self) -> Bytes {
         self.bytes
@@ -42,14 +47,14 @@ impl Content {
 }
 
 /// The bytes of an answer, with what counts them until they are sent.
-struct HeldBytes {
-    bytes: Bytes,
+struct HeldBytes<B> {
+    bytes: B,
     _holding: Holding,
 }
 
-impl AsRef<[u8]> for HeldBytes {
+impl<B: AsRef<[u8]>> AsRef<[u8]> for HeldBytes<B> {
     fn as_ref(&self) -> &[u8] {
-        &self.bytes
+        self.bytes.as_ref()
     }
 }
 
@@ -124,7 +129,7 @@ pub(super) fn counted_json(status: StatusCode, body: impl Into<Bytes>) -> Respon
 /// A response of JSON in memory that was counted before it was taken.
 pub(super) fn held_json(status: StatusCode, body: Vec<u8>, mut holding: Holding) -> Response {
     holding.shrink_to(body.capacity());
-    counted_json(status, Bytes::from_owner(HeldBytes { bytes: body.into(), _holding: holding }))
+    counted_json(status, Bytes::from_owner(HeldBytes { bytes: body, _holding: holding }))
 }
 
 /// The same, written from a value that takes `bytes_max` at most.

@@ -1,6 +1,9 @@
 //! Which request goes where, and what every request has in common: Host, access, CORS, the clock.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    borrow::Cow,
+    sync::{Arc, atomic::Ordering},
+};
 
 use hyper::{
     Method as HttpMethod, Request, StatusCode, Version,
@@ -48,7 +51,7 @@ pub(super) async fn handle(
     let mut body = InboundBody::new(incoming, &head.headers, activity, started);
     let (route, id) = resolve(head.uri.path());
     // What is no UTF-8 is the id of nothing, as no id at all is.
-    let id = percent_decode_str(id).decode_utf8().unwrap_or_default();
+    let id = if id.is_empty() { Cow::default() } else { percent_decode_str(id).decode_utf8().unwrap_or_default() };
     let memory = answer_memory(context, route);
     let mut put_aside = None;
     let response = match check_host(&head).and_then(|()| check_coding(&head)) {
@@ -58,7 +61,11 @@ pub(super) async fn handle(
         Ok(()) => dispatch(context, route, &id, &head, &mut body).await,
         Err(refusal) => refusal,
     };
-    let mut response = count(response, put_aside, memory, activity).await;
+    let mut response = if response.body().is_counted() {
+        response.map(|content| Body::new(content.into_bytes()))
+    } else {
+        count(response, put_aside, memory, activity).await
+    };
     if is_for_pages(route, &head) {
         cors::allow_page(head.headers.get(ORIGIN), response.headers_mut());
     }

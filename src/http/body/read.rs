@@ -110,6 +110,7 @@ impl InboundBody {
         }
         let encoding = if Encoding::is_gzip(body.as_slice()) { Some(Encoding::Gzip) } else { encoding? };
         match encoding {
+            None if body.reserve(spare).is_ok() => Ok(body),
             None => body.reserve_in_time(spare).await.map(|()| body),
             Some(encoding) => {
                 let unpackers = (&bodies.heavy, &bodies.unpack_slots);
@@ -126,6 +127,9 @@ impl InboundBody {
     ) -> Result<(), BodyError> {
         if body.len() + data.len() > sent_max {
             return Err(BodyError::TooLarge(bytes_max));
+        }
+        if body.append(data).is_ok() {
+            return Ok(());
         }
         body.reserve_in_time(data.len()).await?;
         body.append(data)
@@ -159,7 +163,12 @@ impl InboundBody {
 
     async fn next(&mut self, deadline: Instant, second_look: Duration) -> Result<Option<Bytes>, BodyError> {
         loop {
-            let frame = match timeout_at(deadline, self.frame()).await {
+            // Most of the time it is there, and needs no clock.
+            let frame = match self.frame_at_once().await {
+                Some(frame) => Ok(frame),
+                None => timeout_at(deadline, self.frame()).await,
+            };
+            let frame = match frame {
                 Ok(frame) => frame?,
                 // When the process has been stopped for a while, time is up before it is known what has come meanwhile.
                 Err(_) => timeout(second_look, self.frame()).await.map_err(|_| BodyError::Timeout)??,
@@ -177,6 +186,18 @@ impl InboundBody {
                 },
             }
         }
+    }
+
+    /// What has come already.
+    async fn frame_at_once(&mut self) -> Option<Result<Option<hyper::Result<Frame<Bytes>>>, BodyError>> {
+        let mut frame = pin!(self.incoming.frame());
+        poll_fn(|task| {
+            Poll::Ready(match frame.as_mut().poll(task) {
+                Poll::Ready(frame) => Some(Ok(frame)),
+                Poll::Pending => None,
+            })
+        })
+        .await
     }
 
     /// What comes next, unless the connection has to give way.
