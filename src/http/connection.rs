@@ -258,10 +258,7 @@ async fn serve_connection(
         });
         tokio::select! {
             biased;
-            result = serving => return match result {
-                Some(result) => ended(result, draining, active.map(Active::take_apart)),
-                None => (Closed::GaveWay, active.filter(|_| activity.has_just_refused()).map(Active::take_apart)),
-            },
+            result = serving => return ended(result, draining, active.map(Active::take_apart), &activity),
             () = &mut timer => match activity.verdict(Instant::now(), &limits, draining) {
                 Verdict::LookAgain(at) => {
                     was_to_be_closed = false;
@@ -293,17 +290,24 @@ fn closed(reason: Closed, stream: Option<TrackedStream>) -> (Closed, Option<Trac
     (reason, stream)
 }
 
-/// Why hyper has ended a connection. What it would say to a head that it refuses is said here, in the contract's words.
-fn ended(result: hyper::Result<()>, draining: bool, stream: Option<TrackedStream>) -> (Closed, Option<TrackedStream>) {
+/// Why hyper has ended a connection, or that it gave way to others. What hyper would say to a head that it refuses is
+/// said here, in the contract's words.
+fn ended(
+    result: Option<hyper::Result<()>>,
+    draining: bool,
+    stream: Option<TrackedStream>,
+    activity: &Activity,
+) -> (Closed, Option<TrackedStream>) {
     match result {
-        Err(error) if error.is_parse() => {
+        None => (Closed::GaveWay, stream.filter(|_| activity.has_just_refused())),
+        Some(Err(error)) if error.is_parse() => {
             let refused = if error.is_parse_too_large() { Refused::TooLarge } else { Refused::Malformed };
             if let Some(stream) = &stream {
                 stream.try_write(&refused_head::answer(refused, stream.unread()));
             }
             (Closed::Malformed, stream)
         }
-        Err(error) if !error.is_incomplete_message() => {
+        Some(Err(error)) if !error.is_incomplete_message() => {
             tracing::debug!(%error, "a connection failed");
             (Closed::Error, stream)
         }
