@@ -173,7 +173,7 @@ impl Config {
             "active_connections_max",
             self.active_connections_max,
         );
-        at_most("batch_bytes_max", self.batch_bytes_max.saturating_mul(2), "queue_bytes_max / 2", self.queue_bytes_max);
+        at_most("batch_bytes_max * 2", self.batch_bytes_max.saturating_mul(2), "queue_bytes_max", self.queue_bytes_max);
         at_most(
             "wal_checkpoint_bytes",
             self.wal_checkpoint_bytes as usize,

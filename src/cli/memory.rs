@@ -11,11 +11,11 @@ const CONNECTION_BYTES: usize = 2 << 10;
 /// What is in the way of a request beside its buffers of up to 16 KiB in and 4 KiB out, in bytes; measured.
 const ACTIVE_CONNECTION_BYTES: usize = 24 << 10;
 /// What a parser takes beside the body, for each byte of what it parses at once: a tape of 24 bytes for each value, of
-/// which two bytes make one, 4 for each mark, and both may be half empty.
-const PARSER_BYTES_EACH: usize = 32;
-/// What it takes for each byte of a body that is too large for that: a buffer for texts, and the places of what it
-/// repairs.
-const LARGE_BODY_BYTES_EACH: f64 = 1.5;
+/// which two bytes make one, 4 for each mark, and both may be half empty; and the faults that it finds.
+const PARSER_BYTES_EACH: usize = 40;
+/// What it takes for each byte of a body that is too large for that: a buffer for texts, the places of what it repairs,
+/// and properties that are longer as they are stored.
+const LARGE_BODY_BYTES_EACH: f64 = 3.5;
 /// A sealed segment's connection with its cache, in bytes.
 const SEGMENT_CONNECTION_BYTES: usize = 300 << 10;
 /// The keys of an event that has no index yet, in bytes.
@@ -49,10 +49,10 @@ fn parts(config: &Config) -> Vec<MemoryPart> {
         ),
         part("bodies", "body_bytes_max", config.body_bytes_max),
         part("unpacking them", "unpack_bytes_max", config.unpack_bytes_max),
-        part("parsing them", "(worker_threads + body_threads) x 8 MiB", parsers * parsed_at_once * PARSER_BYTES_EACH),
+        part("parsing them", "(worker_threads + body_threads) x 10 MiB", parsers * parsed_at_once * PARSER_BYTES_EACH),
         part(
             "parsing the largest",
-            "body_threads x batch_bytes_max x 1.5",
+            "body_threads x batch_bytes_max x 3.5",
             (config.body_threads as f64 * config.batch_bytes_max as f64 * LARGE_BODY_BYTES_EACH) as usize,
         ),
         part("the queue", "queue_bytes_max", config.queue_bytes_max),
@@ -75,9 +75,15 @@ fn parts(config: &Config) -> Vec<MemoryPart> {
             "segment_connections_max x 300 KiB",
             config.segment_connections_max * SEGMENT_CONNECTION_BYTES,
         ),
-        part("log lines", "log_bytes_max", config.log_bytes_max),
+        part("log lines", "log_bytes_max x 2", 2 * config.log_bytes_max),
         part("hidden events", "hidden_events_max x 16 B", config.hidden_events_max * HIDDEN_EVENT_BYTES),
     ]
+}
+
+/// The parts in words, for the log.
+pub(super) fn in_words(config: &Config) -> String {
+    let words = parts(config).into_iter().map(|part| format!("{} {} MiB", part.what, part.bytes.div_ceil(1 << 20)));
+    words.collect::<Vec<_>>().join(", ")
 }
 
 /// The most memory of all parts together, in bytes.

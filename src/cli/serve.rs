@@ -76,7 +76,8 @@ async fn run(config: &Config, signals: &Signals) -> Result<(), String> {
     };
     signals.react(Reaction::Tell { stop: Box::new(ask_for_stop), hangup: Some(Box::new(reload)) });
     let memory_bytes_max = memory::bytes_max(config);
-    tracing::info!(%address, connections_max = config.connections_max, memory_bytes_max, "hitlog listens");
+    tracing::info!(memory_bytes_max, "the most memory that hitlog takes: {}", memory::in_words(config));
+    tracing::info!(%address, connections_max = config.connections_max, "hitlog listens");
     tell_ready(address);
     let shutdown = async move {
         stop.recv().await;

@@ -10,7 +10,7 @@ use std::{
 
 use parking_lot::Mutex;
 use signal_hook::{
-    consts::{SIGHUP, SIGINT, SIGTERM},
+    consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2},
     iterator,
     low_level::emulate_default_handler,
 };
@@ -41,6 +41,9 @@ pub(super) enum Reaction {
     },
 }
 
+/// Linux's number of the signal that a process gets when a file grows over its limit.
+const SIGXFSZ: i32 = 25;
+
 /// Who listens for signals.
 pub(super) struct Signals(&'static Mutex<State>);
 
@@ -56,7 +59,13 @@ impl Signals {
     /// system to ignore, as `nohup` does.
     pub(super) fn listen(is_daemon: bool) -> io::Result<Self> {
         let ignored = if is_daemon { 0 } else { ignored_signals() };
-        let heeded = [SIGTERM, SIGINT, SIGHUP].into_iter().filter(|signal| ignored >> (signal - 1) & 1 == 0);
+        // Of a daemon: what others take for "turn the log" or "say how you are" must not end it, and neither must a limit
+        // on the size of files, which the write itself tells then.
+        let borne = if is_daemon { &[SIGUSR1, SIGUSR2, SIGXFSZ][..] } else { &[] };
+        let heeded = [SIGTERM, SIGINT, SIGHUP]
+            .into_iter()
+            .chain(borne.iter().copied())
+            .filter(|signal| ignored >> (signal - 1) & 1 == 0);
         let mut arriving = iterator::Signals::new(heeded)?;
         let reaction = if is_daemon { Reaction::Leave } else { Reaction::Usual };
         // For the rest of the process, as the thread that looks at it.
@@ -82,6 +91,9 @@ impl Signals {
 
 impl State {
     fn act(&mut self, signal: i32) {
+        if ![SIGTERM, SIGINT, SIGHUP].contains(&signal) {
+            return;
+        }
         let is_hangup = signal == SIGHUP;
         match &self.reaction {
             Reaction::Usual => {

@@ -197,7 +197,7 @@ pub const SETTINGS: &[Setting] = settings! {
     unsealed_rows_max: Count(1, 1_000_000_000) = "4000000",
         "Events without indexes whose keys stay in memory, for when events come faster than they are sealed; older \
          ones are read from the disk when asked for, some 0.1 s a million";
-    filter_bytes_max: Bytes(0, 64 * GIB) = "48MiB",
+    filter_bytes_max: Bytes(0, 64 * GIB) = "40MiB",
         "Memory of the filters that say which sealed segments a session is not in, about 0.3 MB a million events; \
          past it the oldest segments have none and are searched";
     segment_connections_max: Count(1, 100_000) = "64",
@@ -206,7 +206,7 @@ pub const SETTINGS: &[Setting] = settings! {
     reads_waiting_max: Count(1, 100_000) = "64", "Reads that wait for a thread; past it 503";
     read_timeout_seconds: Seconds(0.01, 3_600.0) = "10",
         "Time for a read, its wait included; then 503. A long read keeps the write-ahead log growing";
-    read_bytes_max: Bytes(MIB, 64 * GIB) = "48MiB",
+    read_bytes_max: Bytes(MIB, 64 * GIB) = "44MiB",
         "Memory for the answers to reads that are being built or sent; past it 503";
     worker_threads: Count(0, 1_024) = "0",
         "Threads that serve connections; 0 takes one for each core but one, which the writer needs";

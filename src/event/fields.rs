@@ -24,6 +24,8 @@ pub(super) struct Output {
     pub(super) events: ValidEvents,
     /// The address of the body, by which a text of the tape becomes a range of it.
     pub(super) body_start: usize,
+    /// The most that the properties of all events may take together.
+    properties_bytes_max: usize,
     repairs: Repairs,
     warnings: Warnings,
 }
@@ -53,6 +55,10 @@ pub(super) struct ReadEvent<'b> {
     oddities: Oddities,
 }
 
+/// By how much the properties of a request may be longer than it. Compact JSON is shorter as a rule, but a number such as
+/// 1e15 is written in full: a batch of nothing else would take four times what was counted for it.
+const PROPERTIES_GROWTH_BYTES_MAX: usize = 64 * 1024;
+
 /// What is odd about an event, in a form that takes no memory as long as nothing is.
 #[derive(Default)]
 struct Oddities {
@@ -63,9 +69,11 @@ struct Oddities {
 }
 
 impl Output {
-    pub(super) fn new(received_at: i64, body_start: usize, repairs: Repairs) -> Self {
+    pub(super) fn new(received_at: i64, body: &[u8], repairs: Repairs) -> Self {
         let events = ValidEvents { websites: Vec::with_capacity(1), received_at, ..ValidEvents::default() };
-        Self { events, body_start, repairs, warnings: Warnings::default() }
+        let properties_bytes_max = body.len() + PROPERTIES_GROWTH_BYTES_MAX;
+        let body_start = body.as_ptr() as usize;
+        Self { events, body_start, properties_bytes_max, repairs, warnings: Warnings::default() }
     }
 
     pub(super) fn accept(&mut self, index: usize, event: ReadEvent<'_>, website: Arc<str>, rules: &Rules) {
@@ -82,6 +90,10 @@ impl Output {
     pub(super) fn finish(mut self, body: Vec<u8>) -> (ValidEvents, Warnings) {
         debug_assert!(self.events.is_empty() || body.as_ptr() as usize == self.body_start);
         self.events.body = body;
+        let properties = &mut self.events.properties;
+        if properties.capacity() - properties.len() > PROPERTIES_GROWTH_BYTES_MAX {
+            properties.shrink_to_fit();
+        }
         (self.events, self.warnings)
     }
 
@@ -231,6 +243,10 @@ impl Output {
         if len > rules.properties_bytes_max {
             out.truncate(start);
             return Err(format!("At most {} bytes as compact JSON, received {len}", rules.properties_bytes_max).into());
+        }
+        if out.len() > self.properties_bytes_max {
+            out.truncate(start);
+            return Err("The properties of this batch take more room than the batch; send fewer events at once".into());
         }
         event.record.properties = Some(Span { start: start as u32, len: len as u32 });
         Ok(())

@@ -32,7 +32,7 @@ pub fn parse_event(
     website_id: impl Fn(&str) -> Option<Arc<str>>,
 ) -> Result<(ValidEvents, Warnings), Rejection> {
     let Body { mut bytes, len, has_escapes, repairs } = Body::prepare(body)?;
-    let mut out = Output::new(received_at, bytes.as_ptr() as usize, repairs);
+    let mut out = Output::new(received_at, &bytes, repairs);
     let place = Place { rules, end: len, cut: None };
     let read = with_tape(&mut bytes, has_escapes, rules.depth_max(), |nodes| {
         let event = out.read_event(&mut TapeCursor { nodes }, &place);
@@ -63,7 +63,7 @@ pub fn parse_batch(
     website_id: impl Fn(&str) -> Option<Arc<str>>,
 ) -> Result<ParsedBatch, Rejection> {
     let Body { mut bytes, len, has_escapes, repairs } = Body::prepare(body)?;
-    let out = Output::new(received_at, bytes.as_ptr() as usize, repairs);
+    let out = Output::new(received_at, &bytes, repairs);
     let mut batch = Batch::new(out, rules, website_id);
     if !batch.read_whole(&mut bytes, len, has_escapes)? {
         batch.read_by_items(&mut bytes, len, has_escapes)?;

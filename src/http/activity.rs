@@ -45,7 +45,7 @@ pub(super) enum Phase {
     Head,
     /// Idle, but the bytes that come still belong to a body that nobody wants.
     Discarding,
-    /// The rest of a body is awaited, which did not come together with its head.
+    /// A body is awaited, or the rest of one, which did not come together with its head.
     Body,
     /// A request is being handled; it has time limits of its own.
     Handling,
@@ -84,6 +84,8 @@ pub(super) struct Activity {
     held: [AtomicUsize; Held::KINDS],
     /// It must give way to others.
     ended: AtomicBool,
+    /// It is hyper's, and has hyper's buffers.
+    has_buffers: AtomicBool,
     /// Wakes its task, which is the same for as long as it lasts.
     task: OnceLock<Waker>,
 }
@@ -123,10 +125,12 @@ pub(super) enum Need {
     Bytes(Held),
 }
 
-/// For so long a client may be on the point of sending the rest.
+/// For so long a client may be on the point of sending the rest of a body.
 const NEW_FOR: Duration = Duration::from_secs(1);
-/// For so long a client that reads may take nothing.
-const UNREAD_FOR: Duration = Duration::from_millis(250);
+/// For so long one may whose body is small, or has not come at all.
+const SMALL_FOR: Duration = Duration::from_millis(500);
+/// For so long one may be on the point of sending the rest of a head, or of reading more of an answer.
+const AT_ONCE: Duration = Duration::from_millis(250);
 /// Whoever moves more than this is not what is slow.
 const FAST_BYTES_PER_SECOND: u64 = 1024 * 1024;
 /// More than any connection lasts, in nanoseconds: those between two requests go before those within a head.
@@ -149,6 +153,7 @@ impl Activity {
             pace: Pace::default(),
             held: Default::default(),
             ended: AtomicBool::new(false),
+            has_buffers: AtomicBool::new(false),
             task: OnceLock::new(),
         }
     }
@@ -201,7 +206,7 @@ impl Activity {
         self.phase() == Phase::Idle && !self.write_blocked.load(Ordering::Relaxed)
     }
 
-    fn bytes_came(&self) {
+    pub(super) fn bytes_came(&self) {
         if self.phase() == Phase::Idle {
             self.enter(Phase::Head, Instant::now());
         }
@@ -241,6 +246,11 @@ impl Activity {
         self.held[kind as usize].fetch_add(bytes.wrapping_sub(before), Ordering::Relaxed);
     }
 
+    /// Says whether it has hyper's buffers; while it waits for them a request has begun.
+    pub(super) fn buffers_held(&self, held: bool) {
+        self.has_buffers.store(held, Ordering::Relaxed);
+    }
+
     /// Says which task serves the connection, so that it can be woken.
     pub(super) fn served_by(&self, task: &Waker) {
         if self.task.get().is_none() {
@@ -275,17 +285,26 @@ impl Activity {
         }
         let is_blocked = self.write_blocked.load(Ordering::Relaxed);
         let lasted = self.nanoseconds(now).saturating_sub(self.since.load(Ordering::Relaxed));
-        let is_new = lasted < if is_blocked { UNREAD_FOR } else { NEW_FOR }.as_nanos() as u64;
-        match (need, self.phase()) {
-            (Need::Slot, Phase::Idle | Phase::Discarding) if !is_blocked => Some(IDLE_FIRST + lasted),
-            (Need::Slot | Need::Buffers, Phase::Head) if !is_new => Some(lasted),
-            (Need::Slot | Need::Buffers, phase) if is_blocked || phase == Phase::Body => {
-                self.slowness(1, now).filter(|_| !is_new)
+        let lasts = |at_least: Duration| lasted >= at_least.as_nanos() as u64;
+        let phase = self.phase();
+        if need == Need::Buffers && !self.has_buffers.load(Ordering::Relaxed) {
+            return None;
+        }
+        match (need, phase) {
+            (_, phase) if is_blocked || phase == Phase::Body => {
+                let held = match need {
+                    Need::Bytes(kind) => self.held[kind as usize].load(Ordering::Relaxed) as u64,
+                    Need::Slot | Need::Buffers => 1,
+                };
+                let patience = match need {
+                    _ if is_blocked => AT_ONCE,
+                    Need::Buffers | Need::Bytes(Held::SmallBody) => SMALL_FOR,
+                    Need::Slot | Need::Bytes(_) => NEW_FOR,
+                };
+                self.slowness(held, now).filter(|_| held > 0 && lasts(patience))
             }
-            (Need::Bytes(kind), phase) if is_blocked || phase == Phase::Body => {
-                let held = self.held[kind as usize].load(Ordering::Relaxed);
-                self.slowness(held as u64, now).filter(|_| held > 0 && !is_new)
-            }
+            (Need::Slot, Phase::Idle | Phase::Discarding) => Some(IDLE_FIRST + lasted),
+            (Need::Slot | Need::Buffers, Phase::Head) if lasts(AT_ONCE) => Some(lasted),
             _ => None,
         }
     }

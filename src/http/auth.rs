@@ -52,7 +52,17 @@ struct Hashed {
 }
 
 /// Headers by which a proxy says that somebody else is behind it.
-const PROXY_HEADERS: [&str; 3] = ["forwarded", "x-real-ip", "via"];
+const PROXY_HEADERS: [&str; 9] = [
+    "forwarded",
+    "x-forwarded",
+    "x-real-ip",
+    "via",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-original-host",
+    "cf-connecting-ip",
+    "true-client-ip",
+];
 const PROXY_HEADER_PREFIX: &str = "x-forwarded-";
 
 impl Tokens {

@@ -195,12 +195,16 @@ impl BuffersWanted {
     fn poll(
         &mut self,
         connections: &Arc<Connections>,
+        activity: &Activity,
         task: &mut task::Context<'_>,
     ) -> Poll<Option<OwnedSemaphorePermit>> {
         if self.0.is_none() {
             if let Some(buffers) = connections.try_buffers() {
+                activity.buffers_held(true);
                 return Poll::Ready(Some(buffers));
             }
+            // It is not idle: a request has begun to come.
+            activity.bytes_came();
             self.0 = Some(Box::pin(Arc::clone(connections).buffers()));
         }
         let buffers = match &mut self.0 {
@@ -208,6 +212,7 @@ impl BuffersWanted {
             None => None,
         };
         self.0 = None;
+        activity.buffers_held(true);
         Poll::Ready(buffers)
     }
 }
@@ -240,7 +245,7 @@ async fn serve_connection(
                 }
                 if let Some(stream) = &mut resting {
                     ready!(stream.poll_first_byte(task));
-                    let _buffers = ready!(wanted.poll(connections, task));
+                    let _buffers = ready!(wanted.poll(connections, &activity, task));
                     active = resting.take().map(TokioIo::new).map(|io| {
                         let service = requests(Arc::clone(&context), Arc::clone(&activity));
                         Active { connection: Box::new(http.serve_connection(io, service)), _buffers }
@@ -250,10 +255,14 @@ async fn serve_connection(
                 if let Poll::Ready(result) = Pin::new(connection.as_mut()).poll(task) {
                     return Poll::Ready(Some(result));
                 }
+                if activity.gives_way() {
+                    continue;
+                }
                 if !(activity.is_resting() && connections.is_crowded()) {
                     return Poll::Pending;
                 }
                 resting = active.take().map(Active::take_apart);
+                activity.buffers_held(false);
             }
         });
         tokio::select! {

@@ -8,6 +8,7 @@
 use std::{
     collections::HashMap,
     net::{IpAddr, Ipv6Addr},
+    pin::pin,
     sync::Arc,
     time::Duration,
 };
@@ -28,8 +29,9 @@ use super::{
 const CROWDED_PERCENT: usize = 90;
 /// When connections or buffers run short, as many give way at once, at most.
 const YIELDING_MAX: usize = 64;
-/// How long whoever needs something waits before it looks again for a connection to give way.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// How long after a look for connections that give way the next one is taken: each passes over all of them. Whoever needs
+/// something in between is told what the last one found.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// The connections that are open.
 pub struct Connections {
@@ -47,6 +49,7 @@ struct Open {
     ending: usize,
     all: HashMap<u64, (Arc<Activity>, IpAddr)>,
     by_address: HashMap<IpAddr, usize>,
+    looks: [Option<Look>; Look::KINDS],
 }
 
 /// A connection's place among all.
@@ -105,12 +108,11 @@ impl Connections {
 
     /// Waits for hyper's buffers, which whoever sends or reads slowest gives up if there are no others.
     pub(super) async fn buffers(self: Arc<Self>) -> Option<OwnedSemaphorePermit> {
+        // One place in the line, however often it looks around.
+        let mut buffers = pin!(Arc::clone(&self.buffers).acquire_owned());
         loop {
-            if let Ok(buffers) = Arc::clone(&self.buffers).try_acquire_owned() {
-                return Some(buffers);
-            }
             self.end_some(Need::Buffers, None);
-            if let Ok(buffers) = timeout(LOOK_AGAIN, Arc::clone(&self.buffers).acquire_owned()).await {
+            if let Ok(buffers) = timeout(LOOK_AGAIN * 5, &mut buffers).await {
                 return buffers.ok();
             }
         }
@@ -134,12 +136,12 @@ impl Connections {
         let crowded = staying * 100 >= self.limits.connections_max * CROWDED_PERCENT;
         let share = (self.limits.connections_max * self.limits.address_share_percent / 100).max(1);
         let held = open.by_address.get(&address).copied().unwrap_or_default();
-        if crowded
-            && held >= share
-            && !self.trusts(peer)
-            && open.end_some(&self.limits, Need::Slot, |_, of| of == address) == 0
-        {
-            return None;
+        if crowded && held >= share && !self.trusts(peer) {
+            // One in, one out.
+            let found = open.look(&self.limits, Look::ADDRESS, Need::Slot, |_, of| of == address);
+            if found == 0 {
+                return None;
+            }
         }
         let number = open.next;
         open.next += 1;
@@ -154,14 +156,53 @@ impl Connections {
         self.trusted.iter().any(|network| network.contains(&peer))
     }
 
-    /// Bids those connections give way that others need least, except the one who asks. Returns how many.
+    /// Bids those connections give way that others need least, except the one who asks. Returns how many; or how many
+    /// did at the last look, if that was only a moment ago.
     pub(super) fn end_some(&self, need: Need, asking: Option<&Arc<Activity>>) -> usize {
         let is_other = |other: &Arc<Activity>, _| asking.is_none_or(|asking| !Arc::ptr_eq(asking, other));
-        self.open.lock().end_some(&self.limits, need, is_other)
+        self.open.lock().look(&self.limits, Look::of(need), need, is_other)
+    }
+}
+
+/// When connections were last looked at for one need, and how many were bidden give way.
+#[derive(Clone, Copy)]
+struct Look {
+    at: Instant,
+    found: usize,
+}
+
+impl Look {
+    const KINDS: usize = 7;
+    /// The one for connections of a single client address.
+    const ADDRESS: usize = 6;
+
+    fn of(need: Need) -> usize {
+        match need {
+            Need::Bytes(kind) => kind as usize,
+            Need::Slot => 4,
+            Need::Buffers => 5,
+        }
     }
 }
 
 impl Open {
+    /// Bids some of the connections give way that are in question, unless that was done a moment ago.
+    fn look(
+        &mut self,
+        limits: &ConnectionLimits,
+        kind: usize,
+        need: Need,
+        in_question: impl Fn(&Arc<Activity>, IpAddr) -> bool,
+    ) -> usize {
+        let now = Instant::now();
+        if let Some(last) = self.looks[kind].filter(|last| now.saturating_duration_since(last.at) < LOOK_AGAIN) {
+            return last.found;
+        }
+        let found = self.end_some(limits, need, in_question);
+        self.looks[kind] = Some(Look { at: now, found });
+        found
+    }
+
     /// Bids some of the connections give way that are in question, and returns how many. Several at once, so that not
     /// every newcomer looks at all connections.
     fn end_some(
@@ -251,6 +292,7 @@ mod tests {
         for (activity, _) in &crowd {
             activity.enter(Phase::Handling, Instant::now());
         }
+        std::thread::sleep(LOOK_AGAIN);
         assert!(open(&connections, "192.0.2.1").is_none(), "nothing can be given up");
         drop(crowd);
         let trusted: Vec<_> = (0..19).map(|_| open(&connections, "10.1.2.3").unwrap()).collect();

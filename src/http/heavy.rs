@@ -10,7 +10,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use crossbeam_channel::{Receiver, Sender, TryRecvError};
+use crossbeam_channel::{Receiver, Sender};
 use tokio::sync::oneshot;
 
 /// One step; whether it was the last.
@@ -19,23 +19,35 @@ type Work = Box<dyn FnMut() -> bool + Send>;
 /// The threads for such work. What waits for them is bounded by the memory of bodies, of which each has some. Dropping
 /// it ends them once everything is done.
 pub struct Heavy {
-    work: Sender<Work>,
+    first: Sender<Work>,
+    last: Sender<Work>,
+}
+
+/// When work gets its first step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// As soon as the step at hand is done.
+    First,
+    /// When nothing else is to be done.
+    Last,
 }
 
 impl Heavy {
     /// Starts the threads.
     pub fn spawn(threads: usize) -> io::Result<(Self, Vec<JoinHandle<()>>)> {
-        let (work, receiver) = crossbeam_channel::unbounded();
+        let (first, new) = crossbeam_channel::unbounded();
+        let (last, later) = crossbeam_channel::unbounded();
         let start = |number| {
-            let receiver = Receiver::clone(&receiver);
-            thread::Builder::new().name(format!("bodies-{number}")).spawn(move || take_turns(&receiver))
+            let (new, later) = (Receiver::clone(&new), Receiver::clone(&later));
+            thread::Builder::new().name(format!("bodies-{number}")).spawn(move || take_turns(&new, &later))
         };
-        Ok((Self { work }, (0..threads).map(start).collect::<Result<_, _>>()?))
+        Ok((Self { first, last }, (0..threads).map(start).collect::<Result<_, _>>()?))
     }
 
     /// Runs `step` until it returns something. `None` if it panicked.
     pub(super) async fn run<T: Send + 'static>(
         &self,
+        turn: Turn,
         mut step: impl FnMut() -> Option<T> + Send + 'static,
     ) -> Option<T> {
         let (sender, result) = oneshot::channel();
@@ -51,23 +63,30 @@ impl Heavy {
             }
             true
         });
-        self.work.send(work).ok()?;
+        let line = if turn == Turn::First { &self.first } else { &self.last };
+        line.send(work).ok()?;
         result.await.ok()
     }
 }
 
-fn take_turns(new: &Receiver<Work>) {
+fn take_turns(new: &Receiver<Work>, later: &Receiver<Work>) {
     let mut begun: VecDeque<Work> = VecDeque::new();
     loop {
-        let newcomer = match new.try_recv() {
-            Ok(work) => Some(work),
-            Err(TryRecvError::Empty) if begun.is_empty() => match new.recv() {
+        let mut newcomer = new.try_recv().ok();
+        if newcomer.is_none() && begun.is_empty() {
+            newcomer = later.try_recv().ok();
+        }
+        if newcomer.is_none() && begun.is_empty() {
+            // Both lines end together.
+            let next = crossbeam_channel::select! {
+                recv(new) -> work => work,
+                recv(later) -> work => work,
+            };
+            newcomer = match next.or_else(|_| new.try_recv()).or_else(|_| later.try_recv()) {
                 Ok(work) => Some(work),
                 Err(_) => return,
-            },
-            Err(TryRecvError::Disconnected) if begun.is_empty() => return,
-            Err(_) => None,
-        };
+            };
+        }
         for mut work in [newcomer, begun.pop_front()].into_iter().flatten() {
             match catch_unwind(AssertUnwindSafe(&mut work)) {
                 Ok(true) => {}
@@ -89,19 +108,19 @@ mod tests {
         let (heavy, threads) = Heavy::spawn(1).unwrap();
         let (begun, has_begun) = mpsc::channel();
         let (stop, stopped) = mpsc::channel();
-        let large = heavy.run(move || {
+        let large = heavy.run(Turn::First, move || {
             let _ = begun.send(());
             stopped.try_recv().ok()
         });
         let small = async {
             has_begun.recv().unwrap();
-            let answer = heavy.run(|| Some(7)).await;
+            let answer = heavy.run(Turn::First, || Some(7)).await;
             stop.send(()).unwrap();
             answer
         };
         assert_eq!(tokio::join!(large, small), (Some(()), Some(7)));
-        assert_eq!(heavy.run::<()>(|| panic!("as planned")).await, None);
-        assert_eq!(heavy.run(|| Some(1)).await, Some(1), "the thread goes on");
+        assert_eq!(heavy.run::<()>(Turn::First, || panic!("as planned")).await, None);
+        assert_eq!(heavy.run(Turn::Last, || Some(1)).await, Some(1), "the thread goes on");
         drop(heavy);
         threads.into_iter().for_each(|thread| thread.join().unwrap());
     }

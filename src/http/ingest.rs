@@ -11,9 +11,10 @@ use super::{
     activity::Activity,
     body::{BodyBytes, BodyError, InboundBody},
     context::Context,
+    heavy::Turn,
     memory::Holding,
     response::{
-        ErrorCode, Response, commit_error, error, held_json, overloaded, overloaded_by_answers, rejection,
+        self, ErrorCode, Response, commit_error, error, held_json, overloaded, overloaded_by_answers, rejection,
         write_item_error, write_warnings,
     },
 };
@@ -35,13 +36,15 @@ pub(super) async fn event(context: &Context, headers: &HeaderMap, body: &mut Inb
         Ok(parsed) => parsed,
         Err(fault) => return reject_whole(context, "event", &fault),
     };
-    context.metrics.events.events_received.increment(1);
     let mut warned = Vec::new();
     write_warnings(&mut warned, &warnings, false);
     let bytes_max = events.rows().map(|row| json_text::event_bytes_max(&row)).sum::<usize>() + warned.len();
-    let held = match put_aside(context, &events, bytes_max, &mut reading, body.activity()).await {
+    let put_aside = put_aside(context, &events, bytes_max, &mut reading, body.activity()).await;
+    // Counted only when nothing is waited for before it is counted on: who leaves earlier was never received.
+    context.metrics.events.events_received.increment(1);
+    let held = match put_aside {
         Ok(held) => held,
-        Err(refusal) => return refusal,
+        Err(refusal) => return refuse(context, &events, refusal),
     };
     match commit(context, events, reading).await {
         Ok(stored) => {
@@ -56,46 +59,53 @@ pub(super) async fn event(context: &Context, headers: &HeaderMap, body: &mut Inb
             }
             held_json(StatusCode::CREATED, out, held)
         }
-        Err(refusal) => refusal,
+        Err(refusal) => response::held(refusal, held),
     }
 }
 
 /// `POST /api/v1/events/batch`
 pub(super) async fn batch(context: &Context, headers: &HeaderMap, body: &mut InboundBody) -> Response {
-    let (bytes, mut reading) = match read_body(context, headers, body, context.limits.batch_bytes_max).await {
-        Ok(read) => read.into_parts(),
+    let read = match read_body(context, headers, body, context.limits.batch_bytes_max).await {
+        Ok(read) => read,
         Err(refusal) => return refusal,
     };
-    let batch = match parse_batch(context, bytes).await {
+    let turn = if read.is_inflated() { Turn::Last } else { Turn::First };
+    let (bytes, mut reading) = read.into_parts();
+    let batch = match parse_batch(context, bytes, turn).await {
         Some(Ok(batch)) => batch,
         Some(Err(fault)) => return reject_whole(context, "batch", &fault),
         None => return error(ErrorCode::InternalError, "The batch could not be read; see hitlog's log"),
     };
-    context.metrics.events.events_received.increment((batch.events.len() + batch.refused.len()) as u64);
-    for (_, fault) in &batch.refused {
-        context.metrics.events.events_rejected(reason_of(fault)).increment(1);
-    }
-    // Everything that can be written before the commit is, so that the memory of the answer is known.
-    let refused = write_refused(&batch.refused, context.limits.errors_detailed_max);
+    let ParsedBatch { events, refused, warnings } = batch;
+    // Everything that can be written before the commit is, so that the memory of the answer is known, and the faults
+    // themselves are gone: they take more.
+    let errors = write_refused(&refused, context.limits.errors_detailed_max);
+    let reasons: Vec<Rejected> = refused.iter().map(|(_, fault)| reason_of(fault)).collect();
+    drop(refused);
     let mut warned = Vec::new();
-    write_warnings(&mut warned, &batch.warnings, true);
-    let summaries: usize = batch.events.rows().map(|row| json_text::event_summary_bytes_max(&row)).sum();
-    let bytes_max = BATCH_FRAME_BYTES + summaries + refused.len() + warned.len();
-    let answer_bytes = bytes_max + refused.capacity() + warned.capacity();
-    let held = match put_aside(context, &batch.events, answer_bytes, &mut reading, body.activity()).await {
+    write_warnings(&mut warned, &warnings, true);
+    let summaries: usize = events.rows().map(|row| json_text::event_summary_bytes_max(&row)).sum();
+    let bytes_max = BATCH_FRAME_BYTES + summaries + errors.len() + warned.len();
+    let answer_bytes = bytes_max + errors.capacity() + warned.capacity();
+    let put_aside = put_aside(context, &events, answer_bytes, &mut reading, body.activity()).await;
+    context.metrics.events.events_received.increment((events.len() + reasons.len()) as u64);
+    for reason in &reasons {
+        context.metrics.events.events_rejected(*reason).increment(1);
+    }
+    let held = match put_aside {
         Ok(held) => held,
-        Err(refusal) => return refusal,
+        Err(refusal) => return refuse(context, &events, refusal),
     };
-    let stored = if batch.events.is_empty() {
+    let stored = if events.is_empty() {
         None
     } else {
-        match commit(context, batch.events, reading).await {
+        match commit(context, events, reading).await {
             Ok(stored) => Some(stored),
-            Err(refusal) => return refusal,
+            Err(refusal) => return response::held(refusal, held),
         }
     };
-    count_warnings(context, &batch.warnings);
-    let faults = Faults { count: batch.refused.len(), errors: &refused, warnings: &warned };
+    count_warnings(context, &warnings);
+    let faults = Faults { count: reasons.len(), errors: &errors, warnings: &warned };
     batch_response(context, stored.as_ref(), &faults, (Vec::with_capacity(bytes_max), held))
 }
 
@@ -103,18 +113,19 @@ pub(super) async fn batch(context: &Context, headers: &HeaderMap, body: &mut Inb
 const BATCH_FRAME_BYTES: usize = 256;
 
 /// Parses a batch, a large one on another thread. `None` if that panicked.
-async fn parse_batch(context: &Context, bytes: Vec<u8>) -> Option<Result<ParsedBatch, Rejection>> {
+async fn parse_batch(context: &Context, bytes: Vec<u8>, turn: Turn) -> Option<Result<ParsedBatch, Rejection>> {
     let received_at = now_ms();
-    if bytes.len() <= HEAVY_BATCH_BYTES {
+    if bytes.len() <= HEAVY_BATCH_BYTES && turn == Turn::First {
         let id_of_code = |code: &str| context.websites.id_of_code(code);
         return Some(event::parse_batch(bytes, &context.rules, received_at, id_of_code));
     }
     let (rules, websites, mut bytes) = (context.rules.clone(), Arc::clone(&context.websites), Some(bytes));
     let parse = move || Some(event::parse_batch(bytes.take()?, &rules, received_at, |code| websites.id_of_code(code)));
-    context.bodies.heavy.run(parse).await
+    context.bodies.heavy.run(turn, parse).await
 }
 
-/// A batch above this size is parsed on another thread: up to it that takes some milliseconds, however odd it is.
+/// A batch above this size is parsed on another thread: up to it that takes some milliseconds, however odd it is. One
+/// that was sent for next to nothing is parsed there in any case, after all others.
 const HEAVY_BATCH_BYTES: usize = 256 * 1024;
 
 /// Counts what `events` hold beside the body that they were read from, and puts the memory of their answer aside,
@@ -125,23 +136,27 @@ async fn put_aside(
     answer_bytes_max: usize,
     reading: &mut Holding,
     activity: &Arc<Activity>,
-) -> Result<Holding, Response> {
+) -> Result<Holding, Shed> {
     let mut held = context.answers.hold();
-    if reading.grow_to(events.bytes()).is_ok() && held.grow_to(answer_bytes_max).is_ok() && !held.is_large() {
-        return Ok(held);
+    held.is_held_by(activity);
+    // It is there already, so that it is not kept while others are waited for.
+    if reading.grow_to(events.bytes()).is_err() {
+        return Err(Shed::BodyMemory);
     }
-    let (reason, refusal) = if !reading.takes(events.bytes()).await {
-        (Shed::BodyMemory, body_error(context, &BodyError::Memory))
-    } else if !held.takes(answer_bytes_max).await {
-        (Shed::AnswerMemory, overloaded_by_answers())
+    if held.grow_to(answer_bytes_max).is_ok() || held.takes(answer_bytes_max).await {
+        Ok(held)
     } else {
-        if held.is_large() {
-            held.is_held_by(activity);
-        }
-        return Ok(held);
-    };
+        Err(Shed::AnswerMemory)
+    }
+}
+
+/// Refuses events for which there is no memory.
+fn refuse(context: &Context, events: &ValidEvents, reason: Shed) -> Response {
     context.metrics.events.events_shed(reason).increment(events.len() as u64);
-    Err(refusal)
+    match reason {
+        Shed::AnswerMemory => overloaded_by_answers(),
+        _ => body_error(context, &BodyError::Memory),
+    }
 }
 
 /// What is wrong or odd about a batch, as its answer says it.

@@ -129,9 +129,8 @@ impl Holding {
         let need = Need::Bytes(memory.0.kinds[usize::from(self.is_large || bytes > SMALL_BYTES_MAX)]);
         for _ in 0..ROUNDS {
             let freed = memory.0.freed.notified();
-            if memory.0.connections.end_some(need, self.holder.as_ref()) == 0 {
-                return self.grow_to(bytes);
-            }
+            // Even if nobody gives way, what is on its way in or out is soon done.
+            memory.0.connections.end_some(need, self.holder.as_ref());
             let _ = timeout(ROUND, freed).await;
             if self.grow_to(bytes).is_ok() {
                 return Ok(());
@@ -160,11 +159,6 @@ impl Holding {
             holder.holds(self.memory.0.kinds[usize::from(self.is_large)], 0, self.bytes);
             self.holder = Some(Arc::clone(holder));
         }
-    }
-
-    /// Whether it is of the large ones' part.
-    pub(super) fn is_large(&self) -> bool {
-        self.is_large
     }
 }
 

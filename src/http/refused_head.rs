@@ -21,8 +21,8 @@ pub(super) enum Refused {
     Malformed,
 }
 
-/// Where a TLS client begins: a handshake record of version 3.
-const TLS_HELLO: &[u8] = &[0x16, 0x03];
+/// The byte that a TLS client begins with: that of a handshake. No method begins so.
+const TLS_HELLO: &[u8] = &[0x16];
 /// Where a client of HTTP/2 begins that expects no upgrade.
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0";
 
@@ -31,8 +31,8 @@ pub(super) fn answer(refused: Refused, head: &[u8]) -> Vec<u8> {
     let mut response = match refused {
         Refused::TooLarge => error(
             ErrorCode::HeadersTooLarge,
-            "The head of the request (its first line and its headers) is too large; send fewer cookies or headers, or \
-             raise head_bytes_max",
+            "The head of the request (its first line and its headers) is too large, or has more than 100 headers; send \
+             fewer cookies or headers, or raise head_bytes_max if it is about bytes",
         ),
         Refused::Slow => error(ErrorCode::RequestTimeout, "The head of the request came too slowly"),
         Refused::Malformed => malformed(head),

@@ -1,6 +1,6 @@
 //! Responses: the one table from error to status, and the JSON of errors.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -132,16 +132,40 @@ pub(super) fn held_json(status: StatusCode, body: Vec<u8>, mut holding: Holding)
     counted_json(status, Bytes::from_owner(HeldBytes { bytes: body, _holding: holding }))
 }
 
-/// The same, written from a value that takes `bytes_max` at most.
-pub(super) fn held_json_of(status: StatusCode, value: &impl Serialize, bytes_max: usize, holding: Holding) -> Response {
-    let mut body = Vec::with_capacity(bytes_max);
+/// The same, written from a value that takes so many bytes.
+pub(super) fn held_json_of(status: StatusCode, value: &impl Serialize, bytes: usize, holding: Holding) -> Response {
+    let mut body = Vec::with_capacity(bytes);
     match serde_json::to_writer(&mut body, value) {
-        Ok(()) => {
-            body.shrink_to_fit();
-            held_json(status, body, holding)
-        }
+        Ok(()) => held_json(status, body, holding),
         Err(failure) => unwritable(&failure),
     }
+}
+
+/// How many bytes a value takes as JSON.
+pub(super) fn json_bytes(value: &impl Serialize) -> usize {
+    struct Counted(usize);
+    impl io::Write for Counted {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut counted = Counted(0);
+    // What cannot be written is told when it is.
+    let _ = serde_json::to_writer(&mut counted, value);
+    counted.0
+}
+
+/// A response in the memory that was put aside for another.
+pub(super) fn held(response: Response, holding: Holding) -> Response {
+    response.map(|content| {
+        let bytes = Bytes::from_owner(HeldBytes { bytes: content.bytes, _holding: holding });
+        Content { bytes, is_counted: true }
+    })
 }
 
 fn unwritable(failure: &serde_json::Error) -> Response {
@@ -169,13 +193,13 @@ pub(super) async fn count(
     if content.is_counted || content.bytes.is_empty() {
         return hyper::Response::from_parts(parts, Full::new(content.bytes));
     }
+    let is_owed = holding.is_some();
     let mut holding = holding.unwrap_or_else(|| memory.hold());
-    if holding.grow_in_time(content.bytes.len()).await.is_err() {
+    if holding.grow_in_time(content.bytes.len()).await.is_err() && !is_owed {
         return overloaded_by_answers().map(|content| Full::new(content.bytes));
     }
-    if holding.is_large() {
-        holding.is_held_by(activity);
-    }
+    holding.shrink_to(content.bytes.len());
+    holding.is_held_by(activity);
     let bytes = Bytes::from_owner(HeldBytes { bytes: content.bytes, _holding: holding });
     hyper::Response::from_parts(parts, Full::new(bytes))
 }

@@ -20,7 +20,7 @@ use super::{
     body::{InboundBody, Rest},
     context::Context,
     cors, erasures, ingest,
-    memory::{SMALL_BYTES_MAX, SharedMemory},
+    memory::{Holding, SMALL_BYTES_MAX, SharedMemory},
     ops,
     protected::{self, Distrust},
     query,
@@ -55,10 +55,7 @@ pub(super) async fn handle(
     let memory = answer_memory(context, route);
     let mut put_aside = None;
     let response = match check_host(&head).and_then(|()| check_coding(&head)) {
-        Ok(()) if changes(route, &head.method) && !put_aside.insert(memory.hold()).takes(SMALL_BYTES_MAX).await => {
-            overloaded_by_answers()
-        }
-        Ok(()) => dispatch(context, route, &id, &head, &mut body).await,
+        Ok(()) => dispatch(context, route, &id, &head, &mut body, &mut put_aside).await,
         Err(refusal) => refusal,
     };
     let mut response = if response.body().is_counted() {
@@ -97,8 +94,7 @@ fn answer_memory(context: &Context, route: Route) -> &SharedMemory {
 /// Whether a request changes what is known of websites and visitors. The memory of its answer is put aside before,
 /// since afterwards nothing can be refused. Events see to that themselves.
 fn changes(route: Route, method: &HttpMethod) -> bool {
-    matches!(route, Route::Websites | Route::Website | Route::Visitor)
-        && !matches!(*method, HttpMethod::GET | HttpMethod::HEAD)
+    matches!(route, Route::Websites | Route::Website | Route::Visitor) && *method != HttpMethod::GET
 }
 
 /// The route of a path, and the id in it, escaped as it is sent (empty where there is none). A slash at the end is as
@@ -159,7 +155,14 @@ fn refuse_head(message: &str) -> Response {
     response
 }
 
-async fn dispatch(context: &Context, route: Route, id: &str, head: &Parts, body: &mut InboundBody) -> Response {
+async fn dispatch(
+    context: &Context,
+    route: Route,
+    id: &str,
+    head: &Parts,
+    body: &mut InboundBody,
+    put_aside: &mut Option<Holding>,
+) -> Response {
     // HEAD is GET without the body, which hyper leaves out.
     let method = if head.method == HttpMethod::HEAD { &HttpMethod::GET } else { &head.method };
     let allow = allowed_methods(route);
@@ -175,6 +178,9 @@ async fn dispatch(context: &Context, route: Route, id: &str, head: &Parts, body:
         && let Err(refusal) = check_trust(context, head)
     {
         return refusal;
+    }
+    if changes(route, method) && !put_aside.insert(context.answers.hold()).takes(SMALL_BYTES_MAX).await {
+        return overloaded_by_answers();
     }
     match (route, method) {
         (Route::Events | Route::Batch | Route::Event, &HttpMethod::OPTIONS) => cors::preflight(allow, &head.headers),

@@ -13,7 +13,9 @@ use super::{
     ingest::body_error,
     options::RequestLimits,
     parameters::{number, parameters},
-    response::{ErrorCode, Response, catalog_error, error, held_json_of, invalid, json_of, overloaded_by_answers},
+    response::{
+        ErrorCode, Response, catalog_error, error, held_json_of, invalid, json_bytes, json_of, overloaded_by_answers,
+    },
 };
 use crate::{
     domain::Domain,
@@ -96,30 +98,17 @@ pub(super) async fn get_all(context: &Context, query: &str, activity: &Arc<Activ
     let page = context.websites.page(after.as_ref(), usize::try_from(limit).unwrap_or(usize::MAX));
     let last = page.websites.last().filter(|_| page.has_more);
     let next = last.map(|website| context.cursors.encode_website(&website.age()));
-    let bytes_max = page.websites.iter().map(|website| json_bytes_max(website)).sum::<usize>() + LIST_FRAME_BYTES;
-    let mut held = context.answers.hold();
-    if !held.takes(bytes_max).await {
-        return overloaded_by_answers();
-    }
-    held.is_held_by(activity);
     let list = WebsiteList {
         websites: page.websites.iter().map(|website| WebsiteJson::from(&**website)).collect(),
         total: page.total,
         pagination: Pagination { total: page.total, limit, next },
     };
-    held_json_of(StatusCode::OK, &list, bytes_max, held)
-}
-
-/// What a page of websites has beside them, at most, in bytes.
-const LIST_FRAME_BYTES: usize = 256;
-/// What a website has beside its name, domain and description, at most, in bytes: the members' names, an id, a code,
-/// two times.
-const WEBSITE_FRAME_BYTES: usize = 384;
-
-/// The most that a website takes as JSON, in bytes. A control character takes six as an escape.
-fn json_bytes_max(website: &Website) -> usize {
-    let texts = website.name.len() + website.domain.len() + website.description.as_ref().map_or(0, String::len);
-    WEBSITE_FRAME_BYTES + 6 * texts
+    let (bytes, mut held) = (json_bytes(&list), context.answers.hold());
+    if !held.takes(bytes).await {
+        return overloaded_by_answers();
+    }
+    held.is_held_by(activity);
+    held_json_of(StatusCode::OK, &list, bytes, held)
 }
 
 /// What the query string of the listing asks for.
@@ -198,10 +187,20 @@ async fn read_members(
         .map_err(|failure| body_error(context, &failure))?
         .into_parts()
         .0;
-    match serde_json::from_slice(&bytes) {
+    // A byte-order mark is passed over.
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    match serde_json::from_slice(bytes) {
         Ok(Value::Object(members)) => Ok(members),
         Ok(_) => Err(invalid("Invalid website data", &Faults::of_form("Expected an object"))),
-        Err(fault) => Err(error(ErrorCode::MalformedJson, &format!("Invalid JSON: {fault}"))),
+        Err(fault) => {
+            let lines_before: usize = bytes
+                .split_inclusive(|byte| *byte == b'\n')
+                .take(fault.line().saturating_sub(1))
+                .map(<[u8]>::len)
+                .sum();
+            let byte = lines_before + fault.column();
+            Err(error(ErrorCode::MalformedJson, &format!("Invalid JSON near byte {byte}: {fault}")))
+        }
     }
 }
 

@@ -156,6 +156,23 @@ fn what_is_missing_or_doubled_is_told_too() {
 }
 
 #[test]
+fn properties_take_no_more_room_than_their_batch() {
+    let numbers = vec!["1e15"; 1_600].join(",");
+    let item = event_with(json!({"properties": {"n": "x"}})).to_string().replace(r#""x""#, &format!("[{numbers}]"));
+    let body = format!(r#"{{"events":[{}]}}"#, vec![item.as_str(); 40].join(","));
+    let batch = parse_batch(body.clone().into_bytes(), &RULES, NOW, website_id).unwrap();
+    assert!(
+        batch.events.len() > 5 && !batch.refused.is_empty(),
+        "{} taken, {} not",
+        batch.events.len(),
+        batch.refused.len()
+    );
+    assert!(batch.events.bytes() < 4 * body.len(), "{} B for {} B", batch.events.bytes(), body.len());
+    assert!(matches!(&batch.refused[0].1, Rejection::Invalid(faults) if faults.fields[0].0 == "properties"));
+    assert_eq!(parse(item.as_bytes()).unwrap().0.len(), 1, "alone it is taken");
+}
+
+#[test]
 fn a_batch_takes_what_is_valid_and_lists_the_rest() {
     let item = |changes| event_with(changes);
     let body = json!({"other": [{}], "events": [

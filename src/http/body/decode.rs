@@ -16,7 +16,10 @@ use hyper::{HeaderMap, header::CONTENT_ENCODING};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::held::{BodyBytes, BodyError};
-use crate::http::{heavy::Heavy, memory::SharedMemory};
+use crate::http::{
+    heavy::{Heavy, Turn},
+    memory::SharedMemory,
+};
 
 /// A `Content-Encoding` that is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,7 +165,7 @@ pub(super) async fn unpack(
                 slot = slots.take(encoding).await;
             }
             let mut begun = Some(unpacking);
-            let stepped = heavy.run(move || {
+            let stepped = heavy.run(Turn::First, move || {
                 let step = begun.as_mut()?.step();
                 if matches!(step, Step::More) { None } else { begun.take().map(|begun| (begun, step)) }
             });
@@ -173,7 +176,10 @@ pub(super) async fn unpack(
         match step {
             Step::More => {}
             Step::Room(more) => unpacking.body.reserve_in_time(more).await?,
-            Step::Done => return Ok(unpacking.body),
+            Step::Done => {
+                unpacking.body.was_packed(unpacking.packed_len);
+                return Ok(unpacking.body);
+            }
             Step::Failed(failure) => return Err(failure),
         }
     }

@@ -27,17 +27,23 @@ pub(crate) struct BodyBytes {
     bytes: Vec<u8>,
     /// The size that it is said to have in the end; 0 if nobody says.
     declared: usize,
+    /// How many bytes were sent for it, if it was packed.
+    packed: Option<usize>,
     holding: Holding,
 }
 
-/// Nothing is taken on a client's word alone; whoever has sent so much is believed that it will send four times as
-/// much, if it has said so.
-const TRUST_GROWTH: usize = 4;
+/// Nothing is taken on a client's word alone; whoever has sent so much is believed that it will send twice as much, if
+/// it has said so.
+const TRUST_GROWTH: usize = 2;
+
+/// Of so much, and so many times of what was sent, a body counts as inflated. Events pack to a tenth as a rule.
+const INFLATED_BYTES_MIN: usize = 32 * 1024;
+const INFLATED_RATIO: usize = 40;
 
 impl BodyBytes {
     /// An empty one, which is said to have this size in the end.
     pub(super) fn new(memory: &SharedMemory, declared: usize) -> Self {
-        Self { bytes: Vec::new(), declared, holding: memory.hold() }
+        Self { bytes: Vec::new(), declared, packed: None, holding: memory.hold() }
     }
 
     /// The capacity that it has to have for `more` bytes; `None` if it has it.
@@ -72,6 +78,17 @@ impl BodyBytes {
         self.reserve(data.len())?;
         self.bytes.extend_from_slice(data);
         Ok(())
+    }
+
+    /// Notes that it was unpacked from so many bytes.
+    pub(super) fn was_packed(&mut self, bytes: usize) {
+        self.packed = Some(bytes);
+    }
+
+    /// Whether far more came out of it than was sent: work that costs its sender nothing.
+    pub(crate) fn is_inflated(&self) -> bool {
+        self.packed
+            .is_some_and(|packed| self.bytes.len() > INFLATED_BYTES_MIN.max(packed.saturating_mul(INFLATED_RATIO)))
     }
 
     pub(super) fn as_slice(&self) -> &[u8] {

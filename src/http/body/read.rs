@@ -98,16 +98,10 @@ impl InboundBody {
         }
         let mut body = BodyBytes::new(&bodies.memory, length.unwrap_or(0) + spare);
         self.awaits_continue = false;
-        // Most bodies come in one piece with their head, and need no further look at the clock.
-        if let Some(data) = self.next(self.began_at + bodies.limits.stall_timeout, SECOND_LOOK).await? {
-            if encoding.is_err() && !Encoding::is_gzip(&data) {
-                return Err(BodyError::Encoding);
-            }
-            self.take(&mut body, &data, (sent_max, bytes_max)).await?;
-            if !self.incoming.is_end_stream() {
-                self.read_rest(&mut body, (sent_max, bytes_max), bodies).await?;
-            }
-        }
+        self.read_all(&mut body, (sent_max, bytes_max), bodies, |beginning| {
+            if encoding.is_err() && !Encoding::is_gzip(beginning) { Err(BodyError::Encoding) } else { Ok(()) }
+        })
+        .await?;
         let encoding = if Encoding::is_gzip(body.as_slice()) { Some(Encoding::Gzip) } else { encoding? };
         match encoding {
             None if body.reserve(spare).is_ok() => Ok(body),
@@ -135,55 +129,92 @@ impl InboundBody {
         body.append(data)
     }
 
-    /// Reads what did not come together with the head. From now on its connection may have to give way to others.
-    async fn read_rest(
+    /// Reads all of it; `check` is shown its beginning. Most bodies come in one piece with their head, and need no look
+    /// at the clock. Once one has to be waited for, its connection may have to give way to others.
+    async fn read_all(
         &mut self,
         body: &mut BodyBytes,
         maxima: (usize, usize),
         bodies: &Bodies,
+        check: impl Fn(&[u8]) -> Result<(), BodyError>,
     ) -> Result<(), BodyError> {
         let limits = &bodies.limits;
-        let (activity, mut now) = (Arc::clone(&self.activity), Instant::now());
-        activity.enter(Phase::Body, now);
-        activity.body_came(body.len(), now);
-        body.holding_mut().is_held_by(&activity);
         // What comes pays for time, at the least rate and up to the longest pause.
-        let mut due_at = now + limits.stall_timeout;
+        let mut due_at = None;
         while !self.incoming.is_end_stream() {
-            let Some(data) = self.next(due_at.min(self.began_at + limits.timeout), SECOND_LOOK).await? else { break };
+            let data = match self.next_at_once().await? {
+                Some(data) => Some(data),
+                None if self.ended => break,
+                None => {
+                    let due_at = *due_at.get_or_insert_with(|| self.begin_to_wait(body, limits));
+                    self.next(due_at.min(self.began_at + limits.timeout), SECOND_LOOK).await?
+                }
+            };
+            let Some(data) = data else { break };
+            if body.len() == 0 {
+                check(&data)?;
+            }
             self.take(body, &data, maxima).await?;
-            now = Instant::now();
-            activity.body_came(data.len(), now);
-            let paid = Duration::from_secs_f64(data.len() as f64 / limits.bytes_per_second_min as f64);
-            due_at = (due_at + paid).min(now + limits.stall_timeout);
+            if let Some(due_at) = &mut due_at {
+                let now = Instant::now();
+                self.activity.body_came(data.len(), now);
+                let paid = Duration::from_secs_f64(data.len() as f64 / limits.bytes_per_second_min as f64);
+                *due_at = (*due_at + paid).min(now + limits.stall_timeout);
+            }
         }
-        activity.enter(Phase::Handling, now);
+        if due_at.is_some() {
+            self.activity.enter(Phase::Handling, Instant::now());
+        }
         Ok(())
+    }
+
+    /// Returns until when something has to come.
+    fn begin_to_wait(&self, body: &mut BodyBytes, limits: &BodyLimits) -> Instant {
+        let now = Instant::now();
+        self.activity.enter(Phase::Body, now);
+        self.activity.body_came(body.len(), now);
+        body.holding_mut().is_held_by(&self.activity);
+        now + limits.stall_timeout
+    }
+
+    /// What has come already. `None` if nothing has, or nothing will.
+    async fn next_at_once(&mut self) -> Result<Option<Bytes>, BodyError> {
+        while let Some(frame) = self.frame_at_once().await {
+            let (is_last, data) = self.data_of(frame?)?;
+            if is_last || data.is_some() {
+                return Ok(data);
+            }
+        }
+        Ok(None)
     }
 
     async fn next(&mut self, deadline: Instant, second_look: Duration) -> Result<Option<Bytes>, BodyError> {
         loop {
-            // Most of the time it is there, and needs no clock.
-            let frame = match self.frame_at_once().await {
-                Some(frame) => Ok(frame),
-                None => timeout_at(deadline, self.frame()).await,
-            };
-            let frame = match frame {
+            let frame = match timeout_at(deadline, self.frame()).await {
                 Ok(frame) => frame?,
                 // When the process has been stopped for a while, time is up before it is known what has come meanwhile.
                 Err(_) => timeout(second_look, self.frame()).await.map_err(|_| BodyError::Timeout)??,
             };
-            match frame {
-                None => {
-                    self.ended = true;
-                    return Ok(None);
-                }
-                Some(Err(error)) => return Err(BodyError::Damaged(format!("the body ends early: {error}"))),
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => return Ok(Some(data)),
-                    // Anything but data is a trailer, which nobody asked for.
-                    Err(_) => self.trailed = true,
-                },
+            let (is_last, data) = self.data_of(frame)?;
+            if is_last || data.is_some() {
+                return Ok(data);
+            }
+        }
+    }
+
+    /// Whether a frame is the end, and the data in it.
+    fn data_of(&mut self, frame: Option<hyper::Result<Frame<Bytes>>>) -> Result<(bool, Option<Bytes>), BodyError> {
+        match frame {
+            None => {
+                self.ended = true;
+                Ok((true, None))
+            }
+            Some(Err(error)) => Err(BodyError::Damaged(format!("the body ends early: {error}"))),
+            Some(Ok(frame)) => {
+                let data = frame.into_data().ok();
+                // Anything but data is a trailer, which nobody asked for.
+                self.trailed |= data.is_none();
+                Ok((false, data))
             }
         }
     }
@@ -203,7 +234,8 @@ impl InboundBody {
     /// What comes next, unless the connection has to give way.
     async fn frame(&mut self) -> Result<Option<hyper::Result<Frame<Bytes>>>, BodyError> {
         let (mut frame, activity) = (pin!(self.incoming.frame()), &self.activity);
-        // Whoever bids it give way wakes the connection's task, which is the one that this runs in.
+        // Whoever bids it give way wakes the connection's task, which is the one that this runs in while the body is
+        // wanted.
         poll_fn(|task| {
             if activity.is_ended() { Poll::Ready(Err(BodyError::Memory)) } else { frame.as_mut().poll(task).map(Ok) }
         })

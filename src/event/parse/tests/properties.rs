@@ -101,7 +101,7 @@ fn by_one_way(body: &[u8], rules: &Rules, is_whole: bool) -> Option<Result<Parse
         Err(empty) => return Some(Err(empty)),
     };
     let sent = bytes.clone();
-    let mut batch = Batch::new(Output::new(NOW, bytes.as_ptr() as usize, repairs), rules, website_id);
+    let mut batch = Batch::new(Output::new(NOW, &bytes, repairs), rules, website_id);
     if is_whole {
         match batch.read_whole(&mut bytes, len, has_escapes) {
             Ok(true) => {}
