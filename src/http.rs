@@ -28,6 +28,7 @@ mod query;
 mod refused_head;
 mod response;
 mod route;
+mod socket;
 mod websites;
 
 pub use auth::{Role, Tokens};

@@ -1,25 +1,19 @@
-//! What a connection is doing and since when, as its socket and its requests tell.
+//! What a connection is doing and since when, as its socket and its requests tell; what is held for it, and whether it
+//! must give way to others.
 //!
 //! hyper's own header timeout also runs while a connection is merely idle, and it knows nothing of clients that do
 //! not read. So each connection has an [`Activity`], and whoever serves it asks it whether to go on.
 
 use std::{
-    io,
-    pin::Pin,
     sync::{
-        Arc, OnceLock,
+        OnceLock,
         atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering},
     },
-    task::{Context, Poll, Waker},
+    task::Waker,
     time::Duration,
 };
 
-use bytes::{Buf, Bytes};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
-    net::TcpStream,
-    time::{Instant, timeout},
-};
+use tokio::time::Instant;
 
 use super::options::ConnectionLimits;
 use crate::metrics::Closed;
@@ -28,13 +22,6 @@ use crate::metrics::Closed;
 pub(super) const DRAIN_GRACE: Duration = Duration::from_millis(100);
 /// How often, while draining, a connection is looked at whose request is being handled.
 const DRAIN_POLL: Duration = Duration::from_millis(20);
-/// How long a connection that has ended waits until its client has closed it, too.
-const LINGER_MAX: Duration = Duration::from_secs(2);
-/// How many bytes are read and thrown away at a time during that wait.
-const LINGER_READ_BYTES: usize = 4 * 1024;
-/// A head and a body that are this small together are copied into one piece: the kernel takes one piece so much sooner
-/// than two that the copy costs less. The response to an event is 700 bytes.
-const GATHER_BYTES_MAX: usize = 2 * 1024;
 
 /// What a connection is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -213,7 +200,7 @@ impl Activity {
     }
 
     /// `written` bytes went, or none could because the client does not read.
-    fn bytes_went(&self, written: Option<usize>) {
+    pub(super) fn bytes_went(&self, written: Option<usize>) {
         let was_blocked = self.write_blocked.load(Ordering::Relaxed);
         if !was_blocked && written.is_some() {
             return;
@@ -230,7 +217,7 @@ impl Activity {
     }
 
     /// Everything that was to be written has been.
-    fn all_went(&self) {
+    pub(super) fn all_went(&self) {
         if self.blocked_since.load(Ordering::Relaxed) != 0 {
             self.blocked_since.store(0, Ordering::Relaxed);
         }
@@ -342,162 +329,6 @@ impl Activity {
         let soonest = now + if draining { DRAIN_POLL } else { limits.head_timeout };
         Verdict::LookAgain((since + limit).min(soonest))
     }
-}
-
-/// A socket that keeps its connection's [`Activity`].
-pub(super) struct TrackedStream {
-    stream: TcpStream,
-    /// Read already, and to be read again.
-    unread: Bytes,
-    activity: Arc<Activity>,
-    /// An answer of hyper's own was kept from the socket, and ours takes its place.
-    has_more_to_say: bool,
-}
-
-impl TrackedStream {
-    pub(super) fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
-        Self { stream, unread: Bytes::new(), activity, has_more_to_say: false }
-    }
-
-    /// Gives back what was read and not used. It goes before what was given back earlier and is still unread.
-    pub(super) fn put_back(&mut self, unread: Bytes) {
-        let earlier = std::mem::take(&mut self.unread);
-        self.unread = match (unread.is_empty(), earlier.is_empty()) {
-            // Even an empty slice would keep the buffer alive that it was cut from.
-            (true, true) => Bytes::new(),
-            (true, false) => earlier,
-            (false, true) => unread,
-            (false, false) => [unread, earlier].concat().into(),
-        };
-    }
-
-    /// What was read and not used.
-    pub(super) fn unread(&self) -> &[u8] {
-        &self.unread
-    }
-
-    /// Waits until there is something to read, or the client is gone.
-    pub(super) fn poll_first_byte(&self, context: &mut Context<'_>) -> Poll<()> {
-        if self.unread.is_empty() { self.stream.poll_read_ready(context).map(drop) } else { Poll::Ready(()) }
-    }
-
-    /// Closes the socket so that the client can read its last response: one that is closed with bytes unread is reset,
-    /// and the reset overtakes the response. So what the client still sends is read, until it closes its side too.
-    pub(super) async fn linger(mut self) {
-        drop(std::mem::take(&mut self.unread));
-        let until_closed = async {
-            self.stream.shutdown().await?;
-            loop {
-                self.stream.readable().await?;
-                match self.stream.try_read(&mut [0; LINGER_READ_BYTES]) {
-                    Ok(0) => return Ok(()),
-                    Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
-                    _ => {}
-                }
-            }
-        };
-        // A client that is gone has closed its side, too.
-        let _: Result<io::Result<()>, _> = timeout(LINGER_MAX, until_closed).await;
-    }
-
-    fn note(&self, result: &Poll<io::Result<usize>>) {
-        match result {
-            Poll::Pending => self.activity.bytes_went(None),
-            Poll::Ready(Ok(written)) => self.activity.bytes_went(Some(*written)),
-            Poll::Ready(Err(_)) => {}
-        }
-    }
-
-    /// Writes what goes without waiting.
-    pub(super) fn try_write(&self, data: &[u8]) {
-        let _ = self.stream.try_write(data);
-    }
-}
-
-impl AsyncRead for TrackedStream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let result = if self.unread.is_empty() {
-            Pin::new(&mut self.stream).poll_read(context, buffer)
-        } else {
-            let length = self.unread.len().min(buffer.remaining());
-            buffer.put_slice(&self.unread[..length]);
-            self.unread.advance(length);
-            Poll::Ready(Ok(()))
-        };
-        if buffer.filled().len() > before {
-            self.activity.bytes_came();
-        }
-        result
-    }
-}
-
-impl AsyncWrite for TrackedStream {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        if is_hypers_own(data) {
-            self.has_more_to_say = true;
-            return Poll::Ready(Ok(data.len()));
-        }
-        let result = Pin::new(&mut self.stream).poll_write(context, data);
-        self.note(&result);
-        result
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        data: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let length = data.iter().map(|part| part.len()).sum();
-        if data.first().is_some_and(|part| is_hypers_own(part)) {
-            self.has_more_to_say = true;
-            return Poll::Ready(Ok(length));
-        }
-        let result = if length <= GATHER_BYTES_MAX {
-            let mut gathered = [0; GATHER_BYTES_MAX];
-            let mut end = 0;
-            for part in data {
-                gathered[end..][..part.len()].copy_from_slice(part);
-                end += part.len();
-            }
-            Pin::new(&mut self.stream).poll_write(context, &gathered[..length])
-        } else {
-            Pin::new(&mut self.stream).poll_write_vectored(context, data)
-        };
-        self.note(&result);
-        result
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // hyper asks for it when it has written all that it had.
-        self.activity.all_went();
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.has_more_to_say {
-            return Poll::Ready(Ok(()));
-        }
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-}
-
-/// hyper answers a head that it refuses by itself, without the contract's body. It is kept from the socket: whoever
-/// serves the connection hears of the fault right after it and says more. All other refusals have a body.
-fn is_hypers_own(head: &[u8]) -> bool {
-    const EMPTY: &[u8] = b"\r\ncontent-length: 0\r\n";
-    // Of nearly all answers one byte is enough to tell.
-    head.get(9) == Some(&b'4')
-        && head.starts_with(b"HTTP/1.1 4")
-        && head.windows(EMPTY.len()).any(|part| part.eq_ignore_ascii_case(EMPTY))
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ use tokio::{
 };
 
 use super::{
-    activity::{Activity, DRAIN_GRACE, Phase, TrackedStream, Verdict},
+    activity::{Activity, DRAIN_GRACE, Phase, Verdict},
     body::Rest,
     connections::{Connections, Place},
     context::Context,
@@ -38,6 +38,7 @@ use super::{
     refused_head::{self, Refused},
     response::Body,
     route::{self, Handled},
+    socket::TrackedStream,
 };
 use crate::metrics::{Closed, HttpMetrics};
 
@@ -255,10 +256,7 @@ async fn serve_connection(
                 if let Poll::Ready(result) = Pin::new(connection.as_mut()).poll(task) {
                     return Poll::Ready(Some(result));
                 }
-                if activity.gives_way() {
-                    continue;
-                }
-                if !(activity.is_resting() && connections.is_crowded()) {
+                if !(activity.gives_way() || activity.is_resting() && connections.is_crowded()) {
                     return Poll::Pending;
                 }
                 resting = active.take().map(Active::take_apart);
@@ -267,7 +265,9 @@ async fn serve_connection(
         });
         tokio::select! {
             biased;
-            result = serving => return ended(result, draining, active.map(Active::take_apart), &activity),
+            result = serving => {
+                return ended(result, draining, active.map(Active::take_apart).or(resting), &activity);
+            }
             () = &mut timer => match activity.verdict(Instant::now(), &limits, draining) {
                 Verdict::LookAgain(at) => {
                     was_to_be_closed = false;

@@ -277,25 +277,54 @@ fn a_flood_of_idle_connections_lets_others_in() {
 
 #[test]
 fn more_requests_than_buffers_are_answered_in_turn() {
-    let flags = ["--log-level=error", "--active-connections-max=20", "--warm-connections-max=10"];
+    let post = "POST /api/v1/events HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\n";
+    // A head that never ends, one that hardly begins, a body that never begins and one that hardly does.
+    for said in ["GET /livez HTTP/1.1\r\nhost: a\r\nx: ", "G", post, &format!("{post}{{")] {
+        let flags = ["--log-level=error", "--active-connections-max=20", "--warm-connections-max=10"];
+        let daemon = Daemon::start(&flags);
+        let code = daemon.register("example.com");
+        let crowd: Vec<_> = (0..200)
+            .map(|_| {
+                let mut stream = TcpStream::connect(&daemon.address).unwrap();
+                stream.write_all(said.as_bytes()).unwrap();
+                stream
+            })
+            .collect();
+        assert_eq!(daemon.client().get("/livez").status, 200);
+        let clients: Vec<_> = (0..20)
+            .map(|_| {
+                let (address, code) = (daemon.address.clone(), code.clone());
+                thread::spawn(move || good_client(&address, &code, Duration::from_millis(300)).len())
+            })
+            .collect();
+        let stored: usize = clients.into_iter().map(|client| client.join().unwrap()).sum();
+        let metrics = daemon.metrics();
+        assert_eq!(metrics["hitlog_events_committed_total"], stored as f64);
+        // None of them had its time limit before others were let in.
+        assert_eq!(metrics["hitlog_connections_closed_total{reason=\"head_timeout\"}"], 0.0, "{said}");
+        assert_eq!(metrics["hitlog_events_rejected_total{reason=\"timeout\"}"], 0.0, "{said}");
+        drop(crowd);
+        daemon.stop();
+    }
+}
+
+#[test]
+fn small_answers_that_nobody_reads_take_no_room_from_events() {
+    let flags = ["--log-level=error", "--answer-bytes-max=2MiB", "--small-answer-bytes=64KiB"];
     let daemon = Daemon::start(&flags);
     let code = daemon.register("example.com");
-    // Heads that never end hold all the buffers.
+    let refused = batch_request(format!("{{\"events\":[{}]}}", ["{}"; 18].join(",")).as_bytes(), "").repeat(400);
     let crowd: Vec<_> = (0..100)
         .map(|_| {
-            let mut stream = TcpStream::connect(&daemon.address).unwrap();
-            stream.write_all(b"GET /livez HTTP/1.1\r\nhost: a\r\nx: ").unwrap();
+            let mut stream = connect_narrow(&daemon.address);
+            stream.set_write_timeout(Some(Duration::from_millis(20))).unwrap();
+            let _ = stream.write_all(&refused);
             stream
         })
         .collect();
-    let clients: Vec<_> = (0..40)
-        .map(|_| {
-            let (address, code) = (daemon.address.clone(), code.clone());
-            thread::spawn(move || good_client(&address, &code, Duration::from_millis(300)).len())
-        })
-        .collect();
-    let stored: usize = clients.into_iter().map(|client| client.join().unwrap()).sum();
-    assert_eq!(daemon.metrics()["hitlog_events_committed_total"], stored as f64);
+    // Whoever reads is not kept waiting by those who do not.
+    good_client(&daemon.address, &code, Duration::from_secs(1));
+    assert!(daemon.metrics()["hitlog_connections_closed_total{reason=\"gave_way\"}"] > 0.0);
     drop(crowd);
     daemon.stop();
 }
