@@ -55,8 +55,8 @@ pub(super) struct ReadEvent<'b> {
     oddities: Oddities,
 }
 
-/// By how much the properties of a request may be longer than it. Compact JSON is shorter as a rule, but a number such as
-/// 1e15 is written in full: a batch of nothing else would take four times what was counted for it.
+/// By how much the properties of a request may be longer than it. Compact JSON is shorter as a rule, but a number such
+/// as 1e15 is written in full: a batch of nothing else would take four times what was counted for it.
 const PROPERTIES_GROWTH_BYTES_MAX: usize = 64 * 1024;
 
 /// What is odd about an event, in a form that takes no memory as long as nothing is.

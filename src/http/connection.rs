@@ -230,8 +230,7 @@ async fn serve_connection(
     let connections = place.connections();
     let limits = *connections.limits();
     // One of the two is set: the connection is hyper's, or it rests without hyper's buffers.
-    let mut active = None;
-    let mut resting = Some(TrackedStream::new(stream, Arc::clone(&activity)));
+    let (mut active, mut resting) = (None, Some(TrackedStream::new(stream, Arc::clone(&activity))));
     let mut wanted = BuffersWanted::default();
     let mut timer = pin!(sleep(limits.head_timeout.min(limits.idle_timeout)));
     let mut stop = pin!(stopped.wait_for(|stopped| *stopped));

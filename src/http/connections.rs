@@ -29,8 +29,8 @@ use super::{
 const CROWDED_PERCENT: usize = 90;
 /// When connections or buffers run short, as many give way at once, at most.
 const YIELDING_MAX: usize = 64;
-/// How long after a look for connections that give way the next one is taken: each passes over all of them. Whoever needs
-/// something in between is told what the last one found.
+/// How long after a look for connections that give way the next one is taken, at most: each passes over all of them.
+/// Whoever needs something in between is told what the last one found.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// The connections that are open.
@@ -195,7 +195,9 @@ impl Open {
         in_question: impl Fn(&Arc<Activity>, IpAddr) -> bool,
     ) -> usize {
         let now = Instant::now();
-        if let Some(last) = self.looks[kind].filter(|last| now.saturating_duration_since(last.at) < LOOK_AGAIN) {
+        // A look at one takes a tenth of this.
+        let pause = LOOK_AGAIN.min(Duration::from_micros(self.all.len() as u64));
+        if let Some(last) = self.looks[kind].filter(|last| now.saturating_duration_since(last.at) < pause) {
             return last.found;
         }
         let found = self.end_some(limits, need, in_question);

@@ -112,9 +112,13 @@ impl Holding {
 
     fn is_now(&mut self, bytes: usize, is_large: bool) {
         let kinds = self.memory.0.kinds;
-        if let Some(holder) = &self.holder {
-            holder.holds(kinds[usize::from(self.is_large)], self.bytes, 0);
-            holder.holds(kinds[usize::from(is_large)], 0, bytes);
+        match &self.holder {
+            Some(holder) if is_large == self.is_large => holder.holds(kinds[usize::from(is_large)], self.bytes, bytes),
+            Some(holder) => {
+                holder.holds(kinds[usize::from(self.is_large)], self.bytes, 0);
+                holder.holds(kinds[usize::from(is_large)], 0, bytes);
+            }
+            None => {}
         }
         (self.bytes, self.is_large) = (bytes, is_large);
     }
