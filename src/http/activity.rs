@@ -118,6 +118,8 @@ const NEW_FOR: Duration = Duration::from_secs(1);
 const SMALL_FOR: Duration = Duration::from_millis(500);
 /// For so long one may be on the point of sending the rest of a head, or of reading more of an answer.
 const AT_ONCE: Duration = Duration::from_millis(250);
+/// For so long nobody may have looked whether a request has come already.
+pub(super) const JUST_COME: Duration = Duration::from_millis(10);
 /// Whoever moves more than this is not what is slow.
 const FAST_BYTES_PER_SECOND: u64 = 1024 * 1024;
 /// More than any connection lasts, in nanoseconds: those between two requests go before those within a head.
@@ -290,7 +292,7 @@ impl Activity {
                 };
                 self.slowness(held, now).filter(|_| held > 0 && lasts(patience))
             }
-            (Need::Slot, Phase::Idle | Phase::Discarding) => Some(IDLE_FIRST + lasted),
+            (Need::Slot, Phase::Idle | Phase::Discarding) if lasts(JUST_COME) => Some(IDLE_FIRST + lasted),
             (Need::Slot | Need::Buffers, Phase::Head) if lasts(AT_ONCE) => Some(lasted),
             _ => None,
         }

@@ -195,8 +195,9 @@ impl Open {
         in_question: impl Fn(&Arc<Activity>, IpAddr) -> bool,
     ) -> usize {
         let now = Instant::now();
-        // A look at one takes a tenth of this.
-        let pause = LOOK_AGAIN.min(Duration::from_micros(self.all.len() as u64));
+        // A look at one takes a tenth of a microsecond. While some are on their way out there is no need for more.
+        let dear = Duration::from_micros(self.all.len() as u64);
+        let pause = if self.ending > 0 { LOOK_AGAIN } else { LOOK_AGAIN.min(dear) };
         if let Some(last) = self.looks[kind].filter(|last| now.saturating_duration_since(last.at) < pause) {
             return last.found;
         }
@@ -263,7 +264,7 @@ impl Drop for Place {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::activity::Phase;
+    use crate::http::activity::{JUST_COME, Phase};
 
     fn connections(max: usize, share_percent: usize, trusted: &[&str]) -> Arc<Connections> {
         let limits = ConnectionLimits {
@@ -285,6 +286,7 @@ mod tests {
         let connections = connections(20, 50, &["10.0.0.0/8"]);
         let crowd: Vec<_> = (0..18).map(|_| open(&connections, "192.0.2.1").unwrap()).collect();
         assert!(crowd.iter().all(|(activity, _)| !activity.is_ended()), "below nine tenths nobody is bounded");
+        std::thread::sleep(JUST_COME);
         let (_, one_more) = open(&connections, "::ffff:192.0.2.1").unwrap();
         let ended = || crowd.iter().filter(|(activity, _)| activity.is_ended()).count();
         assert_eq!(ended(), 1, "one in, one out");
@@ -314,6 +316,7 @@ mod tests {
         for _ in 0..4 {
             crowd.push(open(&connections, "192.0.2.1").unwrap());
         }
+        std::thread::sleep(JUST_COME);
         crowd[0].0.enter(Phase::Handling, Instant::now());
         assert_eq!(connections.end_some(Need::Slot, None), 1);
         assert_eq!(
