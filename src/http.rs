@@ -5,7 +5,9 @@
 //! the writer: events go into the queue and come back as receipts.
 //!
 //! On the way of a request: `connection`, `body`, `route` (with `auth`, `protected` and `cors`); then `ingest`,
-//! `query`, `websites`, `erasures` or `ops`, which make a `response`.
+//! `query`, `websites`, `erasures` or `ops`, which make a `response`. What bounds clients: `activity` (what a
+//! connection is doing), `connections` (who gives way), `memory` (what is held for them), `heavy` (work that takes
+//! long).
 
 mod activity;
 mod auth;

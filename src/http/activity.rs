@@ -52,7 +52,7 @@ pub(super) enum Held {
 }
 
 impl Held {
-    const KINDS: usize = 4;
+    pub(super) const KINDS: usize = 4;
 }
 
 /// What a connection is doing and since when. Written by the connection's own task, which moves between threads, and by

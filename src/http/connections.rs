@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use super::{
-    activity::{Activity, Need},
+    activity::{Activity, Held, Need},
     options::ConnectionLimits,
 };
 
@@ -84,7 +84,7 @@ impl Connections {
     /// Waits for a slot, which whoever waits longest for a request gives up if there is no other.
     pub(super) async fn slot(&self) -> OwnedSemaphorePermit {
         loop {
-            if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
+            if let Some(slot) = self.try_slot() {
                 return slot;
             }
             self.end_some(Need::Slot, None);
@@ -112,6 +112,7 @@ impl Connections {
         let mut buffers = pin!(Arc::clone(&self.buffers).acquire_owned());
         loop {
             self.end_some(Need::Buffers, None);
+            // Many may wait at once, and each look serves them all.
             if let Ok(buffers) = timeout(LOOK_AGAIN * 5, &mut buffers).await {
                 return buffers.ok();
             }
@@ -172,15 +173,17 @@ struct Look {
 }
 
 impl Look {
-    const KINDS: usize = 7;
+    const SLOT: usize = Held::KINDS;
+    const BUFFERS: usize = Self::SLOT + 1;
     /// The one for connections of a single client address.
-    const ADDRESS: usize = 6;
+    const ADDRESS: usize = Self::BUFFERS + 1;
+    const KINDS: usize = Self::ADDRESS + 1;
 
     fn of(need: Need) -> usize {
         match need {
             Need::Bytes(kind) => kind as usize,
-            Need::Slot => 4,
-            Need::Buffers => 5,
+            Need::Slot => Self::SLOT,
+            Need::Buffers => Self::BUFFERS,
         }
     }
 }

@@ -19,6 +19,7 @@ use super::{
     },
 };
 use crate::{
+    budget::OverBudget,
     clock::now_ms,
     event::{self, ParsedBatch, Rejection, ValidEvents, WarningCode, Warnings, json as json_text},
     metrics::{Rejected, Shed, Warned},
@@ -143,11 +144,8 @@ async fn put_aside(
     if reading.grow_to(events.bytes()).is_err() {
         return Err(Shed::BodyMemory);
     }
-    if held.grow_to(answer_bytes_max).is_ok() || held.takes(answer_bytes_max).await {
-        Ok(held)
-    } else {
-        Err(Shed::AnswerMemory)
-    }
+    held.grow_in_time(answer_bytes_max).await.map_err(|OverBudget| Shed::AnswerMemory)?;
+    Ok(held)
 }
 
 /// Refuses events for which there is no memory.

@@ -75,6 +75,12 @@ impl SharedMemory {
     pub(super) fn hold(&self) -> Holding {
         Holding { memory: self.clone(), bytes: 0, is_large: false, holder: None }
     }
+
+    fn was_freed(&self) {
+        if self.0.waiting.load(Ordering::Relaxed) > 0 {
+            self.0.freed.notify_waiters();
+        }
+    }
 }
 
 /// What one body or one answer takes; given back when dropped.
@@ -105,24 +111,6 @@ impl Holding {
         Ok(())
     }
 
-    /// The part of the memory that its bytes are of.
-    fn part(&self) -> &Budget {
-        if self.is_large { &self.memory.0.large } else { &self.memory.0.small }
-    }
-
-    fn is_now(&mut self, bytes: usize, is_large: bool) {
-        let kinds = self.memory.0.kinds;
-        match &self.holder {
-            Some(holder) if is_large == self.is_large => holder.holds(kinds[usize::from(is_large)], self.bytes, bytes),
-            Some(holder) => {
-                holder.holds(kinds[usize::from(self.is_large)], self.bytes, 0);
-                holder.holds(kinds[usize::from(is_large)], 0, bytes);
-            }
-            None => {}
-        }
-        (self.bytes, self.is_large) = (bytes, is_large);
-    }
-
     /// The same, but if there is too little, others are bidden give way, and for some moments it waits for them.
     pub(super) async fn grow_in_time(&mut self, bytes: usize) -> Result<(), OverBudget> {
         if self.grow_to(bytes).is_ok() {
@@ -143,11 +131,6 @@ impl Holding {
         Err(OverBudget)
     }
 
-    /// Whether it could be made to hold `bytes`.
-    pub(super) async fn takes(&mut self, bytes: usize) -> bool {
-        self.grow_in_time(bytes).await.is_ok()
-    }
-
     /// Gives back all but `bytes`.
     pub(super) fn shrink_to(&mut self, bytes: usize) {
         if bytes < self.bytes {
@@ -164,13 +147,23 @@ impl Holding {
             self.holder = Some(Arc::clone(holder));
         }
     }
-}
 
-impl SharedMemory {
-    fn was_freed(&self) {
-        if self.0.waiting.load(Ordering::Relaxed) > 0 {
-            self.0.freed.notify_waiters();
+    /// The part of the memory that its bytes are of.
+    fn part(&self) -> &Budget {
+        if self.is_large { &self.memory.0.large } else { &self.memory.0.small }
+    }
+
+    fn is_now(&mut self, bytes: usize, is_large: bool) {
+        let kinds = self.memory.0.kinds;
+        match &self.holder {
+            Some(holder) if is_large == self.is_large => holder.holds(kinds[usize::from(is_large)], self.bytes, bytes),
+            Some(holder) => {
+                holder.holds(kinds[usize::from(self.is_large)], self.bytes, 0);
+                holder.holds(kinds[usize::from(is_large)], 0, bytes);
+            }
+            None => {}
         }
+        (self.bytes, self.is_large) = (bytes, is_large);
     }
 }
 

@@ -58,6 +58,10 @@ impl<B: AsRef<[u8]>> AsRef<[u8]> for HeldBytes<B> {
     }
 }
 
+fn held_bytes(bytes: impl AsRef<[u8]> + Send + 'static, holding: Holding) -> Bytes {
+    Bytes::from_owner(HeldBytes { bytes, _holding: holding })
+}
+
 /// The contract's error codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ErrorCode {
@@ -129,7 +133,7 @@ pub(super) fn counted_json(status: StatusCode, body: impl Into<Bytes>) -> Respon
 /// A response of JSON in memory that was counted before it was taken.
 pub(super) fn held_json(status: StatusCode, body: Vec<u8>, mut holding: Holding) -> Response {
     holding.shrink_to(body.capacity());
-    counted_json(status, Bytes::from_owner(HeldBytes { bytes: body, _holding: holding }))
+    counted_json(status, held_bytes(body, holding))
 }
 
 /// The same, written from a value that takes so many bytes.
@@ -162,10 +166,7 @@ pub(super) fn json_bytes(value: &impl Serialize) -> usize {
 
 /// A response in the memory that was put aside for another.
 pub(super) fn held(response: Response, holding: Holding) -> Response {
-    response.map(|content| {
-        let bytes = Bytes::from_owner(HeldBytes { bytes: content.bytes, _holding: holding });
-        Content { bytes, is_counted: true }
-    })
+    response.map(|content| Content { bytes: held_bytes(content.bytes, holding), is_counted: true })
 }
 
 fn unwritable(failure: &serde_json::Error) -> Response {
@@ -180,28 +181,24 @@ fn of_json(status: StatusCode, body: Content) -> Response {
     response
 }
 
-/// Counts a response in `memory` until it is sent to the client of `activity`, if nobody has counted it yet. If there
-/// is no room, the client is told so instead. `holding` is what was put aside for it, so that a change that has been
+/// Counts a response that nobody has counted yet in `memory` until it is sent to the client of `activity`. If there is
+/// no room, the client is told so instead. `holding` is what was put aside for it, so that a change that has been
 /// made is answered in any case.
 pub(super) async fn count(
     response: Response,
     holding: Option<Holding>,
     memory: &SharedMemory,
     activity: &Arc<Activity>,
-) -> hyper::Response<Body> {
-    let (parts, content) = response.into_parts();
-    if content.is_counted || content.bytes.is_empty() {
-        return hyper::Response::from_parts(parts, Full::new(content.bytes));
-    }
+) -> Response {
+    let bytes = response.body().bytes.len();
     let is_owed = holding.is_some();
     let mut holding = holding.unwrap_or_else(|| memory.hold());
-    if holding.grow_in_time(content.bytes.len()).await.is_err() && !is_owed {
-        return overloaded_by_answers().map(|content| Full::new(content.bytes));
+    if holding.grow_in_time(bytes).await.is_err() && !is_owed {
+        return overloaded_by_answers();
     }
-    holding.shrink_to(content.bytes.len());
+    holding.shrink_to(bytes);
     holding.is_held_by(activity);
-    let bytes = Bytes::from_owner(HeldBytes { bytes: content.bytes, _holding: holding });
-    hyper::Response::from_parts(parts, Full::new(bytes))
+    held(response, holding)
 }
 
 /// Tells that the answers that wait for their clients take all the memory they may. Takes none itself.

@@ -58,11 +58,9 @@ pub(super) async fn handle(
         Ok(()) => dispatch(context, route, &id, &head, &mut body, &mut put_aside).await,
         Err(refusal) => refusal,
     };
-    let mut response = if response.body().is_counted() {
-        response.map(|content| Body::new(content.into_bytes()))
-    } else {
-        count(response, put_aside, memory, activity).await
-    };
+    let response =
+        if response.body().is_counted() { response } else { count(response, put_aside, memory, activity).await };
+    let mut response = response.map(|content| Body::new(content.into_bytes()));
     if is_for_pages(route, &head) {
         cors::allow_page(head.headers.get(ORIGIN), response.headers_mut());
     }
@@ -179,8 +177,11 @@ async fn dispatch(
     {
         return refusal;
     }
-    if changes(route, method) && !put_aside.insert(context.answers.hold()).takes(SMALL_BYTES_MAX).await {
-        return overloaded_by_answers();
+    if changes(route, method) {
+        let held = put_aside.insert(context.answers.hold());
+        if held.grow_in_time(SMALL_BYTES_MAX).await.is_err() {
+            return overloaded_by_answers();
+        }
     }
     match (route, method) {
         (Route::Events | Route::Batch | Route::Event, &HttpMethod::OPTIONS) => cors::preflight(allow, &head.headers),

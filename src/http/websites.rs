@@ -104,7 +104,7 @@ pub(super) async fn get_all(context: &Context, query: &str, activity: &Arc<Activ
         pagination: Pagination { total: page.total, limit, next },
     };
     let (bytes, mut held) = (json_bytes(&list), context.answers.hold());
-    if !held.takes(bytes).await {
+    if held.grow_in_time(bytes).await.is_err() {
         return overloaded_by_answers();
     }
     held.is_held_by(activity);

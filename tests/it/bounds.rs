@@ -3,7 +3,7 @@
 
 use std::{
     io::{Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::TcpStream,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -14,7 +14,8 @@ use std::{
 
 use harness::{Client, Daemon, event_with, raise_descriptors, traffic, turn, wait_until};
 use serde_json::json;
-use socket2::{Domain, Socket, Type};
+
+use crate::clients::connect_narrow;
 
 /// The most that an attack may add to the tail of a client that behaves.
 const DELAY_MAX: Duration = Duration::from_millis(20);
@@ -40,14 +41,6 @@ fn good_client(address: &str, code: &str, lasting: Duration) -> Vec<Duration> {
 
 fn tail(times: &[Duration]) -> Duration {
     times[times.len() * 99 / 100]
-}
-
-fn connect_narrow(address: &str) -> TcpStream {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket.set_recv_buffer_size(2_048).unwrap();
-    socket.set_tcp_mss(536).unwrap();
-    socket.connect(&address.parse::<SocketAddr>().unwrap().into()).unwrap();
-    socket.into()
 }
 
 fn batch_request(body: &[u8], headers: &str) -> Vec<u8> {

@@ -97,9 +97,9 @@ fn pass_windows() -> Instant {
 }
 
 /// A connection whose client takes almost nothing before it reads: the kernel would take megabytes otherwise.
-fn connect_narrow(address: &str) -> TcpStream {
+pub(crate) fn connect_narrow(address: &str) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket.set_recv_buffer_size(4_096).unwrap();
+    socket.set_recv_buffer_size(2_048).unwrap();
     socket.set_tcp_mss(536).unwrap();
     socket.connect(&address.parse::<SocketAddr>().unwrap().into()).unwrap();
     socket.into()
