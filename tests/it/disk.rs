@@ -62,17 +62,21 @@ fn fail_at_every(call: &str, at_most: usize) -> (usize, usize) {
         });
         let sents = load.finish();
         let unknown = sents.values().filter(|sent| sent.outcome == Outcome::Unknown).count();
-        let has_failed = has_ended || unknown > 0;
+        drop(bad_disk);
+        let mut has_failed = has_ended || unknown > 0;
+        if !has_failed {
+            // A kill would take the last lines with it; they are written in their order. What fails after the last
+            // answer ends it all the same.
+            daemon.signal("HUP");
+            has_failed = wait_until("the log is written, or it has ended", || {
+                let has_ended = daemon.try_metrics().is_none();
+                (has_ended || daemon.log().contains("SIGHUP reads")).then_some(has_ended)
+            });
+        }
         if has_failed {
             assert_eq!(daemon.wait().code(), Some(1), "{call} {at}: {}", daemon.log());
             assert!(daemon.log().contains("the storage failed"), "{call} {at}: {}", daemon.log());
             failures += 1;
-        }
-        drop(bad_disk);
-        if !has_failed {
-            // A kill would take the last lines with it; they are written in their order.
-            daemon.signal("HUP");
-            daemon.wait_for_log("SIGHUP reads");
         }
         daemon.crash();
         let was_hit = has_met_eio(&daemon);
