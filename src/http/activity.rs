@@ -298,6 +298,12 @@ impl Activity {
         }
     }
 
+    /// Whether nobody may have looked yet whether a request has come.
+    pub(super) fn has_just_come(&self, now: Instant) -> bool {
+        let lasted = self.nanoseconds(now).saturating_sub(self.since.load(Ordering::Relaxed));
+        self.phase() == Phase::Idle && lasted < JUST_COME.as_nanos() as u64
+    }
+
     /// How much is held for how little that moves.
     fn slowness(&self, held: u64, now: Instant) -> Option<u64> {
         let age = now.duration_since(self.born_at).as_secs();

@@ -215,10 +215,10 @@ impl Open {
         &mut self,
         limits: &ConnectionLimits,
         need: Need,
-        in_question: impl Fn(&Arc<Activity>, IpAddr) -> bool,
+        asked_about: impl Fn(&Arc<Activity>, IpAddr) -> bool,
     ) -> usize {
         let now = Instant::now();
-        let in_question = self.all.values().filter(|(other, address)| in_question(other, *address));
+        let in_question = self.all.values().filter(|(other, address)| asked_about(other, *address));
         let mut found: Vec<_> = in_question.filter_map(|(other, _)| Some((other.yields(need, now)?, other))).collect();
         let count = match need {
             // Those who hold most for least are few, and each gives back much.
@@ -230,8 +230,12 @@ impl Open {
             found.select_nth_unstable_by_key(count, |(worth, _)| std::cmp::Reverse(*worth));
         }
         found[..count].iter().for_each(|(_, activity)| activity.end());
+        // One that has just come will give way, if it still waits then: whoever asks is not to be turned away for it.
+        let is_spared =
+            |(other, address): &(Arc<Activity>, IpAddr)| asked_about(other, *address) && other.has_just_come(now);
+        let will_give_way = found.is_empty() && need == Need::Slot && self.all.values().any(is_spared);
         self.ending += count;
-        count
+        count.max(usize::from(will_give_way))
     }
 }
 
