@@ -104,7 +104,7 @@ pub(crate) const CATALOG_MIGRATIONS: Migrations<'static> = Migrations::from_slic
 /// The version of the catalog's format that these steps lead to.
 pub(crate) const CATALOG_VERSION: i64 = CATALOG_STEPS.len() as i64;
 
-const CATALOG_STEPS: &[M<'static>] = &[M::up(CATALOG_1), M::up(CATALOG_2)];
+const CATALOG_STEPS: &[M<'static>] = &[M::up(CATALOG_1), M::up(CATALOG_2), M::up(CATALOG_3), M::up(CATALOG_4)];
 
 const CATALOG_1: &str = "
     CREATE TABLE Website(
@@ -160,6 +160,38 @@ const CATALOG_2: &str = "
     INSERT INTO NewSegment SELECT number, generation, state FROM Segment;
     DROP TABLE Segment;
     ALTER TABLE NewSegment RENAME TO Segment;";
+
+const CATALOG_3: &str = "
+    -- What a sealed segment said of itself when it was sealed; NULL for one that an older hitlog sealed, until the next
+    -- start has looked.
+    ALTER TABLE Segment ADD COLUMN rows INTEGER;
+    ALTER TABLE Segment ADD COLUMN firstSequence INTEGER;
+    ALTER TABLE Segment ADD COLUMN lastSequence INTEGER;
+    ALTER TABLE Segment ADD COLUMN firstCreatedAt INTEGER; -- milliseconds since 1970, UTC
+    ALTER TABLE Segment ADD COLUMN lastCreatedAt INTEGER;
+    ALTER TABLE Segment ADD COLUMN digest INTEGER; -- of its summary
+    -- The only generations that a start may remove: those that were replaced, and those that were about to be listed.
+    CREATE TABLE Leftover(
+        number INTEGER NOT NULL,
+        generation INTEGER NOT NULL,
+        PRIMARY KEY(number, generation)
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO Leftover SELECT number, generation - 1 FROM Segment WHERE generation > 1;";
+
+const CATALOG_4: &str = "
+    -- Whose sequences public ids are made of, from which sequence on. Every start from a backup begins another.
+    CREATE TABLE Epoch(
+        number INTEGER PRIMARY KEY,
+        firstSequence INTEGER NOT NULL,
+        node INTEGER NOT NULL,
+        idKey BLOB NOT NULL CHECK (length(idKey) = 16),
+        begunAt INTEGER NOT NULL -- milliseconds since 1970, UTC
+    ) STRICT;
+    -- For how long hitlog has run since all events of a segment had expired.
+    CREATE TABLE Expiry(
+        number INTEGER PRIMARY KEY,
+        expiredMs INTEGER NOT NULL
+    ) STRICT;";
 
 /// Refuses a file that is not hitlog's. A file without pages (made by a start that was cut short) passes.
 pub(crate) fn check_application_id(connection: &Connection, path: &Path) -> Result<(), OpenError> {
