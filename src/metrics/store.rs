@@ -24,6 +24,10 @@ metric_group! {
             "Bytes past which readers are interrupted so that the log can reset.";
         high_water_mark: Gauge = "hitlog_high_water_mark", "The highest durable sequence.";
         rolls: Counter = "hitlog_rolls_total", "Segments that were full and followed by the next.";
+        lay_down_seconds: Histogram = "hitlog_lay_down_seconds",
+            "Time to lay the keys of one full segment down, where it waits for its indexes.";
+        lay_down_errors: Counter = "hitlog_lay_down_errors_total",
+            "Times that the keys of a full segment could not be laid down and stayed in memory.";
         seal_seconds: Histogram = "hitlog_seal_seconds", "Time to build the indexes of one segment.";
         seal_rows: Counter = "hitlog_sealed_events_total", "Events in segments sealed since the start.";
         seals_failed: Counter = "hitlog_seals_failed_total",

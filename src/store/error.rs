@@ -157,6 +157,9 @@ pub enum ReadError {
     /// SQLite could not read.
     #[error("the storage could not be read: {0}")]
     Storage(#[from] rusqlite::Error),
+    /// The keys of a segment could not be read.
+    #[error("the keys of a segment could not be read: {0}")]
+    Keys(std::io::Error),
     /// The reader failed, or hitlog is stopping.
     #[error("the readers have stopped")]
     Stopped,

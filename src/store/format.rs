@@ -2,6 +2,7 @@
 //!
 //! Knows how a file is made, opened, synced and removed, and nothing of what is kept of it in memory.
 
+pub(super) mod blocks;
 mod directory;
 pub(super) mod file;
 pub(super) mod row;

@@ -4,23 +4,23 @@
 //! index are recovered from their write-ahead logs, checked if hitlog did not stop in order, and read into memory.
 
 use std::{
-    fs,
+    fs, io,
     path::Path,
     sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
-use rusqlite::Connection;
+use rusqlite::{Connection, Row};
 
 use super::{
     catalog::{CatalogFile, Erasure, Erasures, ListedSegment, SegmentChange, SegmentState, Subject},
     error::{OpenError, is_transient},
-    format::{SegmentName, SegmentPaths, file, schema},
+    format::{SegmentName, SegmentPaths, blocks::BlockError, file, schema},
     log::active::ActiveSegment,
     options::LogOptions,
     read::snapshot::Snapshot,
-    segments::{Columns, Content, RowKeys, Segment, Segments, Sites, Summary, SummaryError},
+    segments::{Columns, Content, LaidKeys, OpenKeys, Segment, Segments, Sites, Summary, SummaryError},
 };
 use crate::metrics::StoreMetrics;
 
@@ -55,28 +55,30 @@ pub(super) fn recover_segments(
     for segment in listed.iter().filter(|segment| segment.state == SegmentState::Dropped) {
         catalog.change_segments(&SegmentChange::Unlisted(segment.number))?;
     }
-    let mut open = Vec::new();
+    let mut found = Vec::new();
     for segment in &listed {
         let is_open = !matches!(segment.state, SegmentState::Sealed | SegmentState::Dropped);
         // One whose making was cut short has nothing in it, and is made anew when its number comes.
         if is_open && !segment.is_unmade(file::bytes(&paths.of(segment.number, segment.generation))) {
-            open.push((recover_open(paths, *segment, segments, options, metrics)?, segment.state));
+            found.push(recover_open(paths, *segment, options, metrics)?);
         }
     }
     // A crash may have kept the roll from the catalog, but rows tell: a prepared segment that has some was rolled to.
-    let is_begun = |(segment, state): &(Arc<Segment>, SegmentState)| {
-        *state == SegmentState::Active || segment.sequences().is_some()
-    };
-    let at = open.iter().rposition(is_begun).unwrap_or(0);
-    if open.is_empty() {
+    let is_begun = |found: &OpenFound| found.listed.state == SegmentState::Active || found.sequences.is_some();
+    let at = found.iter().rposition(is_begun).unwrap_or(0);
+    if found.is_empty() {
         let number = listed.last().map_or(1, |segment| segment.number + 1);
         file::create(&paths.of(number, 1), options, metrics)?;
         catalog.change_segments(&SegmentChange::Prepared(number))?;
-        open.push((Arc::new(Segment::open(paths, number, Columns::default())), SegmentState::Prepared));
+        let listed = ListedSegment { number, generation: 1, state: SegmentState::Prepared };
+        found.push(OpenFound { listed, sequences: None });
     }
+    let state = found[at].listed.state;
+    let with_keys = |(place, found)| recover_keys(paths, found, place < at, &segments.sites);
+    let mut open = found.iter().enumerate().map(with_keys).collect::<Result<Vec<_>, _>>()?;
     let prepared = open.split_off(at + 1).into_iter().next();
-    let (active, state) = open.remove(at);
-    let unsealed: Vec<_> = open.into_iter().map(|(segment, _)| segment).collect();
+    let active = open.remove(at);
+    let unsealed = open;
     for segment in unsealed.iter().chain([&active]) {
         segments.push(Arc::clone(segment));
     }
@@ -89,7 +91,7 @@ pub(super) fn recover_segments(
     Ok(Recovered {
         next_number: active.number + 1,
         active: open(active)?,
-        prepared: prepared.map(|(segment, _)| open(segment)).transpose()?,
+        prepared: prepared.map(open).transpose()?,
         unsealed,
         next_sequence,
     })
@@ -151,23 +153,68 @@ fn recover_sealed(paths: &SegmentPaths, listed: ListedSegment, segments: &Segmen
     Ok(())
 }
 
+/// A segment without an index whose file is in order.
+struct OpenFound {
+    listed: ListedSegment,
+    /// The first and the last; `None` if it is empty.
+    sequences: Option<(u64, u64)>,
+}
+
 fn recover_open(
     paths: &SegmentPaths,
     listed: ListedSegment,
-    segments: &Segments,
     options: &LogOptions,
     metrics: &Arc<StoreMetrics>,
-) -> Result<Arc<Segment>, OpenError> {
+) -> Result<OpenFound, OpenError> {
     let path = paths.of(listed.number, listed.generation);
     let unclean = file::has_wal(&path);
     let connection = file::open(&path, options, metrics)?;
-    let sqlite = || OpenError::sqlite(&path);
     truncate_or_wait(&connection, &path)?;
     if unclean {
         quick_check(&connection, &path)?;
     }
-    let columns = read_columns(&connection, &segments.sites).map_err(sqlite())?;
-    Ok(Arc::new(Segment::open(paths, listed.number, columns)))
+    let select = "SELECT (SELECT min(id) FROM Event), (SELECT max(id) FROM Event)";
+    let number = |row: &Row<'_>, column| row.get::<_, Option<i64>>(column).map(|id| id.map(i64::unsigned_abs));
+    let sequences = connection.query_row(select, [], |row| Ok(number(row, 0)?.zip(number(row, 1)?)));
+    Ok(OpenFound { listed, sequences: sequences.map_err(OpenError::sqlite(&path))? })
+}
+
+/// The keys of a segment without an index: of a full one those that were laid down, where they are sound and of these
+/// rows, and otherwise those of its rows, which are laid down now.
+fn recover_keys(
+    paths: &SegmentPaths,
+    found: &OpenFound,
+    is_full: bool,
+    sites: &Sites,
+) -> Result<Arc<Segment>, OpenError> {
+    let number = found.listed.number;
+    let path = paths.of(number, found.listed.generation);
+    let keys_path = file::keys_path(&path);
+    if is_full {
+        match LaidKeys::open(&keys_path, number, sites) {
+            Ok(keys) if found.sequences == Some((keys.first_sequence, keys.last_sequence)) => {
+                return Ok(Arc::new(Segment::open(paths, number, OpenKeys::Laid(Arc::new(keys)))));
+            }
+            Ok(_) => tracing::warn!(file = %keys_path.display(), "keys of other rows are made anew"),
+            Err(BlockError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => tracing::warn!(%error, "keys are made anew"),
+        }
+    } else if let Err(error) = fs::remove_file(&keys_path)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        // Rows that come in would not be in them.
+        return Err(OpenError::io("remove the keys", keys_path)(error));
+    }
+    let columns = match found.sequences {
+        Some(_) => file::open_read_only(&path, false).and_then(|connection| Columns::read(&connection, sites)),
+        None => Ok(Columns::default()),
+    };
+    let columns = Arc::new(columns.map_err(OpenError::sqlite(&path))?);
+    let segment = Arc::new(Segment::open(paths, number, OpenKeys::InMemory(columns)));
+    if is_full && let Err(error) = segment.lay_down_keys(sites) {
+        tracing::warn!(segment = number, %error, "the keys of a full segment stay in memory: they could not be laid down");
+    }
+    Ok(segment)
 }
 
 /// Empties the write-ahead log. A backup or an export may be reading the segment: the start waits for it.
@@ -189,28 +236,6 @@ fn quick_check(connection: &Connection, path: &Path) -> Result<(), OpenError> {
     let verdict: String =
         connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(OpenError::sqlite(path))?;
     if verdict == "ok" { Ok(()) } else { Err(OpenError::Damaged { path: path.into(), reason: verdict }) }
-}
-
-/// Reads the keys of all rows of a segment that has no index.
-fn read_columns(connection: &Connection, sites: &Sites) -> rusqlite::Result<Columns> {
-    const ROWS_AT_ONCE: usize = 4_096;
-    let columns = Columns::default();
-    let mut select = connection
-        .prepare("SELECT id, websiteId, eventType, createdAt, sessionId, visitorId FROM Event ORDER BY id")?;
-    let mut rows = select.query([])?;
-    let (mut first, mut waiting) = (0, Vec::with_capacity(ROWS_AT_ONCE));
-    while let Some(row) = rows.next()? {
-        let sequence = row.get::<_, i64>(0)?.unsigned_abs();
-        if waiting.len() == ROWS_AT_ONCE || first + waiting.len() as u64 != sequence {
-            columns.add(first, &waiting);
-            waiting.clear();
-            first = sequence;
-        }
-        let text = |column| Ok::<_, rusqlite::Error>(row.get_ref(column)?.as_bytes()?);
-        waiting.push(RowKeys::new(sites, (text(1)?, text(2)?), row.get(3)?, (text(4)?, text(5)?)));
-    }
-    columns.add(first, &waiting);
-    Ok(columns)
 }
 
 /// Hides again what is still to be erased; websites that were deleted are not asked for any more.

@@ -4,7 +4,10 @@
 
 mod columns;
 mod connections;
+mod fence;
 mod keys;
+mod laid;
+mod lay_down;
 pub(crate) mod retention;
 mod segment;
 mod summary;
@@ -16,7 +19,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
 };
 
@@ -24,14 +27,19 @@ use parking_lot::{Mutex, RwLock};
 
 use self::connections::IdleConnections;
 pub(crate) use self::{
-    columns::{Chunk, Columns, ColumnsSnapshot, RowKeys},
+    columns::{Chunk, Columns, RowKeys},
     connections::{ReadConnection, ReaderInterrupt, WatchState},
+    fence::{FENCE_ENTRIES, RankBounds},
     keys::{Key, Sites, Stream, fingerprint, session_hash, visitor_hash},
-    segment::{Content, Segment},
-    summary::{FENCE_ENTRIES, StreamSummary, Summary, SummaryError},
+    laid::{LaidKeys, LaidRun},
+    segment::{Content, KeysSnapshot, OpenKeys, Segment},
+    summary::{StreamSummary, Summary, SummaryError},
     view::{FoundIn, Hidden, View},
 };
-use super::{format::file, options::SegmentOptions};
+use super::{
+    format::{blocks::BlockError, file},
+    options::SegmentOptions,
+};
 use crate::{
     event::EventRow,
     metrics::{SegmentLabel, StoreMetrics},
@@ -46,6 +54,8 @@ pub(crate) struct Segments {
     damaged: Mutex<BTreeSet<i64>>,
     /// The number of the segment that is to be followed by the next, full or not.
     roll_requested: AtomicI64,
+    /// Rows of full segments whose keys are in memory.
+    waiting_rows: AtomicU64,
     pub(crate) sites: Sites,
     options: SegmentOptions,
     metrics: Arc<StoreMetrics>,
@@ -59,6 +69,7 @@ impl Segments {
             connections: IdleConnections::new(options.connections_max),
             damaged: Mutex::default(),
             roll_requested: AtomicI64::new(0),
+            waiting_rows: AtomicU64::new(0),
             sites: Sites::default(),
             options,
             metrics,
@@ -142,30 +153,42 @@ impl Segments {
         let mut current = self.view.write();
         let mut view = View::clone(&current);
         change(&mut view);
-        self.bound_memory(&view.segments);
+        self.bound_filters(&view.segments);
+        self.note_keys(&view);
         self.report(&view);
         *current = Arc::new(view);
     }
 
-    /// Keeps the newest filters and columns that fit; the active segment's columns stay in any case.
-    fn bound_memory(&self, view: &[Arc<Segment>]) {
-        let (mut filter_bytes, mut rows) = (0, 0);
-        for (age, segment) in view.iter().rev().enumerate() {
-            match &segment.content {
-                Content::Sealed(summary) => {
-                    filter_bytes += summary.filter_bytes();
-                    if filter_bytes > self.options.filter_bytes_max {
-                        summary.drop_filter();
-                    }
-                }
-                Content::Open(open) => {
-                    rows += segment.span();
-                    if age > 0 && rows > self.options.unsealed_rows_max {
-                        open.drop_columns();
-                    }
-                }
+    /// Keeps the newest filters that fit.
+    fn bound_filters(&self, view: &[Arc<Segment>]) {
+        let mut filter_bytes = 0;
+        for summary in view.iter().rev().filter_map(|segment| segment.summary()) {
+            filter_bytes += summary.filter_bytes();
+            if filter_bytes > self.options.filter_bytes_max {
+                summary.drop_filter();
             }
         }
+    }
+
+    /// Lays the keys of full segments that are still in memory down; an error leaves the rest there.
+    pub(crate) fn lay_down_keys(&self) -> Result<(), BlockError> {
+        let view = self.view();
+        let laid = full_segments(&view).try_for_each(|segment| segment.lay_down_keys(&self.sites));
+        self.note_keys(&self.view());
+        laid
+    }
+
+    fn note_keys(&self, view: &View) {
+        let in_memory = full_segments(view).filter(|segment| match &segment.content {
+            Content::Open(open) => open.columns().is_some(),
+            Content::Sealed(_) => false,
+        });
+        self.waiting_rows.store(in_memory.map(|segment| segment.span()).sum(), Ordering::Relaxed);
+    }
+
+    /// Whether full segments hold more keys in memory than they may: the disk does not take them.
+    pub(crate) fn has_too_many_keys(&self) -> bool {
+        self.waiting_rows.load(Ordering::Relaxed) > self.options.unsealed_rows_max
     }
 
     fn report(&self, view: &View) {
@@ -220,9 +243,14 @@ impl Segments {
         drop(to_close);
     }
 
-    /// What is kept in memory of a row.
+    /// What is kept of a row.
     pub(crate) fn row_keys(&self, row: &EventRow<'_>) -> RowKeys {
         let (website_id, event_type) = (row.website_id, row.event_type);
         RowKeys::new(&self.sites, (website_id, event_type), row.created_at, (row.session_id, row.visitor_id))
     }
+}
+
+/// Every segment but the newest, which rows go to.
+fn full_segments(view: &View) -> impl Iterator<Item = &Arc<Segment>> {
+    view.segments.iter().rev().skip(1)
 }

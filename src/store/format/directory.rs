@@ -86,7 +86,7 @@ pub(crate) struct SegmentPaths(PathBuf);
 /// What a file's name says it is.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum SegmentName {
-    /// The number and generation of a segment; or a file that SQLite keeps beside it.
+    /// The number and generation of a segment; or of what is kept beside it.
     Generation(i64, i64),
     /// A generation that was being built.
     Unfinished,
@@ -130,7 +130,7 @@ impl SegmentPaths {
             Some((generation, rest)) => (generation.strip_prefix('g').and_then(|digits| digits.parse().ok()), rest),
         };
         match (generation, rest) {
-            (Some(generation), "db" | "db-wal" | "db-shm" | "db-journal") => {
+            (Some(generation), "db" | "db-wal" | "db-shm" | "db-journal" | "db-keys") => {
                 SegmentName::Generation(number, generation)
             }
             _ => SegmentName::Foreign,
@@ -221,6 +221,8 @@ mod tests {
             (name(paths.of(7, 12)), SegmentName::Generation(7, 12)),
             (name(paths.unfinished(7)), SegmentName::Unfinished),
             ("000000000007.building-journal".into(), SegmentName::Unfinished),
+            ("000000000007.building-keys".into(), SegmentName::Unfinished),
+            ("000000000007.db-keys".into(), SegmentName::Generation(7, 1)),
             ("000000000007.db-wal".into(), SegmentName::Generation(7, 1)),
             ("7.db".into(), SegmentName::Foreign),
             ("000000000007.gx.db".into(), SegmentName::Foreign),

@@ -19,6 +19,8 @@ use crate::{
     },
 };
 
+const KEYS_SUFFIX: &str = "-keys";
+
 /// Makes a segment's file, complete and durable, before anybody hears of it.
 pub(crate) fn create(path: &Path, options: &LogOptions, metrics: &Arc<StoreMetrics>) -> Result<(), OpenError> {
     remove_leftover(path)?;
@@ -131,10 +133,10 @@ pub(crate) fn has_wal(path: &Path) -> bool {
     bytes(&with_suffix(path, "-wal")) > 0
 }
 
-/// Removes a segment's file with all that SQLite keeps beside it; what is not there need not be removed. The file goes
+/// Removes a segment's file with all that is kept beside it; what is not there need not be removed. The file goes
 /// first: who opens it from another process finds it with its write-ahead log, or not at all.
 pub(crate) fn remove(path: &Path) -> io::Result<()> {
-    for suffix in ["", "-wal", "-shm", "-journal"] {
+    for suffix in ["", "-wal", "-shm", "-journal", KEYS_SUFFIX] {
         match fs::remove_file(with_suffix(path, suffix)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -143,7 +145,12 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The name of a file that SQLite keeps beside another.
+/// Where the keys of a segment without an index are laid down.
+pub(crate) fn keys_path(segment: &Path) -> PathBuf {
+    with_suffix(segment, KEYS_SUFFIX)
+}
+
+/// The name of a file that belongs to another.
 pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);

@@ -14,9 +14,10 @@ use crate::{
     metrics::ReadRefused,
     store::{
         error::{ReadError, is_transient},
-        format::{file, row},
+        format::{blocks::BlockError, file, row},
         segments::{
-            ColumnsSnapshot, Content, Hidden, Key, ReadConnection, ReaderInterrupt, Segment, Segments, View, WatchState,
+            Content, Hidden, Key, KeysSnapshot, LaidKeys, ReadConnection, ReaderInterrupt, Segment, Segments, View,
+            WatchState,
         },
     },
 };
@@ -30,8 +31,8 @@ const READER_CACHE_KIB: u32 = 256;
 pub struct Snapshot<'a> {
     segments: &'a Segments,
     view: Arc<View>,
-    /// The rows in memory, by the number of their segment.
-    columns: Vec<(i64, ColumnsSnapshot)>,
+    /// The keys of rows without an index, by the number of their segment.
+    keys: Vec<(i64, KeysSnapshot)>,
     /// The connection used last: questions tend to stay with a segment for a while.
     connection: RefCell<Option<ReadConnection>>,
     interrupt: ReaderInterrupt,
@@ -51,12 +52,12 @@ impl<'a> Snapshot<'a> {
         keys_max: usize,
     ) -> Self {
         let view = segments.view();
-        let in_memory = |segment: &Arc<Segment>| match &segment.content {
-            Content::Open(open) => Some((segment.number, open.columns()?.snapshot())),
+        let of_open = |segment: &Arc<Segment>| match &segment.content {
+            Content::Open(open) => Some((segment.number, open.keys())),
             Content::Sealed(_) => None,
         };
-        let columns = view.segments.iter().filter_map(in_memory).collect();
-        Self { segments, view, columns, connection: RefCell::default(), interrupt, limits, expired_before, keys_max }
+        let keys = view.segments.iter().filter_map(of_open).collect();
+        Self { segments, view, keys, connection: RefCell::default(), interrupt, limits, expired_before, keys_max }
     }
 
     /// A snapshot for the start: nobody waits for it, so time and memory are not limited.
@@ -89,9 +90,32 @@ impl<'a> Snapshot<'a> {
         &self.view.segments
     }
 
-    /// The keys in memory of the rows of a segment that has no index.
-    pub(crate) fn columns(&self, segment: &Segment) -> Option<&ColumnsSnapshot> {
-        self.columns.iter().find(|(number, _)| *number == segment.number).map(|(_, columns)| columns)
+    /// The keys of the rows of a segment that has no index.
+    pub(crate) fn keys(&self, segment: &Segment) -> Option<&KeysSnapshot> {
+        let at = self.keys.binary_search_by_key(&segment.number, |(number, _)| *number).ok()?;
+        Some(&self.keys[at].1)
+    }
+
+    /// What was read of keys that were laid down. Damaged ones are made anew from the rows; as the question looks at the
+    /// segments of one moment, it must be asked again.
+    pub(crate) fn read_laid<T>(
+        &self,
+        segment: &Segment,
+        keys: &Arc<LaidKeys>,
+        read: Result<T, BlockError>,
+    ) -> Result<T, ReadError> {
+        let error = match read {
+            Ok(read) => return Ok(read),
+            Err(BlockError::Io(error)) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(ReadError::Keys(error));
+            }
+            Err(error) => error,
+        };
+        tracing::warn!(segment = segment.number, %error, "the keys of a segment are made anew from its rows");
+        if let Err(error) = segment.remake_keys(keys, &self.segments.sites) {
+            tracing::error!(segment = segment.number, %error, "the keys of a segment could not be made anew");
+        }
+        Err(ReadError::Refused(ReadRefused::Keys))
     }
 
     /// What is hidden in a segment.
@@ -101,9 +125,9 @@ impl<'a> Snapshot<'a> {
 
     /// The highest sequence of all that there is to see.
     pub(crate) fn high_water_mark(&self) -> u64 {
-        let last = |segment: &Arc<Segment>| match self.columns(segment) {
-            Some(columns) => Some(columns.last_sequence()).filter(|last| *last > 0),
-            None => segment.sequences().map(|(_, last)| last),
+        let last = |segment: &Arc<Segment>| match self.keys(segment) {
+            Some(KeysSnapshot::InMemory(columns)) => Some(columns.last_sequence()).filter(|last| *last > 0),
+            _ => segment.sequences().map(|(_, last)| last),
         };
         self.segments().iter().rev().find_map(last).unwrap_or(0)
     }

@@ -11,11 +11,11 @@ use rusqlite::{Connection, Row, Statement, params};
 use xorf::{BinaryFuse8, BinaryFuse8Ref, DmaSerializable, Filter, FilterRef};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::keys::{Key, Sites, Stream, session_hash, visitor_hash};
+use super::{
+    fence::FENCE_ENTRIES,
+    keys::{Key, Sites, Stream, session_hash, visitor_hash},
+};
 use crate::store::format::schema;
-
-/// Entries of an index between two fence posts: what a rank walks at most.
-pub(crate) const FENCE_ENTRIES: u64 = 1_024;
 
 /// A sealed segment, in memory.
 #[derive(Debug)]
@@ -149,19 +149,6 @@ impl Summary {
         *self.filter.write() = Vec::new();
     }
 
-    /// Bounds of how many entries of a stream are lower than or equal to a key, from the fence posts alone; and the
-    /// post from which the exact number is a walk away.
-    pub(crate) fn rank_bounds(&self, of: StreamSummary, posts: &[Key], key: Key) -> RankBounds {
-        match posts.partition_point(|post| *post <= key) as u64 {
-            0 => RankBounds { least: 0, most: 0, walk_from: None },
-            passed => RankBounds {
-                least: (passed - 1) * FENCE_ENTRIES + 1,
-                most: (passed * FENCE_ENTRIES).min(of.count),
-                walk_from: Some((posts[passed as usize - 1], (passed - 1) * FENCE_ENTRIES)),
-            },
-        }
-    }
-
     /// The fence posts of a stream, the oldest first, if they have been read before.
     pub(crate) fn known_fence_posts(&self, of: StreamSummary) -> Option<Arc<[Key]>> {
         self.fence_posts.lock().get(&of.stream).map(Arc::clone)
@@ -183,15 +170,6 @@ impl Summary {
         self.fence_posts.lock().insert(of.stream, Arc::clone(&posts));
         Ok(posts)
     }
-}
-
-/// What fence posts know of a rank.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct RankBounds {
-    pub(crate) least: u64,
-    pub(crate) most: u64,
-    /// A post at or below the key, and how many entries stand before it.
-    pub(crate) walk_from: Option<(Key, u64)>,
 }
 
 /// What a stream's facts are written with.

@@ -11,7 +11,7 @@ use crate::{
     store::{
         error::ReadError,
         read::snapshot::Snapshot,
-        segments::{Content, FoundIn, Key, Segment, Stream, fingerprint, session_hash, visitor_hash},
+        segments::{Content, FoundIn, Key, KeysSnapshot, Segment, Stream, fingerprint, session_hash, visitor_hash},
     },
 };
 
@@ -86,10 +86,13 @@ impl Snapshot<'_> {
             }
             return Ok(());
         }
-        let Some(columns) = self.columns(segment) else {
-            return self.select_keys(segment, READ_THROUGH, filter, found);
+        let (session, visitor) = (session.map(fingerprint), visitor.map(fingerprint));
+        let candidates = match self.keys(segment) {
+            Some(KeysSnapshot::InMemory(columns)) => columns.candidates(session, visitor),
+            Some(KeysSnapshot::Laid(keys)) => self.read_laid(segment, keys, keys.candidates(session, visitor))?,
+            None => Vec::new(),
         };
-        for sequence in columns.candidates(session.map(fingerprint), visitor.map(fingerprint)) {
+        for sequence in candidates {
             let is_match = self.on(segment, |connection| check(connection, filter, sequence))?;
             if let Some((created_at, event_type)) = is_match {
                 found(Key { created_at, sequence }, event_type.as_bytes())?;
@@ -99,7 +102,7 @@ impl Snapshot<'_> {
     }
 
     /// Shows every key that a statement with the filter's conditions finds in a segment, and its type.
-    pub(super) fn select_keys(
+    fn select_keys(
         &self,
         segment: &Arc<Segment>,
         sql: &str,
@@ -133,8 +136,6 @@ macro_rules! matches_in {
 
 const BY_SESSION: &str = matches_in!("INDEXED BY EventBySession WHERE sessionId = ?3 AND ?7 > 0");
 const BY_VISITOR: &str = matches_in!("INDEXED BY EventByVisitor WHERE visitorId = ?4 AND ?7 > 0");
-/// For a segment whose columns were given up.
-pub(super) const READ_THROUGH: &str = matches_in!("NOT INDEXED WHERE ?7 > 0");
 const ONE: &str = matches_in!("WHERE id = ?7");
 
 /// Runs a statement with [`conditions!`], and a sequence that [`ONE`] looks for.

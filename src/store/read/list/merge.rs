@@ -1,7 +1,7 @@
 //! Listings by website and type.
 //!
 //! Client timestamps make segments overlap in time, so an offset cannot skip whole segments. Instead every sorted
-//! source (a stream of a sealed segment, a stream of a chunk in memory) can say how many of its entries are newer
+//! source (a stream of a sealed segment or of keys that were laid down, a stream of a chunk in memory) can say how many of its entries are newer
 //! than a key; the key that stands at an offset is then found by bisection over the sum of those ranks, and the
 //! page is merged from there.
 
@@ -9,17 +9,16 @@ use std::{cell::RefCell, cmp::Reverse, ops::Range, sync::Arc};
 
 use rusqlite::params;
 
-use super::{
-    lookup::READ_THROUGH,
-    page::{EventFilter, Wanted, key_of_row, sql_integer, stream, types},
-};
+use super::page::{EventFilter, Wanted, key_of_row, sql_integer, stream, types};
 use crate::{
     event::EventType,
-    metrics::ReadRefused,
     store::{
         error::ReadError,
         read::snapshot::Snapshot,
-        segments::{Chunk, Content, FENCE_ENTRIES, Hidden, Key, Segment, StreamSummary, Summary},
+        segments::{
+            Chunk, Content, FENCE_ENTRIES, Hidden, Key, KeysSnapshot, LaidKeys, LaidRun, RankBounds, Segment,
+            StreamSummary, Summary,
+        },
     },
 };
 
@@ -69,15 +68,21 @@ impl Snapshot<'_> {
                 if let Content::Sealed(summary) = &segment.content {
                     let index = |of| Run::Index { segment, summary, of, event_type, fenced: RefCell::default() };
                     sources.extend(summary.of(stream).map(index).map(source));
-                } else if let Some(columns) = self.columns(segment) {
-                    let in_chunk = |chunk: &Arc<Chunk>| {
-                        let entries = chunk.entries_of(stream)?;
-                        Some(Run::Chunk { chunk: Arc::clone(chunk), entries })
-                    };
-                    sources.extend(columns.chunks().iter().filter_map(in_chunk).map(source));
-                    sources.extend(Run::keys(columns.tail_of(stream)).map(source));
-                } else {
-                    sources.extend(self.read_through(segment, filter, event_type)?.map(source));
+                }
+                match self.keys(segment) {
+                    Some(KeysSnapshot::InMemory(columns)) => {
+                        let in_chunk = |chunk: &Arc<Chunk>| {
+                            let entries = chunk.entries_of(stream)?;
+                            Some(Run::Chunk { chunk: Arc::clone(chunk), entries })
+                        };
+                        sources.extend(columns.chunks().iter().filter_map(in_chunk).map(source));
+                        sources.extend(Run::keys(columns.tail_of(stream)).map(source));
+                    }
+                    Some(KeysSnapshot::Laid(keys)) => {
+                        let laid = |run| Run::Laid { segment, keys, run, fenced: RefCell::default() };
+                        sources.extend(keys.run(stream).map(laid).map(source));
+                    }
+                    None => {}
                 }
                 let hidden = hidden.into_iter().flat_map(Hidden::streams);
                 let hidden = hidden.filter(|(of, keys)| *of == stream && !keys.is_empty());
@@ -85,24 +90,6 @@ impl Snapshot<'_> {
             }
         }
         Ok(sources)
-    }
-
-    /// The keys of a segment whose columns were given up, because too many unsealed ones wait.
-    fn read_through(
-        &self,
-        segment: &Arc<Segment>,
-        filter: &EventFilter,
-        event_type: EventType,
-    ) -> Result<Option<Run<'_>>, ReadError> {
-        let mut keys = Vec::new();
-        // The whole stream, as the other sources are: it is cut to the times that are asked for later.
-        let whole = EventFilter { event_type: Some(event_type), from: i64::MIN, to: i64::MAX, ..filter.clone() };
-        self.select_keys(segment, READ_THROUGH, &whole, |key, _| {
-            keys.push(key);
-            if keys.len() > self.keys_max { Err(ReadError::Refused(ReadRefused::Memory)) } else { Ok(()) }
-        })?;
-        keys.sort_unstable();
-        Ok(Run::keys(keys))
     }
 
     /// The key that has exactly `offset` others before it.
@@ -170,34 +157,54 @@ impl Snapshot<'_> {
             Run::Chunk { chunk, entries } => (entries.len() - chunk.count_up_to(entries, key)) as u64,
             Run::Keys(keys) => newer_in(keys),
             Run::Hidden(keys) => newer_in(keys),
-            Run::Index { segment, summary, of, event_type, .. } => {
-                let posts = self.fence_posts(segment, summary, *of, filter, *event_type)?;
-                let bounds = summary.rank_bounds(*of, &posts, key);
+            Run::Index { .. } | Run::Laid { .. } => {
+                let bounds = self.rank_bounds(source, filter, key)?;
                 return Ok(count - bounds.most..count - bounds.least);
             }
         };
         Ok(exact..exact)
     }
 
+    /// What fence posts say of the rank of a key in a source that has some.
+    fn rank_bounds(&self, source: &Source<'_>, filter: &EventFilter, key: Key) -> Result<RankBounds, ReadError> {
+        match &source.run {
+            Run::Index { segment, summary, of, event_type, .. } => {
+                let posts = self.fence_posts(segment, summary, *of, filter, *event_type)?;
+                Ok(RankBounds::new(&posts, of.count, key))
+            }
+            Run::Laid { run, .. } => Ok(run.rank_bounds(key)),
+            _ => Ok(RankBounds::new(&[], source.count(), key)),
+        }
+    }
+
     /// How many entries of a source with an index are newer than the key.
     fn newer_exact(&self, source: &Source<'_>, filter: &EventFilter, key: Key) -> Result<u64, ReadError> {
         let bounds = self.newer_bounds(source, filter, key)?;
-        let Run::Index { segment, summary, of, event_type, fenced } = &source.run else { return Ok(bounds.start) };
+        let (Run::Index { fenced, .. } | Run::Laid { fenced, .. }) = &source.run else { return Ok(bounds.start) };
         if bounds.start == bounds.end {
             return Ok(bounds.start);
         }
-        let posts = self.fence_posts(segment, summary, *of, filter, *event_type)?;
-        let Some((post, before)) = summary.rank_bounds(*of, &posts, key).walk_from else { return Ok(of.count) };
+        let count = source.count();
+        let Some((post, before)) = self.rank_bounds(source, filter, key)?.walk_from else { return Ok(count) };
         // The last steps of a bisection all fall behind one post: the entries there are read once.
         let mut fenced = fenced.borrow_mut();
         if fenced.first() != Some(&post) {
             fenced.clear();
-            self.walk(segment, FROM_KEY_UP, (filter, *event_type, post), FENCE_ENTRIES, |key| {
-                fenced.push(key);
-                true
-            })?;
+            match &source.run {
+                Run::Laid { segment, keys, run, .. } => {
+                    let range = before..before + FENCE_ENTRIES;
+                    *fenced = self.read_laid(segment, keys, run.read(range))?;
+                }
+                Run::Index { segment, event_type, .. } => {
+                    self.walk(segment, FROM_KEY_UP, (filter, *event_type, post), FENCE_ENTRIES, |key| {
+                        fenced.push(key);
+                        true
+                    })?;
+                }
+                _ => {}
+            }
         }
-        Ok(of.count - before - fenced.partition_point(|entry| *entry <= key) as u64)
+        Ok(count - before - fenced.partition_point(|entry| *entry <= key) as u64)
     }
 
     fn fence_posts(
@@ -245,6 +252,18 @@ impl Snapshot<'_> {
                     }
                     key > floor && keys.len() < enough
                 })?;
+            }
+            Run::Laid { segment, keys: laid, run, .. } => {
+                let enough = keys.len() + limit;
+                let mut end = run.rank_bounds(from).most;
+                while end > 0 && keys.len() < enough {
+                    let begin = end.saturating_sub(FENCE_ENTRIES);
+                    let older = self.read_laid(segment, laid, run.read(begin..end))?;
+                    let is_last = older.first().is_none_or(|oldest| *oldest <= floor);
+                    let older = older.into_iter().rev().filter(|key| *key <= from && *key > floor && is_wanted(*key));
+                    keys.extend(older.take(enough - keys.len()));
+                    end = if is_last { 0 } else { begin };
+                }
             }
             Run::Hidden(_) => {}
         }
@@ -308,6 +327,13 @@ enum Run<'a> {
         /// The entries behind the fence post that was looked behind last.
         fenced: RefCell<Vec<Key>>,
     },
+    Laid {
+        segment: &'a Arc<Segment>,
+        keys: &'a Arc<LaidKeys>,
+        run: LaidRun,
+        /// The entries behind the fence post that was looked behind last.
+        fenced: RefCell<Vec<Key>>,
+    },
     /// Keys that other runs hold too and that no answer may show.
     Hidden(&'a [Key]),
 }
@@ -335,6 +361,7 @@ impl Source<'_> {
             Run::Keys(keys) => keys.len() as u64,
             Run::Hidden(keys) => keys.len() as u64,
             Run::Index { of, .. } => of.count,
+            Run::Laid { run, .. } => run.count,
         }
     }
 
@@ -344,6 +371,7 @@ impl Source<'_> {
             Run::Keys(keys) => keys[0].created_at,
             Run::Hidden(keys) => keys[0].created_at,
             Run::Index { of, .. } => of.first_created_at,
+            Run::Laid { run, .. } => run.first_created_at,
         }
     }
 
@@ -353,6 +381,7 @@ impl Source<'_> {
             Run::Keys(keys) => keys[keys.len() - 1].created_at,
             Run::Hidden(keys) => keys[keys.len() - 1].created_at,
             Run::Index { of, .. } => of.last_created_at,
+            Run::Laid { run, .. } => run.last_created_at,
         }
     }
 }
