@@ -54,8 +54,8 @@ pub(crate) struct Segments {
     damaged: Mutex<BTreeSet<i64>>,
     /// The number of the segment that is to be followed by the next, full or not.
     roll_requested: AtomicI64,
-    /// Rows of full segments whose keys are in memory.
-    waiting_rows: AtomicU64,
+    /// Rows of full segments whose keys are in memory because the disk did not take them.
+    refused_rows: AtomicU64,
     pub(crate) sites: Sites,
     options: SegmentOptions,
     metrics: Arc<StoreMetrics>,
@@ -69,7 +69,7 @@ impl Segments {
             connections: IdleConnections::new(options.connections_max),
             damaged: Mutex::default(),
             roll_requested: AtomicI64::new(0),
-            waiting_rows: AtomicU64::new(0),
+            refused_rows: AtomicU64::new(0),
             sites: Sites::default(),
             options,
             metrics,
@@ -154,7 +154,6 @@ impl Segments {
         let mut view = View::clone(&current);
         change(&mut view);
         self.bound_filters(&view.segments);
-        self.note_keys(&view);
         self.report(&view);
         *current = Arc::new(view);
     }
@@ -173,22 +172,17 @@ impl Segments {
     /// Lays the keys of full segments that are still in memory down; an error leaves the rest there.
     pub(crate) fn lay_down_keys(&self) -> Result<(), BlockError> {
         let view = self.view();
-        let laid = full_segments(&view).try_for_each(|segment| segment.lay_down_keys(&self.sites));
-        self.note_keys(&self.view());
+        // All but the newest, which rows go to.
+        let full = || view.segments.iter().rev().skip(1);
+        let laid = full().try_for_each(|segment| segment.lay_down_keys(&self.sites));
+        let rows_in_memory = full().filter(|segment| segment.has_keys_in_memory()).map(|segment| segment.span());
+        self.refused_rows.store(if laid.is_ok() { 0 } else { rows_in_memory.sum() }, Ordering::Relaxed);
         laid
     }
 
-    fn note_keys(&self, view: &View) {
-        let in_memory = full_segments(view).filter(|segment| match &segment.content {
-            Content::Open(open) => open.columns().is_some(),
-            Content::Sealed(_) => false,
-        });
-        self.waiting_rows.store(in_memory.map(|segment| segment.span()).sum(), Ordering::Relaxed);
-    }
-
-    /// Whether full segments hold more keys in memory than they may: the disk does not take them.
+    /// Whether more keys of full segments are in memory than may be, because the disk did not take them.
     pub(crate) fn has_too_many_keys(&self) -> bool {
-        self.waiting_rows.load(Ordering::Relaxed) > self.options.unsealed_rows_max
+        self.refused_rows.load(Ordering::Relaxed) > self.options.unsealed_rows_max
     }
 
     fn report(&self, view: &View) {
@@ -248,9 +242,4 @@ impl Segments {
         let (website_id, event_type) = (row.website_id, row.event_type);
         RowKeys::new(&self.sites, (website_id, event_type), row.created_at, (row.session_id, row.visitor_id))
     }
-}
-
-/// Every segment but the newest, which rows go to.
-fn full_segments(view: &View) -> impl Iterator<Item = &Arc<Segment>> {
-    view.segments.iter().rev().skip(1)
 }

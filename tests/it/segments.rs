@@ -370,3 +370,59 @@ fn after_a_crash_the_active_segment_is_checked() {
     assert_eq!(output.status.code(), Some(1), "{log}");
     assert!(log.contains("000000000001.db is damaged"), "{log}");
 }
+
+/// Where the sealer wants to build these segments, something stands in the way.
+fn in_the_way(data: &Path, number: usize) -> PathBuf {
+    data.join(format!("segments/{number:012}.building/x"))
+}
+
+fn keys_file(data: &Path, number: usize) -> PathBuf {
+    data.join(format!("segments/{number:012}.db-keys"))
+}
+
+/// Keys of full segments stand beside them until they are sealed, are never in a backup, and are made anew from the
+/// rows whatever becomes of them.
+#[test]
+fn keys_that_were_laid_down() {
+    let work = work_dir();
+    let data = work.path().join("data");
+    let flags = ["--segment-rows-max", ROWS_MAX];
+    let daemon = Daemon::start_in(&data, &flags);
+    (1..=4).for_each(|number| fs::create_dir_all(in_the_way(&data, number)).unwrap());
+    let (code, mut sent) = (daemon.register("example.com"), Sent::default());
+    sent.send(&daemon, &code, 13);
+    wait_until("keys are laid down", || keys_file(&data, 4).exists().then_some(()));
+    assert_eq!(daemon.segments("unsealed"), 4);
+    sent.check(&daemon, &code);
+    // What is damaged is found by whoever needs it, who is told to ask again.
+    let mut bytes = fs::read(keys_file(&data, 1)).unwrap();
+    bytes[0] ^= 1;
+    fs::write(keys_file(&data, 1), bytes).unwrap();
+    fs::remove_file(keys_file(&data, 2)).unwrap();
+    OpenOptions::new().write(true).open(keys_file(&data, 3)).unwrap().set_len(10).unwrap();
+    let path = format!("/api/v1/events?trackingCode={code}&limit=1000");
+    let statuses: Vec<u16> = (0..4).map(|_| daemon.client().get(&path).status).collect();
+    assert_eq!(statuses, [503, 503, 503, 200], "one after the other");
+    sent.check(&daemon, &code);
+    let backup = work.path().join("backup");
+    let made = command(&["backup", backup.to_str().unwrap(), "--data-dir", data.to_str().unwrap()]).status().unwrap();
+    assert!(made.success());
+    assert!(!segment_files(&backup).iter().any(|file| file.contains("keys")), "{:?}", segment_files(&backup));
+    daemon.stop();
+    // Those of other rows, and what an interrupted laying down has left.
+    fs::copy(keys_file(&data, 4), keys_file(&data, 1)).unwrap();
+    fs::write(keys_file(&data, 2), "").unwrap();
+    fs::remove_file(keys_file(&data, 3)).unwrap();
+    let unfinished = data.join("segments/000000000004.building-keys");
+    fs::write(&unfinished, "half").unwrap();
+    (1..=4).for_each(|number| fs::remove_dir_all(in_the_way(&data, number).parent().unwrap()).unwrap());
+    let daemon = Daemon::start_in(&data, &flags);
+    assert!(!unfinished.exists());
+    sent.check(&daemon, &code);
+    daemon.wait_for_log("000000000001.db-keys is not what was written");
+    daemon.wait_for_log("000000000002.db-keys is not what was written");
+    daemon.wait_until_sealed();
+    wait_until("keys go with their segment", || (1..=4).all(|number| !keys_file(&data, number).exists()).then_some(()));
+    sent.check(&daemon, &code);
+    daemon.stop();
+}

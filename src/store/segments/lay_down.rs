@@ -116,3 +116,109 @@ fn write_fingerprints(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::store::{
+        format::blocks::BlockError,
+        segments::{Columns, Key, LaidKeys, RowKeys},
+    };
+
+    /// Columns of the rows of these groups, each of which may leave sequences out before it.
+    fn columns(sites: &Sites, groups: &[(u64, Vec<(u8, usize, i64, u8)>)]) -> (Columns, Vec<(u64, RowKeys)>) {
+        let (columns, mut model, mut next) = (Columns::default(), Vec::new(), 1);
+        for (gap, group) in groups {
+            next += gap;
+            let row = |&(site, kind, created_at, of): &(u8, usize, i64, u8)| {
+                let ids = ([b's', of % 7], [b'v', of % 5]);
+                let website = [b'w', site];
+                RowKeys::new(
+                    sites,
+                    (&website, ["pageview", "click", "custom", "odd"][kind].as_bytes()),
+                    created_at,
+                    (&ids.0, &ids.1),
+                )
+            };
+            let rows: Vec<RowKeys> = group.iter().map(row).collect();
+            columns.add(next, &rows);
+            model.extend((next..).zip(rows.iter().copied()));
+            next += rows.len() as u64;
+        }
+        (columns, model)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        #[test]
+        fn what_is_laid_down_is_what_was_in_memory(
+            groups in prop::collection::vec(
+                (0..3_u64, prop::collection::vec((0..3_u8, 0..4_usize, 0..4_000_000_000_i64, 0..35_u8), 1..4_000)),
+                1..4
+            ),
+            times in prop::collection::vec(0..4_000_000_000_i64, 10)
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            let (sites, path) = (Sites::default(), folder.path().join("keys"));
+            let (columns, model) = columns(&sites, &groups);
+            lay_down(&columns.snapshot(), 7, &sites, &folder.path().join("unfinished"), &path).unwrap();
+            // Another process gives websites other numbers.
+            let others = Sites::default();
+            others.number(&[b'w', 2]);
+            let keys = LaidKeys::open(&path, 7, &others).unwrap();
+            prop_assert_eq!(Some((keys.first_sequence, keys.last_sequence)), columns.sequences());
+            for (site, kind) in (0..3_u8).flat_map(|site| (0..4).map(move |kind| (site, kind))) {
+                let here = Stream::of_kind(sites.number(&[b'w', site]), kind);
+                let wanted = model.iter().filter(|(_, row)| row.stream == here);
+                let mut wanted: Vec<Key> =
+                    wanted.map(|&(sequence, row)| Key { created_at: row.created_at, sequence }).collect();
+                wanted.sort_unstable();
+                let Some(run) = keys.run(Stream::of_kind(others.number(&[b'w', site]), kind)) else {
+                    prop_assert!(wanted.is_empty());
+                    continue;
+                };
+                prop_assert_eq!(&run.read(0..run.count).unwrap(), &wanted);
+                prop_assert_eq!(run.first_created_at, wanted[0].created_at);
+                prop_assert_eq!(run.last_created_at, wanted[wanted.len() - 1].created_at);
+                for key in times.iter().map(|&created_at| Key { created_at, sequence: 9 }).chain(wanted.first().copied()) {
+                    let rank = wanted.partition_point(|entry| *entry <= key) as u64;
+                    let bounds = run.rank_bounds(key);
+                    prop_assert!((bounds.least..=bounds.most).contains(&rank), "{rank} {bounds:?}");
+                    if let Some((post, before)) = bounds.walk_from {
+                        let walked = run.read(before..before + FENCE_ENTRIES).unwrap();
+                        prop_assert_eq!(walked[0], post);
+                        prop_assert_eq!(before + walked.partition_point(|entry| *entry <= key) as u64, rank);
+                    }
+                }
+            }
+            for (_, row) in model.iter().step_by(500) {
+                for (session, visitor) in [
+                    (Some(row.session), None), (None, Some(row.visitor)), (Some(row.session), Some(row.visitor)),
+                    (Some(row.session ^ 1), None), (Some(row.session), Some(row.visitor ^ 1)), (Some(0), Some(u32::MAX)),
+                ] {
+                    prop_assert_eq!(
+                        keys.candidates(session, visitor).unwrap(),
+                        columns.snapshot().candidates(session, visitor)
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn keys_of_another_segment_are_not_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let (sites, path) = (Sites::default(), folder.path().join("keys"));
+        let (columns, _) = columns(&sites, &[(0, vec![(0, 0, 1, 1); 3])]);
+        lay_down(&columns.snapshot(), 7, &sites, &folder.path().join("unfinished"), &path).unwrap();
+        assert!(matches!(LaidKeys::open(&path, 8, &sites), Err(BlockError::Damaged(_))));
+        let at = std::fs::metadata(&path).unwrap().len() / 2;
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[at as usize] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        assert!(LaidKeys::open(&path, 7, &sites).is_err());
+    }
+}

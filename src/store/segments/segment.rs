@@ -112,6 +112,11 @@ impl Segment {
         }
     }
 
+    /// Whether it has no index and its keys are in memory.
+    pub(crate) fn has_keys_in_memory(&self) -> bool {
+        matches!(&self.content, Content::Open(open) if open.columns().is_some())
+    }
+
     /// Lays the keys that are in memory down beside the segment, which must be full, and gives their memory back.
     pub(crate) fn lay_down_keys(&self, sites: &Sites) -> Result<(), BlockError> {
         let Content::Open(open) = &self.content else { return Ok(()) };
