@@ -63,7 +63,7 @@ pub struct ReadOptions {
 /// How much of the segments is kept in memory; values and reasons stand in the configuration.
 #[derive(Debug, Clone, Copy)]
 pub struct SegmentOptions {
-    /// Rows of unsealed segments whose keys are kept in memory; those of older ones are read when asked for.
+    /// Rows of full segments whose keys may stay in memory where the disk does not take them.
     pub unsealed_rows_max: u64,
     /// Memory of the filters of sealed segments, in bytes; older ones go without.
     pub filter_bytes_max: usize,

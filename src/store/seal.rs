@@ -317,10 +317,14 @@ fn rows(segment: &Segment) -> u64 {
     segment.summary().map_or(0, |summary| summary.count)
 }
 
-/// The priority of a rewriting: low, so that events cost the same whether segments are being sealed or not; the
-/// writer's own when so many segments wait that their keys in memory grow large.
+/// The priority of a rewriting: low, so that events cost the same whether segments are being sealed or not. Segments
+/// that wait cost no memory and little time to ask, so it rises only when there are very many.
 fn niceness(unsealed: usize) -> i32 {
-    if unsealed < UNSEALED_MAX { 15 } else { 0 }
+    match unsealed {
+        0..16 => 15,
+        16..64 => 10,
+        _ => 0,
+    }
 }
 
 /// Whether so many segments wait to be sealed that erasures must wait too.
@@ -328,5 +332,5 @@ fn is_behind(unsealed: &VecDeque<Arc<Segment>>) -> bool {
     unsealed.len() >= UNSEALED_MAX
 }
 
-/// Segments waiting for their indexes from which on sealing gets full priority.
+/// Segments waiting for their indexes from which on erasures wait for them.
 const UNSEALED_MAX: usize = 5;
