@@ -35,13 +35,15 @@ pub(super) use self::{
 };
 use super::{
     error::{CatalogError, OnFailure, OpenError, is_disk_full},
-    format::{DataDir, schema, sync_directory},
+    format::{DataDir, file, schema, sync_directory},
     segments::Segments,
 };
 use crate::{clock::now_ms, domain::Domain};
 
 /// Changes that may wait for the catalog's thread. Each takes a sync, and people make them, not trackers.
 const CHANGES_WAITING_MAX: usize = 64;
+/// The size of the catalog's write-ahead log from which on it is copied into the catalog after a change.
+const WAL_DUE_BYTES: u64 = 4 << 20;
 /// How long an erasure that is done is remembered.
 const ERASURE_KEPT_MS: i64 = 30 * schema::DAY_MS;
 const NODE: u32 = 0;
@@ -103,12 +105,17 @@ impl CatalogFile {
         connection
             .execute_batch(
                 "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA mmap_size = 0;
+                 PRAGMA wal_autocheckpoint = 0; -- SQLite would keep to itself that one has failed
+                 PRAGMA journal_size_limit = 0; -- a log that begins anew gives its room back
                  PRAGMA secure_delete = ON; -- of who was erased nothing may stay",
             )
             .map_err(sqlite())?;
-        schema::CATALOG_MIGRATIONS.to_latest(&mut connection).map_err(|error| OpenError::NotOurs {
-            path: path.clone(),
-            reason: format!("its format could not be brought up to date: {error}"),
+        schema::CATALOG_MIGRATIONS.to_latest(&mut connection).map_err(|error| match error {
+            rusqlite_migration::Error::RusqliteError { err, .. } => sqlite()(err),
+            error => {
+                let reason = format!("its format could not be brought up to date: {error}");
+                OpenError::NotOurs { path: path.clone(), reason }
+            }
         })?;
         let new_key: [u8; 16] = rand::rng().random();
         connection
@@ -173,7 +180,22 @@ impl CatalogFile {
 
     /// Runs until the last [`Catalog`] is dropped, or a change fails in a way that leaves the disk in doubt.
     fn run(mut self, changes: &Receiver<Change>, memory: &InMemory) -> rusqlite::Result<()> {
-        changes.iter().try_for_each(|change| change(&mut self, memory))
+        changes.iter().try_for_each(|change| {
+            change(&mut self, memory)?;
+            self.checkpoint_if_due()
+        })
+    }
+
+    /// Copies the write-ahead log into the catalog when it has grown. An error leaves the disk in doubt.
+    fn checkpoint_if_due(&self) -> rusqlite::Result<()> {
+        if file::bytes(&file::with_suffix(&self.path, "-wal")) < WAL_DUE_BYTES {
+            return Ok(());
+        }
+        match self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
+            // No room to copy into: what is in the write-ahead log is as durable there.
+            Err(error) if !is_disk_full(&error) => Err(error),
+            _ => Ok(()),
+        }
     }
 
     fn create(&mut self, new: NewWebsite) -> Result<Arc<Website>, ChangeError> {
@@ -319,6 +341,10 @@ fn change<T: Send + 'static>(
     let change = Box::new(move |catalog: &mut CatalogFile, memory: &InMemory| {
         let (answer, outcome) = match make(catalog, memory) {
             Ok(value) => (Ok(value), Ok(())),
+            // A refusal says that nothing was changed, which holds if SQLite is out of the transaction again.
+            Err(ChangeError::Refused(_)) if !catalog.connection.is_autocommit() => {
+                (Err(CatalogError::Unknown), Err(rusqlite::Error::InvalidQuery))
+            }
             Err(ChangeError::Refused(error)) => (Err(error), Ok(())),
             Err(ChangeError::Fatal(error)) => (Err(CatalogError::Unknown), Err(error)),
         };

@@ -1,12 +1,12 @@
 //! What can go wrong with the storage, by operation, and how SQLite's codes are read.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
+mod cause;
+
+use std::{path::PathBuf, sync::Arc};
+
+pub(super) use self::cause::{
+    WAL_INDEX_FULL, io_advice, is_damage, is_disk_full, is_errno_of_full_disk, is_transient, sqlite_advice,
 };
-
-use rusqlite::ErrorCode;
-
 use crate::metrics::ReadRefused;
 
 /// Why a data directory cannot be opened. [`Self::InUse`], [`Self::Foreign`], [`Self::NoCatalog`], [`Self::Newer`] and
@@ -39,13 +39,19 @@ pub enum OpenError {
         known: i64,
     },
     /// A file is not what its name says.
-    #[error("{path} is not a file of hitlog's ({reason}); move it away, or restore it from a backup")]
+    #[error(
+        "{path} is not a file of hitlog's ({reason}); leave it as it is until you know where it comes from, and put \
+         back the file that was there, or restore a backup into another directory"
+    )]
     NotOurs {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
     },
+    /// Another program goes on reading a segment that the start must empty the write-ahead log of.
+    #[error("{0} is being read by another program, such as a backup; wait for its end, or end it, and start again")]
+    BeingRead(PathBuf),
     /// The linked SQLite has a bug that loses data.
     #[error(
         "SQLite {0} can lose commits in WAL mode; build hitlog with SQLite 3.51.3 or later (the default build does)"
@@ -55,7 +61,7 @@ pub enum OpenError {
     #[error("cannot look for what the erasure {0} removes: {1}; see whether the segments can be read")]
     Erasure(Arc<str>, ReadError),
     /// The operating system refused.
-    #[error("cannot {action} {path}: {source}; check that the directory exists, is writable and has room")]
+    #[error("cannot {action} {path}: {source}; {}", io_advice(source))]
     Io {
         /// What was tried.
         action: &'static str,
@@ -65,7 +71,7 @@ pub enum OpenError {
         source: std::io::Error,
     },
     /// SQLite refused.
-    #[error("cannot open {path}: {source}; if the file is damaged, move it away or restore it from a backup")]
+    #[error("cannot open {path}: {source}; {}", sqlite_advice(source, path))]
     Sqlite {
         /// The file.
         path: PathBuf,
@@ -74,8 +80,8 @@ pub enum OpenError {
     },
     /// A segment is not what SQLite wrote.
     #[error(
-        "{path} is damaged ({reason}); restore the data directory from a backup, or look at the disk and the memory of \
-         this machine first"
+        "{path} is damaged ({reason}); look at the disk and the memory of this machine, leave the directory as it is, \
+         and restore a backup into another one"
     )]
     Damaged {
         /// The file.
@@ -167,26 +173,3 @@ pub enum ReadError {
 
 /// Called with the reason when a thread of the store finds that the storage can't be trusted any more.
 pub type OnFailure = Arc<dyn Fn(String) + Send + Sync>;
-
-/// Whether the same read may well succeed later: too few file descriptors, no memory, a
-/// reader that was stopped. Everything else says that the file is not what was written.
-pub(super) fn is_transient(error: &rusqlite::Error, path: &Path) -> bool {
-    match error.sqlite_error_code() {
-        Some(ErrorCode::CannotOpen) => !matches!(path.try_exists(), Ok(false)),
-        Some(
-            ErrorCode::OutOfMemory
-            | ErrorCode::PermissionDenied
-            | ErrorCode::DatabaseBusy
-            | ErrorCode::DatabaseLocked
-            | ErrorCode::FileLockingProtocolFailed
-            | ErrorCode::OperationInterrupted
-            | ErrorCode::OperationAborted,
-        ) => true,
-        _ => false,
-    }
-}
-
-/// Whether SQLite says that there is no room on the disk.
-pub(super) fn is_disk_full(error: &rusqlite::Error) -> bool {
-    error.sqlite_error_code() == Some(ErrorCode::DiskFull)
-}

@@ -7,7 +7,7 @@ mod directory;
 pub(super) mod file;
 pub(super) mod row;
 pub(super) mod schema;
-mod sync_timer;
+pub(super) mod vfs;
 
 pub use directory::DataDir;
 pub(super) use directory::{CATALOG, SegmentName, SegmentPaths, sync_directory};

@@ -222,8 +222,7 @@ fn truncate_or_wait(connection: &Connection, path: &Path) -> Result<(), OpenErro
     let began_at = Instant::now();
     while file::truncate_wal(connection).map_err(OpenError::sqlite(path))? {
         if began_at.elapsed() > READER_TIMEOUT {
-            let reason = "another program has it open; end that one".into();
-            return Err(OpenError::NotOurs { path: path.into(), reason });
+            return Err(OpenError::BeingRead(path.into()));
         }
         tracing::info!(file = %path.display(), "waiting for another program that reads this segment");
         thread::sleep(READER_POLL);

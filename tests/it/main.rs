@@ -11,6 +11,7 @@ mod crash;
 mod disk;
 mod durability;
 mod edge;
+mod full_disk;
 mod guide;
 mod lifecycle;
 mod log;

@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::vfs;
 use crate::store::error::OpenError;
 
 pub(crate) const CATALOG: &str = "catalog.db";
@@ -26,6 +27,7 @@ impl DataDir {
     /// Opens the directory, making it if only its last part is missing (a missing parent is more likely a disk
     /// that is not mounted), and locks it.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
+        vfs::install();
         match DirBuilder::new().mode(0o700).create(path) {
             Ok(()) => sync_directory(path.parent().unwrap_or(path))?,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => refuse_foreign(path)?,

@@ -10,7 +10,7 @@ use std::{
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use rusqlite::{Connection, OpenFlags};
 
-use super::{directory::sync_directory, schema, sync_timer};
+use super::{directory::sync_directory, schema, vfs};
 use crate::{
     metrics::StoreMetrics,
     store::{
@@ -102,13 +102,8 @@ pub(crate) fn read_only_uri(path: &Path, sealed: bool) -> String {
 }
 
 fn connect(path: &Path, flags: OpenFlags, metrics: &Arc<StoreMetrics>) -> Result<Connection, OpenError> {
-    if sync_timer::register(metrics) {
-        Connection::open_with_flags_and_vfs(path, flags, sync_timer::NAME)
-    } else {
-        tracing::warn!("the times of syncs cannot be measured: SQLite did not take the timing layer");
-        Connection::open_with_flags(path, flags)
-    }
-    .map_err(OpenError::sqlite(path))
+    vfs::observe(metrics);
+    Connection::open_with_flags_and_vfs(path, flags, vfs::TIMED).map_err(OpenError::sqlite(path))
 }
 
 /// Copies everything that is in the write-ahead log into the segment, and empties it. Returns whether somebody was

@@ -184,7 +184,7 @@ impl<'a> Snapshot<'a> {
     }
 
     fn open(&self, segment: &Arc<Segment>) -> rusqlite::Result<ReadConnection> {
-        let connection = file::open_read_only(&segment.path, segment.is_sealed())?;
+        let connection = file::open_read_only(&segment.path, segment.is_sealed() || self.is_at_rest(segment))?;
         connection.execute_batch(&format!("PRAGMA cache_size = -{READER_CACHE_KIB};"))?;
         let watch = Arc::new(Mutex::new(self.limits));
         let (watched, interrupt) = (Arc::clone(&watch), self.interrupt.clone());
@@ -195,6 +195,13 @@ impl<'a> Snapshot<'a> {
         };
         connection.progress_handler(INSTRUCTIONS_PER_LOOK, Some(stop))?;
         Ok(ReadConnection { segment: Arc::clone(segment), connection, watch })
+    }
+
+    /// Whether a segment without indexes is full and its write-ahead log empty: nobody writes to it any more, and
+    /// reading it as what never changes takes no file beside it, for which a full disk has no room.
+    fn is_at_rest(&self, segment: &Segment) -> bool {
+        let newest = self.segments().last().map(|newest| newest.number);
+        newest.is_some_and(|newest| segment.number < newest) && !file::has_wal(&segment.path)
     }
 
     /// A sealed segment that SQLite cannot read is damaged: the next question does without it.
