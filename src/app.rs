@@ -73,8 +73,9 @@ pub struct App {
 }
 
 impl App {
-    /// Opens the store and starts the threads behind the edge.
-    pub fn start(config: &Config) -> Result<Self, StartError> {
+    /// Opens the store and starts the threads behind the edge. `is_restored` says that the data directory is a copy
+    /// which was not made by `hitlog backup`.
+    pub fn start(config: &Config, is_restored: bool) -> Result<Self, StartError> {
         store::check_sqlite_version()?;
         let metrics = Arc::new(Metrics::new(&BuildInfo {
             version: env!("CARGO_PKG_VERSION"),
@@ -93,8 +94,12 @@ impl App {
         let (ended_sender, ended) = mpsc::unbounded_channel();
         let failed = ended_sender.clone();
         let on_failure: store::OnFailure = Arc::new(move |reason| drop(failed.send(Ended::Store(reason))));
-        let Store { log, readers, catalog, eraser, websites, id_key, mut threads } =
-            Store::open(&directory, &store_options(config), &metrics.store, on_failure)?;
+        let Store { log, readers, catalog, eraser, websites, epochs, mut threads } = Store::open(
+            &directory,
+            &StoreOptions { is_restored, ..store_options(config) },
+            &metrics.store,
+            on_failure,
+        )?;
         let (queue, requests) = queue::bounded(queue_limits(config), Arc::clone(&metrics.events));
         let group = GroupLimits { events_max: config.group_events_max, bytes_max: config.group_bytes_max };
         threads.push(writer::spawn(log, requests, group, Arc::clone(&metrics.writer), move |outcome| {
@@ -117,8 +122,8 @@ impl App {
             catalog,
             eraser,
             readers,
-            ids: EventIds::new(id_key.node, id_key.key),
-            cursors: Cursors::new(&id_key.key),
+            ids: EventIds::of(&epochs),
+            cursors: Cursors::new(&epochs),
             obstacles: Obstacles::default(),
             tokens: Arc::new(Tokens::new(config.tokens.iter().map(role_and_token))),
             metrics: Arc::clone(&metrics),
@@ -310,5 +315,6 @@ pub fn store_options(config: &Config) -> StoreOptions {
             connections_max: config.segment_connections_max,
         },
         seal_cache_bytes: config.seal_cache_bytes,
+        is_restored: false,
     }
 }

@@ -26,7 +26,7 @@ mod segments;
 
 use std::{sync::Arc, thread::JoinHandle, time::Duration};
 
-pub use catalog::{Catalog, Erasure, IdKey, NewWebsite, Website, WebsiteAge, WebsiteChange, WebsitePage, Websites};
+pub use catalog::{Catalog, Erasure, NewWebsite, Website, WebsiteAge, WebsiteChange, WebsitePage, Websites};
 use catalog::{CatalogFile, Erasures};
 pub use erase::{EraseError, Eraser};
 pub use error::{AppendError, CatalogError, OnFailure, OpenError, ReadError};
@@ -43,7 +43,7 @@ pub use read::{
 use seal::{Sealer, Sealing, rewrite::Rewriter};
 use segments::{ReaderInterrupt, Segments, retention};
 
-use crate::{clock::now_ms, metrics::StoreMetrics};
+use crate::{clock::now_ms, event_id::Epochs, metrics::StoreMetrics};
 
 /// The open store: one handle for each of those who use it.
 pub struct Store {
@@ -58,7 +58,7 @@ pub struct Store {
     /// The websites in memory.
     pub websites: Arc<Websites>,
     /// What public ids are made with.
-    pub id_key: IdKey,
+    pub epochs: Epochs,
     /// The threads of catalog and readers; each ends when the last handle to it is dropped.
     pub threads: Vec<JoinHandle<()>>,
 }
@@ -75,7 +75,8 @@ impl Store {
         let paths = directory.segment_paths();
         let segments = Arc::new(Segments::new(options.segments, Arc::clone(metrics)));
         let recovered = recover::recover_segments(&paths, &mut catalog, &segments, &options.log, metrics)?;
-        let (websites, id_key) = (catalog.websites(), catalog.id_key());
+        catalog.begin_epoch_of_copy(options.is_restored, recovered.next_sequence)?;
+        let (websites, epochs) = (catalog.websites(), catalog.epochs().clone());
         let (wake, woken) = crossbeam_channel::bounded(1);
         let erasures = Arc::new(Erasures::new(wake, Arc::clone(metrics)));
         recover::recover_erasures(catalog.erasures()?, &segments, &erasures)?;
@@ -121,7 +122,7 @@ impl Store {
         let behind = (roller, sealer);
         let (active, next) = (recovered.active, recovered.next_sequence);
         let log = Log::new(active, next, behind, segments, options.log, interrupt, Arc::clone(metrics));
-        Ok(Self { log, readers, catalog, eraser, websites, id_key, threads })
+        Ok(Self { log, readers, catalog, eraser, websites, epochs, threads })
     }
 
     /// Closes everything; no clone of a handle may be left, or a thread would wait for it for ever.

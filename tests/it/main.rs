@@ -11,6 +11,7 @@ mod crash;
 mod disk;
 mod durability;
 mod edge;
+mod epochs;
 mod guide;
 mod lifecycle;
 mod log;

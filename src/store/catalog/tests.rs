@@ -1,7 +1,10 @@
 use std::path::Path;
 
 use super::*;
-use crate::store::tests::{metrics, options};
+use crate::{
+    event_id::Epoch,
+    store::tests::{metrics, options},
+};
 
 fn open(path: &Path) -> (DataDir, CatalogFile) {
     let directory = DataDir::open(path).unwrap();
@@ -44,11 +47,11 @@ fn websites_outlive_the_process() {
     assert_eq!(refused(catalog.delete(&first.id, &memory)), CatalogError::NotFound);
     assert_eq!(refused(catalog.delete(&second.id, &memory)), CatalogError::ErasuresFull, "one erasure is the most");
     let again = catalog.create(new("First again", "first.example")).unwrap_or_else(|_| panic!());
-    let key = catalog.id_key();
+    let epochs = catalog.epochs().clone();
     drop((catalog, directory));
 
     let (_directory, catalog) = open(work.path());
-    assert_eq!(catalog.id_key(), key);
+    assert_eq!(*catalog.epochs(), epochs);
     let websites = catalog.websites();
     assert_eq!(websites.len(), 2);
     assert_eq!(websites.get(&second.id), Some(changed));
@@ -86,4 +89,37 @@ fn a_newer_or_foreign_catalog_is_refused() {
     assert!(matches!(CatalogFile::open(&directory), Err(OpenError::NotOurs { .. })));
     std::fs::write(&path, "not a database at all, but longer than a header".repeat(9)).unwrap();
     assert!(matches!(CatalogFile::open(&directory), Err(OpenError::Sqlite { .. })));
+}
+
+#[test]
+fn an_older_catalog_has_one_epoch_and_its_backup_begins_another() {
+    let work = tempfile::tempdir().unwrap();
+    let path = work.path().join("catalog.db");
+    let mut older = Connection::open(&path).unwrap();
+    schema::CATALOG_MIGRATIONS.to_version(&mut older, 2).unwrap();
+    older.pragma_update(None, "application_id", schema::APPLICATION_ID).unwrap();
+    older.execute("INSERT INTO Log VALUES(1, 40, 7, ?1)", [[9_u8; 16]]).unwrap();
+    let first = Epoch { first_sequence: 0, node: 7, key: [9; 16] };
+    let epochs_of = |epochs: &Epochs| epochs.with_ends().map(|(epoch, _)| epoch).collect::<Vec<_>>();
+    assert_eq!(epochs_of(&read_epochs(&older).unwrap()), [first]);
+    mark_backup(&older, 5).unwrap();
+    drop(older);
+
+    let (directory, mut catalog) = open(work.path());
+    assert_eq!((epochs_of(catalog.epochs()), catalog.sequence_floor()), (vec![first], 40));
+    catalog.begin_epoch_of_copy(false, 41).unwrap();
+    let second = epochs_of(catalog.epochs())[1];
+    assert_eq!((epochs_of(catalog.epochs())[0], second.first_sequence), (first, 41));
+    assert_ne!(second.key, first.key);
+    catalog.begin_epoch_of_copy(false, 45).unwrap();
+    assert_eq!(epochs_of(catalog.epochs()), [first, second], "the mark is gone");
+    // Whoever says at each start that it is one from a copy begins an epoch each time, but none stays without sequences.
+    for _ in 0..3 {
+        catalog.begin_epoch_of_copy(true, 45).unwrap();
+    }
+    let third = epochs_of(catalog.epochs())[2];
+    assert_eq!((epochs_of(catalog.epochs()), third.first_sequence), (vec![first, second, third], 45));
+    drop((directory, catalog));
+    let (_directory, catalog) = open(work.path());
+    assert_eq!(epochs_of(catalog.epochs()), [first, second, third]);
 }
