@@ -315,6 +315,7 @@ pub fn store_options(config: &Config) -> StoreOptions {
             connections_max: config.segment_connections_max,
         },
         seal_cache_bytes: config.seal_cache_bytes,
+        retention_grace: config.retention_grace,
         is_restored: false,
     }
 }

@@ -70,9 +70,9 @@ fn check(warnings: &[String]) -> ExitCode {
 /// No setting: it is true of one start, and would be wrong of the next.
 fn restored() -> Arg {
     Arg::new(RESTORED).long(RESTORED).action(ArgAction::SetTrue).help(
-        "The data directory is a copy that `hitlog backup` did not make, such as the snapshot of a volume. Give it at the \
-         first start from the copy, and only there: ids of events that came after the copy was made then lead nowhere, and \
-         never to events that come from now on",
+        "The data directory is a copy that `hitlog backup` did not make, such as the snapshot of a volume. Give it at \
+         the first start from the copy, and only there: ids of events that came after the copy was made then lead \
+         nowhere, and never to events that come from now on",
     )
 }
 

@@ -5,8 +5,8 @@
 //! node and zeros once in 2^64), and leads straight to its row without an index.
 //!
 //! A start from a backup gives sequences a second time that the original gave to other events, so it begins an
-//! [`Epoch`], with a key of its own. An id is made with the key of its sequence's epoch, and leads to a sequence of that
-//! epoch only: so the id of an event that came after the backup, and was lost, leads nowhere. Pure.
+//! [`Epoch`], with a key of its own. An id is made with the key of its sequence's epoch, and leads to a sequence of
+//! that epoch only: so the id of an event that came after the backup, and was lost, leads nowhere. Pure.
 
 use std::sync::Arc;
 
@@ -172,7 +172,9 @@ mod tests {
 
         #[test]
         fn an_id_is_of_its_epoch(
-            sequence in 0..1_000_u64, firsts in proptest::collection::btree_set(1..1_000_u64, 0..5), lost in 0..1_000_u64
+            sequence in 0..1_000_u64,
+            firsts in proptest::collection::btree_set(1..1_000_u64, 0..5),
+            lost in 0..1_000_u64,
         ) {
             let firsts: Vec<_> = std::iter::once(0).chain(firsts).collect();
             let now = EventIds::of(&epochs(&firsts));

@@ -40,7 +40,7 @@ pub use read::{
     list::page::{EventFilter, Page, PageStart, PageSummary, WalkPlace},
     snapshot::Snapshot,
 };
-use seal::{Sealer, Sealing, rewrite::Rewriter};
+use seal::{Retention, Sealer, Sealing, rewrite::Rewriter};
 use segments::{ReaderInterrupt, Segments, retention};
 
 use crate::{clock::now_ms, event_id::Epochs, metrics::StoreMetrics};
@@ -76,6 +76,7 @@ impl Store {
         let segments = Arc::new(Segments::new(options.segments, Arc::clone(metrics)));
         let recovered = recover::recover_segments(&paths, &mut catalog, &segments, &options.log, metrics)?;
         catalog.begin_epoch_of_copy(options.is_restored, recovered.next_sequence)?;
+        let retention = retention_of(options, &catalog, &segments)?;
         let (websites, epochs) = (catalog.websites(), catalog.epochs().clone());
         let (wake, woken) = crossbeam_channel::bounded(1);
         let erasures = Arc::new(Erasures::new(wake, Arc::clone(metrics)));
@@ -93,7 +94,6 @@ impl Store {
             cache_bytes: options.seal_cache_bytes,
             metrics: Arc::clone(metrics),
         };
-        let retention = options.read.retention;
         let sealing = Sealing { rewriter, erasures: Arc::clone(&erasures), wake: woken, retention };
         let (sealer, sealer_orders) = Sealer::spawn(sealing)?;
         recovered.unsealed.into_iter().for_each(|segment| sealer_orders.order(segment));
@@ -137,6 +137,16 @@ impl Store {
         }
         closed
     }
+}
+
+/// What decides when an expired segment leaves the disk.
+fn retention_of(options: &StoreOptions, catalog: &CatalogFile, segments: &Segments) -> Result<Retention, OpenError> {
+    Ok(Retention {
+        kept: options.read.retention,
+        grace: options.retention_grace,
+        notes: catalog.expiry_notes()?,
+        newest_received_at: recover::newest_received_at(segments).unwrap_or(0),
+    })
 }
 
 /// The version of the SQLite that is linked in.

@@ -7,6 +7,7 @@ mod epoch_table;
 mod erasure;
 mod erasure_table;
 mod erasures;
+mod expiry_table;
 mod segment_table;
 mod website_table;
 mod websites;
@@ -27,6 +28,7 @@ pub(super) use self::{
     epoch_table::{mark_backup, read_epochs},
     erasure::{ErasedRows, NewErasure, Subject, Target},
     erasures::Erasures,
+    expiry_table::ExpiryNotes,
     segment_table::{ListedSegment, SegmentChange, SegmentState, note_sealed, read_segments},
     website_table::read_websites,
 };
@@ -137,8 +139,8 @@ impl CatalogFile {
             is_backup,
             next_sequence,
             epochs,
-            "hitlog starts from a copy: the ids of events from now on are made with a new key, so that no id of an event \
-             that came after the copy was made leads to another"
+            "hitlog starts from a copy: the ids of events from now on are made with a new key, so that no id of an \
+             event that came after the copy was made leads to another"
         );
         if epochs > EPOCHS_EXPECTED {
             tracing::warn!(
@@ -167,6 +169,11 @@ impl CatalogFile {
     /// The erasures, those that are done included.
     pub(super) fn erasures(&self) -> Result<Vec<Erasure>, OpenError> {
         erasure_table::read(&self.connection).map_err(OpenError::sqlite(&self.path))
+    }
+
+    /// What an earlier run noted of what has expired.
+    pub(super) fn expiry_notes(&self) -> Result<ExpiryNotes, OpenError> {
+        expiry_table::read(&self.connection).map_err(OpenError::sqlite(&self.path))
     }
 
     /// Moves the catalog to its thread. When it ends early, `on_failure` is called with the reason: the storage can't
@@ -386,6 +393,12 @@ impl Catalog {
     /// catalog can keep its write-ahead log from being emptied. Blocks: for the store's own threads.
     pub(super) fn finish_erasure(&self, erasure: Arc<str>) -> Result<bool, CatalogError> {
         self.ask_blocking(move |catalog, memory| catalog.finish_erasure(&erasure, memory))
+    }
+
+    /// Notes for how long segments have been expired, in the place of what was noted before. Blocks: for the store's
+    /// own threads.
+    pub(super) fn note_expiry(&self, notes: ExpiryNotes) -> Result<(), CatalogError> {
+        self.ask_blocking(move |catalog, _| Ok(expiry_table::replace(&mut catalog.connection, &notes)?))
     }
 
     fn ask_blocking<T: Send + 'static>(

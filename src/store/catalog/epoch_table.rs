@@ -1,5 +1,5 @@
-//! The catalog's table of epochs: whose keys public ids are made with, from which sequence on; and the mark of a backup,
-//! from which a start begins another.
+//! The catalog's table of epochs: whose keys public ids are made with, from which sequence on; and the mark of a
+//! backup, from which a start begins another.
 
 use rand::RngExt;
 use rusqlite::{Connection, Row, params};

@@ -113,7 +113,7 @@ fn an_older_catalog_has_one_epoch_and_its_backup_begins_another() {
     assert_ne!(second.key, first.key);
     catalog.begin_epoch_of_copy(false, 45).unwrap();
     assert_eq!(epochs_of(catalog.epochs()), [first, second], "the mark is gone");
-    // Whoever says at each start that it is one from a copy begins an epoch each time, but none stays without sequences.
+    // Said at each start, it begins an epoch each time; but none that has no sequence stays.
     for _ in 0..3 {
         catalog.begin_epoch_of_copy(true, 45).unwrap();
     }

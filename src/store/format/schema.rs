@@ -209,7 +209,7 @@ const CATALOG_4: &str = "
         id INTEGER PRIMARY KEY CHECK (id = 1),
         -- For how long hitlog has run without a jump since the clock came into doubt; NULL: it is in none.
         agreedMs INTEGER,
-        -- The newest receivedAt, in milliseconds since 1970, UTC, that the clock stood behind, and was believed after all.
+        -- The newest receivedAt, in milliseconds since 1970, UTC, that the clock stood behind, and was believed.
         settledReceivedAt INTEGER NOT NULL
     ) STRICT;";
 
