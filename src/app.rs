@@ -23,7 +23,10 @@ use crate::{
     },
     metrics::{self, BuildInfo, Metrics},
     queue,
-    store::{self, DataDir, ErasureOptions, LogOptions, OpenError, ReadOptions, SegmentOptions, Store, StoreOptions},
+    store::{
+        self, DataDir, DirectoryLost, ErasureOptions, LogOptions, OpenError, ReadOptions, SegmentOptions, Store,
+        StoreOptions,
+    },
     writer::{self, GroupLimits},
 };
 
@@ -47,6 +50,13 @@ pub enum StopError {
     /// The storage failed: what the last requests wrote is in doubt until the next start.
     #[error("{0}; hitlog has stopped, and what was answered 201 is stored. Look at the disk, then start it again")]
     Storage(String),
+    /// The data directory was moved or replaced while hitlog served from it.
+    #[error(
+        "{0}. hitlog has stopped, and has written nothing to what is there now. What was answered 201 is in the files \
+         that hitlog had open, wherever they are: put them back where they were, and start hitlog again; if they were \
+         deleted, start from a backup"
+    )]
+    Lost(DirectoryLost),
     /// Requests were still unanswered at the drain limit.
     #[error("the stop took longer than drain_timeout_seconds; some requests were not answered")]
     DrainTimeout,
@@ -125,6 +135,7 @@ impl App {
             ids: EventIds::of(&epochs),
             cursors: Cursors::new(&epochs),
             obstacles: Obstacles::default(),
+            directory: directory.clone(),
             tokens: Arc::new(Tokens::new(config.tokens.iter().map(role_and_token))),
             metrics: Arc::clone(&metrics),
             stopping: AtomicBool::new(false),
@@ -165,7 +176,7 @@ impl App {
         let drained = http::serve(listener, Arc::new(self.context), stop).await;
         upkeep.abort();
         if let Some(reason) = failure {
-            return Err(StopError::Storage(reason));
+            return Err(self.directory.lost().cloned().map_or(StopError::Storage(reason), StopError::Lost));
         }
         if !drained {
             return Err(StopError::DrainTimeout);
@@ -173,7 +184,9 @@ impl App {
         // The edge has dropped its ends by now; the writer commits what is queued, closes the log and ends.
         match time::timeout(drain_timeout, storage_end(&mut self.ended)).await {
             Ok(Ok(())) => {}
-            Ok(Err(reason)) => return Err(StopError::Storage(reason)),
+            Ok(Err(reason)) => {
+                return Err(self.directory.lost().cloned().map_or(StopError::Storage(reason), StopError::Lost));
+            }
             Err(_) => return Err(StopError::DrainTimeout),
         }
         for thread in self.threads {

@@ -29,10 +29,13 @@ use std::{sync::Arc, thread::JoinHandle, time::Duration};
 pub use catalog::{Catalog, Erasure, NewWebsite, Website, WebsiteAge, WebsiteChange, WebsitePage, Websites};
 use catalog::{CatalogFile, Erasures};
 pub use erase::{EraseError, Eraser};
-pub use error::{AppendError, CatalogError, OnFailure, OpenError, ReadError};
+pub use error::{AppendError, CatalogError, DirectoryLost, OnFailure, OpenError, ReadError};
 pub use format::DataDir;
 pub use log::Log;
-use log::roll::{Roller, Rolling};
+use log::{
+    roll::{Roller, Rolling},
+    watch::Watch,
+};
 pub use options::{Durability, ErasureOptions, LogOptions, ReadOptions, SegmentOptions, StoreOptions};
 pub use read::{
     Readers,
@@ -72,8 +75,9 @@ impl Store {
         on_failure: OnFailure,
     ) -> Result<Self, OpenError> {
         let mut catalog = CatalogFile::open(directory)?;
+        directory.watch(&directory.catalog_path())?;
         let paths = directory.segment_paths();
-        let segments = Arc::new(Segments::new(options.segments, Arc::clone(metrics)));
+        let segments = Arc::new(Segments::new(directory.clone(), options.segments, Arc::clone(metrics)));
         let recovered = recover::recover_segments(&paths, &mut catalog, &segments, &options.log, metrics)?;
         catalog.begin_epoch_of_copy(options.is_restored, recovered.next_sequence)?;
         let retention = retention_of(options, &catalog, &segments)?;
@@ -97,6 +101,10 @@ impl Store {
         let sealing = Sealing { rewriter, erasures: Arc::clone(&erasures), wake: woken, retention };
         let (sealer, sealer_orders) = Sealer::spawn(sealing)?;
         recovered.unsealed.into_iter().for_each(|segment| sealer_orders.order(segment));
+        for segment in recovered.prepared.iter().chain([&recovered.active]) {
+            directory.watch(&segment.segment.path)?;
+        }
+        let watch = Watch::spawn(directory.clone(), Arc::clone(&on_failure))?;
         let rolling = Rolling {
             paths,
             catalog: catalog.clone(),
@@ -119,7 +127,7 @@ impl Store {
             erasures,
             options: options.erasures,
         };
-        let behind = (roller, sealer);
+        let behind = (roller, sealer, watch);
         let (active, next) = (recovered.active, recovered.next_sequence);
         let log = Log::new(active, next, behind, segments, options.log, interrupt, Arc::clone(metrics));
         Ok(Self { log, readers, catalog, eraser, websites, epochs, threads })
@@ -130,6 +138,10 @@ impl Store {
         let Self { log, readers, catalog, eraser, threads, .. } = self;
         drop((readers, catalog, eraser));
         let closed = log.close();
+        if let Err(AppendError::Lost(_)) = closed {
+            // Threads that wait for the log to end would be waited for; the process is about to end.
+            return closed;
+        }
         for thread in threads {
             if thread.join().is_err() {
                 tracing::error!("a thread panicked while it stopped");

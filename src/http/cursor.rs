@@ -51,7 +51,7 @@ impl Cursors {
 
     /// The place in a text, if it was made here and for this listing.
     pub(super) fn decode(&self, text: &str, filter: &EventFilter) -> Option<WalkPlace> {
-        let (plain, end) = self.open(listing(filter), text)?;
+        let (plain, end) = self.open(&listing(filter), text)?;
         let &[created_at, sequence, high_water_mark, passed] = plain.as_chunks().0 else { return None };
         let place = WalkPlace {
             created_at: i64::from_be_bytes(created_at),
@@ -70,7 +70,7 @@ impl Cursors {
 
     /// The place in a text, if it was made here and for the listing of websites.
     pub(super) fn decode_website(&self, text: &str) -> Option<WebsiteAge> {
-        let (plain, _) = self.open([WEBSITES], text)?;
+        let (plain, _) = self.open(&[WEBSITES], text)?;
         let (created_at, tracking_code) = plain.split_first_chunk()?;
         Some((i64::from_be_bytes(*created_at), std::str::from_utf8(tracking_code).ok()?.into()))
     }
@@ -82,9 +82,9 @@ impl Cursors {
     }
 
     /// What a text holds, and the first sequence of the epoch after its own, if there is one.
-    fn open<const N: usize>(&self, listing: [impl AsRef<[u8]>; N], text: &str) -> Option<(Vec<u8>, Option<u64>)> {
+    fn open<const N: usize>(&self, listing: &[impl AsRef<[u8]>; N], text: &str) -> Option<(Vec<u8>, Option<u64>)> {
         let sealed = BASE64_URL_SAFE_NO_PAD.decode(text).ok()?;
-        let with = |key: &[u8; 32]| Aes128Siv::new(&(*key).into()).decrypt(&listing, &sealed).ok();
+        let with = |key: &[u8; 32]| Aes128Siv::new(&(*key).into()).decrypt(listing, &sealed).ok();
         let of_older = || self.older.iter().find_map(|(key, end)| Some((with(key)?, Some(*end))));
         with(&self.key).map(|plain| (plain, None)).or_else(of_older)
     }

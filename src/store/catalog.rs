@@ -184,8 +184,8 @@ impl CatalogFile {
         let thread = thread::Builder::new()
             .name("catalog".into())
             .spawn(move || {
-                if let Err(error) = self.run(&receiver, &memory) {
-                    on_failure(format!("the catalog: {error}"));
+                if let Err(reason) = self.run(&receiver, &memory) {
+                    on_failure(reason);
                 }
             })
             .map_err(OpenError::Thread)?;
@@ -193,8 +193,18 @@ impl CatalogFile {
     }
 
     /// Runs until the last [`Catalog`] is dropped, or a change fails in a way that leaves the disk in doubt.
-    fn run(mut self, changes: &Receiver<Change>, memory: &InMemory) -> rusqlite::Result<()> {
-        changes.iter().try_for_each(|change| change(&mut self, memory))
+    fn run(mut self, changes: &Receiver<Change>, memory: &InMemory) -> Result<(), String> {
+        let directory = &memory.segments.directory;
+        let ended = changes.iter().try_for_each(|change| {
+            directory.check().map_err(|lost| lost.to_string())?;
+            change(&mut self, memory).map_err(|error| format!("the catalog: {error}"))
+        });
+        directory.unwatch(&self.path);
+        if directory.check().is_err() {
+            // To close it would remove what has the name of its write-ahead log by now.
+            std::mem::forget(self);
+        }
+        ended
     }
 
     fn create(&mut self, new: NewWebsite) -> Result<Arc<Website>, ChangeError> {

@@ -4,6 +4,9 @@
 
 mod directory;
 pub(super) mod file;
+mod identity;
+mod lock;
+mod names;
 pub(super) mod row;
 pub(super) mod schema;
 mod sync_timer;

@@ -31,7 +31,10 @@ pub(crate) use self::{
     summary::{FENCE_ENTRIES, StreamSummary, Summary, SummaryError},
     view::{FoundIn, Hidden, View},
 };
-use super::{format::file, options::SegmentOptions};
+use super::{
+    format::{DataDir, file},
+    options::SegmentOptions,
+};
 use crate::{
     event::EventRow,
     metrics::{SegmentLabel, StoreMetrics},
@@ -44,6 +47,8 @@ pub(crate) struct Segments {
     replaced: Mutex<Vec<Arc<Segment>>>,
     pub(crate) connections: IdleConnections,
     damaged: Mutex<BTreeSet<i64>>,
+    /// Where they are, as long as that is so.
+    pub(crate) directory: DataDir,
     /// The number of the segment that is to be followed by the next, full or not.
     roll_requested: AtomicI64,
     pub(crate) sites: Sites,
@@ -52,12 +57,13 @@ pub(crate) struct Segments {
 }
 
 impl Segments {
-    pub(crate) fn new(options: SegmentOptions, metrics: Arc<StoreMetrics>) -> Self {
+    pub(crate) fn new(directory: DataDir, options: SegmentOptions, metrics: Arc<StoreMetrics>) -> Self {
         Self {
             view: RwLock::default(),
             replaced: Mutex::default(),
             connections: IdleConnections::new(options.connections_max),
             damaged: Mutex::default(),
+            directory,
             roll_requested: AtomicI64::new(0),
             sites: Sites::default(),
             options,
@@ -112,6 +118,10 @@ impl Segments {
 
     /// A sealed segment that is not what was written: the others serve without it.
     pub(crate) fn quarantine(&self, number: i64, path: &Path, reason: &dyn Display) {
+        // What is missing, or is another's, in a directory that was moved is not damaged.
+        if self.directory.check().is_err() {
+            return;
+        }
         if !self.damaged.lock().insert(number) {
             return;
         }
@@ -187,6 +197,9 @@ impl Segments {
     /// whether one that should be is not.
     pub(crate) fn unlink_replaced(&self) -> (Vec<i64>, bool) {
         let (mut gone, mut failed) = (Vec::new(), false);
+        if self.directory.check().is_err() {
+            return (gone, true);
+        }
         self.replaced.lock().retain(|segment| {
             if Arc::strong_count(segment) > 1 {
                 return true;

@@ -15,6 +15,7 @@ mod epochs;
 mod guide;
 mod lifecycle;
 mod log;
+mod moved;
 mod oddities;
 mod openapi;
 mod power;

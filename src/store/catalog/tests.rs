@@ -12,8 +12,8 @@ fn open(path: &Path) -> (DataDir, CatalogFile) {
     (directory, catalog)
 }
 
-fn memory() -> InMemory {
-    let segments = Arc::new(Segments::new(options(10).segments, Arc::clone(&metrics().store)));
+fn memory(directory: &DataDir) -> InMemory {
+    let segments = Arc::new(Segments::new(directory.clone(), options(10).segments, Arc::clone(&metrics().store)));
     let erasures = Arc::new(Erasures::new(crossbeam_channel::bounded(1).0, Arc::clone(&metrics().store)));
     InMemory { segments, erasures, erasures_max: 1 }
 }
@@ -42,13 +42,13 @@ fn websites_outlive_the_process() {
     assert_eq!((&changed.name, &changed.tracking_code), (&second.name, &second.tracking_code));
     let taken = WebsiteChange { domain: Some(Domain::parse("first.example").unwrap()), ..WebsiteChange::default() };
     assert_eq!(refused(catalog.update(&second.id, taken)), CatalogError::DomainTaken);
-    let memory = memory();
+    let memory = memory(&directory);
     let (_, erasure) = catalog.delete(&first.id, &memory).unwrap_or_else(|_| panic!());
     assert_eq!(refused(catalog.delete(&first.id, &memory)), CatalogError::NotFound);
     assert_eq!(refused(catalog.delete(&second.id, &memory)), CatalogError::ErasuresFull, "one erasure is the most");
     let again = catalog.create(new("First again", "first.example")).unwrap_or_else(|_| panic!());
     let epochs = catalog.epochs().clone();
-    drop((catalog, directory));
+    drop((catalog, directory, memory));
 
     let (_directory, catalog) = open(work.path());
     assert_eq!(*catalog.epochs(), epochs);

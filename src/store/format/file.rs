@@ -3,13 +3,14 @@
 use std::{
     fs::{self, File},
     io,
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
 };
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use rusqlite::{Connection, OpenFlags};
 
+pub(crate) use super::names::with_suffix;
 use super::{directory::sync_directory, schema, sync_timer};
 use crate::{
     metrics::StoreMetrics,
@@ -141,11 +142,4 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// The name of a file that SQLite keeps beside another.
-pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
 }

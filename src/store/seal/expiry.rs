@@ -252,11 +252,11 @@ mod tests {
         let newest = 400 * DAY_MS;
         let mut machine = Machine::start(&ExpiryNotes::default(), newest - BEHIND_MS, newest);
         assert_eq!(machine.run(0, &[]).doubt, None);
-        let mut machine = Machine::start(&ExpiryNotes::default(), newest - DAY_MS, newest);
-        assert_eq!(machine.run(0, &[1]).doubt, Some(Doubt::Behind(DAY_MS)));
+        let mut machine = Machine::start(&ExpiryNotes::default(), newest - 3 * DAY_MS, newest);
+        assert_eq!(machine.run(0, &[1]).doubt, Some(Doubt::Behind(3 * DAY_MS)));
         assert!(machine.run(700, &[1]).due.is_empty());
-        let mut machine = Machine::start(&machine.expiry.notes(), newest - DAY_MS / 2, newest);
-        assert_eq!(machine.run(0, &[1]).doubt, Some(Doubt::Behind(DAY_MS / 2)));
+        let mut machine = Machine::start(&machine.expiry.notes(), newest - 2 * DAY_MS, newest);
+        assert_eq!(machine.run(0, &[1]).doubt, Some(Doubt::Behind(2 * DAY_MS)));
         assert!(machine.run(739, &[1]).due.is_empty());
         assert_eq!(machine.run(1, &[1]).due, [1]);
         // The newest event had a wrong time, then: it is not asked again.
