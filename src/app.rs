@@ -23,7 +23,10 @@ use crate::{
     },
     metrics::{self, BuildInfo, Metrics},
     queue,
-    store::{self, DataDir, ErasureOptions, LogOptions, OpenError, ReadOptions, SegmentOptions, Store, StoreOptions},
+    store::{
+        self, DataDir, DirectoryLost, ErasureOptions, LogOptions, OpenError, ReadOptions, SegmentOptions, Store,
+        StoreOptions,
+    },
     writer::{self, GroupLimits},
 };
 
@@ -47,6 +50,13 @@ pub enum StopError {
     /// The storage failed: what the last requests wrote is in doubt until the next start.
     #[error("{0}; hitlog has stopped, and what was answered 201 is stored. Look at the disk, then start it again")]
     Storage(String),
+    /// The data directory was moved or replaced while hitlog served from it.
+    #[error(
+        "{0}. hitlog has stopped, and has written nothing to what is there now. What was answered 201 is in the files \
+         that hitlog had open, wherever they are: put them back where they were, and start hitlog again; if they were \
+         deleted, start from a backup"
+    )]
+    Lost(DirectoryLost),
     /// Requests were still unanswered at the drain limit.
     #[error("the stop took longer than drain_timeout_seconds; some requests were not answered")]
     DrainTimeout,
@@ -73,8 +83,9 @@ pub struct App {
 }
 
 impl App {
-    /// Opens the store and starts the threads behind the edge.
-    pub fn start(config: &Config) -> Result<Self, StartError> {
+    /// Opens the store and starts the threads behind the edge. `is_restored` says that the data directory is a copy
+    /// which was not made by `hitlog backup`.
+    pub fn start(config: &Config, is_restored: bool) -> Result<Self, StartError> {
         store::check_sqlite_version()?;
         let metrics = Arc::new(Metrics::new(&BuildInfo {
             version: env!("CARGO_PKG_VERSION"),
@@ -93,8 +104,12 @@ impl App {
         let (ended_sender, ended) = mpsc::unbounded_channel();
         let failed = ended_sender.clone();
         let on_failure: store::OnFailure = Arc::new(move |reason| drop(failed.send(Ended::Store(reason))));
-        let Store { log, readers, catalog, eraser, websites, id_key, mut threads } =
-            Store::open(&directory, &store_options(config), &metrics.store, on_failure)?;
+        let Store { log, readers, catalog, eraser, websites, epochs, mut threads } = Store::open(
+            &directory,
+            &StoreOptions { is_restored, ..store_options(config) },
+            &metrics.store,
+            on_failure,
+        )?;
         let (queue, requests) = queue::bounded(queue_limits(config), Arc::clone(&metrics.events));
         let group = GroupLimits { events_max: config.group_events_max, bytes_max: config.group_bytes_max };
         threads.push(writer::spawn(log, requests, group, Arc::clone(&metrics.writer), move |outcome| {
@@ -117,9 +132,10 @@ impl App {
             catalog,
             eraser,
             readers,
-            ids: EventIds::new(id_key.node, id_key.key),
-            cursors: Cursors::new(&id_key.key),
+            ids: EventIds::of(&epochs),
+            cursors: Cursors::new(&epochs),
             obstacles: Obstacles::default(),
+            directory: directory.clone(),
             tokens: Arc::new(Tokens::new(config.tokens.iter().map(role_and_token))),
             metrics: Arc::clone(&metrics),
             stopping: AtomicBool::new(false),
@@ -160,7 +176,7 @@ impl App {
         let drained = http::serve(listener, Arc::new(self.context), stop).await;
         upkeep.abort();
         if let Some(reason) = failure {
-            return Err(StopError::Storage(reason));
+            return Err(self.directory.lost().cloned().map_or(StopError::Storage(reason), StopError::Lost));
         }
         if !drained {
             return Err(StopError::DrainTimeout);
@@ -168,7 +184,9 @@ impl App {
         // The edge has dropped its ends by now; the writer commits what is queued, closes the log and ends.
         match time::timeout(drain_timeout, storage_end(&mut self.ended)).await {
             Ok(Ok(())) => {}
-            Ok(Err(reason)) => return Err(StopError::Storage(reason)),
+            Ok(Err(reason)) => {
+                return Err(self.directory.lost().cloned().map_or(StopError::Storage(reason), StopError::Lost));
+            }
             Err(_) => return Err(StopError::DrainTimeout),
         }
         for thread in self.threads {
@@ -310,5 +328,7 @@ pub fn store_options(config: &Config) -> StoreOptions {
             connections_max: config.segment_connections_max,
         },
         seal_cache_bytes: config.seal_cache_bytes,
+        retention_grace: config.retention_grace,
+        is_restored: false,
     }
 }

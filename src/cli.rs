@@ -11,7 +11,7 @@ mod tools;
 
 use std::{env, process::ExitCode};
 
-use clap::Command;
+use clap::{Arg, ArgAction, Command};
 
 use self::{
     arguments::{settings, with_config},
@@ -20,6 +20,8 @@ use self::{
     signals::Signals,
 };
 use crate::config::RawSettings;
+
+const RESTORED: &str = "restored";
 
 /// Runs the command that the process was started with.
 pub fn run() -> ExitCode {
@@ -34,7 +36,9 @@ pub fn run() -> ExitCode {
     };
     let arguments = command().get_matches();
     match arguments.subcommand() {
-        Some(("serve", arguments)) => with_config(arguments, |config, _, warnings| serve(config, warnings, &signals)),
+        Some(("serve", arguments)) => with_config(arguments, |config, _, warnings| {
+            serve(config, warnings, arguments.get_flag(RESTORED), &signals)
+        }),
         Some(("config", arguments)) => match arguments.subcommand() {
             Some(("show", arguments)) => with_config(arguments, |_, raw, warnings| show(raw, warnings)),
             Some((_, arguments)) => with_config(arguments, |_, _, warnings| check(warnings)),
@@ -63,6 +67,15 @@ fn check(warnings: &[String]) -> ExitCode {
     ExitCode::from(EXIT_BAD_SETTING)
 }
 
+/// No setting: it is true of one start, and would be wrong of the next.
+fn restored() -> Arg {
+    Arg::new(RESTORED).long(RESTORED).action(ArgAction::SetTrue).help(
+        "The data directory is a copy that `hitlog backup` did not make, such as the snapshot of a volume. Give it at \
+         the first start from the copy, and only there: ids of events that came after the copy was made then lead \
+         nowhere, and never to events that come from now on",
+    )
+}
+
 fn command() -> Command {
     let settings = || settings(|_| true);
     Command::new("hitlog")
@@ -80,7 +93,8 @@ fn command() -> Command {
                 .after_help(
                     "A setting is looked for in the flags, the environment, the file and the defaults, in this order.",
                 )
-                .args(settings()),
+                .args(settings())
+                .arg(restored()),
         )
         .subcommand(
             Command::new("config")

@@ -97,6 +97,7 @@ pub struct Config {
     pub segment_age_max: Duration,
     /// `retention_days`; `None`: for ever.
     pub retention: Option<Duration>,
+    pub retention_grace: Duration,
     pub erasures_max: usize,
     pub hidden_events_max: usize,
     pub seal_cache_bytes: u64,
@@ -255,6 +256,7 @@ impl Checker {
             segment_rows_max: self.number("segment_rows_max") as u64,
             segment_age_max: self.duration("segment_age_max_seconds"),
             retention: self.retention(),
+            retention_grace: self.duration("retention_grace_seconds"),
             erasures_max: self.number("erasures_max"),
             hidden_events_max: self.number("hidden_events_max"),
             seal_cache_bytes: self.number("seal_cache_bytes") as u64,

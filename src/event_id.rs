@@ -2,7 +2,13 @@
 //!
 //! An id is `c` and 25 digits of base 36: one AES-128 block over (node, sequence, zeros) under a key that the
 //! catalog keeps. It tells nobody how much traffic a site has, cannot be guessed (a made-up id decrypts to the right
-//! node and zeros once in 2^64), and leads straight to its row without an index. Pure.
+//! node and zeros once in 2^64), and leads straight to its row without an index.
+//!
+//! A start from a backup gives sequences a second time that the original gave to other events, so it begins an
+//! [`Epoch`], with a key of its own. An id is made with the key of its sequence's epoch, and leads to a sequence of
+//! that epoch only: so the id of an event that came after the backup, and was lost, leads nowhere. Pure.
+
+use std::sync::Arc;
 
 use aes::{
     Aes128,
@@ -15,26 +21,80 @@ const DIGITS: usize = 25;
 const ID_LEN: usize = 1 + DIGITS;
 const ALPHABET: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 
-/// Turns sequences into ids and back, for one node and one key.
-#[derive(Clone)]
-pub struct EventIds {
+/// The sequences whose ids are made with one key: from the first on, up to the next epoch's first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Epoch {
+    /// The lowest sequence.
+    pub first_sequence: u64,
+    /// The number of this hitlog among several.
+    pub node: u32,
+    /// The key under which a sequence is encrypted.
+    pub key: [u8; 16],
+}
+
+/// All epochs of a data directory, the oldest first; there is at least one. Sequences below the first one's are its.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Epochs(Vec<Epoch>);
+
+impl Epochs {
+    /// Takes them in any order; `None` if there is none.
+    pub fn new(mut epochs: Vec<Epoch>) -> Option<Self> {
+        epochs.sort_by_key(|epoch| epoch.first_sequence);
+        (!epochs.is_empty()).then_some(Self(epochs))
+    }
+
+    /// Each epoch, the oldest first, and the first sequence that is not its any more.
+    pub fn with_ends(&self) -> impl DoubleEndedIterator<Item = (Epoch, u64)> + ExactSizeIterator {
+        let end = |at: usize| self.0.get(at + 1).map_or(u64::MAX, |next| next.first_sequence);
+        self.0.iter().enumerate().map(move |(at, epoch)| (*epoch, end(at)))
+    }
+}
+
+/// One epoch's part in making and reading ids.
+struct Keyed {
+    first_sequence: u64,
     node: u32,
     cipher: Aes128,
 }
 
+/// Turns sequences into ids and back, each with the key of its epoch.
+#[derive(Clone)]
+pub struct EventIds {
+    /// The oldest first; never empty.
+    epochs: Arc<[Keyed]>,
+}
+
 impl EventIds {
-    /// Makes ids with the node and the key that the catalog keeps.
+    /// Makes ids with one node and one key.
     pub fn new(node: u32, key: [u8; 16]) -> Self {
-        Self { node, cipher: Aes128::new(&key.into()) }
+        Self::of(&Epochs(vec![Epoch { first_sequence: 0, node, key }]))
+    }
+
+    /// Makes ids with the epochs that the catalog keeps.
+    pub fn of(epochs: &Epochs) -> Self {
+        let keyed = |epoch: &Epoch| Keyed {
+            first_sequence: epoch.first_sequence,
+            node: epoch.node,
+            cipher: Aes128::new(&epoch.key.into()),
+        };
+        Self { epochs: epochs.0.iter().map(keyed).collect() }
+    }
+
+    /// The place of a sequence's epoch.
+    fn epoch_of(&self, sequence: u64) -> usize {
+        // Nearly always it is the newest.
+        let begun = self.epochs.iter().rposition(|epoch| epoch.first_sequence <= sequence);
+        begun.unwrap_or(0)
     }
 
     /// The id of the event with this sequence, in ASCII.
     pub fn encode(&self, sequence: u64) -> [u8; ID_LEN] {
+        let epoch = &self.epochs[self.epoch_of(sequence)];
         let mut block = [0; 16];
-        block[..4].copy_from_slice(&self.node.to_be_bytes());
+        block[..4].copy_from_slice(&epoch.node.to_be_bytes());
         block[4..12].copy_from_slice(&sequence.to_be_bytes());
         let mut block = block.into();
-        self.cipher.encrypt_block(&mut block);
+        epoch.cipher.encrypt_block(&mut block);
         let mut number = u128::from_be_bytes(block.into());
         let mut id = [b'c'; ID_LEN];
         // Twelve digits at a time fit 64 bits, where dividing is cheap.
@@ -67,7 +127,16 @@ impl EventIds {
             };
             number = number.checked_mul(36)?.checked_add(value.into())?;
         }
-        let mut block = number.to_be_bytes().into();
+        let block = number.to_be_bytes();
+        let found = self.epochs.iter().enumerate().rev().find_map(|(at, epoch)| Some((at, epoch.decrypt(block)?)));
+        found.filter(|(at, sequence)| *at == self.epoch_of(*sequence)).map(|(_, sequence)| sequence)
+    }
+}
+
+impl Keyed {
+    /// The sequence in a block, if it was encrypted with this key.
+    fn decrypt(&self, block: [u8; 16]) -> Option<u64> {
+        let mut block = block.into();
         self.cipher.decrypt_block(&mut block);
         let block: [u8; 16] = block.into();
         let (node, rest) = block.split_first_chunk::<4>()?;
@@ -85,6 +154,12 @@ mod tests {
         EventIds::new(7, *b"0123456789abcdef")
     }
 
+    /// Epochs that begin at these sequences.
+    fn epochs(firsts: &[u64]) -> Epochs {
+        let epoch = |(number, first): (usize, &u64)| Epoch { first_sequence: *first, node: 0, key: [number as u8; 16] };
+        Epochs::new(firsts.iter().enumerate().map(epoch).collect()).unwrap()
+    }
+
     proptest! {
         #[test]
         fn an_id_leads_back_to_its_sequence(sequence: u64) {
@@ -93,6 +168,24 @@ mod tests {
             prop_assert!(id.starts_with('c'));
             prop_assert!(id.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()));
             prop_assert_eq!(ids().decode(id), Some(sequence));
+        }
+
+        #[test]
+        fn an_id_is_of_its_epoch(
+            sequence in 0..1_000_u64,
+            firsts in proptest::collection::btree_set(1..1_000_u64, 0..5),
+            lost in 0..1_000_u64,
+        ) {
+            let firsts: Vec<_> = std::iter::once(0).chain(firsts).collect();
+            let now = EventIds::of(&epochs(&firsts));
+            let id_of = |ids: &EventIds, sequence| String::from_utf8(ids.encode(sequence).to_vec()).unwrap();
+            prop_assert_eq!(now.decode(&id_of(&now, sequence)), Some(sequence));
+            // What the run before the newest epoch gave out: ids below the newest epoch's first stay, the others are of
+            // events that were lost.
+            if let Some((newest, before)) = firsts.split_last().filter(|(_, before)| !before.is_empty()) {
+                let id = id_of(&EventIds::of(&epochs(before)), lost);
+                prop_assert_eq!(now.decode(&id), (lost < *newest).then_some(lost));
+            }
         }
 
         #[test]

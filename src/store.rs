@@ -26,13 +26,16 @@ mod segments;
 
 use std::{sync::Arc, thread::JoinHandle, time::Duration};
 
-pub use catalog::{Catalog, Erasure, IdKey, NewWebsite, Website, WebsiteAge, WebsiteChange, WebsitePage, Websites};
+pub use catalog::{Catalog, Erasure, NewWebsite, Website, WebsiteAge, WebsiteChange, WebsitePage, Websites};
 use catalog::{CatalogFile, Erasures};
 pub use erase::{EraseError, Eraser};
-pub use error::{AppendError, CatalogError, OnFailure, OpenError, ReadError};
+pub use error::{AppendError, CatalogError, DirectoryLost, OnFailure, OpenError, ReadError};
 pub use format::DataDir;
 pub use log::Log;
-use log::roll::{Roller, Rolling};
+use log::{
+    roll::{Roller, Rolling},
+    watch::Watch,
+};
 pub use options::{Durability, ErasureOptions, LogOptions, ReadOptions, SegmentOptions, StoreOptions};
 pub use read::{
     Readers,
@@ -40,10 +43,10 @@ pub use read::{
     list::page::{EventFilter, Page, PageStart, PageSummary, WalkPlace},
     snapshot::Snapshot,
 };
-use seal::{Sealer, Sealing, rewrite::Rewriter};
+use seal::{Retention, Sealer, Sealing, rewrite::Rewriter};
 use segments::{ReaderInterrupt, Segments, retention};
 
-use crate::{clock::now_ms, metrics::StoreMetrics};
+use crate::{clock::now_ms, event_id::Epochs, metrics::StoreMetrics};
 
 /// The open store: one handle for each of those who use it.
 pub struct Store {
@@ -58,7 +61,7 @@ pub struct Store {
     /// The websites in memory.
     pub websites: Arc<Websites>,
     /// What public ids are made with.
-    pub id_key: IdKey,
+    pub epochs: Epochs,
     /// The threads of catalog and readers; each ends when the last handle to it is dropped.
     pub threads: Vec<JoinHandle<()>>,
 }
@@ -72,10 +75,13 @@ impl Store {
         on_failure: OnFailure,
     ) -> Result<Self, OpenError> {
         let mut catalog = CatalogFile::open(directory)?;
+        directory.watch(&directory.catalog_path())?;
         let paths = directory.segment_paths();
-        let segments = Arc::new(Segments::new(options.segments, Arc::clone(metrics)));
+        let segments = Arc::new(Segments::new(directory.clone(), options.segments, Arc::clone(metrics)));
         let recovered = recover::recover_segments(&paths, &mut catalog, &segments, &options.log, metrics)?;
-        let (websites, id_key) = (catalog.websites(), catalog.id_key());
+        catalog.begin_epoch_of_copy(options.is_restored, recovered.next_sequence)?;
+        let retention = retention_of(options, &catalog, &segments)?;
+        let (websites, epochs) = (catalog.websites(), catalog.epochs().clone());
         let (wake, woken) = crossbeam_channel::bounded(1);
         let erasures = Arc::new(Erasures::new(wake, Arc::clone(metrics)));
         recover::recover_erasures(catalog.erasures()?, &segments, &erasures)?;
@@ -92,10 +98,13 @@ impl Store {
             cache_bytes: options.seal_cache_bytes,
             metrics: Arc::clone(metrics),
         };
-        let retention = options.read.retention;
         let sealing = Sealing { rewriter, erasures: Arc::clone(&erasures), wake: woken, retention };
         let (sealer, sealer_orders) = Sealer::spawn(sealing)?;
         recovered.unsealed.into_iter().for_each(|segment| sealer_orders.order(segment));
+        for segment in recovered.prepared.iter().chain([&recovered.active]) {
+            directory.watch(&segment.segment.path)?;
+        }
+        let watch = Watch::spawn(directory.clone(), Arc::clone(&on_failure))?;
         let rolling = Rolling {
             paths,
             catalog: catalog.clone(),
@@ -118,10 +127,10 @@ impl Store {
             erasures,
             options: options.erasures,
         };
-        let behind = (roller, sealer);
+        let behind = (roller, sealer, watch);
         let (active, next) = (recovered.active, recovered.next_sequence);
         let log = Log::new(active, next, behind, segments, options.log, interrupt, Arc::clone(metrics));
-        Ok(Self { log, readers, catalog, eraser, websites, id_key, threads })
+        Ok(Self { log, readers, catalog, eraser, websites, epochs, threads })
     }
 
     /// Closes everything; no clone of a handle may be left, or a thread would wait for it for ever.
@@ -129,6 +138,10 @@ impl Store {
         let Self { log, readers, catalog, eraser, threads, .. } = self;
         drop((readers, catalog, eraser));
         let closed = log.close();
+        if let Err(AppendError::Lost(_)) = closed {
+            // Threads that wait for the log to end would be waited for; the process is about to end.
+            return closed;
+        }
         for thread in threads {
             if thread.join().is_err() {
                 tracing::error!("a thread panicked while it stopped");
@@ -136,6 +149,16 @@ impl Store {
         }
         closed
     }
+}
+
+/// What decides when an expired segment leaves the disk.
+fn retention_of(options: &StoreOptions, catalog: &CatalogFile, segments: &Segments) -> Result<Retention, OpenError> {
+    Ok(Retention {
+        kept: options.read.retention,
+        grace: options.retention_grace,
+        notes: catalog.expiry_notes()?,
+        newest_received_at: recover::newest_received_at(segments).unwrap_or(0),
+    })
 }
 
 /// The version of the SQLite that is linked in.

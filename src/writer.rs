@@ -63,6 +63,15 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     fn run(mut self) -> Result<(), String> {
+        if let Err(reason) = self.write() {
+            self.log.abandon();
+            return Err(reason);
+        }
+        self.log.close().map_err(|error| format!("could not close the store: {error}"))
+    }
+
+    /// Writes until the queue is closed and empty.
+    fn write(&mut self) -> Result<(), String> {
         let mut group = Vec::new();
         loop {
             let mut size = self.limits.empty();
@@ -72,12 +81,11 @@ impl Writer<'_> {
                 Taken::Group => self.commit(&mut group)?,
                 Taken::Nothing if self.full => self.probe()?,
                 Taken::Nothing => {}
-                Taken::Closed => break,
+                Taken::Closed => return Ok(()),
             }
             let maintained = self.log.maintain().map_err(|error| self.fence(&error))?;
             self.timeout = if self.full { Some(PROBE_INTERVAL) } else { maintained };
         }
-        self.log.close().map_err(|error| format!("could not close the store: {error}"))
     }
 
     fn commit(&mut self, group: &mut Vec<Request>) -> Result<(), String> {
@@ -109,7 +117,7 @@ impl Writer<'_> {
                 self.requests.group_answered(0, elapsed);
                 Ok(())
             }
-            Err(error @ AppendError::Fatal(_)) => {
+            Err(error) => {
                 let reason = self.fence(&error);
                 group.drain(..).for_each(|request| request.fail(CommitError::Unknown));
                 Err(reason)

@@ -21,8 +21,9 @@ const BATCH: usize = 200;
 const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 /// Events are sent with times that leave them this long until they expire.
 const KEPT: Duration = Duration::from_secs(120);
-const FLAGS: [&str; 8] = [
+const FLAGS: [&str; 9] = [
     "--retention-days=1",
+    "--retention-grace-seconds=10",
     "--segment-rows-max=100000",
     "--warm-connections-max=16",
     "--idle-timeout-seconds=5",

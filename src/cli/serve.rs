@@ -24,7 +24,7 @@ use crate::{
 const LISTEN_BACKLOG: u32 = 4_096;
 
 /// Serves until a signal asks for a stop.
-pub(super) fn serve(mut config: Config, warnings: &[String], signals: &Signals) -> ExitCode {
+pub(super) fn serve(mut config: Config, warnings: &[String], is_restored: bool, signals: &Signals) -> ExitCode {
     if let Err(error) = log::start(&config) {
         fail(&format!("hitlog: cannot start the thread that writes the log: {error}"));
         return ExitCode::from(EXIT_FAILURE);
@@ -41,7 +41,7 @@ pub(super) fn serve(mut config: Config, warnings: &[String], signals: &Signals) 
         .build();
     let ended = runtime
         .map_err(|error| format!("cannot start the runtime: {error}"))
-        .and_then(|runtime| runtime.block_on(run(&config, signals)));
+        .and_then(|runtime| runtime.block_on(run(&config, is_restored, signals)));
     let code = match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
@@ -53,8 +53,8 @@ pub(super) fn serve(mut config: Config, warnings: &[String], signals: &Signals) 
     code
 }
 
-async fn run(config: &Config, signals: &Signals) -> Result<(), String> {
-    let app = App::start(config).map_err(|error| error.to_string())?;
+async fn run(config: &Config, is_restored: bool, signals: &Signals) -> Result<(), String> {
+    let app = App::start(config, is_restored).map_err(|error| error.to_string())?;
     log::count_dropped(app.metrics().log.lines_dropped.clone());
     let listener = listen(config.listen).map_err(|error| {
         format!("cannot listen on {}: {error}; is another program there? See --listen", config.listen)

@@ -187,6 +187,9 @@ pub const SETTINGS: &[Setting] = settings! {
     retention_days: Days(0.0, 36_500.0) = "0",
         "How long events are kept, by their createdAt. Older ones are refused and in no answer, and leave the disk \
          segment by segment. 0 keeps them for ever";
+    retention_grace_seconds: Seconds(0.0, 315_360_000.0) = "86400",
+        "How long hitlog must have run since all events of a segment expired, before the segment leaves the disk: a \
+         wrong clock, or a wrong retention_days, can be set right meanwhile and nothing is lost";
     erasures_max: Count(1, 1_000_000) = "10000",
         "Erasures that are remembered, those done in the last 30 days included; past it 503";
     hidden_events_max: Count(1, 1_000_000_000) = "1000000",

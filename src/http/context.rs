@@ -11,7 +11,7 @@ use crate::{
     event_id::EventIds,
     metrics::Metrics,
     queue::Queue,
-    store::{Catalog, Eraser, Readers, Websites},
+    store::{Catalog, DataDir, Eraser, Readers, Websites},
 };
 
 /// What the routes work with. Dropping it closes the queue, the readers and the catalog, which is how they learn
@@ -45,6 +45,8 @@ pub struct Context {
     pub cursors: Cursors,
     /// What keeps changes from being made at the moment.
     pub obstacles: Obstacles,
+    /// Where everything is kept, as long as it is there.
+    pub directory: DataDir,
     /// Who may do what.
     pub tokens: Arc<Tokens>,
     /// What is counted.

@@ -2,7 +2,10 @@
 //! listing than the one it came from.
 //!
 //! Encrypted and authenticated at once by AES-SIV (RFC 5297), with what the listing asks for as associated data. The
-//! same place always gives the same text. Pure.
+//! same place always gives the same text. The key is that of the newest epoch of ids; a cursor of an older one is good
+//! if its walk began before the next one did: later, its sequences were those of other events. Pure.
+
+use std::sync::Arc;
 
 use aes_siv::{KeyInit, siv::Aes128Siv};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
@@ -10,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     event::EventType,
+    event_id::Epochs,
     store::{EventFilter, WalkPlace, WebsiteAge},
 };
 
@@ -19,13 +23,20 @@ const CURSOR_BYTES: usize = 32;
 /// Turns places into texts and back.
 #[derive(Clone)]
 pub struct Cursors {
+    /// The newest epoch's.
     key: [u8; 32],
+    /// Those of the older epochs, the newest first, and the first sequence of the epoch that came after each.
+    older: Arc<[([u8; 32], u64)]>,
 }
 
 impl Cursors {
-    /// Derives a key from the one for public ids, so that a cursor outlives a restart.
-    pub fn new(id_key: &[u8; 16]) -> Self {
-        Self { key: Sha256::new().chain_update("hitlog cursor").chain_update(id_key).finalize().into() }
+    /// Derives keys from those for public ids, so that a cursor outlives a restart.
+    pub fn new(epochs: &Epochs) -> Self {
+        let derive =
+            |id_key: [u8; 16]| Sha256::new().chain_update("hitlog cursor").chain_update(id_key).finalize().into();
+        let mut keys = epochs.with_ends().rev().map(|(epoch, end)| (derive(epoch.key), end));
+        let (key, _) = keys.next().unwrap_or_default();
+        Self { key, older: keys.collect() }
     }
 
     /// The place as a text of letters, digits, `-` and `_`.
@@ -40,14 +51,15 @@ impl Cursors {
 
     /// The place in a text, if it was made here and for this listing.
     pub(super) fn decode(&self, text: &str, filter: &EventFilter) -> Option<WalkPlace> {
-        let plain = self.open(listing(filter), text)?;
+        let (plain, end) = self.open(&listing(filter), text)?;
         let &[created_at, sequence, high_water_mark, passed] = plain.as_chunks().0 else { return None };
-        Some(WalkPlace {
+        let place = WalkPlace {
             created_at: i64::from_be_bytes(created_at),
             sequence: u64::from_be_bytes(sequence),
             high_water_mark: u64::from_be_bytes(high_water_mark),
             passed: u64::from_be_bytes(passed),
-        })
+        };
+        end.is_none_or(|end| place.high_water_mark < end).then_some(place)
     }
 
     /// The place behind a website as a text of letters, digits, `-` and `_`.
@@ -58,7 +70,7 @@ impl Cursors {
 
     /// The place in a text, if it was made here and for the listing of websites.
     pub(super) fn decode_website(&self, text: &str) -> Option<WebsiteAge> {
-        let plain = self.open([WEBSITES], text)?;
+        let (plain, _) = self.open(&[WEBSITES], text)?;
         let (created_at, tracking_code) = plain.split_first_chunk()?;
         Some((i64::from_be_bytes(*created_at), std::str::from_utf8(tracking_code).ok()?.into()))
     }
@@ -69,9 +81,12 @@ impl Cursors {
         BASE64_URL_SAFE_NO_PAD.encode(sealed)
     }
 
-    fn open(&self, listing: impl IntoIterator<Item = impl AsRef<[u8]>>, text: &str) -> Option<Vec<u8>> {
+    /// What a text holds, and the first sequence of the epoch after its own, if there is one.
+    fn open<const N: usize>(&self, listing: &[impl AsRef<[u8]>; N], text: &str) -> Option<(Vec<u8>, Option<u64>)> {
         let sealed = BASE64_URL_SAFE_NO_PAD.decode(text).ok()?;
-        Aes128Siv::new(&self.key.into()).decrypt(listing, &sealed).ok()
+        let with = |key: &[u8; 32]| Aes128Siv::new(&(*key).into()).decrypt(listing, &sealed).ok();
+        let of_older = || self.older.iter().find_map(|(key, end)| Some((with(key)?, Some(*end))));
+        with(&self.key).map(|plain| (plain, None)).or_else(of_older)
     }
 }
 
@@ -96,6 +111,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::event_id::Epoch;
 
     fn filter() -> EventFilter {
         EventFilter {
@@ -109,7 +125,14 @@ mod tests {
     }
 
     fn cursors() -> Cursors {
-        Cursors::new(b"0123456789abcdef")
+        cursors_of(&[(0, b"0123456789abcdef")])
+    }
+
+    /// Those of the epochs with these first sequences and keys.
+    fn cursors_of(epochs: &[(u64, &[u8; 16])]) -> Cursors {
+        let epoch =
+            |(first_sequence, key): &(u64, &[u8; 16])| Epoch { first_sequence: *first_sequence, node: 0, key: **key };
+        Cursors::new(&Epochs::new(epochs.iter().map(epoch).collect()).unwrap())
     }
 
     proptest! {
@@ -138,7 +161,7 @@ mod tests {
             let text = cursors().encode_website(&place);
             assert_eq!(cursors().decode_website(&text), Some(place));
             assert_eq!(cursors().decode(&text, &filter()), None);
-            assert_eq!(Cursors::new(b"fedcba9876543210").decode_website(&text), None);
+            assert_eq!(cursors_of(&[(0, b"fedcba9876543210")]).decode_website(&text), None);
         }
         let of_events =
             cursors().encode(&WalkPlace { created_at: 1, sequence: 2, high_water_mark: 3, passed: 4 }, &filter());
@@ -160,6 +183,20 @@ mod tests {
         ] {
             assert_eq!(cursors().decode(&text, &other), None, "{other:?}");
         }
-        assert_eq!(Cursors::new(b"fedcba9876543210").decode(&text, &filter()), None);
+        assert_eq!(cursors_of(&[(0, b"fedcba9876543210")]).decode(&text, &filter()), None);
+    }
+    #[test]
+    fn a_cursor_of_an_older_epoch_is_for_what_came_before_the_next() {
+        let newer = cursors_of(&[(0, b"0123456789abcdef"), (10, b"fedcba9876543210")]);
+        for (high_water_mark, is_good) in [(3, true), (9, true), (10, false), (u64::MAX, false)] {
+            let place = WalkPlace { created_at: 1, sequence: 2, high_water_mark, passed: 4 };
+            let text = cursors().encode(&place, &filter());
+            assert_eq!(newer.decode(&text, &filter()), is_good.then_some(place), "{high_water_mark}");
+            let text = newer.encode(&place, &filter());
+            assert_eq!(newer.decode(&text, &filter()), Some(place), "{high_water_mark}");
+            assert_eq!(cursors().decode(&text, &filter()), None, "the older knows nothing of the newer");
+        }
+        let text = cursors().encode_website(&(1, "pm-a".into()));
+        assert!(newer.decode_website(&text).is_some());
     }
 }

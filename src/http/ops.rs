@@ -21,7 +21,10 @@ pub(super) fn live() -> Response {
 /// `GET /readyz`: whether events would be taken in now.
 pub(super) fn ready(context: &Context) -> Response {
     let (depth, limits) = (context.queue.depth(), context.queue.limits());
-    let (code, reason) = if context.stopping.load(Ordering::Acquire) {
+    let (code, reason) = if context.directory.lost().is_some() {
+        // Its path is nobody's business who may only ask this.
+        (ErrorCode::Overloaded, "The data directory was moved, deleted or replaced; hitlog is stopping, see its log")
+    } else if context.stopping.load(Ordering::Acquire) {
         (ErrorCode::Overloaded, "hitlog is stopping")
     } else {
         match context.queue.state() {

@@ -39,9 +39,13 @@ metric_group! {
         erase_seconds: Histogram = "hitlog_erase_seconds",
             "Time to rewrite one sealed segment without the events that are erased.";
         retention_due_segments: Gauge = "hitlog_retention_due_segments",
-            "Segments that hold nothing but expired events and are about to be removed.";
+            "Segments that hold nothing but expired events; each is removed when that has held for the grace.";
         retention_due_events: Gauge = "hitlog_retention_due_events",
             "Events in segments that are about to be removed because all of their events have expired.";
+        retention_due_seconds: Gauge = "hitlog_retention_due_seconds",
+            "Seconds that hitlog has yet to run until the next of those segments is removed; 0 if there is none.";
+        retention_suspended: Gauge = "hitlog_retention_suspended",
+            "1 while the machine's clock is in doubt, so that no expired segment is removed.";
         retention_removed_segments: Counter = "hitlog_retention_removed_segments_total",
             "Segments removed since the start because all of their events had expired.";
         retention_removed_events: Counter = "hitlog_retention_removed_events_total",

@@ -3,9 +3,11 @@
 //! [`CatalogFile`] is the connection; it opens the store and then moves into a thread of its own, which [`Catalog`]
 //! talks to. A change is answered after its COMMIT, and only then does [`Websites`] show it.
 
+mod epoch_table;
 mod erasure;
 mod erasure_table;
 mod erasures;
+mod expiry_table;
 mod segment_table;
 mod website_table;
 mod websites;
@@ -18,27 +20,29 @@ use std::{
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use rand::RngExt;
-use rusqlite::{Connection, ErrorCode, OpenFlags, Row, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, params};
 use tokio::sync::oneshot;
 
 use self::erasure::VisitorSubject;
+pub(super) use self::{
+    epoch_table::{mark_backup, read_epochs},
+    erasure::{ErasedRows, NewErasure, Subject, Target},
+    erasures::Erasures,
+    expiry_table::ExpiryNotes,
+    segment_table::{ListedSegment, SegmentChange, SegmentState, note_sealed, read_segments},
+    website_table::read_websites,
+};
 pub use self::{
     erasure::Erasure,
     website_table::{NewWebsite, WebsiteChange},
     websites::{Website, WebsiteAge, WebsitePage, Websites},
-};
-pub(super) use self::{
-    erasure::{ErasedRows, NewErasure, Subject, Target},
-    erasures::Erasures,
-    segment_table::{ListedSegment, SegmentChange, SegmentState, note_sealed, read_segments},
-    website_table::read_websites,
 };
 use super::{
     error::{CatalogError, OnFailure, OpenError, is_disk_full},
     format::{DataDir, file, schema, sync_directory},
     segments::Segments,
 };
-use crate::{clock::now_ms, domain::Domain};
+use crate::{clock::now_ms, domain::Domain, event_id::Epochs};
 
 /// Changes that may wait for the catalog's thread. Each takes a sync, and people make them, not trackers.
 const CHANGES_WAITING_MAX: usize = 64;
@@ -46,27 +50,12 @@ const CHANGES_WAITING_MAX: usize = 64;
 const WAL_DUE_BYTES: u64 = 4 << 20;
 /// How long an erasure that is done is remembered.
 const ERASURE_KEPT_MS: i64 = 30 * schema::DAY_MS;
-const NODE: u32 = 0;
+
+/// Starts from copies past which somebody is told that there are many: each costs 400 bytes, and 50 ns for each id.
+const EPOCHS_EXPECTED: usize = 100;
 
 /// A change to make on the catalog's thread; it answers whoever asked for it. An error leaves the disk in doubt.
 type Change = Box<dyn FnOnce(&mut CatalogFile, &InMemory) -> rusqlite::Result<()> + Send>;
-
-/// What public ids are made with; never changes once a catalog has it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct IdKey {
-    /// The number of this hitlog among several.
-    pub node: u32,
-    /// The key under which a sequence is encrypted.
-    pub key: [u8; 16],
-}
-
-impl IdKey {
-    /// The one that a catalog keeps.
-    pub(super) fn read(connection: &Connection) -> rusqlite::Result<Self> {
-        let read = |row: &Row<'_>| Ok(Self { node: row.get(0)?, key: row.get(1)? });
-        connection.query_row("SELECT node, idKey FROM Log", [], read)
-    }
-}
 
 /// What the catalog's thread changes in memory, each time that a change is committed.
 pub(super) struct InMemory {
@@ -82,7 +71,7 @@ pub(super) struct CatalogFile {
     connection: Connection,
     websites: Arc<Websites>,
     sequence_floor: u64,
-    id_key: IdKey,
+    epochs: Epochs,
 }
 
 impl CatalogFile {
@@ -117,19 +106,16 @@ impl CatalogFile {
                 OpenError::NotOurs { path: path.clone(), reason }
             }
         })?;
-        let new_key: [u8; 16] = rand::rng().random();
         connection
-            .execute(
-                "INSERT OR IGNORE INTO Log(id, sequenceFloor, node, idKey) VALUES(1, 1, ?1, ?2)",
-                params![NODE, new_key],
-            )
+            .execute("INSERT OR IGNORE INTO Log(id, sequenceFloor) VALUES(1, 1)", [])
+            .and_then(|_| epoch_table::begin_first(&connection, now_ms()))
             .map_err(sqlite())?;
         sync_directory(directory.path())?;
         let sequence_floor: i64 =
             connection.query_row("SELECT sequenceFloor FROM Log", [], |row| row.get(0)).map_err(sqlite())?;
-        let id_key = IdKey::read(&connection).map_err(sqlite())?;
+        let epochs = read_epochs(&connection).map_err(sqlite())?;
         let websites = Arc::new(read_websites(&connection).map_err(sqlite())?);
-        Ok(Self { path, connection, websites, sequence_floor: sequence_floor.unsigned_abs(), id_key })
+        Ok(Self { path, connection, websites, sequence_floor: sequence_floor.unsigned_abs(), epochs })
     }
 
     /// The lowest sequence that may be given from now on.
@@ -138,8 +124,38 @@ impl CatalogFile {
     }
 
     /// What public ids are made with.
-    pub(super) fn id_key(&self) -> IdKey {
-        self.id_key
+    pub(super) fn epochs(&self) -> &Epochs {
+        &self.epochs
+    }
+
+    /// Begins another epoch of ids with the next sequence if this is a backup, or `is_restored` says that it is another
+    /// kind of copy: the original may have given the same sequences to other events.
+    pub(super) fn begin_epoch_of_copy(&mut self, is_restored: bool, next_sequence: u64) -> Result<(), OpenError> {
+        let path = self.path.clone();
+        let sqlite = || OpenError::sqlite(&path);
+        let is_backup = epoch_table::is_backup(&self.connection).map_err(sqlite())?;
+        if !is_backup && !is_restored {
+            return Ok(());
+        }
+        let transaction = self.connection.transaction().map_err(sqlite())?;
+        epoch_table::begin(&transaction, next_sequence, now_ms()).map_err(sqlite())?;
+        transaction.commit().map_err(sqlite())?;
+        self.epochs = read_epochs(&self.connection).map_err(sqlite())?;
+        let epochs = self.epochs.with_ends().len();
+        tracing::info!(
+            is_backup,
+            next_sequence,
+            epochs,
+            "hitlog starts from a copy: the ids of events from now on are made with a new key, so that no id of an \
+             event that came after the copy was made leads to another"
+        );
+        if epochs > EPOCHS_EXPECTED {
+            tracing::warn!(
+                epochs,
+                "each id is tried with the key of each start from a copy: is --restored given at every start?"
+            );
+        }
+        Ok(())
     }
 
     /// The websites, as this catalog keeps them.
@@ -162,6 +178,11 @@ impl CatalogFile {
         erasure_table::read(&self.connection).map_err(OpenError::sqlite(&self.path))
     }
 
+    /// What an earlier run noted of what has expired.
+    pub(super) fn expiry_notes(&self) -> Result<ExpiryNotes, OpenError> {
+        expiry_table::read(&self.connection).map_err(OpenError::sqlite(&self.path))
+    }
+
     /// Moves the catalog to its thread. When it ends early, `on_failure` is called with the reason: the storage can't
     /// be trusted any more.
     pub(super) fn spawn(self, memory: InMemory, on_failure: OnFailure) -> Result<(Catalog, JoinHandle<()>), OpenError> {
@@ -170,8 +191,8 @@ impl CatalogFile {
         let thread = thread::Builder::new()
             .name("catalog".into())
             .spawn(move || {
-                if let Err(error) = self.run(&receiver, &memory) {
-                    on_failure(format!("the catalog: {error}"));
+                if let Err(reason) = self.run(&receiver, &memory) {
+                    on_failure(reason);
                 }
             })
             .map_err(OpenError::Thread)?;
@@ -179,11 +200,20 @@ impl CatalogFile {
     }
 
     /// Runs until the last [`Catalog`] is dropped, or a change fails in a way that leaves the disk in doubt.
-    fn run(mut self, changes: &Receiver<Change>, memory: &InMemory) -> rusqlite::Result<()> {
-        changes.iter().try_for_each(|change| {
-            change(&mut self, memory)?;
-            self.checkpoint_if_due()
-        })
+    fn run(mut self, changes: &Receiver<Change>, memory: &InMemory) -> Result<(), String> {
+        let directory = &memory.segments.directory;
+        let ended = changes.iter().try_for_each(|change| {
+            directory.check().map_err(|lost| lost.to_string())?;
+            change(&mut self, memory)
+                .and_then(|()| self.checkpoint_if_due())
+                .map_err(|error| format!("the catalog: {error}"))
+        });
+        directory.unwatch(&self.path);
+        if directory.check().is_err() {
+            // To close it would remove what has the name of its write-ahead log by now.
+            std::mem::forget(self);
+        }
+        ended
     }
 
     /// Copies the write-ahead log into the catalog when it has grown. An error leaves the disk in doubt.
@@ -398,6 +428,12 @@ impl Catalog {
     /// catalog can keep its write-ahead log from being emptied. Blocks: for the store's own threads.
     pub(super) fn finish_erasure(&self, erasure: Arc<str>) -> Result<bool, CatalogError> {
         self.ask_blocking(move |catalog, memory| catalog.finish_erasure(&erasure, memory))
+    }
+
+    /// Notes for how long segments have been expired, in the place of what was noted before. Blocks: for the store's
+    /// own threads.
+    pub(super) fn note_expiry(&self, notes: ExpiryNotes) -> Result<(), CatalogError> {
+        self.ask_blocking(move |catalog, _| Ok(expiry_table::replace(&mut catalog.connection, &notes)?))
     }
 
     fn ask_blocking<T: Send + 'static>(

@@ -9,6 +9,18 @@ pub(super) use self::cause::{
 };
 use crate::metrics::ReadRefused;
 
+/// Why a data directory can't be used any more: its paths lead elsewhere, so that what is written would be lost, or
+/// would be in somebody else's files.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct DirectoryLost(Arc<str>);
+
+impl DirectoryLost {
+    pub(super) fn new(reason: impl Into<Arc<str>>) -> Self {
+        Self(reason.into())
+    }
+}
+
 /// Why a data directory cannot be opened. [`Self::InUse`], [`Self::Foreign`], [`Self::NoCatalog`], [`Self::Newer`] and
 /// [`Self::NotOurs`] are found before anything that is stored is changed.
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +104,9 @@ pub enum OpenError {
     /// The list of segments could not be changed.
     #[error("cannot change the list of segments: {0}")]
     Catalog(#[from] CatalogError),
+    /// The directory was moved or replaced meanwhile.
+    #[error("{0}; start hitlog again when it is where it should be")]
+    Lost(#[from] DirectoryLost),
     /// A thread could not be started.
     #[error("cannot start a thread: {0}; raise the limit on processes and threads (ulimit -u)")]
     Thread(std::io::Error),
@@ -119,6 +134,10 @@ pub enum AppendError {
     /// again.
     #[error("the storage failed: {0}")]
     Fatal(rusqlite::Error),
+    /// The data directory was moved or replaced. What was committed is in it, wherever it is now; nothing may be tried
+    /// again.
+    #[error(transparent)]
+    Lost(#[from] DirectoryLost),
 }
 
 impl AppendError {

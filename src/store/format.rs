@@ -5,6 +5,9 @@
 pub(super) mod blocks;
 mod directory;
 pub(super) mod file;
+mod identity;
+mod lock;
+mod names;
 pub(super) mod row;
 pub(super) mod schema;
 pub(super) mod vfs;

@@ -7,6 +7,7 @@ pub(super) mod active;
 mod checkpoint;
 mod insert;
 pub(super) mod roll;
+pub(super) mod watch;
 
 use std::{
     sync::Arc,
@@ -19,6 +20,7 @@ use self::{
     active::ActiveSegment,
     checkpoint::{CheckpointReport, Decision, run_passive},
     roll::Roller,
+    watch::{WATCH_PAUSE, Watch},
 };
 use super::{
     error::{AppendError, is_disk_full},
@@ -48,6 +50,7 @@ pub struct Log {
     keys: Vec<RowKeys>,
     roller: Roller,
     sealer: Sealer,
+    watch: Watch,
     segments: Arc<Segments>,
     options: LogOptions,
     interrupt: ReaderInterrupt,
@@ -59,7 +62,7 @@ impl Log {
     pub(super) fn new(
         active: ActiveSegment,
         next_sequence: u64,
-        (roller, sealer): (Roller, Sealer),
+        (roller, sealer, watch): (Roller, Sealer, Watch),
         segments: Arc<Segments>,
         options: LogOptions,
         interrupt: ReaderInterrupt,
@@ -67,7 +70,7 @@ impl Log {
     ) -> Self {
         metrics.wal_bytes_max.set(options.wal_bytes_max as f64);
         metrics.high_water_mark.set((next_sequence - 1) as f64);
-        Self { active, next_sequence, keys: Vec::new(), roller, sealer, segments, options, interrupt, metrics }
+        Self { active, next_sequence, keys: Vec::new(), roller, sealer, watch, segments, options, interrupt, metrics }
     }
 
     /// Commits the events of a group in one transaction and returns the sequence of the first; the others follow
@@ -77,8 +80,11 @@ impl Log {
             return Err(AppendError::StorageFull(keys_overflow()));
         }
         let first = self.next_sequence;
+        self.check_directory()?;
         match self.commit(first, group) {
             Ok(next) => {
+                // Whoever looks for the events will not look in a directory that is gone.
+                self.check_directory()?;
                 // Readers find the rows from here on; before COMMIT returned nobody may.
                 self.active.columns.add(first, &self.keys);
                 self.active.rows += next - first;
@@ -88,6 +94,11 @@ impl Log {
             }
             Err(error) => Err(self.give_up(error)),
         }
+    }
+
+    /// Fails from the moment that the directory is known to be lost.
+    fn check_directory(&self) -> Result<(), AppendError> {
+        self.segments.directory.lost().map_or(Ok(()), |lost| Err(AppendError::Lost(lost.clone())))
     }
 
     fn commit<'a>(&mut self, first: u64, group: impl Iterator<Item = &'a ValidEvents>) -> rusqlite::Result<u64> {
@@ -128,14 +139,15 @@ impl Log {
             Ok(()) => Ok(true),
             Err(error) => match self.give_up(error) {
                 AppendError::StorageFull(_) => Ok(false),
-                fatal @ AppendError::Fatal(_) => Err(fatal),
+                fatal => Err(fatal),
             },
         }
     }
 
     /// Does what is due between two groups, for the write-ahead log and for the segment. Returns how soon it wants to
-    /// be called again if no group comes; `None` if only a group can change anything.
+    /// be called again if no group comes: soon enough to hear that the directory is lost.
     pub fn maintain(&mut self) -> Result<Option<Duration>, AppendError> {
+        self.check_directory()?;
         let roll_wanted = self.roll_if_due()?;
         if let Some(finished) = self.active.checkpointer.finished() {
             self.note_checkpoint(CheckpointBy::Background, finished)?;
@@ -158,7 +170,7 @@ impl Log {
             return Ok(Some(MAINTAIN_POLL));
         }
         let age_left = roll::age_left(self.active.first_received_at, now_ms(), &self.options);
-        Ok(age_left.map(|left| left.clamp(MAINTAIN_POLL, ROLL_POLL)))
+        Ok(Some(age_left.map_or(WATCH_PAUSE, |left| left.clamp(MAINTAIN_POLL, ROLL_POLL))))
     }
 
     /// Rolls to the next segment if this one is full and the next stands ready. Returns whether one is waited for.
@@ -170,6 +182,7 @@ impl Log {
         if !self.roller.has_prepared() {
             return Ok(true);
         }
+        self.segments.directory.check()?;
         if self.options.durability == Durability::Normal {
             // A loss of power must not take events of this segment and leave later ones, in the next.
             let synced = self.active.writer.connection().pragma_update(None, "synchronous", "FULL");
@@ -223,13 +236,25 @@ impl Log {
         Ok(())
     }
 
+    /// Leaves everything as it is, for a process that is about to end: after a failure nothing more is written. To
+    /// close a file would copy its write-ahead log into it, and remove what has the log's name by now.
+    pub fn abandon(self) {
+        std::mem::forget(self);
+    }
+
     /// Ends the threads behind the log, copies everything into the segment and removes the write-ahead log; readers
     /// must be closed by now.
     pub fn close(self) -> Result<(), AppendError> {
+        if let Err(lost) = self.segments.directory.check() {
+            self.abandon();
+            return Err(lost.into());
+        }
+        self.watch.stop();
         let prepared = self.roller.stop();
         self.sealer.stop();
         self.segments.connections.close_all();
         for segment in prepared.into_iter().chain([self.active]) {
+            self.segments.directory.unwatch(&segment.segment.path);
             match segment.retire() {
                 // What could not be copied stays in the write-ahead log, where it is as durable.
                 Err(error) if !is_disk_full(&error) => return Err(AppendError::Fatal(error)),

@@ -15,6 +15,11 @@ pub struct StoreOptions {
     pub erasures: ErasureOptions,
     /// Memory for sorting when a segment is sealed, in bytes.
     pub seal_cache_bytes: u64,
+    /// The running time for which all events of a segment must have been expired before it is removed.
+    pub retention_grace: Duration,
+    /// Whether the data directory is a copy that does not know it, such as the snapshot of a volume: the original may
+    /// have gone on. What `hitlog backup` makes knows it.
+    pub is_restored: bool,
 }
 
 /// What a returned COMMIT survives.

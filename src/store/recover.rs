@@ -237,6 +237,12 @@ fn quick_check(connection: &Connection, path: &Path) -> Result<(), OpenError> {
     if verdict == "ok" { Ok(()) } else { Err(OpenError::Damaged { path: path.into(), reason: verdict }) }
 }
 
+/// When the newest event arrived, in milliseconds since 1970, UTC; `None` if there is none that can be read.
+pub(super) fn newest_received_at(segments: &Segments) -> Option<i64> {
+    let snapshot = Snapshot::at_start(segments);
+    snapshot.event(snapshot.high_water_mark(), |row| Ok(row.received_at)).ok()?
+}
+
 /// Hides again what is still to be erased; websites that were deleted are not asked for any more.
 pub(super) fn recover_erasures(
     listed: Vec<Erasure>,

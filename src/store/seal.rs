@@ -6,10 +6,11 @@
 
 mod copy;
 mod error;
+mod expiry;
 pub(super) mod rewrite;
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{HashMap, VecDeque},
     io,
     sync::{
         Arc,
@@ -21,15 +22,19 @@ use std::{
 
 use crossbeam_channel::{Receiver, Sender, select};
 
-use self::{error::RewriteError, rewrite::Rewriter};
+use self::{
+    error::RewriteError,
+    expiry::{Doubt, Expiry, Look, Times},
+    rewrite::Rewriter,
+};
 use super::{
-    catalog::{ErasedRows, Erasures, SegmentChange, Target},
+    catalog::{ErasedRows, Erasures, ExpiryNotes, SegmentChange, Target},
     error::OpenError,
     format::sync_directory,
     priority::lower_priority,
     segments::{Segment, retention},
 };
-use crate::clock::now_ms;
+use crate::clock::{now_ms, since_boot};
 
 /// The pause after a failure before the same thing is tried again.
 const RETRY: Duration = Duration::from_secs(30);
@@ -39,10 +44,6 @@ const POLL: Duration = Duration::from_millis(50);
 const SLOW_POLL: Duration = Duration::from_secs(1);
 /// How long erasures wait for full segments to be sealed; after that the two take turns.
 const ERASE_WAIT_MAX: Duration = Duration::from_secs(600);
-/// The pause between two looks for expired segments.
-const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
-/// How long before its removal an expired segment is announced.
-const RETENTION_NOTICE: Duration = Duration::from_secs(10);
 
 /// Where full segments are handed in.
 #[derive(Clone)]
@@ -68,8 +69,19 @@ pub(super) struct Sealing {
     pub(super) erasures: Arc<Erasures>,
     /// Has a message when there is something new to erase.
     pub(super) wake: Receiver<()>,
+    pub(super) retention: Retention,
+}
+
+/// What decides when an expired segment leaves the disk.
+pub(super) struct Retention {
     /// How long events are kept; `None`: for ever.
-    pub(super) retention: Option<Duration>,
+    pub(super) kept: Option<Duration>,
+    /// The running time for which a segment must have been expired.
+    pub(super) grace: Duration,
+    /// What an earlier run noted.
+    pub(super) notes: ExpiryNotes,
+    /// The newest `receivedAt` of all events, in milliseconds since 1970, UTC; 0 if there is none.
+    pub(super) newest_received_at: i64,
 }
 
 impl Sealer {
@@ -95,14 +107,15 @@ impl Sealer {
 }
 
 /// What is to be done, and the earliest time for each.
-#[derive(Default)]
 struct Plan {
     unsealed: VecDeque<Arc<Segment>>,
     /// When what failed is tried again, by the number of the segment.
     retry_at: HashMap<i64, Instant>,
     retention_at: Option<Instant>,
-    /// The numbers of the segments that are about to be removed.
-    announced: BTreeSet<i64>,
+    expiry: Expiry,
+    /// What of it the catalog has.
+    noted: ExpiryNotes,
+    begun_at: Instant,
     unlink_at: Option<Instant>,
     finish_at: Option<Instant>,
     /// Whether the last rewriting was an erasure's: sealing goes first, or takes turns with one that has waited long.
@@ -110,6 +123,21 @@ struct Plan {
 }
 
 impl Plan {
+    fn new(retention: &Retention) -> Self {
+        let Retention { grace, notes, newest_received_at, .. } = retention;
+        Self {
+            unsealed: VecDeque::new(),
+            retry_at: HashMap::new(),
+            retention_at: None,
+            expiry: Expiry::new(*grace, notes, *newest_received_at),
+            noted: notes.clone(),
+            begun_at: Instant::now(),
+            unlink_at: None,
+            finish_at: None,
+            erased_last: false,
+        }
+    }
+
     fn is_delayed(&self, number: i64) -> bool {
         is_delayed(self.retry_at.get(&number).copied())
     }
@@ -118,7 +146,7 @@ impl Plan {
 impl Sealing {
     /// Runs until the last [`SealOrders`] is gone.
     fn run(&self, orders: &Receiver<Arc<Segment>>, stopping: &Arc<AtomicBool>) {
-        let mut plan = Plan::default();
+        let mut plan = Plan::new(&self.retention);
         loop {
             self.remove_expired(&mut plan);
             self.unlink_replaced(&mut plan);
@@ -215,45 +243,100 @@ impl Sealing {
         })
     }
 
-    /// Announces the segments of which every event has expired, and drops those that were announced before: whoever set
-    /// the wrong retention has a moment to see what goes.
+    /// Announces the segments of which every event has expired, and drops those for which that has held for the grace:
+    /// whoever set the wrong retention, or whose clock is wrong, has the time to see what goes.
     fn remove_expired(&self, plan: &mut Plan) {
-        if self.retention.is_none() || is_delayed(plan.retention_at) {
+        // Kept for ever, nothing is expired, and what was noted of it is taken back once.
+        let is_kept = self.retention.kept.is_none();
+        if is_delayed(plan.retention_at) || (is_kept && plan.noted.held.is_empty()) {
             return;
         }
         let Rewriter { segments, metrics, .. } = &self.rewriter;
-        let expired_before = retention::expired_before(self.retention, now_ms());
-        let expired = retention::expired_segments(&segments.view().segments, expired_before);
-        let is_announced = |segment: &Arc<Segment>| plan.announced.contains(&segment.number);
-        let (announced, new): (Vec<_>, Vec<_>) = expired.into_iter().partition(is_announced);
-        announced.iter().for_each(|segment| self.remove(segment));
-        for segment in &new {
-            let (segment, rows) = (segment.number, rows(segment));
-            tracing::info!(segment, rows, "all events of a segment have expired: it is about to be removed");
+        let times = Times { now_ms: now_ms(), since_boot: since_boot(), running: plan.begun_at.elapsed() };
+        let expired_before = retention::expired_before(self.retention.kept, times.now_ms);
+        let mut expired = retention::expired_segments(&segments.view().segments, expired_before);
+        let numbers: Vec<_> = expired.iter().map(|segment| segment.number).collect();
+        let look = plan.expiry.look(times, &numbers);
+        if !is_kept {
+            self.tell(&look, &plan.expiry, &expired);
         }
-        metrics.retention_due_segments.set(new.len() as f64);
-        metrics.retention_due_events.set(new.iter().map(|segment| rows(segment)).sum::<u64>() as f64);
-        let interval = if new.is_empty() { RETENTION_INTERVAL } else { RETENTION_NOTICE };
-        plan.retention_at = Some(Instant::now() + interval);
-        plan.announced = new.iter().map(|segment| segment.number).collect();
+        expired.retain(|segment| {
+            let is_removed = look.due.contains(&segment.number) && self.remove(segment);
+            if is_removed {
+                plan.expiry.forget(segment.number);
+            }
+            !is_removed
+        });
+        metrics.retention_due_segments.set(expired.len() as f64);
+        metrics.retention_due_events.set(expired.iter().map(|segment| rows(segment)).sum::<u64>() as f64);
+        metrics.retention_due_seconds.set(plan.expiry.due_in().unwrap_or_default().as_secs_f64());
+        metrics.retention_suspended.set(f64::from(u8::from(plan.expiry.is_suspended())));
+        let notes = plan.expiry.notes();
+        if notes != plan.noted {
+            match self.rewriter.catalog.note_expiry(notes.clone()) {
+                Ok(()) => plan.noted = notes,
+                // After a restart that comes before the next try, segments stay for a little longer.
+                Err(error) => tracing::warn!(%error, "it could not be noted for how long segments have been expired"),
+            }
+        }
+        plan.retention_at = Some(Instant::now() + plan.expiry.pause());
     }
 
-    /// Drops an expired segment.
-    fn remove(&self, segment: &Segment) {
+    /// Logs what a look at the expired segments has found.
+    fn tell(&self, look: &Look, expiry: &Expiry, expired: &[Arc<Segment>]) {
+        let grace_seconds = self.retention.grace.as_secs_f64();
+        for segment in expired.iter().filter(|segment| look.new.contains(&segment.number)) {
+            let (segment, rows) = (segment.number, rows(segment));
+            tracing::info!(
+                segment,
+                rows,
+                grace_seconds,
+                "all events of a segment have expired: it is about to be removed, when that has held for the grace"
+            );
+        }
+        let seconds_off = match look.doubt {
+            Some(Doubt::JumpedAhead(milliseconds)) => milliseconds as f64 / 1_000.0,
+            Some(Doubt::Behind(milliseconds)) => -(milliseconds as f64) / 1_000.0,
+            Some(Doubt::Before) | None => 0.0,
+        };
+        let what = match look.doubt {
+            Some(Doubt::JumpedAhead(_)) => "the machine's clock has jumped ahead",
+            Some(Doubt::Behind(_)) => "the machine's clock stands behind the newest event",
+            Some(Doubt::Before) => "the machine's clock was in doubt when hitlog last ran",
+            None if look.is_settled => {
+                tracing::info!("the machine's clock is believed again: expired segments are removed as they are due");
+                return;
+            }
+            None => return,
+        };
+        let due_in_seconds = expiry.due_in().map(|due_in| due_in.as_secs());
+        tracing::warn!(
+            seconds_off,
+            grace_seconds,
+            due_in_seconds,
+            "{what}: no expired segment is removed until it has gone on without a jump for the grace. If it is wrong, \
+             set it right: what has expired by it is in no answer meanwhile, and will be again"
+        );
+    }
+
+    /// Drops an expired segment; whether that could be done.
+    fn remove(&self, segment: &Segment) -> bool {
         let Rewriter { metrics, catalog, .. } = &self.rewriter;
         let (number, rows) = (segment.number, rows(segment));
         let sequence_floor = segment.sequence_floor();
         let not_counted = |Target { erasure, .. }| ErasedRows { erasure, rows: 0 };
         let erased = self.erasures.in_segment(number).into_iter().map(not_counted).collect();
-        match catalog.change_segments(SegmentChange::Dropped { number, sequence_floor, erased }) {
+        let dropped = catalog.change_segments(SegmentChange::Dropped { number, sequence_floor, erased });
+        match &dropped {
             Ok(()) => {
                 metrics.retention_removed_segments.increment(1);
                 metrics.retention_removed_events.increment(rows);
                 tracing::info!(segment = number, rows, "an expired segment is removed");
             }
-            // It will be announced, and tried, again.
+            // It will be tried again at the next look.
             Err(error) => tracing::error!(segment = number, %error, "an expired segment could not be removed"),
         }
+        dropped.is_ok()
     }
 
     /// Unlinks what nobody reads any more, and has the catalog forget dropped segments of which nothing is left.

@@ -37,7 +37,7 @@ pub(crate) use self::{
     view::{FoundIn, Hidden, View},
 };
 use super::{
-    format::{blocks::BlockError, file},
+    format::{DataDir, blocks::BlockError, file},
     options::SegmentOptions,
 };
 use crate::{
@@ -52,6 +52,8 @@ pub(crate) struct Segments {
     replaced: Mutex<Vec<Arc<Segment>>>,
     pub(crate) connections: IdleConnections,
     damaged: Mutex<BTreeSet<i64>>,
+    /// Where they are, as long as that is so.
+    pub(crate) directory: DataDir,
     /// The number of the segment that is to be followed by the next, full or not.
     roll_requested: AtomicI64,
     /// Rows of full segments whose keys are in memory because the disk did not take them.
@@ -62,12 +64,13 @@ pub(crate) struct Segments {
 }
 
 impl Segments {
-    pub(crate) fn new(options: SegmentOptions, metrics: Arc<StoreMetrics>) -> Self {
+    pub(crate) fn new(directory: DataDir, options: SegmentOptions, metrics: Arc<StoreMetrics>) -> Self {
         Self {
             view: RwLock::default(),
             replaced: Mutex::default(),
             connections: IdleConnections::new(options.connections_max),
             damaged: Mutex::default(),
+            directory,
             roll_requested: AtomicI64::new(0),
             refused_rows: AtomicU64::new(0),
             sites: Sites::default(),
@@ -123,6 +126,10 @@ impl Segments {
 
     /// A sealed segment that is not what was written: the others serve without it.
     pub(crate) fn quarantine(&self, number: i64, path: &Path, reason: &dyn Display) {
+        // What is missing, or is another's, in a directory that was moved is not damaged.
+        if self.directory.check().is_err() {
+            return;
+        }
         if !self.damaged.lock().insert(number) {
             return;
         }
@@ -204,6 +211,9 @@ impl Segments {
     /// whether one that should be is not.
     pub(crate) fn unlink_replaced(&self) -> (Vec<i64>, bool) {
         let (mut gone, mut failed) = (Vec::new(), false);
+        if self.directory.check().is_err() {
+            return (gone, true);
+        }
         self.replaced.lock().retain(|segment| {
             if Arc::strong_count(segment) > 1 {
                 return true;

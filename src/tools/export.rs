@@ -14,7 +14,7 @@ use crate::{
     },
     event_id::EventIds,
     store::{
-        IdKey, Website,
+        Website,
         offline::{EventChoice, Export, OfflineDir},
     },
 };
@@ -80,8 +80,7 @@ pub fn run(options: &ExportOptions) -> Outcome {
         to: to.unwrap_or(i64::MAX),
         expired_before: options.expired_before,
     };
-    let IdKey { node, key } = catalog.id_key;
-    let mut lines = LineWriter { ids: EventIds::new(node, key), site: None };
+    let mut lines = LineWriter { ids: EventIds::of(&catalog.epochs), site: None };
     let mut export = Export::new(&directory, &catalog, choice)?;
     let bar = bar("exporting", export.rows_left(), Unit::Events);
     let mut out = Vec::new();

@@ -203,7 +203,7 @@ fn append_all(
             return Err(cut_short(options, stored_lines, &what));
         }
         store.log.append(std::iter::once(&of_group)).map_err(|error| match error {
-            AppendError::StorageFull(_) => cut_short(options, stored_lines, &error.to_string()),
+            AppendError::StorageFull(_) | AppendError::Lost(_) => cut_short(options, stored_lines, &error.to_string()),
             AppendError::Fatal(_) => in_doubt(options, stored_lines, last_line, &error.to_string()),
         })?;
         (events, stored_lines) = (events + of_group.len() as u64, last_line);

@@ -24,7 +24,7 @@ const ARROWS: [(&str, &[&str]); 12] = [
     ("queue", &["event", "metrics"]),
     ("http", &["budget", "clock", "domain", "event", "event_id", "queue", "metrics", "store"]),
     ("writer", &["event", "queue", "metrics", "store"]),
-    ("store", &["budget", "clock", "domain", "event", "metrics"]),
+    ("store", &["budget", "clock", "domain", "event", "event_id", "metrics"]),
     ("tools", &["clock", "domain", "event", "event_id", "metrics", "store"]),
 ];
 

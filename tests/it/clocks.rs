@@ -23,8 +23,13 @@ struct Clocked {
 
 impl Clocked {
     fn start(work: &Path, flags: &[&str]) -> Self {
+        Self::start_off(work, flags, 0)
+    }
+
+    /// With a clock that is so many days off from the beginning.
+    fn start_off(work: &Path, flags: &[&str], days: i64) -> Self {
         let (data, offset) = (work.join("data"), work.join("offset"));
-        fs::write(&offset, "+0").unwrap();
+        fs::write(&offset, format!("{:+}", days * DAY_SECONDS)).unwrap();
         let mut arguments = vec!["serve", "--listen", "127.0.0.1:0", "--data-dir", data.to_str().unwrap()];
         arguments.extend(flags);
         let mut command = command(&arguments);
@@ -133,4 +138,59 @@ fn a_clock_that_jumps_a_day_either_way() {
         last = sequence;
     }
     clocked.daemon.stop();
+}
+
+#[test]
+fn a_wrong_clock_hides_events_and_removes_none() {
+    let work = work_dir();
+    let file = work.path().join("data/segments/000000000001.g2.db");
+    let rows_max = "--segment-rows-max=20";
+    let clocked = Clocked::start(work.path(), &[rows_max]);
+    let code = clocked.daemon.register("example.com");
+    store(&mut clocked.daemon.client(), &code);
+    clocked.daemon.wait_until_sealed();
+    clocked.daemon.stop();
+    let total = |clocked: &Clocked| {
+        let page = clocked.daemon.client().get(&format!("/api/v1/events?trackingCode={code}")).json();
+        page["pagination"]["total"].as_u64().unwrap()
+    };
+    let suspended = |clocked: &Clocked| clocked.daemon.metrics()["hitlog_retention_suspended"] == 1.0;
+
+    // From the start: the grace gives whoever looks the time to set it right.
+    let clocked = Clocked::start_off(work.path(), &[rows_max, "--retention-days=30"], 400);
+    clocked.daemon.wait_for_log("all events of a segment have expired: it is about to be removed");
+    assert_eq!(total(&clocked), 0);
+    let due = wait_until("it is due", || {
+        Some(clocked.daemon.metrics()["hitlog_retention_due_seconds"]).filter(|seconds| *seconds > 0.0)
+    });
+    assert!((86_000.0..=86_400.0).contains(&due), "due in {due} s");
+    clocked.set_days(0);
+    assert_eq!(total(&clocked), 21, "all is back");
+    clocked.daemon.stop();
+
+    // While hitlog runs: suspended for the grace at least, and a restart does not end that.
+    let flags = [rows_max, "--retention-days=30", "--retention-grace-seconds=5"];
+    let clocked = Clocked::start(work.path(), &flags);
+    assert!(!suspended(&clocked));
+    std::thread::sleep(Duration::from_secs(1));
+    clocked.set_days(400);
+    wait_until("it is suspended", || suspended(&clocked).then_some(()));
+    clocked.daemon.wait_for_log("the machine's clock has jumped ahead");
+    assert_eq!(total(&clocked), 0);
+    clocked.set_days(0);
+    assert_eq!(total(&clocked), 21);
+    clocked.daemon.stop();
+    let clocked = Clocked::start(work.path(), &flags);
+    clocked.daemon.wait_for_log("the machine's clock was in doubt when hitlog last ran");
+    assert!(suspended(&clocked));
+    wait_until("the clock has agreed for the grace", || (!suspended(&clocked)).then_some(()));
+    clocked.daemon.wait_for_log("the machine's clock is believed again");
+    clocked.daemon.stop();
+
+    // Behind the newest event at a start.
+    let clocked = Clocked::start_off(work.path(), &flags, -1);
+    clocked.daemon.wait_for_log("the machine's clock stands behind the newest event");
+    assert!(suspended(&clocked));
+    clocked.daemon.stop();
+    assert!(file.exists());
 }

@@ -282,7 +282,7 @@ fn what_has_expired_is_in_no_answer_and_leaves_the_disk_with_its_segment() {
     assert_eq!(total(&mut client, &code, ""), 190);
     daemon.stop();
 
-    let flags = [FLAGS[0], FLAGS[1], "--retention-days", "30"];
+    let flags = [FLAGS[0], FLAGS[1], "--retention-days=30", "--retention-grace-seconds=1"];
     let daemon = Daemon::start_in(&data, &flags);
     let mut client = daemon.client();
     assert_eq!(total(&mut client, &code, ""), 30 + 60 + 5);
@@ -306,6 +306,50 @@ fn what_has_expired_is_in_no_answer_and_leaves_the_disk_with_its_segment() {
     daemon.stop();
     let daemon = Daemon::start_in(&data, &flags);
     assert_eq!(total(&mut daemon.client(), &code, ""), 96);
+    daemon.stop();
+}
+
+#[test]
+fn an_expired_segment_stays_for_the_grace_of_running_time() {
+    let work = work_dir();
+    let data = work.path().join("data");
+    let daemon = Daemon::start_in(&data, &FLAGS);
+    let code = daemon.register("example.com");
+    let old = event_with(&code, json!({"timestamp": now_ms() - 40 * 24 * 60 * 60 * 1_000}));
+    fill(&daemon, &vec![old; 60]);
+    daemon.stop();
+    let file = data.join("segments/000000000001.g2.db");
+    let held_ms = || -> Option<i64> {
+        let catalog = Connection::open(data.join("catalog.db")).unwrap();
+        catalog.query_row("SELECT sum(expiredMs) FROM Expiry", [], |row| row.get(0)).unwrap()
+    };
+    let flags = [FLAGS[0], FLAGS[1], "--retention-days=30", "--retention-grace-seconds=6"];
+    let mut held = 0;
+    for _ in 0..2 {
+        let daemon = Daemon::start_in(&data, &flags);
+        assert_eq!(total(&mut daemon.client(), &code, ""), 0, "hidden at once");
+        thread::sleep(Duration::from_millis(2_500));
+        let metrics = daemon.metrics();
+        assert_eq!((metrics["hitlog_retention_due_segments"], metrics["hitlog_retention_due_events"]), (1.0, 60.0));
+        assert_eq!(metrics["hitlog_retention_suspended"], 0.0);
+        let due = metrics["hitlog_retention_due_seconds"];
+        assert!((0.1..6.0 - held as f64 / 1_000.0).contains(&due), "due in {due} s after {held} ms");
+        daemon.stop();
+        assert!(file.exists());
+        let now = held_ms().unwrap();
+        assert!((held + 1_000..held + 3_500).contains(&now), "{held} ms, then {now} ms");
+        held = now;
+    }
+    // A longer retention takes it all back, and a shorter one begins anew.
+    let daemon = Daemon::start_in(&data, &FLAGS);
+    assert_eq!(total(&mut daemon.client(), &code, ""), 60);
+    wait_until("nothing is noted any more", || held_ms().is_none().then_some(()));
+    daemon.stop();
+    let began_at = std::time::Instant::now();
+    let daemon = Daemon::start_in(&data, &flags);
+    wait_until("the segment is gone", || (!file.exists()).then_some(()));
+    assert!(began_at.elapsed() > Duration::from_secs(5), "{:?}", began_at.elapsed());
+    assert_eq!(daemon.metrics()["hitlog_retention_due_seconds"], 0.0);
     daemon.stop();
 }
 

@@ -1,7 +1,10 @@
 use std::path::Path;
 
 use super::*;
-use crate::store::tests::{metrics, options};
+use crate::{
+    event_id::Epoch,
+    store::tests::{metrics, options},
+};
 
 fn open(path: &Path) -> (DataDir, CatalogFile) {
     let directory = DataDir::open(path).unwrap();
@@ -9,8 +12,8 @@ fn open(path: &Path) -> (DataDir, CatalogFile) {
     (directory, catalog)
 }
 
-fn memory() -> InMemory {
-    let segments = Arc::new(Segments::new(options(10).segments, Arc::clone(&metrics().store)));
+fn memory(directory: &DataDir) -> InMemory {
+    let segments = Arc::new(Segments::new(directory.clone(), options(10).segments, Arc::clone(&metrics().store)));
     let erasures = Arc::new(Erasures::new(crossbeam_channel::bounded(1).0, Arc::clone(&metrics().store)));
     InMemory { segments, erasures, erasures_max: 1 }
 }
@@ -39,16 +42,16 @@ fn websites_outlive_the_process() {
     assert_eq!((&changed.name, &changed.tracking_code), (&second.name, &second.tracking_code));
     let taken = WebsiteChange { domain: Some(Domain::parse("first.example").unwrap()), ..WebsiteChange::default() };
     assert_eq!(refused(catalog.update(&second.id, taken)), CatalogError::DomainTaken);
-    let memory = memory();
+    let memory = memory(&directory);
     let (_, erasure) = catalog.delete(&first.id, &memory).unwrap_or_else(|_| panic!());
     assert_eq!(refused(catalog.delete(&first.id, &memory)), CatalogError::NotFound);
     assert_eq!(refused(catalog.delete(&second.id, &memory)), CatalogError::ErasuresFull, "one erasure is the most");
     let again = catalog.create(new("First again", "first.example")).unwrap_or_else(|_| panic!());
-    let key = catalog.id_key();
-    drop((catalog, directory));
+    let epochs = catalog.epochs().clone();
+    drop((catalog, directory, memory));
 
     let (_directory, catalog) = open(work.path());
-    assert_eq!(catalog.id_key(), key);
+    assert_eq!(*catalog.epochs(), epochs);
     let websites = catalog.websites();
     assert_eq!(websites.len(), 2);
     assert_eq!(websites.get(&second.id), Some(changed));
@@ -102,4 +105,37 @@ fn the_write_ahead_log_stays_short() {
     }
     assert!((WAL_DUE_BYTES..WAL_DUE_BYTES + 100_000).contains(&longest), "{longest}");
     assert!(log() < longest, "it has begun anew");
+}
+
+#[test]
+fn an_older_catalog_has_one_epoch_and_its_backup_begins_another() {
+    let work = tempfile::tempdir().unwrap();
+    let path = work.path().join("catalog.db");
+    let mut older = Connection::open(&path).unwrap();
+    schema::CATALOG_MIGRATIONS.to_version(&mut older, 2).unwrap();
+    older.pragma_update(None, "application_id", schema::APPLICATION_ID).unwrap();
+    older.execute("INSERT INTO Log VALUES(1, 40, 7, ?1)", [[9_u8; 16]]).unwrap();
+    let first = Epoch { first_sequence: 0, node: 7, key: [9; 16] };
+    let epochs_of = |epochs: &Epochs| epochs.with_ends().map(|(epoch, _)| epoch).collect::<Vec<_>>();
+    assert_eq!(epochs_of(&read_epochs(&older).unwrap()), [first]);
+    mark_backup(&older, 5).unwrap();
+    drop(older);
+
+    let (directory, mut catalog) = open(work.path());
+    assert_eq!((epochs_of(catalog.epochs()), catalog.sequence_floor()), (vec![first], 40));
+    catalog.begin_epoch_of_copy(false, 41).unwrap();
+    let second = epochs_of(catalog.epochs())[1];
+    assert_eq!((epochs_of(catalog.epochs())[0], second.first_sequence), (first, 41));
+    assert_ne!(second.key, first.key);
+    catalog.begin_epoch_of_copy(false, 45).unwrap();
+    assert_eq!(epochs_of(catalog.epochs()), [first, second], "the mark is gone");
+    // Said at each start, it begins an epoch each time; but none that has no sequence stays.
+    for _ in 0..3 {
+        catalog.begin_epoch_of_copy(true, 45).unwrap();
+    }
+    let third = epochs_of(catalog.epochs())[2];
+    assert_eq!((epochs_of(catalog.epochs()), third.first_sequence), (vec![first, second, third], 45));
+    drop((directory, catalog));
+    let (_directory, catalog) = open(work.path());
+    assert_eq!(epochs_of(catalog.epochs()), [first, second, third]);
 }

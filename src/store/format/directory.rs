@@ -1,26 +1,55 @@
-//! The data directory: who may be in it, and where its files are.
+//! The data directory: who may be in it, whether it is where it was, and where its files are.
+//!
+//! SQLite opens files by their paths. When the directory is moved, deleted or replaced beneath a running hitlog, its
+//! paths lead to nothing, or to what belongs to somebody else; so what they lead to is compared with what was opened,
+//! before a file is opened, made or removed, and twice a second.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
-    io::{self, Write},
+    collections::BTreeMap,
+    fs::{self, DirBuilder, File},
+    io,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
-use super::vfs;
-use crate::store::error::OpenError;
+use parking_lot::Mutex;
+
+use super::{
+    identity::{FileId, leads_to},
+    lock::{LOCK, is_lock_file, lock_directory, lock_file},
+    names::with_suffix,
+    vfs,
+};
+use crate::store::error::{DirectoryLost, OpenError};
 
 pub(crate) const CATALOG: &str = "catalog.db";
-const LOCK: &str = "lock";
 pub(crate) const SEGMENTS: &str = "segments";
 /// What an interrupted first start, or `mkfs`, may have left in a directory that is otherwise new.
 const NEW_DIRECTORY_MAY_HOLD: [&str; 3] = [LOCK, SEGMENTS, "lost+found"];
 
-/// A data directory, locked for this process as long as the value lives.
+/// A data directory, locked for this process until the last clone of the value is gone.
+#[derive(Debug, Clone)]
+pub struct DataDir(Arc<Opened>);
+
+/// The directory as it was opened.
 #[derive(Debug)]
-pub struct DataDir {
+struct Opened {
     path: PathBuf,
-    _lock: File,
+    /// Locked.
+    directory: File,
+    segments: File,
+    /// The file `lock`, locked as well; made anew when it is deleted.
+    lock: Mutex<File>,
+    /// The files of databases that are open, by their paths.
+    files: Mutex<BTreeMap<PathBuf, FileId>>,
+    /// Why the directory can't be used any more, once it can't.
+    lost: OnceLock<DirectoryLost>,
+    /// Whether somebody was told that the lock could not be made anew.
+    lock_failed: AtomicBool,
 }
 
 impl DataDir {
@@ -33,7 +62,10 @@ impl DataDir {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => refuse_foreign(path)?,
             Err(error) => return Err(OpenError::io("make the directory", path)(error)),
         }
-        let lock = lock(path)?;
+        let locked = lock_directory(path).map_err(OpenError::io("lock the directory", path))?;
+        let directory = locked.ok_or_else(|| OpenError::InUse(path.into()))?;
+        let lock = lock_file(&directory).map_err(OpenError::io("lock", path.join(LOCK)))?;
+        let lock = lock.ok_or_else(|| OpenError::InUse(path.into()))?;
         let segments = path.join(SEGMENTS);
         match DirBuilder::new().mode(0o700).create(&segments) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
@@ -41,12 +73,90 @@ impl DataDir {
             }
             _ => sync_directory(path)?,
         }
-        Ok(Self { path: path.into(), _lock: lock })
+        let opened = Opened {
+            path: path.into(),
+            directory,
+            segments: File::open(&segments).map_err(OpenError::io("open the directory", segments))?,
+            lock: Mutex::new(lock),
+            files: Mutex::default(),
+            lost: OnceLock::new(),
+            lock_failed: AtomicBool::new(false),
+        };
+        let directory = Self(Arc::new(opened));
+        directory.check()?;
+        Ok(directory)
+    }
+
+    /// Why nothing may be written any more: set when a look found that paths do not lead to what was opened.
+    pub fn lost(&self) -> Option<&DirectoryLost> {
+        self.0.lost.get()
+    }
+
+    /// Looks whether every path leads to what was opened. Once one did not, nothing is believed any more.
+    pub(crate) fn check(&self) -> Result<(), DirectoryLost> {
+        let Err(lost) = self.lost().map_or_else(|| self.0.look(), |lost| Err(lost.clone())) else { return Ok(()) };
+        Err(self.0.lost.get_or_init(|| lost).clone())
+    }
+
+    /// From now on the paths of an open database, and of what SQLite keeps beside it, are looked at as well.
+    pub(crate) fn watch(&self, database: &Path) -> Result<(), OpenError> {
+        {
+            let mut files = self.0.files.lock();
+            for path in [database.to_owned(), with_suffix(database, "-wal"), with_suffix(database, "-shm")] {
+                match FileId::of_path(&path) {
+                    Ok(id) => drop(files.insert(path, id)),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound && path != database => {}
+                    Err(error) => return Err(OpenError::io("find", path)(error)),
+                }
+            }
+        }
+        // Afterwards: so the files are those of this directory.
+        Ok(self.check()?)
+    }
+
+    /// The database is about to be closed, when SQLite removes what is beside it.
+    pub(crate) fn unwatch(&self, database: &Path) {
+        let mut files = self.0.files.lock();
+        for suffix in ["", "-wal", "-shm"] {
+            files.remove(&with_suffix(database, suffix));
+        }
+    }
+
+    /// Makes the file `lock` anew if it is gone. Nobody has to end for that, as the directory itself is locked; but an
+    /// older hitlog, which knows the file only, may have taken it.
+    pub(crate) fn mend_lock(&self) -> Result<(), DirectoryLost> {
+        self.check()?;
+        let opened = &*self.0;
+        let mut lock = opened.lock.lock();
+        if is_lock_file(&opened.directory, &lock) {
+            return Ok(());
+        }
+        match lock_file(&opened.directory) {
+            Ok(Some(file)) => {
+                *lock = file;
+                tracing::info!(file = %opened.path.join(LOCK).display(), "the lock was gone, and is made anew");
+            }
+            Ok(None) => {
+                let path = opened.path.join(LOCK);
+                let reason = format!("{} was replaced, and another program has locked it", path.display());
+                return Err(opened.lost.get_or_init(|| DirectoryLost::new(reason)).clone());
+            }
+            Err(error) if !opened.lock_failed.swap(true, Ordering::Relaxed) => {
+                let file = opened.path.join(LOCK);
+                tracing::warn!(
+                    file = %file.display(), %error,
+                    "the lock is gone and can't be made anew yet; no hitlog of this version or later can start here \
+                     all the same"
+                );
+            }
+            Err(_) => {}
+        }
+        Ok(())
     }
 
     /// Where the directory is.
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.0.path
     }
 
     /// Whether hitlog has ever started here.
@@ -55,17 +165,17 @@ impl DataDir {
     }
 
     pub(crate) fn catalog_path(&self) -> PathBuf {
-        self.path.join(CATALOG)
+        self.0.path.join(CATALOG)
     }
 
     pub(crate) fn segment_paths(&self) -> SegmentPaths {
-        SegmentPaths::of_directory(&self.path)
+        SegmentPaths::of_directory(&self.0.path)
     }
 
     /// The kind of file system, for people to see: durability is only as good as what it does with a sync.
     pub fn file_system(&self) -> String {
         // Magic numbers from statfs(2).
-        match rustix::fs::statfs(&self.path).map(|stat| stat.f_type as u64 & 0xffff_ffff) {
+        match rustix::fs::statfs(&self.0.path).map(|stat| stat.f_type as u64 & 0xffff_ffff) {
             Ok(0xef53) => "ext4".into(),
             Ok(0x5846_5342) => "xfs".into(),
             Ok(0x9123_683e) => "btrfs".into(),
@@ -78,6 +188,27 @@ impl DataDir {
             Ok(magic) => format!("unknown ({magic:#x})"),
             Err(error) => format!("unknown ({error})"),
         }
+    }
+}
+
+impl Opened {
+    fn look(&self) -> Result<(), DirectoryLost> {
+        let (path, segments) = (&self.path, self.path.join(SEGMENTS));
+        for (path, file) in [(path, &self.directory), (&segments, &self.segments)] {
+            let Ok(id) = FileId::of_file(file) else { continue };
+            if leads_to(path, id) == Some(false) {
+                let what = "is not the directory any more that hitlog has opened: that one was moved, deleted or \
+                            replaced, or something was mounted over it";
+                return Err(DirectoryLost::new(format!("{} {what}", path.display())));
+            }
+        }
+        for (path, id) in &*self.files.lock() {
+            if leads_to(path, *id) == Some(false) {
+                let what = "is not the file any more that hitlog has open: that one was moved, deleted or replaced";
+                return Err(DirectoryLost::new(format!("{} {what}", path.display())));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -165,26 +296,6 @@ fn refuse_orphans(path: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
-fn lock(directory: &Path) -> Result<File, OpenError> {
-    let path = directory.join(LOCK);
-    let mut file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(OpenError::io("open the lock", &path))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Err(OpenError::InUse(directory.into())),
-        Err(TryLockError::Error(error)) => return Err(OpenError::io("lock", path)(error)),
-    }
-    // For a person who wonders who holds it; the lock itself is the kernel's and ends with the process.
-    file.set_len(0)
-        .and_then(|()| writeln!(file, "{}", std::process::id()))
-        .map_err(OpenError::io("write the lock", path))?;
-    Ok(file)
-}
-
 /// Makes the names in a directory durable.
 pub(crate) fn sync_directory(path: &Path) -> Result<(), OpenError> {
     // The parent of a relative path of one part is the empty path.
@@ -204,6 +315,72 @@ mod tests {
         assert!(matches!(DataDir::open(&path), Err(OpenError::InUse(_))));
         drop(first);
         assert!(DataDir::open(&path).is_ok(), "the lock ends with its owner");
+    }
+
+    #[test]
+    fn a_directory_that_is_not_where_it_was_is_lost() {
+        let parent = tempfile::tempdir().unwrap();
+        let (path, away) = (parent.path().join("data"), parent.path().join("away"));
+        let first = DataDir::open(&path).unwrap();
+        assert_eq!(first.check(), Ok(()));
+        fs::rename(&path, &away).unwrap();
+        let second = DataDir::open(&path).unwrap();
+        assert!(first.check().is_err());
+        assert!(matches!(DataDir::open(&away), Err(OpenError::InUse(_))), "it is locked wherever it is");
+        fs::rename(&path, parent.path().join("elsewhere")).unwrap();
+        fs::rename(&away, &path).unwrap();
+        assert!(first.check().is_err() && first.lost().is_some(), "once lost it stays so");
+        drop((first, second));
+        let third = DataDir::open(&path).unwrap();
+        fs::rename(path.join(SEGMENTS), &away).unwrap();
+        fs::create_dir(path.join(SEGMENTS)).unwrap();
+        assert!(third.check().unwrap_err().to_string().contains(SEGMENTS));
+    }
+
+    #[test]
+    fn open_files_are_looked_at_until_they_are_closed() {
+        for suffix in ["", "-wal", "-shm"] {
+            let parent = tempfile::tempdir().unwrap();
+            let directory = DataDir::open(&parent.path().join("data")).unwrap();
+            let database = directory.path().join("segments/x.db");
+            for suffix in ["", "-wal", "-shm"] {
+                fs::write(with_suffix(&database, suffix), "").unwrap();
+            }
+            assert!(directory.watch(&directory.path().join("missing.db")).is_err());
+            directory.watch(&database).unwrap();
+            assert_eq!(directory.check(), Ok(()));
+            directory.unwatch(&database);
+            let file = with_suffix(&database, suffix);
+            fs::write(file.with_extension("new"), "").unwrap();
+            fs::rename(file.with_extension("new"), &file).unwrap();
+            assert_eq!(directory.check(), Ok(()));
+            directory.watch(&database).unwrap();
+            fs::remove_file(&file).unwrap();
+            assert!(directory.check().unwrap_err().to_string().contains(file.to_str().unwrap()));
+        }
+    }
+
+    #[test]
+    fn a_lock_that_is_gone_is_made_anew_and_lets_nobody_in() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("data");
+        let directory = DataDir::open(&path).unwrap();
+        let lock = path.join(LOCK);
+        fs::remove_file(&lock).unwrap();
+        assert!(matches!(DataDir::open(&path), Err(OpenError::InUse(_))));
+        assert_eq!(directory.mend_lock(), Ok(()));
+        assert_eq!(fs::read_to_string(&lock).unwrap().trim(), std::process::id().to_string());
+        // An older hitlog looks at the file alone, and the other way round.
+        let older = File::options().write(true).open(&lock).unwrap();
+        assert!(older.try_lock().is_err());
+        fs::remove_file(&lock).unwrap();
+        let older = File::create(&lock).unwrap();
+        older.try_lock().unwrap();
+        assert!(directory.mend_lock().unwrap_err().to_string().contains("another program has locked it"));
+        drop(directory);
+        assert!(matches!(DataDir::open(&path), Err(OpenError::InUse(_))));
+        drop(older);
+        assert!(DataDir::open(&path).is_ok());
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::{
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use rusqlite::{Connection, OpenFlags};
 
+pub(crate) use super::names::with_suffix;
 use super::{directory::sync_directory, schema, vfs};
 use crate::{
     metrics::StoreMetrics,
@@ -143,11 +144,4 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
 /// Where the keys of a segment without an index are laid down.
 pub(crate) fn keys_path(segment: &Path) -> PathBuf {
     with_suffix(segment, KEYS_SUFFIX)
-}
-
-/// The name of a file that belongs to another.
-pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
 }

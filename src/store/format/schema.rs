@@ -185,12 +185,32 @@ const CATALOG_4: &str = "
         firstSequence INTEGER NOT NULL,
         node INTEGER NOT NULL,
         idKey BLOB NOT NULL CHECK (length(idKey) = 16),
-        begunAt INTEGER NOT NULL -- milliseconds since 1970, UTC
+        begunAt INTEGER NOT NULL -- milliseconds since 1970, UTC; 0 of one that an older hitlog began
+    ) STRICT;
+    INSERT INTO Epoch SELECT 1, 0, node, idKey, 0 FROM Log;
+    CREATE TABLE NewLog(
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        sequenceFloor INTEGER NOT NULL
+    ) STRICT;
+    INSERT INTO NewLog SELECT id, sequenceFloor FROM Log;
+    DROP TABLE Log;
+    ALTER TABLE NewLog RENAME TO Log;
+    -- Has a row in a backup from which nothing has started yet. The backup of an older catalog has the table already.
+    CREATE TABLE IF NOT EXISTS Backup(
+        madeAt INTEGER NOT NULL -- milliseconds since 1970, UTC
     ) STRICT;
     -- For how long hitlog has run since all events of a segment had expired.
     CREATE TABLE Expiry(
         number INTEGER PRIMARY KEY,
         expiredMs INTEGER NOT NULL
+    ) STRICT;
+    -- At most one row: whether the machine's clock is to be believed, for what is removed by its time.
+    CREATE TABLE Clock(
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        -- For how long hitlog has run without a jump since the clock came into doubt; NULL: it is in none.
+        agreedMs INTEGER,
+        -- The newest receivedAt, in milliseconds since 1970, UTC, that the clock stood behind, and was believed.
+        settledReceivedAt INTEGER NOT NULL
     ) STRICT;";
 
 /// Refuses a file that is not hitlog's. A file without pages (made by a start that was cut short) passes.

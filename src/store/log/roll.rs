@@ -138,12 +138,15 @@ impl Rolling {
     fn prepare(&mut self) -> Result<ActiveSegment, OpenError> {
         let segment = Segment::open(&self.paths, self.next_number, OpenKeys::InMemory(Arc::default()));
         // What is listed must not be made again: a crash half-way would leave a listed segment without a usable file.
+        self.segments.directory.check()?;
         if self.listed_number != Some(self.next_number) {
             file::create(&segment.path, &self.options, &self.metrics)?;
             self.catalog.change_segments(SegmentChange::Prepared(self.next_number))?;
             self.listed_number = Some(self.next_number);
         }
-        ActiveSegment::open(Arc::new(segment), &self.options, &self.metrics)
+        let active = ActiveSegment::open(Arc::new(segment), &self.options, &self.metrics)?;
+        self.segments.directory.watch(&active.segment.path)?;
+        Ok(active)
     }
 
     fn hand_on(&self, full: ActiveSegment, next: i64) {
@@ -153,6 +156,7 @@ impl Rolling {
             tracing::warn!(%error, segment = next, "the catalog did not take note of a roll");
         }
         let segment = Arc::clone(&full.segment);
+        self.segments.directory.unwatch(&segment.path);
         match full.retire() {
             Err(error) if !is_disk_full(&error) => {
                 return (self.on_failure)(format!("the end of a segment: {error}"));

@@ -17,6 +17,8 @@
 //!   full, and one that was dropped or erased in part was to go in any case. Only when the newest listed segment is
 //!   sealed does all of this begin again, as the log has then gone on to one that the copy does not know.
 //!
+//! The copy of the catalog is marked: whoever starts from it must know that the original goes on, see `event_id`.
+//!
 //! The catalog gets its name last, when everything else is on the disk: until then this is no data directory.
 
 use std::{
@@ -39,9 +41,12 @@ use super::{
     directory::{OfflineDir, RETRY_PAUSE, TRIES_MAX},
     error::OfflineError,
 };
-use crate::store::{
-    catalog::{ListedSegment, SegmentState, note_sealed},
-    format::{CATALOG, SegmentPaths, file, sync_directory},
+use crate::{
+    clock::now_ms,
+    store::{
+        catalog::{ListedSegment, SegmentState, mark_backup, note_sealed},
+        format::{CATALOG, SegmentPaths, file, sync_directory},
+    },
 };
 
 /// Pages copied between two reports of progress.
@@ -237,7 +242,8 @@ impl<'a> Backup<'a> {
         }
         // One file without a write-ahead log, because its name will change. Dropped segments are not copied.
         self.change_copy(|copy| {
-            copy.execute_batch("PRAGMA journal_mode = DELETE; DELETE FROM Segment WHERE state = 'dropped';")
+            copy.execute_batch("PRAGMA journal_mode = DELETE; DELETE FROM Segment WHERE state = 'dropped';")?;
+            mark_backup(copy, now_ms())
         })?;
         let connection = Connection::open(&copy).map_err(OfflineError::read(&copy))?;
         Ok(Some(read_catalog(&connection, &copy)?.segments))

@@ -11,8 +11,9 @@ use rusqlite::Connection;
 use super::error::OfflineError;
 use crate::{
     domain::Domain,
+    event_id::Epochs,
     store::{
-        catalog::{IdKey, ListedSegment, SegmentState, Website, read_segments, read_websites},
+        catalog::{ListedSegment, SegmentState, Website, read_epochs, read_segments, read_websites},
         error::OpenError,
         format::schema,
     },
@@ -26,7 +27,7 @@ pub struct CatalogContents {
     pub(super) segments: Vec<ListedSegment>,
     pub(super) erasures: PendingErasures,
     /// What public ids are made with.
-    pub id_key: IdKey,
+    pub epochs: Epochs,
 }
 
 impl CatalogContents {
@@ -116,7 +117,7 @@ fn read_tables(connection: &Connection) -> rusqlite::Result<CatalogContents> {
         websites: websites.into_iter().map(|website| (website.id.as_bytes().into(), website)).collect(),
         segments: read_segments(connection)?,
         erasures,
-        id_key: IdKey::read(connection)?,
+        epochs: read_epochs(connection)?,
     })
 }
 

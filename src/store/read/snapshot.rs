@@ -186,6 +186,11 @@ impl<'a> Snapshot<'a> {
     fn open(&self, segment: &Arc<Segment>) -> rusqlite::Result<ReadConnection> {
         let connection = file::open_read_only(&segment.path, segment.is_sealed() || self.is_at_rest(segment))?;
         connection.execute_batch(&format!("PRAGMA cache_size = -{READER_CACHE_KIB};"))?;
+        // By now the file is open: if the directory is where it was, the file is one of its own.
+        if let Err(lost) = self.segments.directory.check() {
+            let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN);
+            return Err(rusqlite::Error::SqliteFailure(code, Some(lost.to_string())));
+        }
         let watch = Arc::new(Mutex::new(self.limits));
         let (watched, interrupt) = (Arc::clone(&watch), self.interrupt.clone());
         let is_sealed = segment.is_sealed();

@@ -5,7 +5,7 @@ use std::io;
 use rusqlite::ErrorCode;
 
 use crate::store::{
-    error::{CatalogError, OpenError},
+    error::{CatalogError, DirectoryLost, OpenError},
     segments::SummaryError,
 };
 
@@ -20,6 +20,8 @@ pub(crate) enum RewriteError {
     Open(#[from] OpenError),
     #[error("the summary: {0}")]
     Summary(SummaryError),
+    #[error(transparent)]
+    Lost(#[from] DirectoryLost),
     #[error("{0}")]
     Io(#[from] io::Error),
     #[error("the catalog: {0}")]

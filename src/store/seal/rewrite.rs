@@ -43,6 +43,7 @@ impl Rewriter {
         stopping: &Arc<AtomicBool>,
     ) -> Result<(), RewriteError> {
         let started = Instant::now();
+        self.segments.directory.check()?;
         let (number, generation) = (segment.number, segment.generation + 1);
         let Built { is_empty, erased } = self.build(segment, targets, stopping)?;
         let erased_rows = erased.iter().sum::<u64>();
@@ -113,6 +114,9 @@ impl Rewriter {
 
     /// Gives the room of a rewriting that failed back at once: on a full disk the events that come in need it.
     pub(crate) fn clear_away(&self, segment: &Segment, error: &RewriteError) {
+        if self.segments.directory.check().is_err() {
+            return;
+        }
         let mut leftovers = vec![self.paths.unfinished(segment.number)];
         // When the catalog's commit is in doubt, the new generation may be the one that is listed.
         if !matches!(error, RewriteError::Catalog(CatalogError::Unknown)) {

@@ -1,7 +1,7 @@
 //! Retention: how long events are kept.
 //!
-//! An expired event is in no answer from the moment that it expires; its segment leaves the disk when the newest event
-//! in it has expired. Pure, but for [`expired_segments`]' look at the summaries.
+//! An expired event is in no answer from the moment that it expires; its segment leaves the disk a while after the
+//! newest event in it has expired. Pure, but for [`expired_segments`]' look at the summaries.
 
 use std::{sync::Arc, time::Duration};
 

@@ -11,7 +11,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use hitlog::event_id::EventIds;
+use hitlog::event_id::{Epoch, Epochs, EventIds};
 use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value, json};
 
@@ -165,9 +165,11 @@ fn judge(response: Option<&Response>) -> (Outcome, bool) {
 /// What ids say to somebody who has the data directory.
 pub fn event_ids(data: &Path) -> EventIds {
     let catalog = Connection::open_with_flags(data.join("catalog.db"), OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
-    let (node, key) =
-        catalog.query_row("SELECT node, idKey FROM Log", [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
-    EventIds::new(node, key)
+    let mut select = catalog.prepare("SELECT firstSequence, node, idKey FROM Epoch").unwrap();
+    let epochs = select.query_map([], |row| {
+        Ok(Epoch { first_sequence: row.get::<_, i64>(0)?.unsigned_abs(), node: row.get(1)?, key: row.get(2)? })
+    });
+    EventIds::of(&Epochs::new(epochs.unwrap().map(Result::unwrap).collect()).unwrap())
 }
 
 /// Every event of a website, as a walk from the newest to the oldest finds it.
