@@ -74,7 +74,7 @@ impl Store {
         let mut catalog = CatalogFile::open(directory)?;
         let paths = directory.segment_paths();
         let segments = Arc::new(Segments::new(options.segments, Arc::clone(metrics)));
-        let recovered = recover::recover_segments(&paths, &mut catalog, &segments, &options.log, metrics)?;
+        let recovered = recover::recover_segments(directory, &mut catalog, &segments, &options.log, metrics)?;
         let (websites, id_key) = (catalog.websites(), catalog.id_key());
         let (wake, woken) = crossbeam_channel::bounded(1);
         let erasures = Arc::new(Erasures::new(wake, Arc::clone(metrics)));

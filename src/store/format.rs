@@ -4,6 +4,7 @@
 
 mod directory;
 pub(super) mod file;
+pub(super) mod quarantine;
 pub(super) mod row;
 pub(super) mod schema;
 mod sync_timer;

@@ -4,6 +4,7 @@
 
 mod columns;
 mod connections;
+mod facts;
 mod keys;
 pub(crate) mod retention;
 mod segment;
@@ -16,7 +17,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicI64, AtomicUsize, Ordering},
     },
 };
 
@@ -26,6 +27,7 @@ use self::connections::IdleConnections;
 pub(crate) use self::{
     columns::{Chunk, Columns, ColumnsSnapshot, RowKeys},
     connections::{ReadConnection, ReaderInterrupt, WatchState},
+    facts::{FACTS_COLUMNS, Facts, Identity},
     keys::{Key, Sites, Stream, fingerprint, session_hash, visitor_hash},
     segment::{Content, Segment},
     summary::{FENCE_ENTRIES, StreamSummary, Summary, SummaryError},
@@ -44,6 +46,8 @@ pub(crate) struct Segments {
     replaced: Mutex<Vec<Arc<Segment>>>,
     pub(crate) connections: IdleConnections,
     damaged: Mutex<BTreeSet<i64>>,
+    /// Files in quarantine; they come and go only while hitlog does not serve.
+    quarantined: AtomicUsize,
     /// The number of the segment that is to be followed by the next, full or not.
     roll_requested: AtomicI64,
     pub(crate) sites: Sites,
@@ -58,6 +62,7 @@ impl Segments {
             replaced: Mutex::default(),
             connections: IdleConnections::new(options.connections_max),
             damaged: Mutex::default(),
+            quarantined: AtomicUsize::new(0),
             roll_requested: AtomicI64::new(0),
             sites: Sites::default(),
             options,
@@ -111,21 +116,37 @@ impl Segments {
     }
 
     /// A sealed segment that is not what was written: the others serve without it.
-    pub(crate) fn quarantine(&self, number: i64, path: &Path, reason: &dyn Display) {
+    pub(crate) fn note_damage(&self, number: i64, path: &Path, reason: &dyn Display) {
         if !self.damaged.lock().insert(number) {
             return;
         }
         tracing::error!(
             segment = %path.display(), %reason,
-            "a sealed segment is damaged and in quarantine: its events are in no answer. Restore the file from a \
-             backup and start again"
+            "a sealed segment is damaged: its events are in no answer. Restore the file from a backup and start again; \
+             `hitlog segments write-off {number}` tells what it would mean to give it up"
         );
         self.change(|view| drop(view.remove(number)));
     }
 
-    /// How many segments are in quarantine.
+    /// How many segments are damaged.
     pub(crate) fn damaged(&self) -> usize {
         self.damaged.lock().len()
+    }
+
+    /// The numbers of the segments that are damaged.
+    pub(crate) fn damaged_numbers(&self) -> Vec<i64> {
+        self.damaged.lock().iter().copied().collect()
+    }
+
+    /// Notes how many files the start has found in quarantine, or would have put there.
+    pub(crate) fn count_quarantined(&self, files: usize) {
+        self.quarantined.store(files, Ordering::Relaxed);
+        self.metrics.quarantined_files.set(files as f64);
+    }
+
+    /// How many files are in quarantine.
+    pub(crate) fn quarantined(&self) -> usize {
+        self.quarantined.load(Ordering::Relaxed)
     }
 
     /// Has the writer go on to the next segment when it looks next, if it still writes to this one.
@@ -183,16 +204,16 @@ impl Segments {
         self.metrics.segments(SegmentLabel::Prepared).set(f64::from(u8::from(prepared)));
     }
 
-    /// Unlinks the replaced generations that nobody reads any more. Returns the numbers of those that are gone, and
-    /// whether one that should be is not.
-    pub(crate) fn unlink_replaced(&self) -> (Vec<i64>, bool) {
+    /// Unlinks the replaced generations that nobody reads any more. Returns those that are gone, and whether one that
+    /// should be is not.
+    pub(crate) fn unlink_replaced(&self) -> (Vec<Identity>, bool) {
         let (mut gone, mut failed) = (Vec::new(), false);
         self.replaced.lock().retain(|segment| {
             if Arc::strong_count(segment) > 1 {
                 return true;
             }
             match file::remove(&segment.path) {
-                Ok(()) => gone.push(segment.number),
+                Ok(()) => gone.push(Identity { number: segment.number, generation: segment.generation }),
                 Err(error) => {
                     let path = segment.path.display();
                     tracing::warn!(segment = %path, %error, "could not remove a replaced segment; trying again later");

@@ -45,7 +45,7 @@ impl Segment {
     /// The first and the last sequence in it; `None` if it is empty.
     pub(crate) fn sequences(&self) -> Option<(u64, u64)> {
         match &self.content {
-            Content::Sealed(summary) => Some((summary.first_sequence, summary.last_sequence)),
+            Content::Sealed(summary) => Some((summary.facts.first_sequence, summary.facts.last_sequence)),
             Content::Open(open) => {
                 open.columns.read().as_ref().map_or_else(|| *open.sequences.read(), |columns| columns.sequences())
             }
