@@ -78,7 +78,7 @@ impl Store {
         directory.watch(&directory.catalog_path())?;
         let paths = directory.segment_paths();
         let segments = Arc::new(Segments::new(directory.clone(), options.segments, Arc::clone(metrics)));
-        let recovered = recover::recover_segments(&paths, &mut catalog, &segments, &options.log, metrics)?;
+        let recovered = recover::recover_segments(directory, &mut catalog, &segments, &options.log, metrics)?;
         catalog.begin_epoch_of_copy(options.is_restored, recovered.next_sequence)?;
         let retention = retention_of(options, &catalog, &segments)?;
         let (websites, epochs) = (catalog.websites(), catalog.epochs().clone());

@@ -50,6 +50,9 @@ metric_group! {
             "Segments removed since the start because all of their events had expired.";
         retention_removed_events: Counter = "hitlog_retention_removed_events_total",
             "Events removed since the start with segments whose events had all expired.";
+        quarantined_files: Gauge = "hitlog_quarantined_files",
+            "Segment files in quarantine: in no answer, unknown to the catalog or given up. While there are any, no \
+             erasure ends.";
         readers: Gauge = "hitlog_readers", "Connections of the reader pool.";
         readers_busy: Gauge = "hitlog_readers_busy", "Connections of the reader pool at work.";
         reader_wait_seconds: Histogram = "hitlog_reader_wait_seconds",

@@ -29,7 +29,9 @@ pub(super) use self::{
     erasure::{ErasedRows, NewErasure, Subject, Target},
     erasures::Erasures,
     expiry_table::ExpiryNotes,
-    segment_table::{ListedSegment, SegmentChange, SegmentState, note_sealed, read_segments},
+    segment_table::{
+        ListedSegment, SegmentChange, SegmentState, note_sealed, read_leftovers, read_quarantine, read_segments,
+    },
     website_table::read_websites,
 };
 pub use self::{
@@ -40,7 +42,7 @@ pub use self::{
 use super::{
     error::{CatalogError, OnFailure, OpenError, is_disk_full},
     format::{DataDir, file, schema, sync_directory},
-    segments::Segments,
+    segments::{Identity, Segments},
 };
 use crate::{clock::now_ms, domain::Domain, event_id::Epochs};
 
@@ -168,9 +170,17 @@ impl CatalogFile {
         read_segments(&self.connection).map_err(OpenError::sqlite(&self.path))
     }
 
+    /// The generations that may be removed: replaced, or never listed.
+    pub(super) fn leftovers(&self) -> Result<Vec<Identity>, OpenError> {
+        read_leftovers(&self.connection).map_err(OpenError::sqlite(&self.path))
+    }
+
     /// Changes the list of segments, before the catalog moves to its thread.
     pub(super) fn change_segments(&mut self, change: &SegmentChange) -> Result<(), OpenError> {
-        segment_table::apply(&mut self.connection, change).map_err(OpenError::sqlite(&self.path))
+        segment_table::apply(&mut self.connection, change).map_err(OpenError::sqlite(&self.path))?;
+        let floor = self.connection.query_row("SELECT sequenceFloor FROM Log", [], |row| row.get::<_, i64>(0));
+        self.sequence_floor = floor.map_err(OpenError::sqlite(&self.path))?.unsigned_abs();
+        Ok(())
     }
 
     /// The erasures, those that are done included.
@@ -326,7 +336,16 @@ impl CatalogFile {
     fn change_segment(&mut self, change: SegmentChange, memory: &InMemory) -> Result<(), ChangeError> {
         segment_table::apply(&mut self.connection, &change)?;
         match change {
-            SegmentChange::Prepared(_) | SegmentChange::Activated { .. } | SegmentChange::Unlisted(_) => {}
+            SegmentChange::Prepared(_)
+            | SegmentChange::Activated { .. }
+            | SegmentChange::Built(_)
+            | SegmentChange::Unlinked(_)
+            | SegmentChange::Noted(_) => {}
+            // What the start does, or a tool that has the directory to itself, before anything is in memory.
+            SegmentChange::Unlisted { .. }
+            | SegmentChange::Adopted(_)
+            | SegmentChange::Quarantined { .. }
+            | SegmentChange::Released(_) => {}
             SegmentChange::Sealed { segment, erased, .. } => {
                 let number = segment.number;
                 let erasures: Vec<_> = erased.iter().map(|of| Arc::clone(&of.erasure)).collect();

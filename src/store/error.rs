@@ -101,6 +101,18 @@ pub enum OpenError {
         /// What SQLite found.
         reason: String,
     },
+    /// A segment that has no indexes yet is listed and has no file.
+    #[error(
+        "{path} is listed in catalog.db and is not there; put it back. If catalog.db was replaced by an older one, put \
+         that back. `hitlog quarantine list` tells of files that may take its place, and `hitlog segments write-off \
+         {number}` what it would mean to go on without it"
+    )]
+    LostSegment {
+        /// The file.
+        path: PathBuf,
+        /// The segment's number.
+        number: i64,
+    },
     /// The list of segments could not be changed.
     #[error("cannot change the list of segments: {0}")]
     Catalog(#[from] CatalogError),
@@ -113,6 +125,17 @@ pub enum OpenError {
 }
 
 impl OpenError {
+    /// What is wrong, without the file's name and without advice.
+    pub(super) fn reason(&self) -> String {
+        match self {
+            Self::Newer { found, known, .. } => format!("its format version is {found}, and {known} is known"),
+            Self::NotOurs { reason, .. } | Self::Damaged { reason, .. } => reason.clone(),
+            Self::Io { source, .. } => source.to_string(),
+            Self::Sqlite { source, .. } => source.to_string(),
+            other => other.to_string(),
+        }
+    }
+
     pub(super) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { action, path, source }

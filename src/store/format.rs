@@ -8,6 +8,7 @@ pub(super) mod file;
 mod identity;
 mod lock;
 mod names;
+pub(super) mod quarantine;
 pub(super) mod row;
 pub(super) mod schema;
 pub(super) mod vfs;

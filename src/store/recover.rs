@@ -1,7 +1,10 @@
 //! The start: what the catalog lists is brought together with what is on the disk.
 //!
-//! What an interrupted rewriting or removal left is deleted; summaries of sealed segments are read; segments without an
+//! Summaries of sealed segments are read and compared with what the catalog knows of them; what an interrupted
+//! rewriting or removal left is deleted, and what nobody knows is put into quarantine (`strays`); segments without an
 //! index are recovered from their write-ahead logs, checked if hitlog did not stop in order, and read into memory.
+
+mod strays;
 
 use std::{
     fs, io,
@@ -16,11 +19,11 @@ use rusqlite::{Connection, Row};
 use super::{
     catalog::{CatalogFile, Erasure, Erasures, ListedSegment, SegmentChange, SegmentState, Subject},
     error::{OpenError, is_transient},
-    format::{SegmentName, SegmentPaths, blocks::BlockError, file, schema},
+    format::{DataDir, SegmentPaths, blocks::BlockError, file, schema},
     log::active::ActiveSegment,
     options::LogOptions,
     read::snapshot::Snapshot,
-    segments::{Columns, Content, LaidKeys, OpenKeys, Segment, Segments, Sites, Summary, SummaryError},
+    segments::{Columns, Content, Facts, LaidKeys, OpenKeys, Segment, Segments, Sites, Summary, SummaryError},
 };
 use crate::metrics::StoreMetrics;
 
@@ -41,38 +44,49 @@ pub(super) struct Recovered {
 
 /// Recovers every segment and shows them all in `segments`.
 pub(super) fn recover_segments(
-    paths: &SegmentPaths,
+    directory: &DataDir,
     catalog: &mut CatalogFile,
     segments: &Segments,
     options: &LogOptions,
     metrics: &Arc<StoreMetrics>,
 ) -> Result<Recovered, OpenError> {
+    let paths = &directory.segment_paths();
     let listed = catalog.segments()?;
-    for segment in listed.iter().filter(|segment| segment.state == SegmentState::Sealed) {
-        recover_sealed(paths, *segment, segments)?;
-    }
-    remove_orphans(paths, &listed, segments)?;
-    for segment in listed.iter().filter(|segment| segment.state == SegmentState::Dropped) {
-        catalog.change_segments(&SegmentChange::Unlisted(segment.number))?;
-    }
+    recover_all_sealed(paths, &listed, catalog, segments)?;
+    let highest_stray = strays::clear(directory, catalog, &listed, segments)?;
+    let next_number = listed.last().map_or(0, |segment| segment.number).max(highest_stray) + 1;
     let mut found = Vec::new();
-    for segment in &listed {
-        let is_open = !matches!(segment.state, SegmentState::Sealed | SegmentState::Dropped);
-        // One whose making was cut short has nothing in it, and is made anew when its number comes.
-        if is_open && !segment.is_unmade(file::bytes(&paths.of(segment.number, segment.generation))) {
-            found.push(recover_open(paths, *segment, options, metrics)?);
+    for listed in listed.iter().filter(|of| !matches!(of.state, SegmentState::Sealed | SegmentState::Dropped)) {
+        let path = paths.of(listed.number, listed.generation);
+        let is_unmade = listed.is_unmade(file::bytes(&path)) && !file::has_wal(&path);
+        if !is_unmade {
+            let segment = recover_open(paths, *listed, options, metrics)?;
+            // One that is empty may be gone, and must be where its number was given to another that is in quarantine.
+            if segment.sequences.is_some() || listed.number > highest_stray {
+                found.push(segment);
+                continue;
+            }
         }
+        // There is nothing in it: its making was cut short, or it is not to be used.
+        catalog.change_segments(&SegmentChange::Unlisted { number: listed.number, sequence_floor: 0 })?;
+        file::remove(&path).map_err(OpenError::io("remove the empty segment", &path))?;
     }
     // A crash may have kept the roll from the catalog, but rows tell: a prepared segment that has some was rolled to.
     let is_begun = |found: &OpenFound| found.listed.state == SegmentState::Active || found.sequences.is_some();
-    let at = found.iter().rposition(is_begun).unwrap_or(0);
-    if found.is_empty() {
-        let number = listed.last().map_or(1, |segment| segment.number + 1);
-        file::create(&paths.of(number, 1), options, metrics)?;
-        catalog.change_segments(&SegmentChange::Prepared(number))?;
-        let listed = ListedSegment { number, generation: 1, state: SegmentState::Prepared };
-        found.push(OpenFound { listed, sequences: None });
-    }
+    // Nothing more goes into a segment whose number, or a later one, was given to what is in quarantine.
+    let is_usable = |found: &OpenFound| found.listed.number > highest_stray;
+    let begun = found.iter().rposition(is_begun);
+    let at = match begun.filter(|at| is_usable(&found[*at])).or_else(|| found.iter().position(is_usable)) {
+        Some(at) => at,
+        None => {
+            file::create(&paths.of(next_number, 1), options, metrics)?;
+            catalog.change_segments(&SegmentChange::Prepared(next_number))?;
+            let (generation, facts) = (1, None);
+            let listed = ListedSegment { number: next_number, generation, state: SegmentState::Prepared, facts };
+            found.push(OpenFound { listed, sequences: None });
+            found.len() - 1
+        }
+    };
     let state = found[at].listed.state;
     let with_keys = |(place, found)| recover_keys(paths, found, place < at, &segments.sites);
     let mut open = found.iter().enumerate().map(with_keys).collect::<Result<Vec<_>, _>>()?;
@@ -89,7 +103,7 @@ pub(super) fn recover_segments(
     }
     let open = |segment| ActiveSegment::open(segment, options, metrics);
     Ok(Recovered {
-        next_number: active.number + 1,
+        next_number: next_number.max(active.number + 1),
         active: open(active)?,
         prepared: prepared.map(open).transpose()?,
         unsealed,
@@ -97,48 +111,38 @@ pub(super) fn recover_segments(
     })
 }
 
-/// Removes what an interrupted rewriting left: a file that was being built, generations that are not the listed one,
-/// dropped segments. What stands beside a damaged generation stays: it may be all that is left of the segment.
-fn remove_orphans(paths: &SegmentPaths, listed: &[ListedSegment], segments: &Segments) -> Result<(), OpenError> {
-    let sealed = segments.view();
-    let is_replaced = |number: i64, generation: i64| {
-        listed.iter().any(|segment| {
-            segment.number == number
-                && segment.generation != generation
-                && paths.of(number, segment.generation).exists()
-                && (segment.state != SegmentState::Sealed || sealed.segment(number).is_some())
-        })
-    };
-    let is_dropped =
-        |number: i64| listed.iter().any(|segment| segment.number == number && segment.state == SegmentState::Dropped);
-    let entries = fs::read_dir(paths.folder()).map_err(OpenError::io("read the directory", paths.folder()))?;
-    for entry in entries {
-        let entry = entry.map_err(OpenError::io("read the directory", paths.folder()))?;
-        let is_orphan = match entry.file_name().to_str().map(SegmentPaths::parse) {
-            Some(SegmentName::Unfinished) => true,
-            Some(SegmentName::Generation(number, generation)) => is_dropped(number) || is_replaced(number, generation),
-            // A segment that is not listed is dealt with when the log reaches its number.
-            Some(SegmentName::Foreign) | None => false,
-        };
-        if is_orphan {
-            tracing::info!(file = %entry.path().display(), "removing what an interrupted rewriting has left");
-            fs::remove_file(entry.path()).map_err(OpenError::io("remove the leftover", entry.path()))?;
-        }
+/// Shows the sealed segments that are what the catalog says, and has it note what it did not know of them.
+fn recover_all_sealed(
+    paths: &SegmentPaths,
+    listed: &[ListedSegment],
+    catalog: &mut CatalogFile,
+    segments: &Segments,
+) -> Result<(), OpenError> {
+    let mut new = Vec::new();
+    for segment in listed.iter().filter(|segment| segment.state == SegmentState::Sealed) {
+        let facts = recover_sealed(paths, *segment, segments)?.filter(|_| segment.facts.is_none());
+        new.extend(facts.map(|facts| (segment.number, facts)));
     }
-    Ok(())
+    if new.is_empty() { Ok(()) } else { catalog.change_segments(&SegmentChange::Noted(new)) }
 }
 
-/// Shows a sealed segment, or quarantines a damaged one. A newer hitlog's is an error, and so is a transient failure to
-/// read: nobody wants to serve without a sound segment.
-fn recover_sealed(paths: &SegmentPaths, listed: ListedSegment, segments: &Segments) -> Result<(), OpenError> {
+/// Shows a sealed segment and returns what it says of itself, or notes that it is damaged. A newer hitlog's is an
+/// error, and so is a transient failure to read: nobody wants to serve without a sound segment.
+fn recover_sealed(
+    paths: &SegmentPaths,
+    listed: ListedSegment,
+    segments: &Segments,
+) -> Result<Option<Facts>, OpenError> {
     let ListedSegment { number, generation, .. } = listed;
     let path = paths.of(number, generation);
     let opened = file::open_read_only(&path, true).map_err(OpenError::sqlite(&path));
     let checked = opened.and_then(|connection| schema::check_segment(&connection, &path).map(|()| connection));
-    match checked.map(|connection| Summary::read(&connection, &segments.sites)) {
+    match checked.map(|connection| Summary::read_listed(&connection, &segments.sites, number, listed.facts)) {
         Ok(Ok(summary)) => {
+            let facts = summary.facts;
             let content = Content::Sealed(summary);
             segments.push(Arc::new(Segment { number, generation, path, content }));
+            return Ok(Some(facts));
         }
         Ok(Err(SummaryError::Sqlite(error))) if is_transient(&error, &path) => {
             return Err(OpenError::sqlite(&path)(error));
@@ -146,11 +150,11 @@ fn recover_sealed(paths: &SegmentPaths, listed: ListedSegment, segments: &Segmen
         Err(OpenError::Sqlite { source, .. }) if is_transient(&source, &path) => {
             return Err(OpenError::sqlite(&path)(source));
         }
-        Ok(Err(error)) => segments.quarantine(number, &path, &error),
+        Ok(Err(error)) => segments.note_damage(number, &path, &error),
         Err(newer @ OpenError::Newer { .. }) => return Err(newer),
-        Err(error) => segments.quarantine(number, &path, &error),
+        Err(error) => segments.note_damage(number, &path, &error),
     }
-    Ok(())
+    Ok(None)
 }
 
 /// A segment without an index whose file is in order.
@@ -167,6 +171,9 @@ fn recover_open(
     metrics: &Arc<StoreMetrics>,
 ) -> Result<OpenFound, OpenError> {
     let path = paths.of(listed.number, listed.generation);
+    if file::bytes(&path) == 0 {
+        return Err(OpenError::LostSegment { path, number: listed.number });
+    }
     let unclean = file::has_wal(&path);
     let connection = file::open(&path, options, metrics)?;
     truncate_or_wait(&connection, &path)?;
@@ -255,7 +262,7 @@ pub(super) fn recover_erasures(
                 let damaged = segments.damaged();
                 match Snapshot::at_start(segments).find_visitor(website_id, &visitor.visitor_id, usize::MAX) {
                     Ok(found) => break found,
-                    // A segment was found to be damaged, and is in quarantine by now.
+                    // A segment was found to be damaged, and is in no view any more.
                     Err(_) if segments.damaged() > damaged => {}
                     Err(error) => return Err(OpenError::Erasure(Arc::clone(&erasure.id), error)),
                 }

@@ -339,20 +339,23 @@ impl Sealing {
         dropped.is_ok()
     }
 
-    /// Unlinks what nobody reads any more, and has the catalog forget dropped segments of which nothing is left.
+    /// Unlinks what nobody reads any more, and has the catalog forget it.
     fn unlink_replaced(&self, plan: &mut Plan) {
         if is_delayed(plan.unlink_at) {
             return;
         }
-        let segments = &self.rewriter.segments;
+        let Rewriter { segments, catalog, paths, .. } = &self.rewriter;
         let (gone, failed) = segments.unlink_replaced();
         plan.unlink_at = failed.then(|| Instant::now() + RETRY);
-        let view = segments.view();
-        for number in gone.into_iter().filter(|number| view.segment(*number).is_none()) {
-            if let Err(error) = self.rewriter.catalog.change_segments(SegmentChange::Unlisted(number)) {
-                // The next start makes up for it.
-                tracing::warn!(segment = number, %error, "the catalog still lists a segment that was removed");
-            }
+        if gone.is_empty() {
+            return;
+        }
+        // What comes back after a loss of power must still be known as a leftover.
+        let forgotten = sync_directory(paths.folder()).map_err(|error| error.to_string());
+        let change = || catalog.change_segments(SegmentChange::Unlinked(gone)).map_err(|error| error.to_string());
+        if let Err(error) = forgotten.and_then(|()| change()) {
+            // The next start makes up for it.
+            tracing::warn!(%error, "the catalog still knows of generations that were removed");
         }
     }
 
@@ -397,7 +400,7 @@ fn is_delayed(until: Option<Instant>) -> bool {
 }
 
 fn rows(segment: &Segment) -> u64 {
-    segment.summary().map_or(0, |summary| summary.count)
+    segment.summary().map_or(0, |summary| summary.facts.rows)
 }
 
 /// The priority of a rewriting: low, so that events cost the same whether segments are being sealed or not. Segments

@@ -4,6 +4,7 @@
 
 mod columns;
 mod connections;
+mod facts;
 mod fence;
 mod keys;
 mod laid;
@@ -19,7 +20,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -29,6 +30,7 @@ use self::connections::IdleConnections;
 pub(crate) use self::{
     columns::{Chunk, Columns, RowKeys},
     connections::{ReadConnection, ReaderInterrupt, WatchState},
+    facts::{FACTS_COLUMNS, Facts, Identity},
     fence::{FENCE_ENTRIES, RankBounds},
     keys::{Key, Sites, Stream, fingerprint, session_hash, visitor_hash},
     laid::{LaidKeys, LaidRun},
@@ -54,6 +56,8 @@ pub(crate) struct Segments {
     damaged: Mutex<BTreeSet<i64>>,
     /// Where they are, as long as that is so.
     pub(crate) directory: DataDir,
+    /// Files in quarantine; they come and go only while hitlog does not serve.
+    quarantined: AtomicUsize,
     /// The number of the segment that is to be followed by the next, full or not.
     roll_requested: AtomicI64,
     /// Rows of full segments whose keys are in memory because the disk did not take them.
@@ -71,6 +75,7 @@ impl Segments {
             connections: IdleConnections::new(options.connections_max),
             damaged: Mutex::default(),
             directory,
+            quarantined: AtomicUsize::new(0),
             roll_requested: AtomicI64::new(0),
             refused_rows: AtomicU64::new(0),
             sites: Sites::default(),
@@ -125,7 +130,7 @@ impl Segments {
     }
 
     /// A sealed segment that is not what was written: the others serve without it.
-    pub(crate) fn quarantine(&self, number: i64, path: &Path, reason: &dyn Display) {
+    pub(crate) fn note_damage(&self, number: i64, path: &Path, reason: &dyn Display) {
         // What is missing, or is another's, in a directory that was moved is not damaged.
         if self.directory.check().is_err() {
             return;
@@ -135,15 +140,31 @@ impl Segments {
         }
         tracing::error!(
             segment = %path.display(), %reason,
-            "a sealed segment is damaged and in quarantine: its events are in no answer. Restore the file from a \
-             backup and start again"
+            "a sealed segment is damaged: its events are in no answer. Restore the file from a backup and start again; \
+             `hitlog segments write-off {number}` tells what it would mean to give it up"
         );
         self.change(|view| drop(view.remove(number)));
     }
 
-    /// How many segments are in quarantine.
+    /// How many segments are damaged.
     pub(crate) fn damaged(&self) -> usize {
         self.damaged.lock().len()
+    }
+
+    /// The numbers of the segments that are damaged.
+    pub(crate) fn damaged_numbers(&self) -> Vec<i64> {
+        self.damaged.lock().iter().copied().collect()
+    }
+
+    /// Notes how many files the start has found in quarantine, or would have put there.
+    pub(crate) fn count_quarantined(&self, files: usize) {
+        self.quarantined.store(files, Ordering::Relaxed);
+        self.metrics.quarantined_files.set(files as f64);
+    }
+
+    /// How many files are in quarantine.
+    pub(crate) fn quarantined(&self) -> usize {
+        self.quarantined.load(Ordering::Relaxed)
     }
 
     /// Has the writer go on to the next segment when it looks next, if it still writes to this one.
@@ -207,9 +228,9 @@ impl Segments {
         self.metrics.segments(SegmentLabel::Prepared).set(f64::from(u8::from(prepared)));
     }
 
-    /// Unlinks the replaced generations that nobody reads any more. Returns the numbers of those that are gone, and
-    /// whether one that should be is not.
-    pub(crate) fn unlink_replaced(&self) -> (Vec<i64>, bool) {
+    /// Unlinks the replaced generations that nobody reads any more. Returns those that are gone, and whether one that
+    /// should be is not.
+    pub(crate) fn unlink_replaced(&self) -> (Vec<Identity>, bool) {
         let (mut gone, mut failed) = (Vec::new(), false);
         if self.directory.check().is_err() {
             return (gone, true);
@@ -219,7 +240,7 @@ impl Segments {
                 return true;
             }
             match file::remove(&segment.path) {
-                Ok(()) => gone.push(segment.number),
+                Ok(()) => gone.push(Identity { number: segment.number, generation: segment.generation }),
                 Err(error) => {
                     let path = segment.path.display();
                     tracing::warn!(segment = %path, %error, "could not remove a replaced segment; trying again later");

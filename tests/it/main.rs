@@ -22,6 +22,7 @@ mod openapi;
 mod power;
 mod powercut;
 mod properties;
+mod quarantine;
 mod queue;
 mod retention_and_erasure;
 mod segments;

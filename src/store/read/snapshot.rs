@@ -212,7 +212,7 @@ impl<'a> Snapshot<'a> {
     /// A sealed segment that SQLite cannot read is damaged: the next question does without it.
     fn note_damage(&self, segment: &Segment, error: &rusqlite::Error) {
         if segment.is_sealed() && !is_transient(error, &segment.path) {
-            self.segments.quarantine(segment.number, &segment.path, error);
+            self.segments.note_damage(segment.number, &segment.path, error);
         }
     }
 }

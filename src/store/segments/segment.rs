@@ -81,7 +81,7 @@ impl Segment {
     /// The first and the last sequence in it; `None` if it is empty.
     pub(crate) fn sequences(&self) -> Option<(u64, u64)> {
         match &self.content {
-            Content::Sealed(summary) => Some((summary.first_sequence, summary.last_sequence)),
+            Content::Sealed(summary) => Some((summary.facts.first_sequence, summary.facts.last_sequence)),
             Content::Open(open) => match &*open.keys.read() {
                 OpenKeys::InMemory(columns) => columns.sequences(),
                 OpenKeys::Laid(keys) => Some((keys.first_sequence, keys.last_sequence)),
