@@ -84,7 +84,7 @@ impl Store {
         let (websites, epochs) = (catalog.websites(), catalog.epochs().clone());
         let (wake, woken) = crossbeam_channel::bounded(1);
         let erasures = Arc::new(Erasures::new(wake, Arc::clone(metrics)));
-        recover::recover_erasures(catalog.erasures()?, &segments, &erasures)?;
+        recover::recover_erasures(catalog.erasures()?, &segments, &erasures, options.erasures)?;
         let memory = catalog::InMemory {
             segments: Arc::clone(&segments),
             erasures: Arc::clone(&erasures),
@@ -126,6 +126,7 @@ impl Store {
             segments: Arc::clone(&segments),
             erasures,
             options: options.erasures,
+            looking: Arc::default(),
         };
         let behind = (roller, sealer, watch);
         let (active, next) = (recovered.active, recovered.next_sequence);

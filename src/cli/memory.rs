@@ -24,6 +24,8 @@ const ROW_BYTES: usize = 14;
 const LAYING_DOWN_BYTES_EACH: usize = 24;
 /// A hidden event, in bytes.
 const HIDDEN_EVENT_BYTES: usize = 16;
+/// An event that was found and is about to be hidden, in bytes: those of a segment are in memory at once.
+const FOUND_EVENT_BYTES: usize = 24;
 
 /// One part of the memory: what it is for, the settings that bound it, and the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +83,7 @@ fn parts(config: &Config) -> Vec<MemoryPart> {
         ),
         part("log lines", "log_bytes_max x 2", 2 * config.log_bytes_max),
         part("hidden events", "hidden_events_max x 16 B", config.hidden_events_max * HIDDEN_EVENT_BYTES),
+        part("finding them", "segment_rows_max x 24 B", config.segment_rows_max as usize * FOUND_EVENT_BYTES),
     ]
 }
 

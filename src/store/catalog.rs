@@ -63,7 +63,7 @@ type Change = Box<dyn FnOnce(&mut CatalogFile, &InMemory) -> rusqlite::Result<()
 pub(super) struct InMemory {
     pub(super) segments: Arc<Segments>,
     pub(super) erasures: Arc<Erasures>,
-    /// Most erasures that are remembered.
+    /// Most erasures that are under way, of visitors and of websites each.
     pub(super) erasures_max: usize,
 }
 
@@ -285,7 +285,7 @@ impl CatalogFile {
 
     fn delete(&mut self, id: &str, memory: &InMemory) -> Result<(Arc<Website>, Arc<str>), ChangeError> {
         let website = self.find(id)?;
-        let (erasure, now) = self.new_erasure(memory)?;
+        let (erasure, now) = self.new_erasure(false, memory)?;
         let transaction = self.connection.transaction()?;
         transaction.execute("DELETE FROM Website WHERE id = ?1", [id])?;
         erasure_table::insert_website(&transaction, &erasure, id, now)?;
@@ -302,7 +302,12 @@ impl CatalogFile {
         if !memory.segments.view().still_holds(&new.found) {
             return Err(ChangeError::Refused(CatalogError::Stale));
         }
-        let (id, now) = self.new_erasure(memory)?;
+        // What is damaged or in quarantine may hold events that were not found.
+        let segments = &memory.segments;
+        if new.found.is_empty() && segments.damaged() == 0 && segments.quarantined() == 0 {
+            return self.erase_nothing(memory);
+        }
+        let (id, now) = self.new_erasure(true, memory)?;
         erasure_table::insert_visitor(&self.connection, &id, &new, now)?;
         let NewErasure { website_id, visitor_id, up_to, found } = new;
         let visitor = Some(VisitorSubject { visitor_id, up_to });
@@ -313,15 +318,30 @@ impl CatalogFile {
         Ok(erasure)
     }
 
-    /// The id and the time of an erasure that is asked for now.
-    fn new_erasure(&mut self, memory: &InMemory) -> Result<(Arc<str>, i64), ChangeError> {
-        let now = now_ms();
-        erasure_table::remove_done_before(&self.connection, now - ERASURE_KEPT_MS)?;
-        memory.erasures.remove_done_before(now - ERASURE_KEPT_MS);
-        if memory.erasures.len() >= memory.erasures_max {
+    /// The id and the time of an erasure that is asked for now. Those of websites have a place of their own, or visitors
+    /// that are erased could keep a website from being deleted.
+    fn new_erasure(&mut self, of_visitor: bool, memory: &InMemory) -> Result<(Arc<str>, i64), ChangeError> {
+        if memory.erasures.pending(of_visitor) >= memory.erasures_max {
             return Err(ChangeError::Refused(CatalogError::ErasuresFull));
         }
-        Ok((format!("era-{}", random_letters(12)).into(), now))
+        Ok((new_erasure_id(), now_ms()))
+    }
+
+    /// Notes an erasure that found nothing.
+    fn erase_nothing(&mut self, memory: &InMemory) -> Result<Erasure, ChangeError> {
+        let now = now_ms();
+        let mut erasure = Erasure::new(new_erasure_id(), None, now);
+        erasure_table::insert_done(&self.connection, &erasure.id, now)?;
+        erasure.done_at = Some(now);
+        memory.erasures.insert(erasure.clone());
+        self.forget_erasures(now, memory)?;
+        Ok(erasure)
+    }
+
+    /// Forgets erasures that were done long ago, or before very many others.
+    fn forget_erasures(&mut self, now: i64, memory: &InMemory) -> Result<(), ChangeError> {
+        let forgotten = memory.erasures.forget_done(now - ERASURE_KEPT_MS, memory.erasures_max);
+        Ok(erasure_table::remove(&self.connection, &forgotten)?)
     }
 
     fn finish_erasure(&mut self, id: &str, memory: &InMemory) -> Result<bool, ChangeError> {
@@ -329,6 +349,7 @@ impl CatalogFile {
         let is_done = erasure_table::finish(&self.connection, id, now)?;
         if is_done {
             memory.erasures.done(id, now);
+            self.forget_erasures(now, memory)?;
         }
         Ok(is_done)
     }
@@ -475,6 +496,10 @@ impl Catalog {
         })?;
         answer.await.unwrap_or(Err(CatalogError::Unknown))
     }
+}
+
+fn new_erasure_id() -> Arc<str> {
+    format!("era-{}", random_letters(12)).into()
 }
 
 /// Letters of a to z and 0 to 9, from the system's secure generator.

@@ -207,7 +207,10 @@ pub enum ReadError {
     Storage(#[from] rusqlite::Error),
     /// The keys of a segment could not be read.
     #[error("the keys of a segment could not be read: {0}")]
-    Keys(std::io::Error),
+    Keys(Box<dyn std::error::Error + Send + Sync>),
+    /// There is no room for what was found and must be laid down.
+    #[error("the disk is full: {0}")]
+    StorageFull(std::io::Error),
     /// The reader failed, or hitlog is stopping.
     #[error("the readers have stopped")]
     Stopped,

@@ -79,8 +79,8 @@ pub struct SegmentOptions {
 /// How many erasures may be under way; values and reasons stand in the configuration.
 #[derive(Debug, Clone, Copy)]
 pub struct ErasureOptions {
-    /// Erasures that are remembered, those that are done included.
+    /// Erasures that may be under way, of visitors and of websites each, and as many that are remembered.
     pub erasures_max: usize,
-    /// Events that may be hidden at once.
+    /// Events that may be hidden in memory at once.
     pub hidden_events_max: usize,
 }

@@ -18,11 +18,11 @@ use rusqlite::{Connection, Row};
 
 use super::{
     catalog::{CatalogFile, Erasure, Erasures, ListedSegment, SegmentChange, SegmentState, Subject},
-    error::{OpenError, is_transient},
+    error::{OpenError, ReadError, is_transient},
     format::{DataDir, SegmentPaths, blocks::BlockError, file, schema},
     log::active::ActiveSegment,
-    options::LogOptions,
-    read::snapshot::Snapshot,
+    options::{ErasureOptions, LogOptions},
+    read::{list::lookup::Room, snapshot::Snapshot},
     segments::{Columns, Content, Facts, LaidKeys, OpenKeys, Segment, Segments, Sites, Summary, SummaryError},
 };
 use crate::metrics::StoreMetrics;
@@ -255,22 +255,24 @@ pub(super) fn recover_erasures(
     listed: Vec<Erasure>,
     segments: &Segments,
     erasures: &Erasures,
+    options: ErasureOptions,
 ) -> Result<(), OpenError> {
+    // They had room when they were asked for.
+    let mut room = Room { free: usize::MAX, ..Room::new(options.hidden_events_max, 0) };
     for mut erasure in listed {
         if let Some(Subject { website_id, visitor: Some(visitor) }) = &erasure.subject {
-            let mut found = loop {
+            let found = loop {
                 let damaged = segments.damaged();
-                match Snapshot::at_start(segments).find_visitor(website_id, &visitor.visitor_id, usize::MAX) {
+                let snapshot = Snapshot::at_start(segments);
+                match snapshot.find_visitor(website_id, &visitor.visitor_id, visitor.up_to, room) {
                     Ok(found) => break found,
                     // A segment was found to be damaged, and is in no view any more.
                     Err(_) if segments.damaged() > damaged => {}
+                    // What was erased is in no answer, whatever memory that takes.
+                    Err(ReadError::StorageFull(_)) if room.laid_from < usize::MAX => room.laid_from = usize::MAX,
                     Err(error) => return Err(OpenError::Erasure(Arc::clone(&erasure.id), error)),
                 }
             };
-            for found in &mut found {
-                found.events.retain(|(_, key)| key.sequence <= visitor.up_to);
-            }
-            found.retain(|found| !found.events.is_empty());
             erasure.remaining = found.iter().map(|found| found.segment).collect();
             segments.hide(&erasure.id, found);
         }

@@ -6,6 +6,7 @@ mod columns;
 mod connections;
 mod facts;
 mod fence;
+mod hidden;
 mod keys;
 mod laid;
 mod lay_down;
@@ -32,11 +33,12 @@ pub(crate) use self::{
     connections::{ReadConnection, ReaderInterrupt, WatchState},
     facts::{FACTS_COLUMNS, Facts, Identity},
     fence::{FENCE_ENTRIES, RankBounds},
+    hidden::{FoundEvents, FoundIn, Hidden, HiddenKeys, LaidEvents},
     keys::{Key, Sites, Stream, fingerprint, session_hash, visitor_hash},
     laid::{LaidKeys, LaidRun},
     segment::{Content, KeysSnapshot, OpenKeys, Segment},
     summary::{StreamSummary, Summary, SummaryError},
-    view::{FoundIn, Hidden, View},
+    view::View,
 };
 use super::{
     format::{DataDir, blocks::BlockError, file},
@@ -62,6 +64,8 @@ pub(crate) struct Segments {
     roll_requested: AtomicI64,
     /// Rows of full segments whose keys are in memory because the disk did not take them.
     refused_rows: AtomicU64,
+    /// Lists of hidden events that were laid down since the start.
+    hidden_lists: AtomicU64,
     pub(crate) sites: Sites,
     options: SegmentOptions,
     metrics: Arc<StoreMetrics>,
@@ -78,6 +82,7 @@ impl Segments {
             quarantined: AtomicUsize::new(0),
             roll_requested: AtomicI64::new(0),
             refused_rows: AtomicU64::new(0),
+            hidden_lists: AtomicU64::new(0),
             sites: Sites::default(),
             options,
             metrics,
@@ -124,9 +129,16 @@ impl Segments {
     pub(crate) fn hide(&self, erasure: &Arc<str>, found: Vec<FoundIn>) {
         self.change(|view| {
             for found in found {
-                view.hide(found.segment, erasure, found.events);
+                view.hide(erasure, found);
             }
         });
+    }
+
+    /// Lays events that are to be hidden in the segment with this number down.
+    pub(crate) fn lay_hidden_down(&self, number: i64, events: &mut [(Stream, Key)]) -> Result<LaidEvents, BlockError> {
+        let list = self.hidden_lists.fetch_add(1, Ordering::Relaxed);
+        let path = self.directory.segment_paths().hidden(number, list);
+        LaidEvents::write(events, number, &self.sites, &path)
     }
 
     /// A sealed segment that is not what was written: the others serve without it.
@@ -214,7 +226,7 @@ impl Segments {
     }
 
     fn report(&self, view: &View) {
-        self.metrics.hidden_events.set(view.hidden_events() as f64);
+        self.metrics.hidden_events.set(view.hidden_events().0 as f64);
         let sealed = view.segments.iter().filter(|segment| segment.is_sealed()).count();
         let open = view.segments.len() - sealed;
         self.metrics.segments(SegmentLabel::Sealed).set(sealed as f64);

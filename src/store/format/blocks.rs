@@ -17,6 +17,8 @@ use std::{
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::store::error::{ReadError, is_errno_of_full_disk};
+
 /// A block is read and checked whole: large enough that a check is short beside a look at the disk.
 const BLOCK_BYTES: usize = 16 * 1024;
 /// Bytes after which what was written goes to the disk, so that no commit waits for all of it at once.
@@ -35,6 +37,17 @@ pub(crate) enum BlockError {
     /// It is not what was written, or not all of it.
     #[error("{} is not what was written", .0.display())]
     Damaged(PathBuf),
+}
+
+impl From<BlockError> for ReadError {
+    fn from(error: BlockError) -> Self {
+        match error {
+            BlockError::Io(error) if error.raw_os_error().is_some_and(is_errno_of_full_disk) => {
+                Self::StorageFull(error)
+            }
+            error => Self::Keys(error.into()),
+        }
+    }
 }
 
 /// Writes a file of blocks under a temporary name.

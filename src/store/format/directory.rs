@@ -221,7 +221,7 @@ pub(crate) struct SegmentPaths(PathBuf);
 pub(crate) enum SegmentName {
     /// The number and generation of a segment; or of what is kept beside it.
     Generation(i64, i64),
-    /// A generation that was being built.
+    /// A generation that was being built, or what is of use only while a process runs.
     Unfinished,
     /// Nothing that hitlog wrote.
     Foreign,
@@ -251,11 +251,16 @@ impl SegmentPaths {
         self.0.join(format!("{number:012}.building"))
     }
 
+    /// Where a list of a segment's events that are to be erased is while hitlog runs.
+    pub(crate) fn hidden(&self, number: i64, list: u64) -> PathBuf {
+        self.0.join(format!("{number:012}.hidden-{list}"))
+    }
+
     /// Reads a file's name.
     pub(crate) fn parse(name: &str) -> SegmentName {
         let Some((digits, rest)) = name.split_once('.') else { return SegmentName::Foreign };
         let Some(number) = digits.parse().ok().filter(|_| digits.len() == 12) else { return SegmentName::Foreign };
-        if rest.starts_with("building") {
+        if rest.starts_with("building") || rest.starts_with("hidden-") {
             return SegmentName::Unfinished;
         }
         let (generation, rest) = match rest.split_once('.') {
@@ -401,6 +406,7 @@ mod tests {
             (name(paths.unfinished(7)), SegmentName::Unfinished),
             ("000000000007.building-journal".into(), SegmentName::Unfinished),
             ("000000000007.building-keys".into(), SegmentName::Unfinished),
+            (name(paths.hidden(7, 3)), SegmentName::Unfinished),
             ("000000000007.db-keys".into(), SegmentName::Generation(7, 1)),
             ("000000000007.db-wal".into(), SegmentName::Generation(7, 1)),
             ("7.db".into(), SegmentName::Foreign),

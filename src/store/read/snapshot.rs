@@ -16,8 +16,8 @@ use crate::{
         error::{ReadError, is_transient},
         format::{blocks::BlockError, file, row},
         segments::{
-            Content, Hidden, Key, KeysSnapshot, LaidKeys, ReadConnection, ReaderInterrupt, Segment, Segments, View,
-            WatchState,
+            Content, Hidden, Key, KeysSnapshot, LaidEvents, LaidKeys, ReadConnection, ReaderInterrupt, Segment,
+            Segments, Stream, View, WatchState,
         },
     },
 };
@@ -77,10 +77,12 @@ impl<'a> Snapshot<'a> {
         let hidden = self.hidden(segment);
         let is_gone = |row: &EventRow<'_>| {
             let key = Key { created_at: row.created_at, sequence };
-            row.created_at < self.expired_before || hidden.is_some_and(|hidden| hidden.holds(key))
+            Ok::<_, ReadError>(
+                row.created_at < self.expired_before || hidden.map_or(Ok(false), |hidden| hidden.holds(key))?,
+            )
         };
         let event = self.on(segment, |connection| {
-            row::fetch(connection, sequence, |row| if is_gone(row) { Ok(None) } else { map(row).map(Some) })
+            row::fetch(connection, sequence, |row| if is_gone(row)? { Ok(None) } else { map(row).map(Some) })
         })?;
         Ok(event.flatten())
     }
@@ -107,7 +109,7 @@ impl<'a> Snapshot<'a> {
         let error = match read {
             Ok(read) => return Ok(read),
             Err(BlockError::Io(error)) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(ReadError::Keys(error));
+                return Err(BlockError::Io(error).into());
             }
             Err(error) => error,
         };
@@ -120,7 +122,17 @@ impl<'a> Snapshot<'a> {
 
     /// What is hidden in a segment.
     pub(crate) fn hidden(&self, segment: &Segment) -> Option<&Hidden> {
-        self.view.hidden(segment.number)
+        self.hidden_in(segment.number)
+    }
+
+    /// What is hidden in the segment with this number.
+    pub(crate) fn hidden_in(&self, number: i64) -> Option<&Hidden> {
+        self.view.hidden(number)
+    }
+
+    /// Lays events that are to be hidden in the segment with this number down.
+    pub(crate) fn lay_hidden_down(&self, number: i64, events: &mut [(Stream, Key)]) -> Result<LaidEvents, ReadError> {
+        Ok(self.segments.lay_hidden_down(number, events)?)
     }
 
     /// The highest sequence of all that there is to see.

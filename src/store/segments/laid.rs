@@ -81,9 +81,18 @@ impl LaidKeys {
     /// The keys of a stream; `None` if it has none here.
     pub(crate) fn run(&self, stream: Stream) -> Option<LaidRun> {
         let at = self.streams.binary_search_by_key(&stream, |of| of.stream).ok()?;
+        Some(self.run_at(at))
+    }
+
+    /// The keys of every stream.
+    pub(crate) fn into_runs(self) -> Vec<(Stream, LaidRun)> {
+        (0..self.streams.len()).map(|at| (self.streams[at].stream, self.run_at(at))).collect()
+    }
+
+    fn run_at(&self, at: usize) -> LaidRun {
         let LaidStream { posts_at, at, count, first_created_at, last_created_at, .. } = self.streams[at];
         let posts_at = posts_at as usize;
-        Some(LaidRun {
+        LaidRun {
             file: Arc::clone(&self.file),
             at,
             first_sequence: self.first_sequence,
@@ -92,7 +101,7 @@ impl LaidKeys {
             count,
             first_created_at,
             last_created_at,
-        })
+        }
     }
 
     /// Whether any of these rows is of the website with this number.

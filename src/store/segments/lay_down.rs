@@ -1,16 +1,18 @@
-//! Lays the keys of a full segment down in a file beside it: sorts them once, and gives their memory back.
+//! Lays keys down in a file beside their segment, sorted: those of all rows of a full one, which gives their memory
+//! back, or those of some rows of any.
 
 use std::{io, path::Path};
 
 use super::{
     columns::ColumnsSnapshot,
     fence::FENCE_ENTRIES,
-    keys::{Sites, Stream},
+    keys::{Key, Sites, Stream},
     laid::{FINGERPRINT_BYTES, KEY_BYTES, VERSION},
 };
 use crate::store::format::blocks::BlockWriter;
 
-/// A row, as it is sorted.
+/// A row, as it is sorted and written.
+#[derive(Clone, Copy)]
 struct Entry {
     created_at: i64,
     stream: Stream,
@@ -27,43 +29,113 @@ pub(crate) fn lay_down(
     path: &Path,
 ) -> io::Result<()> {
     let (first, last) = (columns.first_sequence(), columns.last_sequence());
-    if last - first > u64::from(u32::MAX) {
-        // Only where sequences were left out: a segment of four thousand million rows is none that hitlog makes.
-        return Err(io::Error::other("the sequences of the segment lie too far apart"));
-    }
-    let mut file = BlockWriter::create(unfinished)?;
-    let (streams, posts) = write_streams(&mut file, columns, first, sites)?;
-    let posts_at = file.position();
-    file.write(&posts)?;
-    let mut header = Vec::new();
-    for number in [VERSION, number.unsigned_abs(), first, last, posts_at, file.position()] {
-        header.extend_from_slice(&number.to_le_bytes());
-    }
+    let mut entries = Vec::with_capacity(columns.rows());
+    entries.extend(columns.entries().map(|(stream, key)| entry(first, stream, key)));
+    // Stable, because it finds the runs that the chunks of the columns are.
+    entries.sort_by_key(|entry| (entry.stream, entry.created_at, entry.row));
+    let mut laying = Laying::begin(unfinished, number, (first, last), (&entries, |entry| *entry), sites)?;
+    drop(entries);
     for of in [|(session, _): (u32, u32)| session, |(_, visitor)| visitor] {
-        write_fingerprints(&mut file, &mut header, columns, first, of)?;
+        let fingerprints = columns.fingerprints().map(|(sequence, both)| (sequence, of(both)));
+        laying.fingerprints(columns.rows(), fingerprints)?;
     }
-    header.extend_from_slice(&streams);
-    file.finish(&header, path)
+    laying.finish(path)
+}
+
+/// Writes the keys of some rows of the segment with this number to `path`; sorts them where they are.
+pub(crate) fn lay_some_down(
+    keys: &mut [(Stream, Key)],
+    number: i64,
+    sites: &Sites,
+    unfinished: &Path,
+    path: &Path,
+) -> io::Result<()> {
+    keys.sort_unstable();
+    let sequences = keys.iter().map(|(_, key)| key.sequence);
+    let (first, last) = (sequences.clone().min().unwrap_or(0), sequences.max().unwrap_or(0));
+    let of = |&(stream, key): &(Stream, Key)| entry(first, stream, key);
+    let mut laying = Laying::begin(unfinished, number, (first, last), (&*keys, of), sites)?;
+    for _ in 0..2 {
+        laying.fingerprints(0, std::iter::empty())?;
+    }
+    laying.finish(path)
+}
+
+fn entry(first_sequence: u64, stream: Stream, key: Key) -> Entry {
+    Entry { created_at: key.created_at, stream, row: (key.sequence - first_sequence) as u32 }
+}
+
+/// A file that is being written.
+struct Laying {
+    file: BlockWriter,
+    header: Vec<u8>,
+    /// The end of the header.
+    streams: Vec<u8>,
+    first_sequence: u64,
+}
+
+impl Laying {
+    /// Begins with sorted rows of a segment, between the first and the last sequence.
+    fn begin<E>(
+        unfinished: &Path,
+        number: i64,
+        (first, last): (u64, u64),
+        (rows, entry): (&[E], impl Fn(&E) -> Entry),
+        sites: &Sites,
+    ) -> io::Result<Self> {
+        if last - first > u64::from(u32::MAX) {
+            // Only where sequences were left out: a segment of four thousand million rows is none that hitlog makes.
+            return Err(io::Error::other("the sequences of the segment lie too far apart"));
+        }
+        let mut file = BlockWriter::create(unfinished)?;
+        let (streams, posts) = write_streams(&mut file, rows, entry, sites)?;
+        let posts_at = file.position();
+        file.write(&posts)?;
+        let mut header = Vec::new();
+        for number in [VERSION, number.unsigned_abs(), first, last, posts_at, file.position()] {
+            header.extend_from_slice(&number.to_le_bytes());
+        }
+        Ok(Self { file, header, streams, first_sequence: first })
+    }
+
+    /// Adds the fingerprints of so many rows, by their sequences.
+    fn fingerprints(&mut self, rows: usize, of: impl Iterator<Item = (u64, u32)>) -> io::Result<()> {
+        let first = self.first_sequence;
+        let mut entries = Vec::with_capacity(rows);
+        entries.extend(of.map(|(sequence, fingerprint)| u64::from(fingerprint) << 32 | (sequence - first)));
+        entries.sort_unstable();
+        for number in [self.file.position(), entries.len() as u64] {
+            self.header.extend_from_slice(&number.to_le_bytes());
+        }
+        for post in entries.iter().step_by(FENCE_ENTRIES as usize) {
+            self.header.extend_from_slice(&((post >> 32) as u32).to_le_bytes());
+        }
+        for entry in entries {
+            let mut bytes = [0; FINGERPRINT_BYTES];
+            bytes[..4].copy_from_slice(&((entry >> 32) as u32).to_le_bytes());
+            bytes[4..].copy_from_slice(&(entry as u32).to_le_bytes());
+            self.file.write(&bytes)?;
+        }
+        Ok(())
+    }
+
+    fn finish(mut self, path: &Path) -> io::Result<()> {
+        self.header.extend_from_slice(&self.streams);
+        self.file.finish(&self.header, path)
+    }
 }
 
 /// Writes the keys of each stream; returns where they are, for the header, and their fence posts.
-fn write_streams(
+fn write_streams<E>(
     file: &mut BlockWriter,
-    columns: &ColumnsSnapshot,
-    first: u64,
+    rows: &[E],
+    entry: impl Fn(&E) -> Entry,
     sites: &Sites,
 ) -> io::Result<(Vec<u8>, Vec<u8>)> {
     let (mut streams, mut posts) = (Vec::new(), Vec::new());
-    let mut entries = Vec::with_capacity(columns.rows());
-    entries.extend(columns.entries().map(|(stream, key)| Entry {
-        created_at: key.created_at,
-        stream,
-        row: (key.sequence - first) as u32,
-    }));
-    // Stable, because it finds the runs that the chunks of the columns are.
-    entries.sort_by_key(|entry| (entry.stream, entry.created_at, entry.row));
-    for of_stream in entries.chunk_by(|one, next| one.stream == next.stream) {
+    for of_stream in rows.chunk_by(|one, next| entry(one).stream == entry(next).stream) {
         let Some((oldest, newest)) = of_stream.first().zip(of_stream.last()) else { continue };
+        let (oldest, newest) = (entry(oldest), entry(newest));
         let website_id = sites.id(oldest.stream.site());
         for number in [oldest.stream.kind().into(), website_id.len() as u64] {
             streams.extend_from_slice(&number.to_le_bytes());
@@ -77,7 +149,8 @@ fn write_streams(
         ] {
             streams.extend_from_slice(&number.to_le_bytes());
         }
-        for (at, entry) in (0..).zip(of_stream) {
+        for (at, row) in (0..).zip(of_stream) {
+            let entry = entry(row);
             let mut bytes = [0; KEY_BYTES];
             bytes[..8].copy_from_slice(&entry.created_at.to_le_bytes());
             bytes[8..].copy_from_slice(&entry.row.to_le_bytes());
@@ -88,33 +161,6 @@ fn write_streams(
         }
     }
     Ok((streams, posts))
-}
-
-/// Writes the rows of each fingerprint, and adds where they are to the header.
-fn write_fingerprints(
-    file: &mut BlockWriter,
-    header: &mut Vec<u8>,
-    columns: &ColumnsSnapshot,
-    first: u64,
-    of: impl Fn((u32, u32)) -> u32,
-) -> io::Result<()> {
-    let mut entries = Vec::with_capacity(columns.rows());
-    let entry = |(sequence, fingerprints)| u64::from(of(fingerprints)) << 32 | (sequence - first);
-    entries.extend(columns.fingerprints().map(entry));
-    entries.sort_unstable();
-    for number in [file.position(), entries.len() as u64] {
-        header.extend_from_slice(&number.to_le_bytes());
-    }
-    for post in entries.iter().step_by(FENCE_ENTRIES as usize) {
-        header.extend_from_slice(&((post >> 32) as u32).to_le_bytes());
-    }
-    for entry in entries {
-        let mut bytes = [0; FINGERPRINT_BYTES];
-        bytes[..4].copy_from_slice(&((entry >> 32) as u32).to_le_bytes());
-        bytes[4..].copy_from_slice(&(entry as u32).to_le_bytes());
-        file.write(&bytes)?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

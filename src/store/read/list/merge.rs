@@ -14,10 +14,11 @@ use crate::{
     event::EventType,
     store::{
         error::ReadError,
+        format::blocks::BlockError,
         read::snapshot::Snapshot,
         segments::{
-            Chunk, Content, FENCE_ENTRIES, Hidden, Key, KeysSnapshot, LaidKeys, LaidRun, RankBounds, Segment,
-            StreamSummary, Summary,
+            Chunk, Content, FENCE_ENTRIES, Hidden, HiddenKeys, Key, KeysSnapshot, LaidKeys, LaidRun, RankBounds,
+            Segment, StreamSummary, Summary,
         },
     },
 };
@@ -46,8 +47,14 @@ impl Snapshot<'_> {
                 break;
             }
             if source.oldest_created_at() <= from.created_at {
-                let is_wanted = |key: Key| key.sequence <= wanted.high_water_mark && !source.is_hidden(key);
+                let failed = RefCell::new(None);
+                let is_hidden =
+                    |key| source.is_hidden(key).unwrap_or_else(|error| failed.replace(Some(error)).is_none());
+                let is_wanted = |key: Key| key.sequence <= wanted.high_water_mark && !is_hidden(key);
                 self.between(source, filter, (floor, from), limit, is_wanted, &mut keys)?;
+                if let Some(error) = failed.into_inner() {
+                    return Err(error.into());
+                }
                 keys.sort_unstable_by_key(|key| Reverse(*key));
                 keys.truncate(limit);
                 floor = keys.last().filter(|_| keys.len() == limit).copied().unwrap_or(lowest);
@@ -85,8 +92,12 @@ impl Snapshot<'_> {
                     None => {}
                 }
                 let hidden = hidden.into_iter().flat_map(Hidden::streams);
-                let hidden = hidden.filter(|(of, keys)| *of == stream && !keys.is_empty());
-                sources.extend(hidden.map(|(_, keys)| source(Run::Hidden(keys))));
+                let hidden = hidden.filter(|(of, _)| *of == stream);
+                let hidden = hidden.map(|(_, keys)| match keys {
+                    HiddenKeys::InMemory(keys) => Run::Hidden(keys),
+                    HiddenKeys::Laid(run) => Run::LaidHidden { run, fenced: RefCell::default() },
+                });
+                sources.extend(hidden.filter(|run| !matches!(run, Run::Hidden([]))).map(source));
             }
         }
         Ok(sources)
@@ -124,9 +135,9 @@ impl Snapshot<'_> {
         let mut open = Vec::new();
         for source in sources {
             let newer = self.newer_bounds(source, filter, key)?;
-            // Both bounds of hidden events are their exact number.
-            least += source.sign() * newer.start.cast_signed();
-            most += source.sign() * newer.end.cast_signed();
+            let (lowest, highest) = source.counted(&newer);
+            least += lowest;
+            most += highest;
             if newer.start < newer.end {
                 open.push((source, newer));
             }
@@ -136,9 +147,10 @@ impl Snapshot<'_> {
             if least > count || most <= count {
                 break;
             }
-            let exact = self.newer_exact(source, filter, key)?;
-            least += exact.cast_signed() - newer.start.cast_signed();
-            most += exact.cast_signed() - newer.end.cast_signed();
+            let exact = source.sign() * self.newer_exact(source, filter, key)?.cast_signed();
+            let (lowest, highest) = source.counted(&newer);
+            least += exact - lowest;
+            most += exact - highest;
         }
         Ok(least > count)
     }
@@ -157,7 +169,7 @@ impl Snapshot<'_> {
             Run::Chunk { chunk, entries } => (entries.len() - chunk.count_up_to(entries, key)) as u64,
             Run::Keys(keys) => newer_in(keys),
             Run::Hidden(keys) => newer_in(keys),
-            Run::Index { .. } | Run::Laid { .. } => {
+            Run::Index { .. } | Run::Laid { .. } | Run::LaidHidden { .. } => {
                 let bounds = self.rank_bounds(source, filter, key)?;
                 return Ok(count - bounds.most..count - bounds.least);
             }
@@ -173,6 +185,7 @@ impl Snapshot<'_> {
                 Ok(RankBounds::new(&posts, of.count, key))
             }
             Run::Laid { run, .. } => Ok(run.rank_bounds(key)),
+            Run::LaidHidden { run, .. } => Ok(run.rank_bounds(key)),
             _ => Ok(RankBounds::new(&[], source.count(), key)),
         }
     }
@@ -180,7 +193,10 @@ impl Snapshot<'_> {
     /// How many entries of a source with an index are newer than the key.
     fn newer_exact(&self, source: &Source<'_>, filter: &EventFilter, key: Key) -> Result<u64, ReadError> {
         let bounds = self.newer_bounds(source, filter, key)?;
-        let (Run::Index { fenced, .. } | Run::Laid { fenced, .. }) = &source.run else { return Ok(bounds.start) };
+        let (Run::Index { fenced, .. } | Run::Laid { fenced, .. } | Run::LaidHidden { fenced, .. }) = &source.run
+        else {
+            return Ok(bounds.start);
+        };
         if bounds.start == bounds.end {
             return Ok(bounds.start);
         }
@@ -195,6 +211,7 @@ impl Snapshot<'_> {
                     let range = before..before + FENCE_ENTRIES;
                     *fenced = self.read_laid(segment, keys, run.read(range))?;
                 }
+                Run::LaidHidden { run, .. } => *fenced = run.read(before..before + FENCE_ENTRIES)?,
                 Run::Index { segment, event_type, .. } => {
                     self.walk(segment, FROM_KEY_UP, (filter, *event_type, post), FENCE_ENTRIES, |key| {
                         fenced.push(key);
@@ -265,7 +282,7 @@ impl Snapshot<'_> {
                     end = if is_last { 0 } else { begin };
                 }
             }
-            Run::Hidden(_) => {}
+            Run::Hidden(_) | Run::LaidHidden { .. } => {}
         }
         Ok(())
     }
@@ -336,6 +353,12 @@ enum Run<'a> {
     },
     /// Keys that other runs hold too and that no answer may show.
     Hidden(&'a [Key]),
+    /// The same, on the disk.
+    LaidHidden {
+        run: &'a LaidRun,
+        /// The entries behind the fence post that was looked behind last.
+        fenced: RefCell<Vec<Key>>,
+    },
 }
 
 impl Run<'_> {
@@ -348,11 +371,17 @@ impl Run<'_> {
 impl Source<'_> {
     /// Whether its keys count for events or against them.
     fn sign(&self) -> i64 {
-        if matches!(self.run, Run::Hidden(_)) { -1 } else { 1 }
+        if matches!(self.run, Run::Hidden(_) | Run::LaidHidden { .. }) { -1 } else { 1 }
     }
 
-    fn is_hidden(&self, key: Key) -> bool {
-        self.hidden.is_some_and(|hidden| hidden.holds(key))
+    /// The least and the most that so many of its keys count.
+    fn counted(&self, keys: &Range<u64>) -> (i64, i64) {
+        let (fewest, most) = (self.sign() * keys.start.cast_signed(), self.sign() * keys.end.cast_signed());
+        (fewest.min(most), fewest.max(most))
+    }
+
+    fn is_hidden(&self, key: Key) -> Result<bool, BlockError> {
+        self.hidden.map_or(Ok(false), |hidden| hidden.holds(key))
     }
 
     fn count(&self) -> u64 {
@@ -362,6 +391,7 @@ impl Source<'_> {
             Run::Hidden(keys) => keys.len() as u64,
             Run::Index { of, .. } => of.count,
             Run::Laid { run, .. } => run.count,
+            Run::LaidHidden { run, .. } => run.count,
         }
     }
 
@@ -372,6 +402,7 @@ impl Source<'_> {
             Run::Hidden(keys) => keys[0].created_at,
             Run::Index { of, .. } => of.first_created_at,
             Run::Laid { run, .. } => run.first_created_at,
+            Run::LaidHidden { run, .. } => run.first_created_at,
         }
     }
 
@@ -382,6 +413,7 @@ impl Source<'_> {
             Run::Hidden(keys) => keys[keys.len() - 1].created_at,
             Run::Index { of, .. } => of.last_created_at,
             Run::Laid { run, .. } => run.last_created_at,
+            Run::LaidHidden { run, .. } => run.last_created_at,
         }
     }
 }
