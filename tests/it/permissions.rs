@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::json;
 
-use harness::{Daemon, binary, command, event_with, mount::is_root, work_dir};
+use harness::{Daemon, binary, command, event_with, mount::is_root, wait_until, work_dir};
 
 const ROWS_MAX: &str = "--segment-rows-max=60";
 /// A user that every system has.
@@ -58,11 +58,13 @@ fn serve(command: &mut Command, data: &Path) -> Daemon {
 
 /// Fills a segment, and a part of the next.
 fn fill(daemon: &Daemon, code: &str) {
+    let sealed = daemon.segments("sealed");
     for _ in 0..2 {
         let events = vec![event_with(code, json!({})); 35];
         let response = daemon.client().post("/api/v1/events/batch", json!({ "events": events }).to_string());
         assert_eq!(response.status, 201, "{}", response.text());
     }
+    wait_until("a segment is sealed", || (daemon.segments("sealed") > sealed).then_some(()));
     daemon.wait_until_sealed();
 }
 
@@ -80,7 +82,7 @@ fn files_are_their_owners_alone_whatever_the_umask() {
     assert_modes(&data, 0o600, 0o700);
     daemon.wait_for_log(&format!("chmod 700 {}", data.display()));
     fs::remove_file(&lock).unwrap();
-    harness::wait_until("the lock is made anew", || lock.exists().then_some(()));
+    wait_until("the lock is made anew", || lock.exists().then_some(()));
     assert_modes(&data, 0o600, 0o700);
     daemon.stop();
     // What an older hitlog has made is restricted at a start.
