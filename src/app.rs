@@ -14,7 +14,7 @@ use std::{
 use tokio::{net::TcpListener, sync::mpsc, time};
 
 use crate::{
-    config::{self, Config, Durability, contract},
+    config::{self, Config, Durability, FileAccess, contract},
     event::Rules,
     event_id::EventIds,
     http::{
@@ -297,6 +297,14 @@ fn connection_limits(config: &Config) -> ConnectionLimits {
 
 fn queue_limits(config: &Config) -> queue::Limits {
     queue::Limits { events_max: config.queue_events_max, bytes_max: config.queue_bytes_max }
+}
+
+/// Has what the process makes from now on be readable for whom the configuration says.
+pub fn restrict_files(config: &Config) {
+    store::set_file_access(match config.file_access {
+        FileAccess::Owner => store::FileAccess::Owner,
+        FileAccess::Group => store::FileAccess::Group,
+    });
 }
 
 /// How the store works, as configured.

@@ -37,6 +37,15 @@ impl Durability {
     }
 }
 
+/// Who may read the files of the data directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileAccess {
+    /// Their owner.
+    Owner,
+    /// Their group as well.
+    Group,
+}
+
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
@@ -54,6 +63,7 @@ pub enum LogFormat {
 pub struct Config {
     pub listen: SocketAddr,
     pub data_dir: PathBuf,
+    pub file_access: FileAccess,
     pub durability: Durability,
     /// The tokens of the settings and of `token_file` together; none means protected mode.
     pub tokens: Vec<Token>,
@@ -212,6 +222,7 @@ impl Checker {
         Config {
             listen: self.listen(),
             data_dir: PathBuf::from(self.raw.get("data_dir").text),
+            file_access: if self.choice("file_access") == "group" { FileAccess::Group } else { FileAccess::Owner },
             durability: if self.choice("durability") == "normal" { Durability::Normal } else { Durability::Full },
             tokens,
             token_sources,

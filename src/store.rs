@@ -30,7 +30,7 @@ pub use catalog::{Catalog, Erasure, NewWebsite, Website, WebsiteAge, WebsiteChan
 use catalog::{CatalogFile, Erasures};
 pub use erase::{EraseError, Eraser};
 pub use error::{AppendError, CatalogError, DirectoryLost, OnFailure, OpenError, ReadError};
-pub use format::DataDir;
+pub use format::{DataDir, FileAccess, set_file_access};
 pub use log::Log;
 use log::{
     roll::{Roller, Rolling},

@@ -16,7 +16,7 @@ use super::{
     signals::{Reaction, Signals},
 };
 use crate::{
-    app::App,
+    app::{self, App},
     config::{Config, contract},
 };
 
@@ -25,6 +25,7 @@ const LISTEN_BACKLOG: u32 = 4_096;
 
 /// Serves until a signal asks for a stop.
 pub(super) fn serve(mut config: Config, warnings: &[String], is_restored: bool, signals: &Signals) -> ExitCode {
+    app::restrict_files(&config);
     if let Err(error) = log::start(&config) {
         fail(&format!("hitlog: cannot start the thread that writes the log: {error}"));
         return ExitCode::from(EXIT_FAILURE);

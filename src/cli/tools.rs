@@ -30,7 +30,7 @@ use super::{
 /// The settings in the help of a tool that only reads.
 const READING: &[&str] = &["data_dir"];
 /// The settings in the help of the import, which takes all others from the environment and the file.
-const WRITING: &[&str] = &["data_dir", "durability", "segment_rows_max"];
+const WRITING: &[&str] = &["data_dir", "file_access", "durability", "segment_rows_max"];
 const MAY_RUN: &str = "May run while hitlog serves.";
 
 /// The tools as subcommands.
@@ -127,6 +127,7 @@ pub(super) fn run(
     let path = |name: &str| text(name).map(PathBuf::from).unwrap_or_default();
     let is_json = || arguments.get_flag("json");
     start_tool_log(config);
+    app::restrict_files(config);
     for warning in warnings {
         tracing::warn!("{warning}");
     }

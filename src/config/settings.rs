@@ -101,6 +101,9 @@ pub const SETTINGS: &[Setting] = settings! {
     listen: Text("ADDRESS:PORT") = "127.0.0.1:3000",
         "Where to listen. Port 0 takes a free port. Anything but loopback needs a token";
     data_dir: Text("DIRECTORY") = "data", "Where the events are kept. Created if only its last part is missing";
+    file_access: Choice("owner|group") = "owner",
+        "Who may read the files of data_dir: owner, nobody else (modes 0600 and 0700); group, their group as well \
+         (0640 and 0750), for backups by another user";
     durability: Choice("full|normal") = "full",
         "What a 201 survives: full, a loss of power (each group is synced); normal, a kill of the process";
     token: Secret("TOKEN") = "",

@@ -20,7 +20,7 @@ use std::{
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use rand::RngExt;
-use rusqlite::{Connection, ErrorCode, OpenFlags, params};
+use rusqlite::{Connection, ErrorCode, params};
 use tokio::sync::oneshot;
 
 use self::erasure::VisitorSubject;
@@ -41,7 +41,7 @@ pub use self::{
 };
 use super::{
     error::{CatalogError, OnFailure, OpenError, is_disk_full},
-    format::{DataDir, file, schema, sync_directory},
+    format::{DataDir, file, make_file, schema, sync_directory},
     segments::{Identity, Segments},
 };
 use crate::{clock::now_ms, domain::Domain, event_id::Epochs};
@@ -81,8 +81,8 @@ impl CatalogFile {
     pub(super) fn open(directory: &DataDir) -> Result<Self, OpenError> {
         let path = directory.catalog_path();
         let sqlite = || OpenError::sqlite(&path);
-        let flags = schema::write_flags() | OpenFlags::SQLITE_OPEN_CREATE;
-        let mut connection = Connection::open_with_flags(&path, flags).map_err(sqlite())?;
+        make_file(&path).map_err(OpenError::io("make", &path))?;
+        let mut connection = Connection::open_with_flags(&path, schema::write_flags()).map_err(sqlite())?;
         schema::check_application_id(&connection, &path)?;
         let found: i64 = schema::pragma(&connection, &path, "user_version")?;
         if found > schema::CATALOG_VERSION {

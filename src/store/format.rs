@@ -2,6 +2,7 @@
 //!
 //! Knows how a file is made, opened, synced and removed, and nothing of what is kept of it in memory.
 
+mod access;
 pub(super) mod blocks;
 mod directory;
 pub(super) mod file;
@@ -13,5 +14,7 @@ pub(super) mod row;
 pub(super) mod schema;
 pub(super) mod vfs;
 
+pub use access::{FileAccess, set_file_access};
+pub(super) use access::{Owner, make_file};
 pub use directory::DataDir;
 pub(super) use directory::{CATALOG, SegmentName, SegmentPaths, sync_directory};

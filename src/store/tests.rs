@@ -154,6 +154,20 @@ fn a_walk_begins_at_its_key_however_many_share_its_time() {
     }
 }
 
+#[test]
+fn nothing_is_stored_in_a_directory_that_is_lost() {
+    let work = tempfile::tempdir().unwrap();
+    let (data, away) = (work.path().join("data"), work.path().join("away"));
+    let event = Event { website: 0, event_type: EventType::Click, session: 0, visitor: 0, created_at: 1 };
+    let mut pair = Pair::new(&data, options(10));
+    pair.append(&[event.clone(), event.clone()]);
+    std::fs::rename(&data, &away).unwrap();
+    pair.refuse_all(&[event]);
+    assert!(!data.exists());
+    let segment = rusqlite::Connection::open(away.join("segments/000000000001.db")).unwrap();
+    assert_eq!(segment.query_row("SELECT count(*) FROM Event", [], |row| row.get::<_, i64>(0)).unwrap(), 2);
+}
+
 /// A seal that fails is passed by; the next start finds a sealed segment that is newer than an unsealed one.
 #[test]
 fn segments_sealed_out_of_turn() {

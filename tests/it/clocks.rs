@@ -148,7 +148,7 @@ fn a_wrong_clock_hides_events_and_removes_none() {
     let clocked = Clocked::start(work.path(), &[rows_max]);
     let code = clocked.daemon.register("example.com");
     store(&mut clocked.daemon.client(), &code);
-    clocked.daemon.wait_until_sealed();
+    wait_until("a segment is sealed", || (clocked.daemon.segments("sealed") == 1).then_some(()));
     clocked.daemon.stop();
     let total = |clocked: &Clocked| {
         let page = clocked.daemon.client().get(&format!("/api/v1/events?trackingCode={code}")).json();

@@ -19,6 +19,7 @@ mod log;
 mod moved;
 mod oddities;
 mod openapi;
+mod permissions;
 mod power;
 mod powercut;
 mod properties;

@@ -28,6 +28,7 @@ fn filled(data: &Path) -> (Daemon, String) {
         let response = daemon.client().post("/api/v1/events/batch", json!({ "events": events }).to_string());
         assert_eq!(response.status, 201, "{}", response.text());
     }
+    wait_until("a segment is sealed", || (daemon.segments("sealed") == 1).then_some(()));
     daemon.wait_until_sealed();
     (daemon, code)
 }
@@ -38,12 +39,18 @@ fn stored_meanwhile(daemon: &mut Daemon, code: &str, change: impl FnOnce()) -> u
     let stored = thread::scope(|scope| {
         let sending = scope.spawn(|| {
             let (mut stored, body) = (0, event_with(code, json!({})).to_string());
-            while let Some(mut client) = Client::try_connect(&address).filter(|_| !stop.load(Ordering::Relaxed)) {
+            // One that nothing ends must not be sent to for ever.
+            let until = Instant::now() + Duration::from_secs(10);
+            let goes_on = || !stop.load(Ordering::Relaxed) && Instant::now() < until;
+            while let Some(mut client) = Client::try_connect(&address).filter(|_| goes_on()) {
                 while let Some(response) = client.try_send("POST", "/api/v1/events", &[], body.as_bytes()) {
                     match response.status {
                         201 => stored += 1,
                         503 => assert!(["COMMIT_UNKNOWN", "OVERLOADED"].contains(&response.error().as_str())),
                         status => panic!("{status}: {}", response.text()),
+                    }
+                    if !goes_on() {
+                        break;
                     }
                     thread::sleep(Duration::from_millis(2));
                 }

@@ -6,9 +6,8 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, DirBuilder, File},
+    fs::{self, File},
     io,
-    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::{
         Arc, OnceLock,
@@ -19,6 +18,7 @@ use std::{
 use parking_lot::Mutex;
 
 use super::{
+    access,
     identity::{FileId, leads_to},
     lock::{LOCK, is_lock_file, lock_directory, lock_file},
     names::with_suffix,
@@ -28,6 +28,8 @@ use crate::store::error::{DirectoryLost, OpenError};
 
 pub(crate) const CATALOG: &str = "catalog.db";
 pub(crate) const SEGMENTS: &str = "segments";
+/// What is kept from others beside the catalog, as far as it is there.
+const RESTRICTED: [&str; 4] = [LOCK, SEGMENTS, "scratch", "quarantine"];
 /// What an interrupted first start, or `mkfs`, may have left in a directory that is otherwise new.
 const NEW_DIRECTORY_MAY_HOLD: [&str; 3] = [LOCK, SEGMENTS, "lost+found"];
 
@@ -57,7 +59,7 @@ impl DataDir {
     /// that is not mounted), and locks it.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         vfs::install();
-        match DirBuilder::new().mode(0o700).create(path) {
+        match access::make_directory(path) {
             Ok(()) => sync_directory(path.parent().unwrap_or(path))?,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => refuse_foreign(path)?,
             Err(error) => return Err(OpenError::io("make the directory", path)(error)),
@@ -67,7 +69,7 @@ impl DataDir {
         let lock = lock_file(&directory).map_err(OpenError::io("lock", path.join(LOCK)))?;
         let lock = lock.ok_or_else(|| OpenError::InUse(path.into()))?;
         let segments = path.join(SEGMENTS);
-        match DirBuilder::new().mode(0o700).create(&segments) {
+        match access::make_directory(&segments) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                 return Err(OpenError::io("make the directory", segments)(error));
             }
@@ -84,7 +86,28 @@ impl DataDir {
         };
         let directory = Self(Arc::new(opened));
         directory.check()?;
+        directory.restrict_access();
         Ok(directory)
+    }
+
+    /// Takes what is in the directory from those who may not read it. The directory itself is whoever's it is.
+    fn restrict_access(&self) {
+        let opened = &*self.0;
+        let catalog = ["", "-wal", "-shm", "-journal"].map(|suffix| with_suffix(&self.catalog_path(), suffix));
+        let others = RESTRICTED.map(|name| opened.path.join(name));
+        if let Err(error) = access::restrict(catalog.iter().chain(&others)) {
+            tracing::warn!(
+                %error, directory = %opened.path.display(),
+                "the files of the data directory can't be kept from other users of this machine"
+            );
+        }
+        if let Some(mode) = access::wider_than(&opened.directory) {
+            let path = opened.path.display();
+            tracing::warn!(
+                "other users of this machine may look into the data directory, though not into its files; to keep them \
+                 out: chmod {mode:o} {path}"
+            );
+        }
     }
 
     /// Why nothing may be written any more: set when a look found that paths do not lead to what was opened.

@@ -11,7 +11,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use rusqlite::{Connection, OpenFlags};
 
 pub(crate) use super::names::with_suffix;
-use super::{directory::sync_directory, schema, vfs};
+use super::{access::make_file, directory::sync_directory, schema, vfs};
 use crate::{
     metrics::StoreMetrics,
     store::{
@@ -28,6 +28,7 @@ pub(crate) const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
 /// Makes a segment's file, complete and durable, before anybody hears of it.
 pub(crate) fn create(path: &Path, options: &LogOptions, metrics: &Arc<StoreMetrics>) -> Result<(), OpenError> {
     remove_leftover(path)?;
+    make_file(path).map_err(OpenError::io("make the segment", path))?;
     let flags = schema::write_flags() | OpenFlags::SQLITE_OPEN_CREATE;
     let connection = connect(path, flags, metrics)?;
     let sql = format!(

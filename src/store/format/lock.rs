@@ -15,7 +15,10 @@ use rustix::{
     io::Errno,
 };
 
-use super::identity::FileId;
+use super::{
+    access::{Owner, file_mode},
+    identity::FileId,
+};
 
 pub(super) const LOCK: &str = "lock";
 
@@ -41,8 +44,16 @@ pub(super) fn lock_directory(path: &Path) -> io::Result<Option<File>> {
 
 /// Opens the file `lock` of a directory, makes it if there is none, and locks it; `Ok(None)` if somebody else has.
 pub(super) fn lock_file(directory: &File) -> io::Result<Option<File>> {
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let mut file = File::from(openat(directory, LOCK, flags, Mode::RUSR | Mode::WUSR)?);
+    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let mut file = match openat(directory, LOCK, flags, Mode::empty()) {
+        Err(Errno::NOENT) => {
+            let mode = Mode::from_raw_mode(file_mode());
+            let made = File::from(openat(directory, LOCK, flags | OFlags::CREATE | OFlags::EXCL, mode)?);
+            Owner::of_open(directory)?.give(&made)?;
+            made
+        }
+        opened => File::from(opened?),
+    };
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Ok(None),

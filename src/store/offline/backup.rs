@@ -17,15 +17,16 @@
 //!   full, and one that was dropped or erased in part was to go in any case. Only when the newest listed segment is
 //!   sealed does all of this begin again, as the log has then gone on to one that the copy does not know.
 //!
+//! What root copies belongs to whom the original belongs, so that the same service can start from it.
+//!
 //! The copy of the catalog is marked: whoever starts from it must know that the original goes on, see `event_id`.
 //!
 //! The catalog gets its name last, when everything else is on the disk: until then this is no data directory.
 
 use std::{
     collections::BTreeSet,
-    fs::{self, DirBuilder, File},
+    fs::{self, File},
     io,
-    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     thread,
 };
@@ -46,7 +47,7 @@ use crate::{
     store::{
         catalog::{ListedSegment, SegmentState, mark_backup, note_sealed},
         error::OpenError,
-        format::{CATALOG, SegmentPaths, file, sync_directory},
+        format::{CATALOG, Owner, SegmentPaths, file, sync_directory},
         segments::{Identity, Sites, Summary, SummaryError},
     },
 };
@@ -96,6 +97,7 @@ pub struct Backup<'a> {
     from: &'a OfflineDir,
     path: PathBuf,
     segments: SegmentPaths,
+    owner: Owner,
     linked: BTreeSet<PathBuf>,
 }
 
@@ -115,7 +117,8 @@ impl<'a> Backup<'a> {
     /// Makes the directory, which must be empty if it is there.
     pub fn new(from: &'a OfflineDir, path: &Path) -> Result<Self, OfflineError> {
         let segments = SegmentPaths::of_directory(path);
-        match DirBuilder::new().mode(0o700).create(path) {
+        let owner = Owner::of(from.path()).map_err(OfflineError::io("look at", from.path()))?;
+        match owner.make_directory(path) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 let mut entries = fs::read_dir(path).map_err(OfflineError::io("read the directory", path))?;
@@ -126,8 +129,8 @@ impl<'a> Backup<'a> {
             Err(error) => return Err(OfflineError::io("make the directory", path)(error)),
         }
         let folder = segments.folder();
-        DirBuilder::new().mode(0o700).create(folder).map_err(OfflineError::io("make the directory", folder))?;
-        Ok(Self { from, path: path.into(), segments, linked: BTreeSet::new() })
+        owner.make_directory(folder).map_err(OfflineError::io("make the directory", folder))?;
+        Ok(Self { from, path: path.into(), segments, owner, linked: BTreeSet::new() })
     }
 
     /// Copies everything.
@@ -325,8 +328,10 @@ impl<'a> Backup<'a> {
     /// Makes the copy durable, and only then a data directory.
     fn finish(&self) -> Result<(), OfflineError> {
         let (unfinished, catalog) = (self.path.join(UNFINISHED_CATALOG), self.path.join(CATALOG));
-        let sync =
-            |path: &Path| File::open(path).and_then(|file| file.sync_all()).map_err(OfflineError::io("sync", path));
+        let sync = |path: &Path| {
+            let synced = File::open(path).and_then(|file| self.owner.give(&file).and_then(|()| file.sync_all()));
+            synced.map_err(OfflineError::io("sync", path))
+        };
         let folder = self.segments.folder();
         for entry in fs::read_dir(folder).map_err(OfflineError::io("read the directory", folder))? {
             let path = entry.map_err(OfflineError::io("read the directory", folder))?.path();

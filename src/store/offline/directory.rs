@@ -63,6 +63,10 @@ impl OfflineDir {
         Err(OfflineError::KeepsChanging(path))
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     pub(super) fn catalog_path(&self) -> PathBuf {
         self.path.join(CATALOG)
     }

@@ -18,7 +18,7 @@ use crate::{
     store::{
         catalog::{Catalog, ErasedRows, SegmentChange, Target},
         error::CatalogError,
-        format::{SegmentPaths, file, schema, sync_directory},
+        format::{SegmentPaths, file, make_file, schema, sync_directory},
         segments::{Content, Facts, Identity, Segment, Segments, Summary},
     },
 };
@@ -85,6 +85,7 @@ impl Rewriter {
     fn build(&self, segment: &Segment, targets: &[Target], stopping: &Arc<AtomicBool>) -> Result<Built, RewriteError> {
         let unfinished = self.paths.unfinished(segment.number);
         file::remove(&unfinished)?;
+        make_file(&unfinished)?;
         let mut built = Connection::open(&unfinished)?;
         // A crash throws the unfinished file away, so it needs no journal, and no sync before it is complete.
         built.execute_batch("PRAGMA synchronous = OFF; PRAGMA journal_mode = OFF;")?;

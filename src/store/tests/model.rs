@@ -144,6 +144,20 @@ impl Pair {
         self.model.extend(events.into_iter().map(Some));
     }
 
+    /// The directory is known to be lost: from now on nothing is stored, changed or closed.
+    pub(super) fn refuse_all(&mut self, events: &[Event]) {
+        while self.directory.lost().is_none() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let mut store = self.store.take().unwrap();
+        let group = group(events, &self.websites);
+        assert!(matches!(store.log.append(std::iter::once(&group)), Err(AppendError::Lost(_))));
+        assert!(matches!(store.log.maintain(), Err(AppendError::Lost(_))));
+        let new = NewWebsite { name: "New".into(), domain: Domain::parse("new.example").unwrap(), description: None };
+        assert_eq!(self.runtime.block_on(store.catalog.create_website(new)), Err(CatalogError::Unknown));
+        assert!(matches!(store.close(), Err(AppendError::Lost(_))));
+    }
+
     /// Gives a roll that is due the time to happen.
     pub(super) fn roll(&mut self) {
         let log = &mut self.store.as_mut().unwrap().log;
@@ -397,5 +411,7 @@ pub(crate) fn metrics() -> Arc<Metrics> {
 }
 
 fn open(directory: &DataDir, options: &StoreOptions, metrics: &Arc<Metrics>) -> Store {
-    Store::open(directory, options, &metrics.store, Arc::new(|reason| panic!("{reason}"))).unwrap()
+    let told = directory.clone();
+    let on_failure = move |reason: String| assert_eq!(told.lost().map(ToString::to_string), Some(reason));
+    Store::open(directory, options, &metrics.store, Arc::new(on_failure)).unwrap()
 }
