@@ -310,5 +310,7 @@ pub fn store_options(config: &Config) -> StoreOptions {
             connections_max: config.segment_connections_max,
         },
         seal_cache_bytes: config.seal_cache_bytes,
+        scratch_dir: config.scratch_dir.clone(),
+        reserve_bytes: config.reserve_bytes,
     }
 }

@@ -31,6 +31,7 @@ use catalog::{CatalogFile, Erasures};
 pub use erase::{EraseError, Eraser};
 pub use error::{AppendError, CatalogError, OnFailure, OpenError, ReadError};
 pub use format::DataDir;
+use format::{SCRATCH, room::open_with_room, scratch};
 pub use log::Log;
 use log::roll::{Roller, Rolling};
 pub use options::{Durability, ErasureOptions, LogOptions, ReadOptions, SegmentOptions, StoreOptions};
@@ -71,10 +72,16 @@ impl Store {
         metrics: &Arc<StoreMetrics>,
         on_failure: OnFailure,
     ) -> Result<Self, OpenError> {
-        let mut catalog = CatalogFile::open(directory)?;
         let paths = directory.segment_paths();
-        let segments = Arc::new(Segments::new(options.segments, Arc::clone(metrics)));
-        let recovered = recover::recover_segments(&paths, &mut catalog, &segments, &options.log, metrics)?;
+        scratch::sort_in(&options.scratch_dir.clone().unwrap_or_else(|| directory.path().join(SCRATCH)))?;
+        // A start may be cut short anywhere, so it may be begun anew as well.
+        let recover = |room| {
+            let mut catalog = CatalogFile::open(directory)?;
+            let segments = Arc::new(Segments::new(options.segments, Arc::clone(metrics)));
+            let recovered = recover::recover_segments(&paths, &mut catalog, &segments, &options.log, metrics, room)?;
+            Ok((catalog, segments, recovered))
+        };
+        let ((catalog, segments, recovered), reserve) = open_with_room(directory, options.reserve_bytes, recover)?;
         let (websites, id_key) = (catalog.websites(), catalog.id_key());
         let (wake, woken) = crossbeam_channel::bounded(1);
         let erasures = Arc::new(Erasures::new(wake, Arc::clone(metrics)));
@@ -120,7 +127,8 @@ impl Store {
         };
         let behind = (roller, sealer);
         let (active, next) = (recovered.active, recovered.next_sequence);
-        let log = Log::new(active, next, behind, segments, options.log, interrupt, Arc::clone(metrics));
+        let held = (interrupt, reserve);
+        let log = Log::new(active, next, behind, segments, options.log, held, Arc::clone(metrics));
         Ok(Self { log, readers, catalog, eraser, websites, id_key, threads })
     }
 

@@ -64,6 +64,7 @@ struct Writer<'a> {
 impl Writer<'_> {
     fn run(mut self) -> Result<(), String> {
         let mut group = Vec::new();
+        self.set_full(self.log.is_full());
         loop {
             let mut size = self.limits.empty();
             let taken =

@@ -4,9 +4,11 @@
 
 mod directory;
 pub(super) mod file;
+pub(super) mod room;
 pub(super) mod row;
 pub(super) mod schema;
+pub(super) mod scratch;
 pub(super) mod vfs;
 
 pub use directory::DataDir;
-pub(super) use directory::{CATALOG, SegmentName, SegmentPaths, sync_directory};
+pub(super) use directory::{CATALOG, SCRATCH, SegmentName, SegmentPaths, sync_directory};

@@ -20,7 +20,7 @@ use self::{
 };
 use super::{
     error::{AppendError, is_disk_full},
-    format::schema,
+    format::{room::Reserve, schema},
     options::{Durability, LogOptions},
     seal::Sealer,
     segments::{ReaderInterrupt, RowKeys, Segments},
@@ -49,6 +49,8 @@ pub struct Log {
     segments: Arc<Segments>,
     options: LogOptions,
     interrupt: ReaderInterrupt,
+    /// While it does not stand, nothing is written: what room there is belongs to reads and to the next start.
+    reserve: Reserve,
     metrics: Arc<StoreMetrics>,
 }
 
@@ -60,17 +62,45 @@ impl Log {
         (roller, sealer): (Roller, Sealer),
         segments: Arc<Segments>,
         options: LogOptions,
-        interrupt: ReaderInterrupt,
+        (interrupt, reserve): (ReaderInterrupt, Reserve),
         metrics: Arc<StoreMetrics>,
     ) -> Self {
         metrics.wal_bytes_max.set(options.wal_bytes_max as f64);
         metrics.high_water_mark.set((next_sequence - 1) as f64);
-        Self { active, next_sequence, keys: Vec::new(), roller, sealer, segments, options, interrupt, metrics }
+        let mut log = Self {
+            active,
+            next_sequence,
+            keys: Vec::new(),
+            roller,
+            sealer,
+            segments,
+            options,
+            interrupt,
+            reserve,
+            metrics,
+        };
+        log.restore_reserve();
+        log
+    }
+
+    /// Whether the disk is known to be full before anything is tried: the room that a start needs is used up.
+    pub fn is_full(&self) -> bool {
+        !self.reserve.stands()
+    }
+
+    /// Makes the reserve again, if there is room. Returns whether it stands.
+    fn restore_reserve(&mut self) -> bool {
+        let stands = self.reserve.restore();
+        self.metrics.reserve_standing.set(if stands { 1.0 } else { 0.0 });
+        stands
     }
 
     /// Commits the events of a group in one transaction and returns the sequence of the first; the others follow
     /// without a gap. On an error none of them is in any answer, and [`AppendError`] says what may be on the disk.
     pub fn append<'a>(&mut self, group: impl Iterator<Item = &'a ValidEvents>) -> Result<u64, AppendError> {
+        if self.is_full() {
+            return Err(AppendError::StorageFull("the reserve for the next start is used up".into()));
+        }
         let first = self.next_sequence;
         match self.commit(first, group) {
             Ok(next) => {
@@ -114,8 +144,12 @@ impl Log {
         AppendError::classify(error, connection.is_autocommit())
     }
 
-    /// Whether there is room again after [`AppendError::StorageFull`]: commits one page that changes nothing.
+    /// Whether there is room again after [`AppendError::StorageFull`]: makes the reserve, if it was given up, and
+    /// commits one page that changes nothing.
     pub fn probe(&mut self) -> Result<bool, AppendError> {
+        if !self.restore_reserve() {
+            return Ok(false);
+        }
         match self.active.writer.connection().pragma_update(None, "user_version", schema::SEGMENT_VERSION) {
             Ok(()) => Ok(true),
             Err(error) => match self.give_up(error) {
@@ -218,9 +252,18 @@ impl Log {
     /// Ends the threads behind the log, copies everything into the segment and removes the write-ahead log; readers
     /// must be closed by now.
     pub fn close(self) -> Result<(), AppendError> {
+        let is_full = self.is_full();
         let prepared = self.roller.stop();
         self.sealer.stop();
         self.segments.connections.close_all();
+        if is_full {
+            // What there is of room is not for copies: the write-ahead log stays, and is as durable.
+            return prepared
+                .into_iter()
+                .chain([self.active])
+                .try_for_each(ActiveSegment::leave)
+                .map_err(AppendError::Fatal);
+        }
         for segment in prepared.into_iter().chain([self.active]) {
             match segment.retire() {
                 // What could not be copied stays in the write-ahead log, where it is as durable.

@@ -1,9 +1,9 @@
 //! How the store works. Values and reasons stand in the configuration.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 /// How the store works; values and reasons stand in the configuration.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct StoreOptions {
     /// How rows are appended, and when a segment is full.
     pub log: LogOptions,
@@ -15,6 +15,10 @@ pub struct StoreOptions {
     pub erasures: ErasureOptions,
     /// Memory for sorting when a segment is sealed, in bytes.
     pub seal_cache_bytes: u64,
+    /// The folder for what does not fit into that; `None`: one in the data directory.
+    pub scratch_dir: Option<PathBuf>,
+    /// The size of the file that keeps room for a start on a full disk, in bytes.
+    pub reserve_bytes: u64,
 }
 
 /// What a returned COMMIT survives.

@@ -16,7 +16,7 @@ use rusqlite::Connection;
 use super::{
     catalog::{CatalogFile, Erasure, Erasures, ListedSegment, SegmentChange, SegmentState, Subject},
     error::{OpenError, is_transient},
-    format::{SegmentName, SegmentPaths, file, schema},
+    format::{SegmentName, SegmentPaths, file, room::Room, schema},
     log::active::ActiveSegment,
     options::LogOptions,
     read::snapshot::Snapshot,
@@ -46,6 +46,7 @@ pub(super) fn recover_segments(
     segments: &Segments,
     options: &LogOptions,
     metrics: &Arc<StoreMetrics>,
+    room: Room,
 ) -> Result<Recovered, OpenError> {
     let listed = catalog.segments()?;
     for segment in listed.iter().filter(|segment| segment.state == SegmentState::Sealed) {
@@ -60,7 +61,7 @@ pub(super) fn recover_segments(
         let is_open = !matches!(segment.state, SegmentState::Sealed | SegmentState::Dropped);
         // One whose making was cut short has nothing in it, and is made anew when its number comes.
         if is_open && !segment.is_unmade(file::bytes(&paths.of(segment.number, segment.generation))) {
-            open.push((recover_open(paths, *segment, segments, options, metrics)?, segment.state));
+            open.push((recover_open(paths, *segment, segments, options, metrics, room)?, segment.state));
         }
     }
     // A crash may have kept the roll from the catalog, but rows tell: a prepared segment that has some was rolled to.
@@ -85,7 +86,7 @@ pub(super) fn recover_segments(
     if state != SegmentState::Active {
         catalog.change_segments(&SegmentChange::Activated { number: active.number, sequence_floor: next_sequence })?;
     }
-    let open = |segment| ActiveSegment::open(segment, options, metrics);
+    let open = |segment| ActiveSegment::open(segment, options, metrics, room);
     Ok(Recovered {
         next_number: active.number + 1,
         active: open(active)?,
@@ -157,12 +158,16 @@ fn recover_open(
     segments: &Segments,
     options: &LogOptions,
     metrics: &Arc<StoreMetrics>,
+    room: Room,
 ) -> Result<Arc<Segment>, OpenError> {
     let path = paths.of(listed.number, listed.generation);
     let unclean = file::has_wal(&path);
     let connection = file::open(&path, options, metrics)?;
     let sqlite = || OpenError::sqlite(&path);
-    truncate_or_wait(&connection, &path)?;
+    match room {
+        Room::Enough => truncate_or_wait(&connection, &path)?,
+        Room::Scarce => file::leave_wal(&connection).map_err(sqlite())?,
+    }
     if unclean {
         quick_check(&connection, &path)?;
     }

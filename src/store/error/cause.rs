@@ -32,6 +32,11 @@ pub(crate) fn is_errno_of_full_disk(errno: i32) -> bool {
     [Errno::NOSPC, Errno::DQUOT, Errno::FBIG].iter().any(|full| full.raw_os_error() == errno)
 }
 
+/// Whether the system found no room for what was to be written.
+pub(crate) fn is_no_room(error: &io::Error) -> bool {
+    error.raw_os_error().is_some_and(is_errno_of_full_disk)
+}
+
 /// Whether SQLite found no room for a write; a transaction that it has rolled back has changed nothing.
 pub(crate) fn is_disk_full(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(ErrorCode::DiskFull)

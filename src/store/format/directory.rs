@@ -8,13 +8,17 @@ use std::{
 };
 
 use super::vfs;
-use crate::store::error::OpenError;
+use crate::store::error::{OpenError, is_no_room};
 
 pub(crate) const CATALOG: &str = "catalog.db";
 const LOCK: &str = "lock";
 pub(crate) const SEGMENTS: &str = "segments";
+/// Where SQLite sorts what does not fit into memory, unless a setting names another folder.
+pub(crate) const SCRATCH: &str = "scratch";
+/// The file that keeps room for a start.
+pub(crate) const RESERVE: &str = "reserve";
 /// What an interrupted first start, or `mkfs`, may have left in a directory that is otherwise new.
-const NEW_DIRECTORY_MAY_HOLD: [&str; 3] = [LOCK, SEGMENTS, "lost+found"];
+const NEW_DIRECTORY_MAY_HOLD: [&str; 5] = [LOCK, SEGMENTS, SCRATCH, RESERVE, "lost+found"];
 
 /// A data directory, locked for this process as long as the value lives.
 #[derive(Debug)]
@@ -179,10 +183,11 @@ fn lock(directory: &Path) -> Result<File, OpenError> {
         Err(TryLockError::Error(error)) => return Err(OpenError::io("lock", path)(error)),
     }
     // For a person who wonders who holds it; the lock itself is the kernel's and ends with the process.
-    file.set_len(0)
-        .and_then(|()| writeln!(file, "{}", std::process::id()))
-        .map_err(OpenError::io("write the lock", path))?;
-    Ok(file)
+    match file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())) {
+        // A start on a full disk goes on without it.
+        Err(error) if !is_no_room(&error) => Err(OpenError::io("write the lock", path)(error)),
+        _ => Ok(file),
+    }
 }
 
 /// Makes the names in a directory durable.

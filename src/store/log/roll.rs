@@ -18,7 +18,7 @@ use crate::{
     store::{
         catalog::{Catalog, SegmentChange},
         error::{OnFailure, OpenError, is_disk_full},
-        format::{SegmentPaths, file},
+        format::{SegmentPaths, file, room::Room},
         options::LogOptions,
         seal::SealOrders,
         segments::{Columns, Segment, Segments},
@@ -143,7 +143,7 @@ impl Rolling {
             self.catalog.change_segments(SegmentChange::Prepared(self.next_number))?;
             self.listed_number = Some(self.next_number);
         }
-        ActiveSegment::open(Arc::new(segment), &self.options, &self.metrics)
+        ActiveSegment::open(Arc::new(segment), &self.options, &self.metrics, Room::Enough)
     }
 
     fn hand_on(&self, full: ActiveSegment, next: i64) {

@@ -49,6 +49,8 @@ pub(crate) fn options(segment_rows_max: u64) -> StoreOptions {
         erasures: ErasureOptions { erasures_max: 1_000, hidden_events_max: 1_000_000 },
         segments: SegmentOptions { unsealed_rows_max: 100, filter_bytes_max: 300, connections_max: 3 },
         seal_cache_bytes: 1 << 20,
+        scratch_dir: None,
+        reserve_bytes: 1 << 12,
     }
 }
 
