@@ -22,6 +22,7 @@ mod powercut;
 mod properties;
 mod queue;
 mod retention_and_erasure;
+mod scratch;
 mod segments;
 mod signals;
 mod smuggling;
