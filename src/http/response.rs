@@ -372,6 +372,9 @@ pub(super) fn read_error(failure: &ReadError) -> Response {
         ReadError::Refused(ReadRefused::Deadline) => "The read took too long; ask for less, or try again later",
         ReadError::Refused(ReadRefused::Memory) => "The answers being sent take too much memory; ask for less",
         ReadError::Refused(ReadRefused::WalCap) => "The read was interrupted so that writing could go on; try again",
+        ReadError::Refused(ReadRefused::NoRoom) => {
+            "The disk is full, and some of what is stored waits for room; try again"
+        }
         ReadError::Stopped => "hitlog is stopping",
         ReadError::Storage(storage) => {
             tracing::error!(error = %storage, "a read failed");

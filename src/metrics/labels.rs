@@ -180,5 +180,7 @@ label! {
         Memory = "memory",
         /// The write-ahead log had grown over its cap, and the read stood in the way of the checkpoint.
         WalCap = "wal_cap",
+        /// The disk is so full that there is no room for the index of a write-ahead log.
+        NoRoom = "no_room",
     }
 }

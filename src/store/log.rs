@@ -79,7 +79,9 @@ impl Log {
             reserve,
             metrics,
         };
-        log.restore_reserve();
+        if !log.restore_reserve() {
+            tracing::warn!("there is no room for the reserve of the next start: events are refused until there is");
+        }
         log
     }
 

@@ -117,8 +117,8 @@ impl Segments {
         }
         tracing::error!(
             segment = %path.display(), %reason,
-            "a sealed segment is damaged and in quarantine: its events are in no answer. Restore the file from a \
-             backup and start again"
+            "a sealed segment is damaged and in quarantine: its events are in no answer. Keep a copy of what is there, \
+             put the file back from a backup, and start again"
         );
         self.change(|view| drop(view.remove(number)));
     }

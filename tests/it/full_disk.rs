@@ -182,15 +182,16 @@ fn start_on_full(folder: &Path, rows_max: &str, unsealed: usize) {
     let flags = [&LONG_LOG[..], &[rows_max]].concat();
     let mut daemon = Daemon::start_in(&data, &flags);
     let (code, other) = (daemon.register("example.com"), daemon.register("other.example"));
-    // A seal takes longer than it takes to fill some segments.
-    let stalled = Tampering::with(&daemon, "setpriority:delay_enter=5000000");
+    // No seal comes to its end.
+    let stalled = Tampering::with(&daemon, "setpriority:delay_enter=100000000");
     let load = Load::start(&daemon.address, &code, 8);
     wait_until("segments wait, and the log has megabytes", || {
         (daemon.segments("unsealed") >= unsealed && daemon.metrics()["hitlog_wal_bytes"] > 6e6).then_some(())
     });
     let sents = load.finish();
-    daemon.crash();
+    daemon.signal("KILL");
     drop(stalled);
+    daemon.crash();
     fill(&ballast);
     let refused = |daemon: &Daemon| {
         let mut client = daemon.client();
@@ -285,5 +286,29 @@ fn a_start_within_a_limit_on_the_size_of_files_serves_reads() {
     let raised = Command::new("prlimit").args([&format!("--pid={}", daemon.pid()), "--fsize=unlimited"]).status();
     assert!(raised.unwrap().success());
     wait_until("ingest resumes", || (daemon.client().post("/api/v1/events", &event).status == 201).then_some(()));
+    daemon.stop();
+}
+
+/// COMMIT asks for room for the index of the write-ahead log after its frames are on the disk, so a refusal for want of
+/// that must not say that nothing is stored.
+#[test]
+fn an_index_that_cannot_grow_leaves_in_doubt_what_may_be_stored() {
+    let work = work_dir();
+    let data = work.path().join("data");
+    // Frames are small, so that there are more of them than a part of the index is for.
+    let flags = [&LONG_LOG[..], &["--segment-page-bytes=512"]].concat();
+    let mut daemon = Daemon::start_in(&data, &flags);
+    let code = daemon.register("example.com");
+    let index = data.join("segments/000000000001.db-shm");
+    let no_room = Tampering::with_files(&daemon, "pwrite64:error=ENOSPC", &[index]);
+    let load = Load::start(&daemon.address, &code, 8);
+    assert_eq!(daemon.wait().code(), Some(1), "{}", daemon.log());
+    drop(no_room);
+    let sents = load.finish();
+    let parts = fs::metadata(data.join("segments/000000000001.db-wal")).unwrap().len() / (512 + 24) / 4_062;
+    assert!(parts >= 2, "{parts}: one part more than is needed is there ahead");
+    assert!(sents.values().any(|sent| sent.outcome == Outcome::Unknown), "somebody waited for that commit");
+    let daemon = Daemon::start_in(&data, &flags);
+    check_store(&daemon, &code, &sents);
     daemon.stop();
 }

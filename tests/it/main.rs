@@ -15,6 +15,7 @@ mod full_disk;
 mod guide;
 mod lifecycle;
 mod log;
+mod messages;
 mod oddities;
 mod openapi;
 mod power;

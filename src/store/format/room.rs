@@ -9,6 +9,7 @@ use std::{
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use rand::Rng;
@@ -120,13 +121,19 @@ pub(crate) struct Reserve {
     path: PathBuf,
     bytes: u64,
     stands: bool,
+    /// When it is tried again after a try in vain, and how long that was waited for.
+    next_try: Option<(Instant, Duration)>,
 }
+
+/// The first and the longest wait for another try. Where only a try tells, as under a quota, each takes the room of
+/// everybody else for a moment.
+const WAITS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));
 
 impl Reserve {
     fn find(directory: &DataDir, bytes: u64) -> Self {
         let path = directory.path().join(RESERVE);
         let stands = file::bytes(&path) == bytes;
-        Self { path, bytes, stands }
+        Self { path, bytes, stands, next_try: None }
     }
 
     /// Whether it keeps the room that it is to keep.
@@ -149,9 +156,9 @@ impl Reserve {
         if self.stands {
             return true;
         }
-        // Not tried in vain: for a moment that would take the room of everybody else on this disk.
         let folder = self.path.parent().unwrap_or(&self.path);
-        if self.bytes > 0 && free_bytes(folder).is_some_and(|free| free <= self.bytes) {
+        let is_in_vain = self.bytes > 0 && free_bytes(folder).is_some_and(|free| free <= self.bytes);
+        if is_in_vain || self.next_try.is_some_and(|(at, _)| at > Instant::now()) {
             return false;
         }
         match self.write() {
@@ -160,6 +167,8 @@ impl Reserve {
                 if let Err(error) = fs::remove_file(&self.path) {
                     tracing::warn!(file = %self.path.display(), %error, "what there is of the reserve stays");
                 }
+                let wait = self.next_try.map_or(WAITS.0, |(_, wait)| WAITS.1.min(2 * wait));
+                self.next_try = Some((Instant::now() + wait, wait));
             }
             Err(error) => {
                 tracing::warn!(file = %self.path.display(), %error, "the reserve cannot be made: going on without one");
