@@ -18,6 +18,7 @@ mod log;
 mod messages;
 mod oddities;
 mod openapi;
+mod permissions;
 mod power;
 mod powercut;
 mod properties;

@@ -107,12 +107,22 @@ pub(crate) fn sqlite_advice(error: &rusqlite::Error, path: &Path) -> &'static st
 /// Why SQLite was not let in, which it does not say: asked of the system, without opening anything.
 fn refusal_advice(path: &Path) -> &'static str {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // A file that is not there was to be made, or is not needed.
+    let use_of = |path: &Path| match access(path, Access::READ_OK | Access::WRITE_OK) {
+        Err(Errno::NOENT) => Ok(()),
+        asked => asked,
+    };
+    let beside = |suffix: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        use_of(Path::new(&name))
+    };
     let asked = [
         access(folder, Access::EXISTS),
+        use_of(path),
+        beside("-wal"),
+        beside("-shm"),
         access(folder, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK),
-        // A file that is not there was to be made.
-        access(path, Access::READ_OK | Access::WRITE_OK)
-            .or_else(|errno| if errno == Errno::NOENT { Ok(()) } else { Err(errno) }),
     ];
     match asked.into_iter().find_map(Result::err) {
         Some(errno) => errno_advice(errno),
