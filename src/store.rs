@@ -31,6 +31,7 @@ use catalog::{CatalogFile, Erasures};
 pub use erase::{EraseError, Eraser};
 pub use error::{AppendError, CatalogError, DirectoryLost, OnFailure, OpenError, ReadError};
 pub use format::{DataDir, FileAccess, set_file_access};
+use format::{SCRATCH, room::open_with_room, scratch};
 pub use log::Log;
 use log::{
     roll::{Roller, Rolling},
@@ -74,12 +75,18 @@ impl Store {
         metrics: &Arc<StoreMetrics>,
         on_failure: OnFailure,
     ) -> Result<Self, OpenError> {
-        let mut catalog = CatalogFile::open(directory)?;
-        directory.watch(&directory.catalog_path())?;
+        scratch::sort_in(&options.scratch_dir.clone().unwrap_or_else(|| directory.path().join(SCRATCH)))?;
+        // A start may be cut short anywhere, so it may be begun anew as well.
+        let recover = |room| {
+            let mut catalog = CatalogFile::open(directory)?;
+            directory.watch(&directory.catalog_path())?;
+            let segments = Arc::new(Segments::new(directory.clone(), options.segments, Arc::clone(metrics)));
+            let recovered = recover::recover_segments(directory, &mut catalog, &segments, &options.log, metrics, room)?;
+            catalog.begin_epoch_of_copy(options.is_restored, recovered.next_sequence)?;
+            Ok((catalog, segments, recovered))
+        };
+        let ((catalog, segments, recovered), reserve) = open_with_room(directory, options.reserve_bytes, recover)?;
         let paths = directory.segment_paths();
-        let segments = Arc::new(Segments::new(directory.clone(), options.segments, Arc::clone(metrics)));
-        let recovered = recover::recover_segments(directory, &mut catalog, &segments, &options.log, metrics)?;
-        catalog.begin_epoch_of_copy(options.is_restored, recovered.next_sequence)?;
         let retention = retention_of(options, &catalog, &segments)?;
         let (websites, epochs) = (catalog.websites(), catalog.epochs().clone());
         let (wake, woken) = crossbeam_channel::bounded(1);
@@ -130,7 +137,8 @@ impl Store {
         };
         let behind = (roller, sealer, watch);
         let (active, next) = (recovered.active, recovered.next_sequence);
-        let log = Log::new(active, next, behind, segments, options.log, interrupt, Arc::clone(metrics));
+        let held = (interrupt, reserve);
+        let log = Log::new(active, next, behind, segments, options.log, held, Arc::clone(metrics));
         Ok(Self { log, readers, catalog, eraser, websites, epochs, threads })
     }
 

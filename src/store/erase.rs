@@ -8,7 +8,7 @@ use super::{
     catalog::{Catalog, Erasure, Erasures, NewErasure},
     error::{CatalogError, ReadError},
     options::ErasureOptions,
-    read::{Readers, list::lookup::Room},
+    read::{Readers, list::lookup::HidingRoom},
     segments::Segments,
 };
 
@@ -49,7 +49,7 @@ impl Eraser {
         loop {
             let (website, visitor) = (Arc::clone(&website_id), Arc::clone(&visitor_id));
             let (_, in_memory) = self.segments.view().hidden_events();
-            let room = Room::new(self.options.hidden_events_max, in_memory);
+            let room = HidingRoom::new(self.options.hidden_events_max, in_memory);
             let found = self.readers.ask_within(LOOK_TIMEOUT, move |snapshot| {
                 let up_to = snapshot.high_water_mark();
                 Ok((up_to, snapshot.find_visitor(&website, &visitor, up_to, room)?))

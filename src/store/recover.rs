@@ -19,10 +19,10 @@ use rusqlite::{Connection, Row};
 use super::{
     catalog::{CatalogFile, Erasure, Erasures, ListedSegment, SegmentChange, SegmentState, Subject},
     error::{OpenError, ReadError, is_transient},
-    format::{DataDir, SegmentPaths, blocks::BlockError, file, schema},
+    format::{DataDir, SegmentPaths, blocks::BlockError, file, room::Room, schema},
     log::active::ActiveSegment,
     options::{ErasureOptions, LogOptions},
-    read::{list::lookup::Room, snapshot::Snapshot},
+    read::{list::lookup::HidingRoom, snapshot::Snapshot},
     segments::{Columns, Content, Facts, LaidKeys, OpenKeys, Segment, Segments, Sites, Summary, SummaryError},
 };
 use crate::metrics::StoreMetrics;
@@ -49,6 +49,7 @@ pub(super) fn recover_segments(
     segments: &Segments,
     options: &LogOptions,
     metrics: &Arc<StoreMetrics>,
+    room: Room,
 ) -> Result<Recovered, OpenError> {
     let paths = &directory.segment_paths();
     let listed = catalog.segments()?;
@@ -60,7 +61,7 @@ pub(super) fn recover_segments(
         let path = paths.of(listed.number, listed.generation);
         let is_unmade = listed.is_unmade(file::bytes(&path)) && !file::has_wal(&path);
         if !is_unmade {
-            let segment = recover_open(paths, *listed, options, metrics)?;
+            let segment = recover_open(paths, *listed, options, metrics, room)?;
             // One that is empty may be gone, and must be where its number was given to another that is in quarantine.
             if segment.sequences.is_some() || listed.number > highest_stray {
                 found.push(segment);
@@ -101,7 +102,7 @@ pub(super) fn recover_segments(
     if state != SegmentState::Active {
         catalog.change_segments(&SegmentChange::Activated { number: active.number, sequence_floor: next_sequence })?;
     }
-    let open = |segment| ActiveSegment::open(segment, options, metrics);
+    let open = |segment| ActiveSegment::open(segment, options, metrics, room);
     Ok(Recovered {
         next_number: next_number.max(active.number + 1),
         active: open(active)?,
@@ -169,6 +170,7 @@ fn recover_open(
     listed: ListedSegment,
     options: &LogOptions,
     metrics: &Arc<StoreMetrics>,
+    room: Room,
 ) -> Result<OpenFound, OpenError> {
     let path = paths.of(listed.number, listed.generation);
     if file::bytes(&path) == 0 {
@@ -176,7 +178,10 @@ fn recover_open(
     }
     let unclean = file::has_wal(&path);
     let connection = file::open(&path, options, metrics)?;
-    truncate_or_wait(&connection, &path)?;
+    match room {
+        Room::Enough => truncate_or_wait(&connection, &path)?,
+        Room::Scarce => file::leave_wal(&connection).map_err(OpenError::sqlite(&path))?,
+    }
     if unclean {
         quick_check(&connection, &path)?;
     }
@@ -258,7 +263,7 @@ pub(super) fn recover_erasures(
     options: ErasureOptions,
 ) -> Result<(), OpenError> {
     // They had room when they were asked for.
-    let mut room = Room { free: usize::MAX, ..Room::new(options.hidden_events_max, 0) };
+    let mut room = HidingRoom { free: usize::MAX, ..HidingRoom::new(options.hidden_events_max, 0) };
     for mut erasure in listed {
         if let Some(Subject { website_id, visitor: Some(visitor) }) = &erasure.subject {
             let found = loop {

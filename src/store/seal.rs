@@ -368,7 +368,9 @@ impl Sealing {
         }
         plan.finish_at = Some(Instant::now() + RETRY);
         if segments.damaged() > 0 {
-            tracing::warn!("an erasure can't end while a damaged segment may hold its events: restore or remove that");
+            tracing::warn!(
+                "an erasure can't end while a damaged segment may hold its events: put its file back from a backup"
+            );
             return;
         }
         // An unlinked file must not come back after a loss of power.

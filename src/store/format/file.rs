@@ -8,7 +8,7 @@ use std::{
 };
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
 pub(crate) use super::names::with_suffix;
 use super::{access::make_file, directory::sync_directory, schema, vfs};
@@ -115,6 +115,11 @@ fn connect(path: &Path, flags: OpenFlags, metrics: &Arc<StoreMetrics>) -> Result
 /// in the way.
 pub(crate) fn truncate_wal(connection: &Connection) -> rusqlite::Result<bool> {
     connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| Ok(row.get::<_, i64>(0)? != 0))
+}
+
+/// Has the connection leave the write-ahead log as it is when it is closed, also as the last one.
+pub(crate) fn leave_wal(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map(drop)
 }
 
 /// The highest sequence in a segment.

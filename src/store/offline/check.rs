@@ -175,6 +175,7 @@ impl CheckedSegment {
 fn check_summary(path: &std::path::Path) -> rusqlite::Result<Vec<String>> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_URI;
     let counted = Connection::open_in_memory_with_flags(flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    counted.execute_batch("PRAGMA temp_store = MEMORY")?;
     counted.execute("ATTACH ?1 AS kept", [file::read_only_uri(path, true)])?;
     match Summary::write(&counted) {
         Ok(()) => {}
