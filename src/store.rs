@@ -7,7 +7,7 @@
 //!
 //! The modules are layers, each of which knows only those before it: `error`, `options`, `priority` < `format` (what
 //! is on the disk) < `segments` (what is kept of it in memory) < `catalog`, `read` < `seal`, `erase`, `offline` (what
-//! tools read) < `log` < `recover`.
+//! tools read) < `log`, `repair` (what tools change) < `recover`.
 //!
 //! Must not know HTTP, the queue or the configuration: it is given options and events, and returns sequences.
 
@@ -21,6 +21,7 @@ mod options;
 mod priority;
 mod read;
 mod recover;
+pub mod repair;
 mod seal;
 mod segments;
 

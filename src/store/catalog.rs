@@ -147,6 +147,12 @@ impl CatalogFile {
         read_segments(&self.connection).map_err(OpenError::sqlite(&self.path))
     }
 
+    /// The highest number that no segment may get any more.
+    pub(super) fn number_floor(&self) -> Result<i64, OpenError> {
+        let floor = self.connection.query_row("SELECT numberFloor FROM Log", [], |row| row.get(0));
+        floor.map_err(OpenError::sqlite(&self.path))
+    }
+
     /// The generations that may be removed: replaced, or never listed.
     pub(super) fn leftovers(&self) -> Result<Vec<Identity>, OpenError> {
         read_leftovers(&self.connection).map_err(OpenError::sqlite(&self.path))
@@ -290,7 +296,8 @@ impl CatalogFile {
             | SegmentChange::Unlinked(_)
             | SegmentChange::Noted(_) => {}
             // What the start does, or a tool that has the directory to itself, before anything is in memory.
-            SegmentChange::Unlisted { .. }
+            SegmentChange::Unlisted(_)
+            | SegmentChange::WrittenOff { .. }
             | SegmentChange::Adopted(_)
             | SegmentChange::Quarantined { .. }
             | SegmentChange::Released(_) => {}

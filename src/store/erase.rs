@@ -1,5 +1,7 @@
 //! Asking for erasures: what goes is looked for by a reader, and hidden by the catalog's thread.
 
+mod waits;
+
 use std::sync::Arc;
 
 use super::{
@@ -40,9 +42,11 @@ impl Eraser {
         let mut tries = 0;
         loop {
             let (website, visitor) = (Arc::clone(&website_id), Arc::clone(&visitor_id));
+            let begun_at = self.segments.begun_at();
             let events_max = self.options.hidden_events_max.saturating_sub(self.segments.view().hidden_events());
             let found = self.readers.ask(move |snapshot| {
-                let up_to = snapshot.high_water_mark();
+                // What is in quarantine may have higher sequences, and be adopted before the erasure is done.
+                let up_to = snapshot.high_water_mark().max(begun_at.saturating_sub(1));
                 Ok((up_to, snapshot.find_visitor(&website, &visitor, events_max)?))
             });
             let (up_to, found) = found.await?;
@@ -53,6 +57,11 @@ impl Eraser {
                 other => return Ok(other?),
             }
         }
+    }
+
+    /// What an erasure waits for, in words for people; empty when it is done.
+    pub fn waits_for(&self, erasure: &Erasure) -> Vec<String> {
+        waits::waits_for(&self.segments, erasure)
     }
 
     /// How far an erasure is; `None` if there is none with this id.

@@ -53,7 +53,8 @@ pub(super) fn recover_segments(
     let listed = catalog.segments()?;
     recover_all_sealed(paths, &listed, catalog, segments)?;
     let highest_stray = strays::clear(directory, catalog, &listed, segments)?;
-    let next_number = listed.last().map_or(0, |segment| segment.number).max(highest_stray) + 1;
+    let last_number = listed.last().map_or(0, |segment| segment.number);
+    let next_number = last_number.max(highest_stray).max(catalog.number_floor()?) + 1;
     let mut open = Vec::new();
     for listed in listed.iter().filter(|of| !matches!(of.state, SegmentState::Sealed | SegmentState::Dropped)) {
         let path = paths.of(listed.number, listed.generation);
@@ -67,15 +68,19 @@ pub(super) fn recover_segments(
             }
         }
         // There is nothing in it: its making was cut short, or it is not to be used.
-        catalog.change_segments(&SegmentChange::Unlisted { number: listed.number, sequence_floor: 0 })?;
+        catalog.change_segments(&SegmentChange::Unlisted(listed.number))?;
         file::remove(&path).map_err(OpenError::io("remove the empty segment", &path))?;
     }
     // A crash may have kept the roll from the catalog, but rows tell: a prepared segment that has some was rolled to.
     let is_begun = |(segment, state): &(Arc<Segment>, SegmentState)| {
         *state == SegmentState::Active || segment.sequences().is_some()
     };
-    // Nothing more goes into a segment whose number, or a later one, was given to what is in quarantine.
-    let is_usable = |(segment, _): &(Arc<Segment>, SegmentState)| segment.number > highest_stray;
+    // Nothing more goes into a segment whose number, or a later one, was given to what is in quarantine, or whose rows
+    // the next one would not follow.
+    let floor = catalog.sequence_floor();
+    let is_usable = |(segment, _): &(Arc<Segment>, SegmentState)| {
+        segment.number > highest_stray && segment.sequences().is_none_or(|(_, last)| last + 1 >= floor)
+    };
     let begun = open.iter().rposition(is_begun);
     let at = match begun.filter(|at| is_usable(&open[*at])).or_else(|| open.iter().position(is_usable)) {
         Some(at) => at,
@@ -94,6 +99,7 @@ pub(super) fn recover_segments(
     }
     let last = segments.view().segments.iter().filter_map(|segment| segment.sequences()).map(|(_, last)| last).max();
     let next_sequence = catalog.sequence_floor().max(last.unwrap_or(0) + 1);
+    segments.begin_at(next_sequence);
     if state != SegmentState::Active {
         catalog.change_segments(&SegmentChange::Activated { number: active.number, sequence_floor: next_sequence })?;
     }

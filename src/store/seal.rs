@@ -284,8 +284,15 @@ impl Sealing {
             return;
         }
         plan.finish_at = Some(Instant::now() + RETRY);
-        if segments.damaged() > 0 {
-            tracing::warn!("an erasure can't end while a damaged segment may hold its events: restore or remove that");
+        let (damaged, quarantined) = (segments.damaged_numbers(), segments.quarantined());
+        if !damaged.is_empty() || quarantined > 0 {
+            tracing::warn!(
+                ?damaged,
+                quarantined,
+                "an erasure can't end while segments that are damaged or files in quarantine may hold its events. \
+                 Restore such a segment from a backup or give it up (`hitlog segments write-off NUMBER`); adopt or \
+                 discard such a file (`hitlog quarantine list`)"
+            );
             return;
         }
         // An unlinked file must not come back after a loss of power.

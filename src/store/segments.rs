@@ -17,7 +17,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicI64, AtomicUsize, Ordering},
+        atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -48,6 +48,7 @@ pub(crate) struct Segments {
     damaged: Mutex<BTreeSet<i64>>,
     /// Files in quarantine; they come and go only while hitlog does not serve.
     quarantined: AtomicUsize,
+    begun_at: AtomicU64,
     /// The number of the segment that is to be followed by the next, full or not.
     roll_requested: AtomicI64,
     pub(crate) sites: Sites,
@@ -63,6 +64,7 @@ impl Segments {
             connections: IdleConnections::new(options.connections_max),
             damaged: Mutex::default(),
             quarantined: AtomicUsize::new(0),
+            begun_at: AtomicU64::new(0),
             roll_requested: AtomicI64::new(0),
             sites: Sites::default(),
             options,
@@ -147,6 +149,16 @@ impl Segments {
     /// How many files are in quarantine.
     pub(crate) fn quarantined(&self) -> usize {
         self.quarantined.load(Ordering::Relaxed)
+    }
+
+    /// Notes the first sequence that this run gives.
+    pub(crate) fn begin_at(&self, sequence: u64) {
+        self.begun_at.store(sequence, Ordering::Relaxed);
+    }
+
+    /// The first sequence that this run gives.
+    pub(crate) fn begun_at(&self) -> u64 {
+        self.begun_at.load(Ordering::Relaxed)
     }
 
     /// Has the writer go on to the next segment when it looks next, if it still writes to this one.

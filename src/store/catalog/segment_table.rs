@@ -51,6 +51,11 @@ pub(crate) struct ListedSegment {
 }
 
 impl ListedSegment {
+    /// Which segment and which generation is listed.
+    pub(crate) fn identity(&self) -> Identity {
+        Identity { number: self.number, generation: self.generation }
+    }
+
     /// Whether no row was ever in it: it is being made, or its making was cut short. A missing file has no bytes.
     pub(crate) fn is_unmade(&self, file_bytes: u64) -> bool {
         self.state == SegmentState::Prepared && file_bytes == 0
@@ -95,9 +100,11 @@ pub(crate) enum SegmentChange {
     Unlinked(Vec<Identity>),
     /// What sealed segments say of themselves, by number.
     Noted(Vec<(i64, Facts)>),
-    /// The segment is not one: its making was cut short, or it is written off.
-    Unlisted {
-        /// The segment's number.
+    /// The segment with this number is none: nothing is in it.
+    Unlisted(i64),
+    /// The segment is given up.
+    WrittenOff {
+        /// The segment's number, which is not given again.
         number: i64,
         /// No sequence below this one is given any more.
         sequence_floor: u64,
@@ -108,6 +115,8 @@ pub(crate) enum SegmentChange {
     Quarantined {
         /// The name of each there, and why.
         files: Vec<(String, String)>,
+        /// No segment gets this number or a lower one any more.
+        number_floor: i64,
         /// No sequence below this one is given any more.
         sequence_floor: u64,
     },
@@ -188,17 +197,22 @@ pub(super) fn apply(connection: &mut Connection, change: &SegmentChange) -> rusq
         SegmentChange::Noted(all) => {
             all.iter().try_for_each(|(number, facts)| note_facts(&transaction, *number, facts))?;
         }
-        SegmentChange::Unlisted { number, sequence_floor } => {
+        SegmentChange::Unlisted(number) => {
+            transaction.execute("DELETE FROM Segment WHERE number = ?1", [number])?;
+        }
+        SegmentChange::WrittenOff { number, sequence_floor } => {
             transaction.execute("DELETE FROM Segment WHERE number = ?1", [number])?;
             transaction.execute("DELETE FROM Leftover WHERE number = ?1", [number])?;
+            raise_number_floor(&transaction, *number)?;
             raise_floor(&transaction, *sequence_floor)?;
         }
         SegmentChange::Adopted(adopted) => adopt(&transaction, adopted)?,
-        SegmentChange::Quarantined { files, sequence_floor } => {
+        SegmentChange::Quarantined { files, number_floor, sequence_floor } => {
             let insert = "INSERT OR REPLACE INTO Quarantine(file, reason, since) VALUES(?1, ?2, ?3)";
             for (file, reason) in files {
                 transaction.execute(insert, params![file, reason, now_ms()])?;
             }
+            raise_number_floor(&transaction, *number_floor)?;
             raise_floor(&transaction, *sequence_floor)?;
         }
         SegmentChange::Released(file) => {
@@ -268,6 +282,10 @@ fn adopt(connection: &Connection, adopted: &ListedSegment) -> rusqlite::Result<(
         raise_floor(connection, facts.last_sequence + 1)?;
     }
     Ok(())
+}
+
+fn raise_number_floor(connection: &Connection, number_floor: i64) -> rusqlite::Result<()> {
+    connection.execute("UPDATE Log SET numberFloor = max(numberFloor, ?1)", [number_floor]).map(drop)
 }
 
 fn raise_floor(connection: &Connection, sequence_floor: u64) -> rusqlite::Result<()> {

@@ -178,6 +178,8 @@ const CATALOG_3: &str = "
     ALTER TABLE Segment ADD COLUMN firstCreatedAt INTEGER; -- milliseconds since 1970, UTC
     ALTER TABLE Segment ADD COLUMN lastCreatedAt INTEGER;
     ALTER TABLE Segment ADD COLUMN digest INTEGER; -- of its summary
+    -- No segment gets this number or a lower one again, whatever the folder still holds.
+    ALTER TABLE Log ADD COLUMN numberFloor INTEGER NOT NULL DEFAULT 0;
     -- The only generations that a start may remove: those that were replaced, and those that were about to be listed.
     CREATE TABLE Leftover(
         number INTEGER NOT NULL,

@@ -12,9 +12,12 @@ use super::error::OfflineError;
 use crate::{
     domain::Domain,
     store::{
-        catalog::{IdKey, ListedSegment, SegmentState, Website, read_segments, read_websites},
+        catalog::{
+            IdKey, ListedSegment, SegmentState, Website, read_leftovers, read_quarantine, read_segments, read_websites,
+        },
         error::OpenError,
         format::schema,
+        segments::Identity,
     },
 };
 
@@ -23,7 +26,11 @@ use crate::{
 pub struct CatalogContents {
     /// By id.
     websites: HashMap<Box<[u8]>, Arc<Website>>,
-    pub(super) segments: Vec<ListedSegment>,
+    pub(crate) segments: Vec<ListedSegment>,
+    /// Generations that a start may remove.
+    pub(crate) leftovers: Vec<Identity>,
+    /// Why files are in quarantine, by their names there.
+    pub(super) quarantine: HashMap<String, String>,
     pub(super) erasures: PendingErasures,
     /// What public ids are made with.
     pub id_key: IdKey,
@@ -55,12 +62,12 @@ impl CatalogContents {
         self.erasures.websites.contains(website_id)
     }
 
-    pub(super) fn segment(&self, number: i64) -> Option<ListedSegment> {
+    pub(crate) fn segment(&self, number: i64) -> Option<ListedSegment> {
         self.segments.iter().find(|listed| listed.number == number).copied()
     }
 
     /// The segments that may have rows, by number.
-    pub(super) fn segments_in_use(&self) -> impl DoubleEndedIterator<Item = ListedSegment> {
+    pub(crate) fn segments_in_use(&self) -> impl DoubleEndedIterator<Item = ListedSegment> {
         self.segments.iter().filter(|listed| listed.state != SegmentState::Dropped).copied()
     }
 }
@@ -115,6 +122,8 @@ fn read_tables(connection: &Connection) -> rusqlite::Result<CatalogContents> {
     Ok(CatalogContents {
         websites: websites.into_iter().map(|website| (website.id.as_bytes().into(), website)).collect(),
         segments: read_segments(connection)?,
+        leftovers: read_leftovers(connection)?,
+        quarantine: read_quarantine(connection)?.into_iter().collect(),
         erasures,
         id_key: IdKey::read(connection)?,
     })

@@ -63,7 +63,7 @@ pub(super) fn clear(
     }
     let mut gone = known.leftovers;
     let dropped = listed.iter().filter(|segment| segment.state == SegmentState::Dropped);
-    gone.extend(dropped.map(|of| Identity { number: of.number, generation: of.generation }));
+    gone.extend(dropped.map(ListedSegment::identity));
     gone.retain(|of| !kept.contains(&(of.number, of.generation)));
     if !gone.is_empty() {
         catalog.change_segments(&SegmentChange::Unlinked(gone))?;
@@ -73,8 +73,10 @@ pub(super) fn clear(
     // What cannot be read tells no sequence.
     let last = strays.iter().filter_map(|(_, path)| file::last_sequence_of(path).ok().flatten()).max();
     let sequence_floor = last.map_or(0, |last| last + 1);
-    if !moved.is_empty() || sequence_floor > catalog.sequence_floor() {
-        catalog.change_segments(&SegmentChange::Quarantined { files: moved, sequence_floor })?;
+    let number_floor = strays.iter().map(|(number, _)| *number).max().unwrap_or(0);
+    let is_known = sequence_floor <= catalog.sequence_floor() && number_floor <= catalog.number_floor()?;
+    if !moved.is_empty() || !is_known {
+        catalog.change_segments(&SegmentChange::Quarantined { files: moved, number_floor, sequence_floor })?;
     }
     segments.count_quarantined(strays.len());
     if !strays.is_empty() {
@@ -84,7 +86,7 @@ pub(super) fn clear(
              list` tells of them"
         );
     }
-    Ok(strays.iter().map(|(number, _)| *number).max().unwrap_or(0))
+    Ok(number_floor)
 }
 
 /// The generations of which there are files, each with the names of its files; what was being built is removed.
