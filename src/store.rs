@@ -78,6 +78,7 @@ impl Store {
         let recovered = recover::recover_segments(directory, &mut catalog, &segments, &options.log, metrics)?;
         let (websites, id_key) = (catalog.websites(), catalog.id_key());
         let (wake, woken) = crossbeam_channel::bounded(1);
+        segments.wake_on_damage(wake.clone());
         let erasures = Arc::new(Erasures::new(wake, Arc::clone(metrics)));
         recover::recover_erasures(catalog.erasures()?, &segments, &erasures)?;
         let memory = catalog::InMemory {

@@ -11,6 +11,7 @@ mod website_table;
 mod websites;
 
 use std::{
+    collections::BTreeMap,
     path::PathBuf,
     sync::Arc,
     thread::{self, JoinHandle},
@@ -31,7 +32,8 @@ pub(super) use self::{
     erasure::{ErasedRows, NewErasure, Subject, Target},
     erasures::Erasures,
     segment_table::{
-        ListedSegment, SegmentChange, SegmentState, note_sealed, read_leftovers, read_quarantine, read_segments,
+        ListedSegment, SegmentChange, SegmentState, note_sealed, read_damage, read_leftovers, read_quarantine,
+        read_segments,
     },
     website_table::read_websites,
 };
@@ -151,6 +153,11 @@ impl CatalogFile {
     pub(super) fn number_floor(&self) -> Result<i64, OpenError> {
         let floor = self.connection.query_row("SELECT numberFloor FROM Log", [], |row| row.get(0));
         floor.map_err(OpenError::sqlite(&self.path))
+    }
+
+    /// The damage that reads have found, by the number of the segment.
+    pub(super) fn damage(&self) -> Result<BTreeMap<i64, String>, OpenError> {
+        read_damage(&self.connection).map_err(OpenError::sqlite(&self.path))
     }
 
     /// The generations that may be removed: replaced, or never listed.
@@ -294,7 +301,8 @@ impl CatalogFile {
             | SegmentChange::Activated { .. }
             | SegmentChange::Built(_)
             | SegmentChange::Unlinked(_)
-            | SegmentChange::Noted(_) => {}
+            | SegmentChange::Noted(_)
+            | SegmentChange::Damaged(..) => {}
             // What the start does, or a tool that has the directory to itself, before anything is in memory.
             SegmentChange::Unlisted(_)
             | SegmentChange::WrittenOff { .. }

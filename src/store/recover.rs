@@ -120,12 +120,26 @@ fn recover_all_sealed(
     catalog: &mut CatalogFile,
     segments: &Segments,
 ) -> Result<(), OpenError> {
-    let mut new = Vec::new();
+    let (mut new, damage) = (Vec::new(), catalog.damage()?);
     for segment in listed.iter().filter(|segment| segment.state == SegmentState::Sealed) {
+        if damage.contains_key(&segment.number) {
+            let path = paths.of(segment.number, segment.generation);
+            if let Err(error) = check_again(&path) {
+                segments.note_damage(segment.number, &path, &error);
+                continue;
+            }
+            catalog.change_segments(&SegmentChange::Damaged(segment.number, None))?;
+        }
         let facts = recover_sealed(paths, *segment, segments)?.filter(|_| segment.facts.is_none());
         new.extend(facts.map(|facts| (segment.number, facts)));
     }
     if new.is_empty() { Ok(()) } else { catalog.change_segments(&SegmentChange::Noted(new)) }
+}
+
+/// Whether a segment in which a read has found damage is whole again: somebody may have put its file back.
+fn check_again(path: &Path) -> Result<(), OpenError> {
+    let connection = file::open_read_only(path, true).map_err(OpenError::sqlite(path))?;
+    quick_check(&connection, path)
 }
 
 /// Shows a sealed segment and returns what it says of itself, or notes that it is damaged. A newer hitlog's is an
@@ -167,7 +181,7 @@ fn recover_open(
     metrics: &Arc<StoreMetrics>,
 ) -> Result<Arc<Segment>, OpenError> {
     let path = paths.of(listed.number, listed.generation);
-    if file::bytes(&path) == 0 {
+    if !path.exists() {
         return Err(OpenError::Lost { path, number: listed.number });
     }
     let unclean = file::has_wal(&path);

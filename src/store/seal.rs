@@ -120,6 +120,7 @@ impl Sealing {
     fn run(&self, orders: &Receiver<Arc<Segment>>, stopping: &Arc<AtomicBool>) {
         let mut plan = Plan::default();
         loop {
+            self.note_damage();
             self.remove_expired(&mut plan);
             self.unlink_replaced(&mut plan);
             self.erasures.look_for_websites(&self.rewriter.segments);
@@ -150,6 +151,15 @@ impl Sealing {
                     self.rewriter.metrics.seals_failed.increment(1);
                     plan.retry_at.insert(segment.number, Instant::now() + RETRY);
                 }
+            }
+        }
+    }
+
+    /// Has the catalog note the damage that reads have found: the next start would not see it.
+    fn note_damage(&self) {
+        for (segment, reason) in self.rewriter.segments.take_found_damage() {
+            if let Err(error) = self.rewriter.catalog.change_segments(SegmentChange::Damaged(segment, Some(reason))) {
+                tracing::warn!(segment, %error, "a segment's damage could not be noted; the next read finds it anew");
             }
         }
     }

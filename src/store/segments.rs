@@ -16,11 +16,12 @@ use std::{
     fmt::Display,
     path::Path,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
+use crossbeam_channel::Sender;
 use parking_lot::{Mutex, RwLock};
 
 use self::connections::IdleConnections;
@@ -46,6 +47,9 @@ pub(crate) struct Segments {
     replaced: Mutex<Vec<Arc<Segment>>>,
     pub(crate) connections: IdleConnections,
     damaged: Mutex<BTreeSet<i64>>,
+    /// What of it reads have found, for the catalog to note; no more entries than segments.
+    found_by_reads: Mutex<Vec<(i64, String)>>,
+    on_damage: OnceLock<Sender<()>>,
     /// Files in quarantine; they come and go only while hitlog does not serve.
     quarantined: AtomicUsize,
     begun_at: AtomicU64,
@@ -63,6 +67,8 @@ impl Segments {
             replaced: Mutex::default(),
             connections: IdleConnections::new(options.connections_max),
             damaged: Mutex::default(),
+            found_by_reads: Mutex::default(),
+            on_damage: OnceLock::new(),
             quarantined: AtomicUsize::new(0),
             begun_at: AtomicU64::new(0),
             roll_requested: AtomicI64::new(0),
@@ -122,12 +128,28 @@ impl Segments {
         if !self.damaged.lock().insert(number) {
             return;
         }
+        if let Some(wake) = self.on_damage.get() {
+            self.found_by_reads.lock().push((number, reason.to_string()));
+            // When a message waits already, the sealer is about to look anyway.
+            let _ = wake.try_send(());
+        }
         tracing::error!(
             segment = %path.display(), %reason,
             "a sealed segment is damaged: its events are in no answer. Restore the file from a backup and start again; \
              `hitlog segments write-off {number}` tells what it would mean to give it up"
         );
         self.change(|view| drop(view.remove(number)));
+    }
+
+    /// Has damage that is found from now on told of by a message here.
+    pub(crate) fn wake_on_damage(&self, wake: Sender<()>) {
+        // Set once, when the store opens.
+        let _ = self.on_damage.set(wake);
+    }
+
+    /// Takes the damage that reads have found since this was last asked for: numbers and reasons.
+    pub(crate) fn take_found_damage(&self) -> Vec<(i64, String)> {
+        std::mem::take(&mut *self.found_by_reads.lock())
     }
 
     /// How many segments are damaged.

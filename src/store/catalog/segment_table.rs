@@ -1,7 +1,7 @@
 //! The catalog's tables of segments: which there are, in which state, which generation of each counts and what it says
 //! of itself; and which other generations may be removed.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use rusqlite::{Connection, params};
 
@@ -100,6 +100,8 @@ pub(crate) enum SegmentChange {
     Unlinked(Vec<Identity>),
     /// What sealed segments say of themselves, by number.
     Noted(Vec<(i64, Facts)>),
+    /// A read has found that a sealed segment is damaged, and how; `None` when its file is whole again.
+    Damaged(i64, Option<String>),
     /// The segment with this number is none: nothing is in it.
     Unlisted(i64),
     /// The segment is given up.
@@ -155,6 +157,15 @@ pub(crate) fn read_leftovers(connection: &Connection) -> rusqlite::Result<Vec<Id
     rows.collect()
 }
 
+/// The damage that reads have found, by the number of the segment.
+pub(crate) fn read_damage(connection: &Connection) -> rusqlite::Result<BTreeMap<i64, String>> {
+    if !connection.table_exists(None, "Damage")? {
+        return Ok(BTreeMap::new());
+    }
+    let mut select = connection.prepare("SELECT number, reason FROM Damage")?;
+    select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+}
+
 /// Why each file is in the quarantine, by its name there.
 pub(crate) fn read_quarantine(connection: &Connection) -> rusqlite::Result<Vec<(String, String)>> {
     if !connection.table_exists(None, "Quarantine")? {
@@ -197,12 +208,17 @@ pub(super) fn apply(connection: &mut Connection, change: &SegmentChange) -> rusq
         SegmentChange::Noted(all) => {
             all.iter().try_for_each(|(number, facts)| note_facts(&transaction, *number, facts))?;
         }
+        SegmentChange::Damaged(number, Some(reason)) => {
+            transaction.execute("INSERT OR REPLACE INTO Damage VALUES(?1, ?2)", params![number, reason])?;
+        }
+        SegmentChange::Damaged(number, None) => forget_damage(&transaction, *number)?,
         SegmentChange::Unlisted(number) => {
             transaction.execute("DELETE FROM Segment WHERE number = ?1", [number])?;
         }
         SegmentChange::WrittenOff { number, sequence_floor } => {
             transaction.execute("DELETE FROM Segment WHERE number = ?1", [number])?;
             transaction.execute("DELETE FROM Leftover WHERE number = ?1", [number])?;
+            forget_damage(&transaction, *number)?;
             raise_number_floor(&transaction, *number)?;
             raise_floor(&transaction, *sequence_floor)?;
         }
@@ -277,11 +293,16 @@ fn adopt(connection: &Connection, adopted: &ListedSegment) -> rusqlite::Result<(
     replace_listed(connection, Identity { number, generation })?;
     let list = "INSERT OR REPLACE INTO Segment(number, generation, state) VALUES(?1, ?2, ?3)";
     connection.execute(list, params![number, generation, state.as_str()])?;
+    forget_damage(connection, number)?;
     if let Some(facts) = &facts {
         note_facts(connection, number, facts)?;
         raise_floor(connection, facts.last_sequence + 1)?;
     }
     Ok(())
+}
+
+fn forget_damage(connection: &Connection, number: i64) -> rusqlite::Result<()> {
+    connection.execute("DELETE FROM Damage WHERE number = ?1", [number]).map(drop)
 }
 
 fn raise_number_floor(connection: &Connection, number_floor: i64) -> rusqlite::Result<()> {

@@ -194,6 +194,11 @@ const CATALOG_3: &str = "
         )
         SELECT number, generation FROM Earlier
         UNION SELECT number, generation + 1 FROM Segment WHERE state IN ('sealed', 'dropped');
+    -- Damage of sealed segments that a read has found, where their summaries do not show it.
+    CREATE TABLE Damage(
+        number INTEGER PRIMARY KEY,
+        reason TEXT NOT NULL
+    ) STRICT;
     -- Why a file is in the folder quarantine; of one that is not here nobody knows.
     CREATE TABLE Quarantine(
         file TEXT PRIMARY KEY,

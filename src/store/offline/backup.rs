@@ -20,7 +20,7 @@
 //! The catalog gets its name last, when everything else is on the disk: until then this is no data directory.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, DirBuilder, File},
     io,
     os::unix::fs::DirBuilderExt,
@@ -97,6 +97,8 @@ pub struct Backup<'a> {
     path: PathBuf,
     segments: SegmentPaths,
     linked: BTreeSet<PathBuf>,
+    /// The damage that reads have found, by the number of the segment.
+    damage: BTreeMap<i64, String>,
 }
 
 /// What became of a segment in the backup.
@@ -127,7 +129,8 @@ impl<'a> Backup<'a> {
         }
         let folder = segments.folder();
         DirBuilder::new().mode(0o700).create(folder).map_err(OfflineError::io("make the directory", folder))?;
-        Ok(Self { from, path: path.into(), segments, linked: BTreeSet::new() })
+        let damage = from.catalog()?.damage;
+        Ok(Self { from, path: path.into(), segments, linked: BTreeSet::new(), damage })
     }
 
     /// Copies everything.
@@ -216,6 +219,9 @@ impl<'a> Backup<'a> {
     /// What the copy of a sealed segment says of itself, or why that is not what the catalog lists.
     fn look_at(&self, now: &ListedSegment) -> Result<Result<Option<Facts>, String>, OfflineError> {
         let path = self.segments.of(now.number, now.generation);
+        if let Some(found) = self.damage.get(&now.number) {
+            return Ok(Err(format!("a read found: {found}")));
+        }
         let summary = file::open_read_only(&path, true)
             .map_err(SummaryError::Sqlite)
             .and_then(|connection| Summary::read_listed(&connection, &Sites::default(), now.number, now.facts));

@@ -1,7 +1,7 @@
 //! The catalog, read in one transaction and never written.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     path::Path,
     sync::Arc,
 };
@@ -13,7 +13,8 @@ use crate::{
     domain::Domain,
     store::{
         catalog::{
-            IdKey, ListedSegment, SegmentState, Website, read_leftovers, read_quarantine, read_segments, read_websites,
+            IdKey, ListedSegment, SegmentState, Website, read_damage, read_leftovers, read_quarantine, read_segments,
+            read_websites,
         },
         error::OpenError,
         format::schema,
@@ -29,6 +30,8 @@ pub struct CatalogContents {
     pub(crate) segments: Vec<ListedSegment>,
     /// Generations that a start may remove.
     pub(crate) leftovers: Vec<Identity>,
+    /// The damage that reads have found, by the number of the segment.
+    pub(super) damage: BTreeMap<i64, String>,
     /// Why files are in quarantine, by their names there.
     pub(super) quarantine: HashMap<String, String>,
     pub(super) erasures: PendingErasures,
@@ -123,6 +126,7 @@ fn read_tables(connection: &Connection) -> rusqlite::Result<CatalogContents> {
         websites: websites.into_iter().map(|website| (website.id.as_bytes().into(), website)).collect(),
         segments: read_segments(connection)?,
         leftovers: read_leftovers(connection)?,
+        damage: read_damage(connection)?,
         quarantine: read_quarantine(connection)?.into_iter().collect(),
         erasures,
         id_key: IdKey::read(connection)?,

@@ -31,7 +31,13 @@ pub struct SegmentLine {
 
 /// Every segment that the catalog lists, by number.
 pub fn segment_lines(directory: &OfflineDir, catalog: &CatalogContents) -> Vec<SegmentLine> {
-    catalog.segments.iter().map(|listed| line(directory, *listed)).collect()
+    let with_damage = |listed: &ListedSegment| {
+        let mut line = line(directory, *listed);
+        let found = || catalog.damage.get(&listed.number).map(|found| format!("damaged: a read found: {found}"));
+        line.fault = line.fault.or_else(found);
+        line
+    };
+    catalog.segments.iter().map(with_damage).collect()
 }
 
 fn line(directory: &OfflineDir, listed: ListedSegment) -> SegmentLine {
