@@ -39,7 +39,7 @@ pub(super) use self::{
 };
 use super::{
     error::{CatalogError, OnFailure, OpenError, is_disk_full},
-    format::{DataDir, schema, sync_directory},
+    format::{DataDir, file, quarantine::Quarantine, schema, sync_directory},
     segments::{Identity, Segments},
 };
 use crate::{clock::now_ms, domain::Domain};
@@ -92,6 +92,14 @@ impl CatalogFile {
     pub(super) fn open(directory: &DataDir) -> Result<Self, OpenError> {
         let path = directory.catalog_path();
         let sqlite = || OpenError::sqlite(&path);
+        if file::has_foreign_wal(&path).map_err(OpenError::io("read", &path))? {
+            let name = Quarantine::of_directory(directory.path()).take_in_beside(&path)?;
+            tracing::warn!(
+                to = %name,
+                "catalog.db was put here, and catalog.db-wal is the log of the one that was here before: it is in the \
+                 folder quarantine now, as nothing of it belongs to this one"
+            );
+        }
         let flags = schema::write_flags() | OpenFlags::SQLITE_OPEN_CREATE;
         let mut connection = Connection::open_with_flags(&path, flags).map_err(sqlite())?;
         schema::check_application_id(&connection, &path)?;

@@ -52,32 +52,19 @@ pub(super) fn recover_segments(
     let paths = &directory.segment_paths();
     let listed = catalog.segments()?;
     recover_all_sealed(paths, &listed, catalog, segments)?;
-    let highest_stray = strays::clear(directory, catalog, &listed, segments)?;
+    let strays = strays::clear(directory, catalog, &listed, segments)?;
+    let highest_stray = strays.highest_number;
     let last_number = listed.last().map_or(0, |segment| segment.number);
     let next_number = last_number.max(highest_stray).max(catalog.number_floor()?) + 1;
-    let mut open = Vec::new();
-    for listed in listed.iter().filter(|of| !matches!(of.state, SegmentState::Sealed | SegmentState::Dropped)) {
-        let path = paths.of(listed.number, listed.generation);
-        let is_unmade = listed.is_unmade(file::bytes(&path)) && !file::has_wal(&path);
-        if !is_unmade {
-            let segment = recover_open(paths, *listed, segments, options, metrics)?;
-            // One that is empty may be gone, and must be where its number was given to another that is in quarantine.
-            if segment.sequences().is_some() || segment.number > highest_stray {
-                open.push((segment, listed.state));
-                continue;
-            }
-        }
-        // There is nothing in it: its making was cut short, or it is not to be used.
-        catalog.change_segments(&SegmentChange::Unlisted(listed.number))?;
-        file::remove(&path).map_err(OpenError::io("remove the empty segment", &path))?;
-    }
+    let recover = |listed: &ListedSegment| recover_open(paths, *listed, segments, options, metrics);
+    let mut open = recover_all_open(paths, &listed, catalog, highest_stray, recover)?;
     // A crash may have kept the roll from the catalog, but rows tell: a prepared segment that has some was rolled to.
     let is_begun = |(segment, state): &(Arc<Segment>, SegmentState)| {
         *state == SegmentState::Active || segment.sequences().is_some()
     };
     // Nothing more goes into a segment whose number, or a later one, was given to what is in quarantine, or whose rows
     // the next one would not follow.
-    let floor = catalog.sequence_floor();
+    let floor = catalog.sequence_floor().max(strays.sequence_floor);
     let is_usable = |(segment, _): &(Arc<Segment>, SegmentState)| {
         segment.number > highest_stray && segment.sequences().is_none_or(|(_, last)| last + 1 >= floor)
     };
@@ -98,7 +85,7 @@ pub(super) fn recover_segments(
         segments.push(Arc::clone(segment));
     }
     let last = segments.view().segments.iter().filter_map(|segment| segment.sequences()).map(|(_, last)| last).max();
-    let next_sequence = catalog.sequence_floor().max(last.unwrap_or(0) + 1);
+    let next_sequence = floor.max(last.unwrap_or(0) + 1);
     segments.begin_at(next_sequence);
     if state != SegmentState::Active {
         catalog.change_segments(&SegmentChange::Activated { number: active.number, sequence_floor: next_sequence })?;
@@ -111,6 +98,33 @@ pub(super) fn recover_segments(
         unsealed,
         next_sequence,
     })
+}
+
+/// Recovers the segments that have no indexes, and has the catalog forget those in which there is nothing.
+fn recover_all_open(
+    paths: &SegmentPaths,
+    listed: &[ListedSegment],
+    catalog: &mut CatalogFile,
+    highest_stray: i64,
+    recover: impl Fn(&ListedSegment) -> Result<Arc<Segment>, OpenError>,
+) -> Result<Vec<(Arc<Segment>, SegmentState)>, OpenError> {
+    let mut open = Vec::new();
+    for listed in listed.iter().filter(|of| !matches!(of.state, SegmentState::Sealed | SegmentState::Dropped)) {
+        let path = paths.of(listed.number, listed.generation);
+        let is_unmade = listed.is_unmade(file::bytes(&path)) && !file::has_wal(&path);
+        if !is_unmade {
+            let segment = recover(listed)?;
+            // One that is empty may be gone, and must be where its number was given to another that is in quarantine.
+            if segment.sequences().is_some() || segment.number > highest_stray {
+                open.push((segment, listed.state));
+                continue;
+            }
+        }
+        // There is nothing in it: its making was cut short, or it is not to be used.
+        catalog.change_segments(&SegmentChange::Unlisted(listed.number))?;
+        file::remove(&path).map_err(OpenError::io("remove the empty segment", &path))?;
+    }
+    Ok(open)
 }
 
 /// Shows the sealed segments that are what the catalog says, and has it note what it did not know of them.
@@ -133,7 +147,10 @@ fn recover_all_sealed(
         let facts = recover_sealed(paths, *segment, segments)?.filter(|_| segment.facts.is_none());
         new.extend(facts.map(|facts| (segment.number, facts)));
     }
-    if new.is_empty() { Ok(()) } else { catalog.change_segments(&SegmentChange::Noted(new)) }
+    match new.is_empty() {
+        true => Ok(()),
+        false => strays::if_there_is_room(catalog.change_segments(&SegmentChange::Noted(new))),
+    }
 }
 
 /// Whether a segment in which a read has found damage is whole again: somebody may have put its file back.

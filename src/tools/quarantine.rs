@@ -155,7 +155,11 @@ fn adopt(data_dir: &Path, which: &str) -> Outcome {
         adoption.generation,
         pluralize(adoption.rows, "event")
     );
-    print(text.as_bytes())?;
+    let unknown = match adoption.rows_of_unknown {
+        0 => String::new(),
+        rows => format!("{} of websites that are not registered here are in no answer.\n", pluralize(rows, "event")),
+    };
+    print(format!("{text}{unknown}").as_bytes())?;
     Ok(true)
 }
 

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value, json};
 
 use harness::{Daemon, command, event_with, wait_until, work_dir};
@@ -74,7 +74,8 @@ fn sequences(data: &Path) -> BTreeSet<i64> {
     let mut found = BTreeSet::new();
     for folder in ["segments", "quarantine"] {
         for name in names(&data.join(folder)).iter().filter(|name| name.ends_with(".db")) {
-            let connection = Connection::open(data.join(folder).join(name)).unwrap();
+            let path = data.join(folder).join(name);
+            let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
             let mut select =
                 connection.prepare("SELECT id FROM Event").unwrap_or_else(|error| panic!("{name}: {error}"));
             found.extend(select.query_map([], |row| row.get::<_, i64>(0)).unwrap().map(Result::unwrap));
@@ -106,6 +107,37 @@ fn overlaid() -> Overlaid {
     daemon.stop();
     copy_all(&backup, &data);
     Overlaid { _work: work, data, code, ids }
+}
+
+/// What was killed leaves write-ahead logs, which belong to files that were there before the backup's.
+#[test]
+fn a_backup_over_the_directory_of_a_killed_hitlog() {
+    let work = work_dir();
+    let (data, backup) = (work.path().join("data"), work.path().join("backup"));
+    let mut daemon = Daemon::start_in(&data, &FLAGS);
+    let code = daemon.register("example.com");
+    send(&daemon, &code, 1);
+    assert_eq!(tool(&data, &["backup", backup.to_str().unwrap()]).code, 0);
+    daemon.register("later.example");
+    send(&daemon, &code, 1);
+    daemon.crash();
+    copy_all(&backup, &data);
+    let daemon = Daemon::start_in(&data, &FLAGS);
+    assert_eq!(total(&daemon, &code), 20, "what the backup had");
+    assert_eq!(daemon.client().get("/api/v1/websites").json()["total"], 1);
+    daemon.wait_for_log("catalog.db-wal is the log of the one that was here before");
+    daemon.wait_for_log("its write-ahead log is that of another file");
+    let kept = names(&data.join("quarantine"));
+    assert!(kept.contains("catalog.db-wal") && kept.contains("000000000001.db-wal"), "{kept:?}");
+    assert_eq!(daemon.metrics()["hitlog_quarantined_files"], 1.0);
+    send(&daemon, &code, 1);
+    assert_eq!(total(&daemon, &code), 40);
+    daemon.stop();
+    let daemon = Daemon::start_in(&data, &FLAGS);
+    assert_eq!(total(&daemon, &code), 40);
+    daemon.stop();
+    let check = tool(&data, &["check"]);
+    assert_eq!(check.out.matches("it is in quarantine").count(), 1, "{}", check.out);
 }
 
 #[test]

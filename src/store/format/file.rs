@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io,
+    io::{self, Read},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -159,6 +159,22 @@ pub(crate) fn bytes(path: &Path) -> u64 {
 /// Whether a segment was left without an orderly end: there is something in its write-ahead log.
 pub(crate) fn has_wal(path: &Path) -> bool {
     bytes(&with_suffix(path, "-wal")) > 0
+}
+
+/// Whether the write-ahead log beside a database is another's: this one was copied there and never had any. SQLite
+/// would write into it what the log says of the one that was there before. No connection to it may be open here.
+pub(crate) fn has_foreign_wal(path: &Path) -> io::Result<bool> {
+    // Bytes 18 and 19 of the header tell, <https://sqlite.org/fileformat2.html#file_format_version_numbers>.
+    const NEVER_HAD_A_WAL: [u8; 2] = [1, 1];
+    if !has_wal(path) || bytes(path) == 0 {
+        return Ok(false);
+    }
+    let mut header = [0; 20];
+    match File::open(path).and_then(|mut file| file.read_exact(&mut header)) {
+        Ok(()) => Ok(header.starts_with(b"SQLite format 3\0") && header[18..] == NEVER_HAD_A_WAL),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Removes a segment's file with all that SQLite keeps beside it; what is not there need not be removed. The file goes

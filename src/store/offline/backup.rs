@@ -393,6 +393,8 @@ fn copy_pages(source: &Connection, path: &Path, on_bytes: &mut impl FnMut(u64)) 
         }
     }
     drop(backup);
+    // The copied header says that the file has a write-ahead log; without that, one found beside it is another's.
+    copy.execute_batch("PRAGMA journal_mode = DELETE;")?;
     copy.close().map_err(|(_, error)| error)?;
     Ok(pages * page_bytes)
 }

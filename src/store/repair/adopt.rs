@@ -22,6 +22,8 @@ pub struct Adoption {
     pub is_sealed: bool,
     /// Whether it has the place of a generation that was listed.
     pub replaces: bool,
+    /// Events of websites that the catalog does not know: no answer shows them.
+    pub rows_of_unknown: u64,
 }
 
 /// Moves the file to where the catalog will have it, and then has the catalog list it: after a crash in between, the
@@ -48,6 +50,8 @@ pub(super) fn adopt(directory: &LockedDir, line: &QuarantineLine) -> Result<Adop
     if is_sealed {
         adopted.generation = free_generation(&directory.files, &catalog, number);
     }
+    let rows_of_unknown = rows_of_unknown(&line.path, &catalog)
+        .map_err(|error| unfit(format!("its websites cannot be read: {error}")))?;
     let path = directory.files.path_of(&adopted);
     let mut changes = Vec::new();
     if let Place::Damaged(listed) = &before {
@@ -64,7 +68,27 @@ pub(super) fn adopt(directory: &LockedDir, line: &QuarantineLine) -> Result<Adop
     changes.extend([SegmentChange::Adopted(adopted), SegmentChange::Released(line.file.clone())]);
     directory.change(&changes)?;
     let replaces = !matches!(before, Place::Free);
-    Ok(Adoption { segment: number, generation: adopted.generation, rows: holdings.rows, is_sealed, replaces })
+    Ok(Adoption {
+        segment: number,
+        generation: adopted.generation,
+        rows: holdings.rows,
+        is_sealed,
+        replaces,
+        rows_of_unknown,
+    })
+}
+
+fn rows_of_unknown(path: &Path, catalog: &CatalogContents) -> rusqlite::Result<u64> {
+    let connection = file::open_read_only(path, !file::has_wal(path))?;
+    let mut select = connection.prepare("SELECT websiteId, count(*) FROM Event GROUP BY websiteId")?;
+    let mut rows = select.query([])?;
+    let mut unknown = 0;
+    while let Some(row) = rows.next()? {
+        if catalog.website(row.get_ref(0)?.as_bytes()?).is_none() {
+            unknown += row.get::<_, i64>(1)?.unsigned_abs();
+        }
+    }
+    Ok(unknown)
 }
 
 /// What stands at the place in the list that a file is to have.
