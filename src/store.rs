@@ -7,7 +7,7 @@
 //!
 //! The modules are layers, each of which knows only those before it: `error`, `options`, `priority` < `format` (what
 //! is on the disk) < `segments` (what is kept of it in memory) < `catalog`, `read` < `seal`, `erase`, `offline` (what
-//! tools read) < `log` < `recover`.
+//! tools read) < `log`, `repair` (what tools change) < `recover`.
 //!
 //! Must not know HTTP, the queue or the configuration: it is given options and events, and returns sequences.
 
@@ -21,6 +21,7 @@ mod options;
 mod priority;
 mod read;
 mod recover;
+pub mod repair;
 mod seal;
 mod segments;
 
@@ -90,6 +91,7 @@ impl Store {
         let retention = retention_of(options, &catalog, &segments)?;
         let (websites, epochs) = (catalog.websites(), catalog.epochs().clone());
         let (wake, woken) = crossbeam_channel::bounded(1);
+        segments.wake_on_damage(wake.clone());
         let erasures = Arc::new(Erasures::new(wake, Arc::clone(metrics)));
         recover::recover_erasures(catalog.erasures()?, &segments, &erasures, options.erasures)?;
         let memory = catalog::InMemory {

@@ -13,6 +13,7 @@ mod website_table;
 mod websites;
 
 use std::{
+    collections::BTreeMap,
     path::PathBuf,
     sync::Arc,
     thread::{self, JoinHandle},
@@ -30,7 +31,8 @@ pub(super) use self::{
     erasures::Erasures,
     expiry_table::ExpiryNotes,
     segment_table::{
-        ListedSegment, SegmentChange, SegmentState, note_sealed, read_leftovers, read_quarantine, read_segments,
+        ListedSegment, SegmentChange, SegmentState, note_sealed, read_damage, read_leftovers, read_quarantine,
+        read_segments,
     },
     website_table::read_websites,
 };
@@ -41,7 +43,7 @@ pub use self::{
 };
 use super::{
     error::{CatalogError, OnFailure, OpenError, is_disk_full},
-    format::{DataDir, file, make_file, schema, sync_directory},
+    format::{DataDir, file, make_file, quarantine::Quarantine, schema, sync_directory},
     segments::{Identity, Segments},
 };
 use crate::{clock::now_ms, domain::Domain, event_id::Epochs};
@@ -81,6 +83,14 @@ impl CatalogFile {
     pub(super) fn open(directory: &DataDir) -> Result<Self, OpenError> {
         let path = directory.catalog_path();
         let sqlite = || OpenError::sqlite(&path);
+        if file::has_foreign_wal(&path).map_err(OpenError::io("read", &path))? {
+            let name = Quarantine::of_directory(directory.path()).take_in_beside(&path)?;
+            tracing::warn!(
+                to = %name,
+                "catalog.db was put here, and catalog.db-wal is the log of the one that was here before: it is in the \
+                 folder quarantine now, as nothing of it belongs to this one"
+            );
+        }
         make_file(&path).map_err(OpenError::io("make", &path))?;
         let mut connection = Connection::open_with_flags(&path, schema::write_flags()).map_err(sqlite())?;
         schema::check_application_id(&connection, &path)?;
@@ -168,6 +178,17 @@ impl CatalogFile {
     /// The segments, by number.
     pub(super) fn segments(&self) -> Result<Vec<ListedSegment>, OpenError> {
         read_segments(&self.connection).map_err(OpenError::sqlite(&self.path))
+    }
+
+    /// The highest number that no segment may get any more.
+    pub(super) fn number_floor(&self) -> Result<i64, OpenError> {
+        let floor = self.connection.query_row("SELECT numberFloor FROM Log", [], |row| row.get(0));
+        floor.map_err(OpenError::sqlite(&self.path))
+    }
+
+    /// The damage that reads have found, by the number of the segment.
+    pub(super) fn damage(&self) -> Result<BTreeMap<i64, String>, OpenError> {
+        read_damage(&self.connection).map_err(OpenError::sqlite(&self.path))
     }
 
     /// The generations that may be removed: replaced, or never listed.
@@ -361,9 +382,11 @@ impl CatalogFile {
             | SegmentChange::Activated { .. }
             | SegmentChange::Built(_)
             | SegmentChange::Unlinked(_)
-            | SegmentChange::Noted(_) => {}
+            | SegmentChange::Noted(_)
+            | SegmentChange::Damaged(..) => {}
             // What the start does, or a tool that has the directory to itself, before anything is in memory.
-            SegmentChange::Unlisted { .. }
+            SegmentChange::Unlisted(_)
+            | SegmentChange::WrittenOff { .. }
             | SegmentChange::Adopted(_)
             | SegmentChange::Quarantined { .. }
             | SegmentChange::Released(_) => {}

@@ -35,7 +35,7 @@ const STORE_LAYERS: [&[&str]; 8] = [
     &["segments"],
     &["catalog", "read"],
     &["seal", "erase", "offline"],
-    &["log"],
+    &["log", "repair"],
     &["recover"],
     &["store"],
 ];

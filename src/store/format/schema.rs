@@ -178,6 +178,8 @@ const CATALOG_3: &str = "
     ALTER TABLE Segment ADD COLUMN firstCreatedAt INTEGER; -- milliseconds since 1970, UTC
     ALTER TABLE Segment ADD COLUMN lastCreatedAt INTEGER;
     ALTER TABLE Segment ADD COLUMN digest INTEGER; -- of its summary
+    -- No segment gets this number or a lower one again, whatever the folder still holds.
+    ALTER TABLE Log ADD COLUMN numberFloor INTEGER NOT NULL DEFAULT 0;
     -- The only generations that a start may remove: those that were replaced, and those that were about to be listed.
     CREATE TABLE Leftover(
         number INTEGER NOT NULL,
@@ -192,6 +194,11 @@ const CATALOG_3: &str = "
         )
         SELECT number, generation FROM Earlier
         UNION SELECT number, generation + 1 FROM Segment WHERE state IN ('sealed', 'dropped');
+    -- Damage of sealed segments that a read has found, where their summaries do not show it.
+    CREATE TABLE Damage(
+        number INTEGER PRIMARY KEY,
+        reason TEXT NOT NULL
+    ) STRICT;
     -- Why a file is in the folder quarantine; of one that is not here nobody knows.
     CREATE TABLE Quarantine(
         file TEXT PRIMARY KEY,
