@@ -32,7 +32,11 @@ use catalog::{CatalogFile, Erasures};
 pub use erase::{EraseError, Eraser};
 pub use error::{AppendError, CatalogError, DirectoryLost, OnFailure, OpenError, ReadError};
 pub use format::{DataDir, FileAccess, set_file_access};
-use format::{SCRATCH, room::open_with_room, scratch};
+use format::{
+    SCRATCH,
+    room::{Room, open_with_room},
+    scratch,
+};
 pub use log::Log;
 use log::{
     roll::{Roller, Rolling},
@@ -45,6 +49,7 @@ pub use read::{
     list::page::{EventFilter, Page, PageStart, PageSummary, WalkPlace},
     snapshot::Snapshot,
 };
+use recover::Recovered;
 use seal::{Retention, Sealer, Sealing, rewrite::Rewriter};
 use segments::{ReaderInterrupt, Segments, retention};
 
@@ -78,14 +83,7 @@ impl Store {
     ) -> Result<Self, OpenError> {
         scratch::sort_in(&options.scratch_dir.clone().unwrap_or_else(|| directory.path().join(SCRATCH)))?;
         // A start may be cut short anywhere, so it may be begun anew as well.
-        let recover = |room| {
-            let mut catalog = CatalogFile::open(directory)?;
-            directory.watch(&directory.catalog_path())?;
-            let segments = Arc::new(Segments::new(directory.clone(), options.segments, Arc::clone(metrics)));
-            let recovered = recover::recover_segments(directory, &mut catalog, &segments, &options.log, metrics, room)?;
-            catalog.begin_epoch_of_copy(options.is_restored, recovered.next_sequence)?;
-            Ok((catalog, segments, recovered))
-        };
+        let recover = |room| recover(directory, options, metrics, room);
         let ((catalog, segments, recovered), reserve) = open_with_room(directory, options.reserve_bytes, recover)?;
         let paths = directory.segment_paths();
         let retention = retention_of(options, &catalog, &segments)?;
@@ -170,6 +168,21 @@ fn retention_of(options: &StoreOptions, catalog: &CatalogFile, segments: &Segmen
         notes: catalog.expiry_notes()?,
         newest_received_at: recover::newest_received_at(segments).unwrap_or(0),
     })
+}
+
+/// Opens the catalog and brings the segments together with it.
+fn recover(
+    directory: &DataDir,
+    options: &StoreOptions,
+    metrics: &Arc<StoreMetrics>,
+    room: Room,
+) -> Result<(CatalogFile, Arc<Segments>, Recovered), OpenError> {
+    let mut catalog = CatalogFile::open(directory)?;
+    directory.watch(&directory.catalog_path())?;
+    let segments = Arc::new(Segments::new(directory.clone(), options.segments, Arc::clone(metrics)));
+    let recovered = recover::recover_segments(directory, &mut catalog, &segments, &options.log, metrics, room)?;
+    catalog.begin_epoch_of_copy(options.is_restored, recovered.next_sequence)?;
+    Ok((catalog, segments, recovered))
 }
 
 /// The version of the SQLite that is linked in.

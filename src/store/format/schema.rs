@@ -218,9 +218,10 @@ const CATALOG_4: &str = "
     INSERT INTO Epoch SELECT 1, 0, node, idKey, 0 FROM Log;
     CREATE TABLE NewLog(
         id INTEGER PRIMARY KEY CHECK (id = 1),
-        sequenceFloor INTEGER NOT NULL
+        sequenceFloor INTEGER NOT NULL,
+        numberFloor INTEGER NOT NULL DEFAULT 0
     ) STRICT;
-    INSERT INTO NewLog SELECT id, sequenceFloor FROM Log;
+    INSERT INTO NewLog SELECT id, sequenceFloor, numberFloor FROM Log;
     DROP TABLE Log;
     ALTER TABLE NewLog RENAME TO Log;
     -- Has a row in a backup from which nothing has started yet. The backup of an older catalog has the table already.
