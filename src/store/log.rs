@@ -14,7 +14,7 @@ use std::{
 };
 
 use self::{
-    active::ActiveSegment,
+    active::{ActiveSegment, Unretired},
     checkpoint::{CheckpointReport, Decision, run_passive},
     roll::Roller,
 };
@@ -269,7 +269,7 @@ impl Log {
         for segment in prepared.into_iter().chain([self.active]) {
             match segment.retire() {
                 // What could not be copied stays in the write-ahead log, where it is as durable.
-                Err(error) if !is_disk_full(&error) => return Err(AppendError::Fatal(error)),
+                Err(Unretired { error, .. }) if !is_disk_full(&error) => return Err(AppendError::Fatal(error)),
                 _ => {}
             }
         }
