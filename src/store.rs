@@ -122,6 +122,7 @@ impl Store {
             on_failure,
             next_number: recovered.next_number,
             listed_number: None,
+            unretired: Vec::new(),
         };
         let roller = Roller::spawn(rolling, recovered.prepared)?;
         let interrupt = ReaderInterrupt::default();

@@ -15,7 +15,7 @@ use std::{
 };
 
 use self::{
-    active::ActiveSegment,
+    active::{ActiveSegment, Unretired},
     checkpoint::{CheckpointReport, Decision, run_passive},
     roll::Roller,
     watch::{WATCH_PAUSE, Watch},
@@ -300,7 +300,7 @@ impl Log {
             self.segments.directory.unwatch(&segment.segment.path);
             match segment.retire() {
                 // What could not be copied stays in the write-ahead log, where it is as durable.
-                Err(error) if !is_disk_full(&error) => return Err(AppendError::Fatal(error)),
+                Err(Unretired { error, .. }) if !is_disk_full(&error) => return Err(AppendError::Fatal(error)),
                 _ => {}
             }
         }

@@ -36,6 +36,14 @@ pub(crate) struct ActiveSegment {
     pub(super) first_received_at: Option<i64>,
 }
 
+/// A segment whose write-ahead log could not be copied into it.
+pub(crate) struct Unretired {
+    pub(super) error: rusqlite::Error,
+    pub(super) segment: Arc<Segment>,
+    /// As long as it is open the log has its index, so that reading takes no new one.
+    pub(super) writer: Box<EventWriter>,
+}
+
 impl ActiveSegment {
     /// Opens a segment that is listed, and whose write-ahead log is empty unless there is no room to copy it.
     pub(crate) fn open(
@@ -101,10 +109,14 @@ impl ActiveSegment {
         self.wal_bytes_of(self.wal_frames())
     }
 
-    /// Copies everything into the segment's file, as far as readers let it, and closes it.
-    pub(crate) fn retire(self) -> rusqlite::Result<()> {
+    /// Copies everything into the segment's file, as far as readers let it, and closes it. If that fails, the
+    /// connection comes back with the reason.
+    pub(crate) fn retire(self) -> Result<(), Unretired> {
         self.checkpointer.stop();
-        file::truncate_wal(self.writer.connection()).map(|_| ())
+        match file::truncate_wal(self.writer.connection()) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(Unretired { error, segment: self.segment, writer: Box::new(self.writer) }),
+        }
     }
 
     /// Closes it as it is.

@@ -12,7 +12,7 @@ use std::{
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
-use super::active::ActiveSegment;
+use super::active::{ActiveSegment, Unretired};
 use crate::{
     metrics::StoreMetrics,
     store::{
@@ -27,6 +27,8 @@ use crate::{
 
 /// After a failure to prepare (a full disk, say), the next try waits this long; the writer goes on meanwhile.
 const PREPARE_RETRY: Duration = Duration::from_secs(1);
+/// The pause between two tries to empty write-ahead logs for which there was no room: each copies all of them anew.
+const RETIRE_RETRY: Duration = Duration::from_secs(5);
 
 /// Whether a segment with so many rows, the first of which arrived then, is to be followed by another now.
 pub(crate) fn is_due(rows: u64, first_received_at: Option<i64>, now_ms: i64, options: &LogOptions) -> bool {
@@ -61,6 +63,8 @@ pub(crate) struct Rolling {
     pub(crate) next_number: i64,
     /// The number of the last segment that was made and listed.
     pub(crate) listed_number: Option<i64>,
+    /// Full segments whose write-ahead logs wait for room, few as nothing rolls on a full disk for long.
+    pub(crate) unretired: Vec<Unretired>,
 }
 
 impl Roller {
@@ -117,9 +121,40 @@ impl Rolling {
             if ready.send(next).is_err() {
                 return;
             }
-            let Ok(segment) = full.recv() else { return };
+            let Some(segment) = self.next_full(full) else { return };
             self.hand_on(segment, number);
         }
+    }
+
+    /// The next full segment; `None` if the log is closed.
+    fn next_full(&mut self, full: &Receiver<ActiveSegment>) -> Option<ActiveSegment> {
+        while !self.unretired.is_empty() {
+            match full.recv_timeout(RETIRE_RETRY) {
+                Ok(segment) => return Some(segment),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => self.retry_retiring(),
+            }
+        }
+        full.recv().ok()
+    }
+
+    /// Tries once more to empty the write-ahead logs for which there was no room; a sealed segment needs its no more.
+    fn retry_retiring(&mut self) {
+        let Self { unretired, segments, on_failure, .. } = self;
+        let view = segments.view();
+        unretired.retain(|Unretired { segment, writer, .. }| {
+            if view.segment(segment.number).is_none_or(|now| now.is_sealed()) {
+                return false;
+            }
+            match file::truncate_wal(writer.connection()) {
+                Ok(is_busy) => is_busy,
+                Err(error) if is_disk_full(&error) => true,
+                Err(error) => {
+                    on_failure(format!("the end of a segment: {error}"));
+                    false
+                }
+            }
+        });
     }
 
     /// Makes the next segment, however often it takes; `None` if the log is closed meanwhile.
@@ -149,7 +184,7 @@ impl Rolling {
         Ok(active)
     }
 
-    fn hand_on(&self, full: ActiveSegment, next: i64) {
+    fn hand_on(&mut self, full: ActiveSegment, next: i64) {
         let sequence_floor = full.segment.sequence_floor();
         if let Err(error) = self.catalog.change_segments(SegmentChange::Activated { number: next, sequence_floor }) {
             // The next start finds rows in it, and knows from them that the log had rolled.
@@ -158,11 +193,12 @@ impl Rolling {
         let segment = Arc::clone(&full.segment);
         self.segments.directory.unwatch(&segment.path);
         match full.retire() {
-            Err(error) if !is_disk_full(&error) => {
+            Err(Unretired { error, .. }) if !is_disk_full(&error) => {
                 return (self.on_failure)(format!("the end of a segment: {error}"));
             }
             // What could not be copied stays in the write-ahead log, where it is as durable.
-            _ => {}
+            Err(unretired) => self.unretired.push(unretired),
+            Ok(()) => {}
         }
         self.lay_down_keys();
         self.sealer.order(segment);
