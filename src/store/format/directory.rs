@@ -95,6 +95,10 @@ pub(crate) enum SegmentName {
 }
 
 impl SegmentPaths {
+    /// The highest number that a segment can have got: a name has twelve digits, and a segment a second lasts for
+    /// three thousand years. A file with a higher one was never hitlog's.
+    pub(crate) const NUMBER_MAX: i64 = 99_999_999_999;
+
     /// The paths in a data directory.
     pub(crate) fn of_directory(path: &Path) -> Self {
         Self(path.join(SEGMENTS))
