@@ -88,7 +88,7 @@ pub(crate) struct SegmentPaths(PathBuf);
 pub(crate) enum SegmentName {
     /// The number and generation of a segment; or a file that SQLite keeps beside it.
     Generation(i64, i64),
-    /// A generation that was being built.
+    /// A generation that was being built, or a first one that was being made.
     Unfinished,
     /// Nothing that hitlog wrote.
     Foreign,
@@ -126,7 +126,7 @@ impl SegmentPaths {
     pub(crate) fn parse(name: &str) -> SegmentName {
         let Some((digits, rest)) = name.split_once('.') else { return SegmentName::Foreign };
         let Some(number) = digits.parse().ok().filter(|_| digits.len() == 12) else { return SegmentName::Foreign };
-        if rest.starts_with("building") {
+        if rest.starts_with("building") || rest.starts_with("making") {
             return SegmentName::Unfinished;
         }
         let (generation, rest) = match rest.split_once('.') {
@@ -225,6 +225,7 @@ mod tests {
             (name(paths.of(7, 12)), SegmentName::Generation(7, 12)),
             (name(paths.unfinished(7)), SegmentName::Unfinished),
             ("000000000007.building-journal".into(), SegmentName::Unfinished),
+            ("000000000007.making-wal".into(), SegmentName::Unfinished),
             ("000000000007.db-wal".into(), SegmentName::Generation(7, 1)),
             ("7.db".into(), SegmentName::Foreign),
             ("000000000007.gx.db".into(), SegmentName::Foreign),
