@@ -327,6 +327,7 @@ fn erasures_end_when_what_they_wait_for_is_dealt_with() {
     assert_eq!(tool(&data, &["segments", "write-off", "1", "--yes"]).code, 1, "it is none any more");
     let daemon = Daemon::start_in(&data, &FLAGS);
     assert_eq!(daemon.segments("damaged"), 0);
+    daemon.wait_for_log("an erasure can't end");
     waits_for(&daemon, &["1 file in quarantine"]);
     daemon.stop();
     assert_eq!(tool(&data, &["quarantine", "discard", "000000000002.g2.db", "--yes"]).code, 0);
