@@ -197,8 +197,8 @@ pub const SETTINGS: &[Setting] = settings! {
         "Erasures of visitors that may be under way, and as many of websites; past it 503. As many again that are done \
          are remembered, for 30 days";
     hidden_events_max: Count(1, 1_000_000_000) = "250000",
-        "Events that may be hidden in memory at once, 16 bytes each, from the request to erase them until their segments \
-         are rewritten; past it 503. Those of a visitor with more than half of it are listed on the disk";
+        "Events that may be hidden in memory at once, 16 bytes each, from the request to erase them until their \
+         segments are rewritten; past it 503. Those of a visitor with more than half of it are listed on the disk";
     seal_cache_bytes: Bytes(MIB, 64 * GIB) = "8MiB",
         "Memory for sorting while a segment gets its indexes; the rest goes to files in scratch_dir";
     scratch_dir: Text("DIRECTORY") = "",

@@ -178,8 +178,8 @@ impl CatalogFile {
         Ok(erasure)
     }
 
-    /// The id and the time of an erasure that is asked for now. Those of websites have a place of their own, or visitors
-    /// that are erased could keep a website from being deleted.
+    /// The id and the time of an erasure that is asked for now. Those of websites have a place of their own, or
+    /// visitors that are erased could keep a website from being deleted.
     fn new_erasure(&mut self, of_visitor: bool, memory: &InMemory) -> Result<(Arc<str>, i64), ChangeError> {
         if memory.erasures.pending(of_visitor) >= memory.erasures_max {
             return Err(ChangeError::Refused(CatalogError::ErasuresFull));

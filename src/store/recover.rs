@@ -261,7 +261,7 @@ fn recover_keys(
     let columns = Arc::new(columns.map_err(OpenError::sqlite(&path))?);
     let segment = Arc::new(Segment::open(paths, number, OpenKeys::InMemory(columns)));
     if is_full && let Err(error) = segment.lay_down_keys(sites) {
-        tracing::warn!(segment = number, %error, "the keys of a full segment stay in memory: they could not be laid down");
+        tracing::warn!(segment = number, %error, "the keys of a segment stay in memory: they could not be laid down");
     }
     Ok(segment)
 }

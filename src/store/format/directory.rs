@@ -248,13 +248,17 @@ pub(crate) struct SegmentPaths(PathBuf);
 pub(crate) enum SegmentName {
     /// The number and generation of a segment; or of what is kept beside it.
     Generation(i64, i64),
-    /// A generation that was being built, or what is of use only while a process runs.
+    /// What was being built or made, or is of use only while a process runs.
     Unfinished,
     /// Nothing that hitlog wrote.
     Foreign,
 }
 
 impl SegmentPaths {
+    /// The highest number that a segment can have got: a name has twelve digits, and a segment a second lasts for
+    /// three thousand years. A file with a higher one was never hitlog's.
+    pub(crate) const NUMBER_MAX: i64 = 99_999_999_999;
+
     /// The paths in a data directory.
     pub(crate) fn of_directory(path: &Path) -> Self {
         Self(path.join(SEGMENTS))
@@ -287,7 +291,7 @@ impl SegmentPaths {
     pub(crate) fn parse(name: &str) -> SegmentName {
         let Some((digits, rest)) = name.split_once('.') else { return SegmentName::Foreign };
         let Some(number) = digits.parse().ok().filter(|_| digits.len() == 12) else { return SegmentName::Foreign };
-        if rest.starts_with("building") || rest.starts_with("hidden-") {
+        if ["building", "making", "hidden-"].iter().any(|begin| rest.starts_with(begin)) {
             return SegmentName::Unfinished;
         }
         let (generation, rest) = match rest.split_once('.') {
@@ -435,6 +439,7 @@ mod tests {
             ("000000000007.building-keys".into(), SegmentName::Unfinished),
             (name(paths.hidden(7, 3)), SegmentName::Unfinished),
             ("000000000007.db-keys".into(), SegmentName::Generation(7, 1)),
+            ("000000000007.making-wal".into(), SegmentName::Unfinished),
             ("000000000007.db-wal".into(), SegmentName::Generation(7, 1)),
             ("7.db".into(), SegmentName::Foreign),
             ("000000000007.gx.db".into(), SegmentName::Foreign),

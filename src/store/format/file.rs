@@ -25,11 +25,11 @@ const KEYS_SUFFIX: &str = "-keys";
 /// What SQLite keeps beside a database is called as that is, with one of these at the end.
 pub(crate) const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
 
-/// Makes a segment's file, complete and durable, before anybody hears of it. Until then it has the name of what is
-/// being built, so that a file with a segment's name is always one that was whole.
+/// Makes a segment's file, complete and durable, before anybody hears of it. Until then it has another
+/// name, so that a file with a segment's name is always one that was whole.
 pub(crate) fn create(path: &Path, options: &LogOptions, metrics: &Arc<StoreMetrics>) -> Result<(), OpenError> {
     remove_leftover(path)?;
-    let unfinished = path.with_extension("building");
+    let unfinished = path.with_extension("making");
     remove(&unfinished).map_err(OpenError::io("remove the leftover", &unfinished))?;
     build(&unfinished, options, metrics)?;
     fs::rename(&unfinished, path).map_err(OpenError::io("rename", &unfinished))?;

@@ -13,6 +13,10 @@ pub(crate) const APPLICATION_ID: i32 = 0x6869_746c;
 /// The version of a segment's format.
 pub(crate) const SEGMENT_VERSION: i64 = 1;
 
+/// The highest sequence that hitlog can have given: a million a second for a hundred thousand years, and more. A higher
+/// one in a file is damage, or somebody's doing.
+pub(crate) const SEQUENCE_MAX: u64 = 1 << 62;
+
 /// An active segment: rows in the order of their sequence, no index, so that an insert touches the last page only.
 pub(crate) const SEGMENT_SQL: &str = "
     CREATE TABLE Event(

@@ -212,7 +212,7 @@ impl Rolling {
             Ok(()) => self.metrics.lay_down_seconds.record(started.elapsed().as_secs_f64()),
             Err(error) => {
                 self.metrics.lay_down_errors.increment(1);
-                tracing::warn!(%error, "the keys of a full segment stay in memory: they could not be laid down beside it");
+                tracing::warn!(%error, "keys of full segments stay in memory: they could not be laid down");
             }
         }
     }

@@ -11,7 +11,12 @@ use std::{
 
 use rusqlite::{Connection, Row, params};
 
-use super::{catalog::CatalogContents, directory::OfflineDir, error::OfflineError, segment_lines::bytes_of};
+use super::{
+    catalog::CatalogContents,
+    directory::OfflineDir,
+    error::OfflineError,
+    segment_lines::{bytes_of, damage_of},
+};
 use crate::{
     event::EventType,
     store::{
@@ -58,14 +63,21 @@ pub fn count(
     let mut all = Tally::default();
     let mut segment_bytes = 0;
     for listed in catalog.segments_in_use() {
+        let mut damage = None;
         let tally = directory.on_segment(listed, |listed, connection| {
             let mut tally = Tally::default();
             match listed.state {
-                SegmentState::Sealed => tally.read_summary(connection, wanted)?,
+                SegmentState::Sealed => {
+                    damage = damage_of(connection, listed)?.map(|damage| (directory.path_of(listed), damage));
+                    tally.read_summary(connection, wanted)?;
+                }
                 _ => tally.read_rows(connection, wanted)?,
             }
             Ok((tally, bytes_of(directory, listed)))
         })?;
+        if let Some((path, reason)) = damage {
+            return Err(OfflineError::damaged(path, reason));
+        }
         let Some((tally, bytes)) = tally else { continue };
         all.merge(tally);
         segment_bytes += bytes;

@@ -59,6 +59,11 @@ impl OfflineError {
         move |source| Self::Read { path, source }
     }
 
+    /// A file is not what the catalog lists.
+    pub(super) fn damaged(path: impl Into<PathBuf>, reason: &str) -> Self {
+        Self::Open(OpenError::Damaged { path: path.into(), reason: reason.into() })
+    }
+
     pub(super) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { action, path, source }

@@ -4,7 +4,7 @@
 //! anywhere: a slow reader of the export never keeps the daemon's write-ahead log from beginning anew, and a segment
 //! that is sealed or erased between two such statements is found in its next generation, behind the last sequence.
 
-use std::{collections::VecDeque, path::PathBuf, sync::Arc};
+use std::{collections::VecDeque, sync::Arc};
 
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -13,7 +13,6 @@ use crate::{
     event::{EventRow, EventType},
     store::{
         catalog::{ListedSegment, SegmentState, Website},
-        error::OpenError,
         format::{file, row::event_row, schema},
         segments::Facts,
     },
@@ -86,7 +85,7 @@ impl<'a> Export<'a> {
                 }
             })?;
             if let Some((path, damage)) = damage.take() {
-                return Err(damaged(path, damage));
+                return Err(OfflineError::damaged(path, damage));
             }
             let Some((Some(rows), last)) = held else { continue };
             until = until.or(last);
@@ -125,7 +124,10 @@ impl<'a> Export<'a> {
                 }
                 // A page that was overwritten may look as if it ended the table.
                 Some(_) if lacks_rows(&listed, self.rows_read, self.until) => {
-                    return Err(damaged(self.directory.path_of(&listed), "it lacks events that it says it has"));
+                    return Err(OfflineError::damaged(
+                        self.directory.path_of(&listed),
+                        "it lacks events that it says it has",
+                    ));
                 }
                 _ => {
                     self.waiting.pop_front();
@@ -175,10 +177,6 @@ fn lacks_rows(listed: &ListedSegment, rows_read: u64, until: i64) -> bool {
     let is_whole = |facts: &Facts| facts.last_sequence.cast_signed() <= until;
     let facts = listed.facts.filter(|facts| listed.state == SegmentState::Sealed && is_whole(facts));
     facts.is_some_and(|facts| rows_read < facts.rows)
-}
-
-fn damaged(path: PathBuf, reason: &str) -> OfflineError {
-    OpenError::Damaged { path, reason: reason.into() }.into()
 }
 
 struct RowsRead {

@@ -98,8 +98,8 @@ impl<'a> Snapshot<'a> {
         Some(&self.keys[at].1)
     }
 
-    /// What was read of keys that were laid down. Damaged ones are made anew from the rows; as the question looks at the
-    /// segments of one moment, it must be asked again.
+    /// What was read of keys that were laid down. Damaged ones are made anew from the rows; as the question looks at
+    /// the segments of one moment, it must be asked again.
     pub(crate) fn read_laid<T>(
         &self,
         segment: &Segment,

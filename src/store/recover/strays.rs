@@ -14,7 +14,7 @@ use std::{
 use crate::store::{
     catalog::{CatalogFile, ListedSegment, SegmentChange, SegmentState},
     error::{OpenError, is_disk_full},
-    format::{DataDir, SegmentName, SegmentPaths, file, quarantine::Quarantine, sync_directory},
+    format::{DataDir, SegmentName, SegmentPaths, file, quarantine::Quarantine, schema::SEQUENCE_MAX, sync_directory},
     segments::{Identity, Segments},
 };
 
@@ -78,10 +78,11 @@ fn note(
     catalog: &mut CatalogFile,
     segments: &Segments,
 ) -> Result<Strays, OpenError> {
-    // What cannot be read tells no sequence.
-    let last = strays.iter().filter_map(|(_, path)| file::last_sequence_of(path).ok().flatten()).max();
-    let sequence_floor = last.map_or(0, |last| last + 1);
-    let highest_number = strays.iter().map(|(number, _)| *number).max().unwrap_or(0);
+    // What cannot be read tells no sequence, and what hitlog cannot have given must not end what it gives.
+    let last = strays.iter().filter_map(|(_, path)| file::last_sequence_of(path).ok().flatten());
+    let sequence_floor = last.filter(|last| *last <= SEQUENCE_MAX).max().map_or(0, |last| last + 1);
+    let numbers = strays.iter().map(|(number, _)| *number);
+    let highest_number = numbers.filter(|number| *number <= SegmentPaths::NUMBER_MAX).max().unwrap_or(0);
     let is_known = sequence_floor <= catalog.sequence_floor() && highest_number <= catalog.number_floor()?;
     if !moved.is_empty() || !is_known {
         let change = SegmentChange::Quarantined { files: moved, number_floor: highest_number, sequence_floor };

@@ -33,6 +33,9 @@ pub(super) fn adopt(directory: &LockedDir, line: &QuarantineLine) -> Result<Adop
     let holdings =
         Holdings::read(&line.path).map_err(|error| unfit(format!("it cannot be read: {}", error.reason())))?;
     let Some(sequences) = holdings.sequences else { return Err(unfit("it holds no events; discard it".into())) };
+    if sequences.1 > schema::SEQUENCE_MAX {
+        return Err(unfit("it holds sequences that hitlog never gives".into()));
+    }
     let number = holdings.identity.map_or(line.segment, |identity| identity.number);
     let catalog = directory.files.catalog()?;
     let state = if holdings.facts.is_some() { SegmentState::Sealed } else { SegmentState::Unsealed };

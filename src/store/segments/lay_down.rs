@@ -229,7 +229,8 @@ mod tests {
                 prop_assert_eq!(&run.read(0..run.count).unwrap(), &wanted);
                 prop_assert_eq!(run.first_created_at, wanted[0].created_at);
                 prop_assert_eq!(run.last_created_at, wanted[wanted.len() - 1].created_at);
-                for key in times.iter().map(|&created_at| Key { created_at, sequence: 9 }).chain(wanted.first().copied()) {
+                let between = times.iter().map(|&created_at| Key { created_at, sequence: 9 });
+                for key in between.chain(wanted.first().copied()) {
                     let rank = wanted.partition_point(|entry| *entry <= key) as u64;
                     let bounds = run.rank_bounds(key);
                     prop_assert!((bounds.least..=bounds.most).contains(&rank), "{rank} {bounds:?}");
@@ -243,7 +244,8 @@ mod tests {
             for (_, row) in model.iter().step_by(500) {
                 for (session, visitor) in [
                     (Some(row.session), None), (None, Some(row.visitor)), (Some(row.session), Some(row.visitor)),
-                    (Some(row.session ^ 1), None), (Some(row.session), Some(row.visitor ^ 1)), (Some(0), Some(u32::MAX)),
+                    (Some(row.session ^ 1), None), (Some(row.session), Some(row.visitor ^ 1)),
+                    (Some(0), Some(u32::MAX)),
                 ] {
                     prop_assert_eq!(
                         keys.candidates(session, visitor).unwrap(),

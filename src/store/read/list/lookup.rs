@@ -39,8 +39,8 @@ impl Snapshot<'_> {
         matches.into_page()
     }
 
-    /// Every event of a visitor of a website up to a sequence, by segment, the hidden ones too; or, laid down, those that
-    /// are not hidden yet.
+    /// Every event of a visitor of a website up to a sequence, by segment, the hidden ones too; or, laid down, those
+    /// that are not hidden yet.
     pub(crate) fn find_visitor(
         &self,
         website_id: &Arc<str>,

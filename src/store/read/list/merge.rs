@@ -1,9 +1,9 @@
 //! Listings by website and type.
 //!
 //! Client timestamps make segments overlap in time, so an offset cannot skip whole segments. Instead every sorted
-//! source (a stream of a sealed segment or of keys that were laid down, a stream of a chunk in memory) can say how many of its entries are newer
-//! than a key; the key that stands at an offset is then found by bisection over the sum of those ranks, and the
-//! page is merged from there.
+//! source (a stream of a sealed segment or of keys that were laid down, a stream of a chunk in memory) can say how many
+//! of its entries are newer than a key; the key that stands at an offset is then found by bisection over the sum of
+//! those ranks, and the page is merged from there.
 
 use std::{cell::RefCell, cmp::Reverse, ops::Range, sync::Arc};
 
