@@ -78,13 +78,13 @@ impl Store {
         directory.watch(&directory.catalog_path())?;
         let paths = directory.segment_paths();
         let segments = Arc::new(Segments::new(directory.clone(), options.segments, Arc::clone(metrics)));
-        let recovered = recover::recover_segments(&paths, &mut catalog, &segments, &options.log, metrics)?;
+        let recovered = recover::recover_segments(directory, &mut catalog, &segments, &options.log, metrics)?;
         catalog.begin_epoch_of_copy(options.is_restored, recovered.next_sequence)?;
         let retention = retention_of(options, &catalog, &segments)?;
         let (websites, epochs) = (catalog.websites(), catalog.epochs().clone());
         let (wake, woken) = crossbeam_channel::bounded(1);
         let erasures = Arc::new(Erasures::new(wake, Arc::clone(metrics)));
-        recover::recover_erasures(catalog.erasures()?, &segments, &erasures)?;
+        recover::recover_erasures(catalog.erasures()?, &segments, &erasures, options.erasures)?;
         let memory = catalog::InMemory {
             segments: Arc::clone(&segments),
             erasures: Arc::clone(&erasures),
@@ -126,6 +126,7 @@ impl Store {
             segments: Arc::clone(&segments),
             erasures,
             options: options.erasures,
+            looking: Arc::default(),
         };
         let behind = (roller, sealer, watch);
         let (active, next) = (recovered.active, recovered.next_sequence);

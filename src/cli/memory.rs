@@ -19,9 +19,13 @@ const LARGE_BODY_BYTES_EACH: f64 = 3.5;
 /// A sealed segment's connection with its cache, in bytes.
 const SEGMENT_CONNECTION_BYTES: usize = 300 << 10;
 /// The keys of an event that has no index yet, in bytes.
-const UNSEALED_ROW_BYTES: usize = 14;
+const ROW_BYTES: usize = 14;
+/// What laying the keys of a segment down takes beside them, for each event, in bytes.
+const LAYING_DOWN_BYTES_EACH: usize = 24;
 /// A hidden event, in bytes.
 const HIDDEN_EVENT_BYTES: usize = 16;
+/// An event that was found and is about to be hidden, in bytes: those of a segment are in memory at once.
+const FOUND_EVENT_BYTES: usize = 24;
 
 /// One part of the memory: what it is for, the settings that bound it, and the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,11 +68,13 @@ fn parts(config: &Config) -> Vec<MemoryPart> {
         part("pages of events", "read_bytes_max", config.read_bytes_max),
         part("writing", "writer_cache_bytes", config.writer_cache_bytes as usize),
         part("sealing", "seal_cache_bytes", config.seal_cache_bytes as usize),
+        // While the keys of one segment are laid down, the next may fill.
         part(
             "keys without an index",
-            "unsealed_rows_max x 14 B",
-            config.unsealed_rows_max as usize * UNSEALED_ROW_BYTES,
+            "segment_rows_max x 52 B",
+            config.segment_rows_max as usize * (2 * ROW_BYTES + LAYING_DOWN_BYTES_EACH),
         ),
+        part("keys that the disk refuses", "unsealed_rows_max x 14 B", config.unsealed_rows_max as usize * ROW_BYTES),
         part("filters of sealed segments", "filter_bytes_max", config.filter_bytes_max),
         part(
             "open segments",
@@ -77,6 +83,7 @@ fn parts(config: &Config) -> Vec<MemoryPart> {
         ),
         part("log lines", "log_bytes_max x 2", 2 * config.log_bytes_max),
         part("hidden events", "hidden_events_max x 16 B", config.hidden_events_max * HIDDEN_EVENT_BYTES),
+        part("finding them", "segment_rows_max x 24 B", config.segment_rows_max as usize * FOUND_EVENT_BYTES),
     ]
 }
 

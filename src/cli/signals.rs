@@ -59,9 +59,9 @@ impl Signals {
     /// system to ignore, as `nohup` does.
     pub(super) fn listen(is_daemon: bool) -> io::Result<Self> {
         let ignored = if is_daemon { 0 } else { ignored_signals() };
-        // Of a daemon: what others take for "turn the log" or "say how you are" must not end it, and neither must a
-        // limit on the size of files, which the write itself tells then.
-        let borne = if is_daemon { &[SIGUSR1, SIGUSR2, SIGXFSZ][..] } else { &[] };
+        // A limit on the size of files must not end anything: the write itself tells of it then. And what others take
+        // for "turn the log" or "say how you are" must not end a daemon.
+        let borne = if is_daemon { &[SIGXFSZ, SIGUSR1, SIGUSR2][..] } else { &[SIGXFSZ] };
         let heeded = [SIGTERM, SIGINT, SIGHUP]
             .into_iter()
             .chain(borne.iter().copied())

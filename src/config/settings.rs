@@ -183,8 +183,8 @@ pub const SETTINGS: &[Setting] = settings! {
     wal_bytes_max: Bytes(MIB, 256 * GIB) = "256MiB",
         "Size of the write-ahead log past which readers are interrupted, because they keep it from starting over";
     segment_rows_max: Count(1, 100_000_000) = "1000000",
-        "Events after which a segment is full: it gets its indexes, and another takes its place. Until it has them, \
-         14 bytes an event stay in memory";
+        "Events after which a segment is full: it gets its indexes, and another takes its place. Until it is full, 14 \
+         bytes an event are in memory, and for a moment then 24 more";
     segment_age_max_seconds: Seconds(1.0, 3_153_600_000.0) = "604800",
         "Age of its first event at which a segment is full, however few it holds: quiet sites' events get indexes too";
     retention_days: Days(0.0, 36_500.0) = "0",
@@ -194,16 +194,17 @@ pub const SETTINGS: &[Setting] = settings! {
         "How long hitlog must have run since all events of a segment expired, before the segment leaves the disk: a \
          wrong clock, or a wrong retention_days, can be set right meanwhile and nothing is lost";
     erasures_max: Count(1, 1_000_000) = "10000",
-        "Erasures that are remembered, those done in the last 30 days included; past it 503";
-    hidden_events_max: Count(1, 1_000_000_000) = "1000000",
-        "Events that may be hidden at once, from the request to erase them until their segments are rewritten: 16 \
-         bytes each. A visitor with more can't be erased";
+        "Erasures of visitors that may be under way, and as many of websites; past it 503. As many again that are done \
+         are remembered, for 30 days";
+    hidden_events_max: Count(1, 1_000_000_000) = "250000",
+        "Events that may be hidden in memory at once, 16 bytes each, from the request to erase them until their segments \
+         are rewritten; past it 503. Those of a visitor with more than half of it are listed on the disk";
     seal_cache_bytes: Bytes(MIB, 64 * GIB) = "8MiB",
         "Memory for sorting while a segment gets its indexes; the rest goes to files in SQLITE_TMPDIR or /var/tmp";
-    unsealed_rows_max: Count(1, 1_000_000_000) = "4000000",
-        "Events without indexes whose keys stay in memory, for when events come faster than they are sealed; older \
-         ones are read from the disk when asked for, some 0.1 s a million";
-    filter_bytes_max: Bytes(0, 64 * GIB) = "40MiB",
+    unsealed_rows_max: Count(1, 1_000_000_000) = "1000000",
+        "Events of full segments whose keys stay in memory, 14 bytes each, where the disk does not take them; past it \
+         no event is taken until it does";
+    filter_bytes_max: Bytes(0, 64 * GIB) = "26MiB",
         "Memory of the filters that say which sealed segments a session is not in, about 0.3 MB a million events; \
          past it the oldest segments have none and are searched";
     segment_connections_max: Count(1, 100_000) = "64",
@@ -212,7 +213,7 @@ pub const SETTINGS: &[Setting] = settings! {
     reads_waiting_max: Count(1, 100_000) = "64", "Reads that wait for a thread; past it 503";
     read_timeout_seconds: Seconds(0.01, 3_600.0) = "10",
         "Time for a read, its wait included; then 503. A long read keeps the write-ahead log growing";
-    read_bytes_max: Bytes(MIB, 64 * GIB) = "44MiB",
+    read_bytes_max: Bytes(MIB, 64 * GIB) = "36MiB",
         "Memory for the answers to reads that are being built or sent; past it 503";
     worker_threads: Count(0, 1_024) = "0",
         "Threads that serve connections; 0 takes one for each core but one, which the writer needs";

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     event::{Faults, time::time_text},
     metrics::ReadRefused,
-    store::{EraseError, Erasure, ReadError},
+    store::{CatalogError, EraseError, Erasure, ReadError},
 };
 
 /// An erasure as the API shows it.
@@ -77,6 +77,9 @@ pub(super) async fn erase_visitor(context: &Context, visitor_id: &str, query: &s
             "Too many events would be hidden at once; wait for erasures that are running, or raise hidden_events_max",
             context.obstacles.hidden_events_full.meet(),
         ),
+        Err(EraseError::Read(ReadError::StorageFull(_))) => {
+            catalog_error(&CatalogError::StorageFull, &context.obstacles)
+        }
         Err(EraseError::Read(failure)) => read_error(&failure),
     }
 }

@@ -372,9 +372,10 @@ pub(super) fn read_error(failure: &ReadError) -> Response {
         ReadError::Refused(ReadRefused::Deadline) => "The read took too long; ask for less, or try again later",
         ReadError::Refused(ReadRefused::Memory) => "The answers being sent take too much memory; ask for less",
         ReadError::Refused(ReadRefused::WalCap) => "The read was interrupted so that writing could go on; try again",
+        ReadError::Refused(ReadRefused::Keys) => "The keys of some events were damaged and are made anew; try again",
         ReadError::Stopped => "hitlog is stopping",
-        ReadError::Storage(storage) => {
-            tracing::error!(error = %storage, "a read failed");
+        ReadError::Storage(_) | ReadError::Keys(_) | ReadError::StorageFull(_) => {
+            tracing::error!(error = %failure, "a read failed");
             return error(ErrorCode::InternalError, "The storage could not be read; see hitlog's log");
         }
     };
@@ -391,7 +392,7 @@ pub(super) fn catalog_error(failure: &CatalogError, obstacles: &Obstacles) -> Re
         }
         CatalogError::ErasuresFull => retry_later(
             ErrorCode::Overloaded,
-            "As many erasures are remembered as may be; nothing was changed. Raise erasures_max",
+            "As many erasures are under way as may be; nothing was changed. Wait for some, or raise erasures_max",
             obstacles.erasures_full.meet(),
         ),
         CatalogError::StorageFull => {

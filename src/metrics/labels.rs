@@ -180,5 +180,7 @@ label! {
         Memory = "memory",
         /// The write-ahead log had grown over its cap, and the read stood in the way of the checkpoint.
         WalCap = "wal_cap",
+        /// The keys of a segment were damaged; they are made anew.
+        Keys = "keys",
     }
 }

@@ -32,6 +32,7 @@ impl Registry {
         let recorder = PrometheusBuilder::new()
             .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS_BUCKETS)?
             .set_buckets_for_metric(Matcher::Full("hitlog_seal_seconds".into()), &SLOW_SECONDS_BUCKETS)?
+            .set_buckets_for_metric(Matcher::Full("hitlog_lay_down_seconds".into()), &SLOW_SECONDS_BUCKETS)?
             .set_buckets_for_metric(Matcher::Full("hitlog_erase_seconds".into()), &SLOW_SECONDS_BUCKETS)?
             .set_buckets_for_metric(Matcher::Suffix("group_events".into()), &EVENTS_BUCKETS)?
             .set_buckets_for_metric(Matcher::Suffix("group_bytes".into()), &BYTES_BUCKETS)?

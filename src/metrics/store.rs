@@ -24,6 +24,10 @@ metric_group! {
             "Bytes past which readers are interrupted so that the log can reset.";
         high_water_mark: Gauge = "hitlog_high_water_mark", "The highest durable sequence.";
         rolls: Counter = "hitlog_rolls_total", "Segments that were full and followed by the next.";
+        lay_down_seconds: Histogram = "hitlog_lay_down_seconds",
+            "Time to lay the keys of one full segment down, where it waits for its indexes.";
+        lay_down_errors: Counter = "hitlog_lay_down_errors_total",
+            "Times that the keys of a full segment could not be laid down and stayed in memory.";
         seal_seconds: Histogram = "hitlog_seal_seconds", "Time to build the indexes of one segment.";
         seal_rows: Counter = "hitlog_sealed_events_total", "Events in segments sealed since the start.";
         seals_failed: Counter = "hitlog_seals_failed_total",
@@ -46,6 +50,9 @@ metric_group! {
             "Segments removed since the start because all of their events had expired.";
         retention_removed_events: Counter = "hitlog_retention_removed_events_total",
             "Events removed since the start with segments whose events had all expired.";
+        quarantined_files: Gauge = "hitlog_quarantined_files",
+            "Segment files in quarantine: in no answer, unknown to the catalog or given up. While there are any, no \
+             erasure ends.";
         readers: Gauge = "hitlog_readers", "Connections of the reader pool.";
         readers_busy: Gauge = "hitlog_readers_busy", "Connections of the reader pool at work.";
         reader_wait_seconds: Histogram = "hitlog_reader_wait_seconds",

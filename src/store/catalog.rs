@@ -29,7 +29,9 @@ pub(super) use self::{
     erasure::{ErasedRows, NewErasure, Subject, Target},
     erasures::Erasures,
     expiry_table::ExpiryNotes,
-    segment_table::{ListedSegment, SegmentChange, SegmentState, note_sealed, read_segments},
+    segment_table::{
+        ListedSegment, SegmentChange, SegmentState, note_sealed, read_leftovers, read_quarantine, read_segments,
+    },
     website_table::read_websites,
 };
 pub use self::{
@@ -39,13 +41,15 @@ pub use self::{
 };
 use super::{
     error::{CatalogError, OnFailure, OpenError, is_disk_full},
-    format::{DataDir, make_file, schema, sync_directory},
-    segments::Segments,
+    format::{DataDir, file, make_file, schema, sync_directory},
+    segments::{Identity, Segments},
 };
 use crate::{clock::now_ms, domain::Domain, event_id::Epochs};
 
 /// Changes that may wait for the catalog's thread. Each takes a sync, and people make them, not trackers.
 const CHANGES_WAITING_MAX: usize = 64;
+/// The size of the catalog's write-ahead log from which on it is copied into the catalog after a change.
+const WAL_DUE_BYTES: u64 = 4 << 20;
 /// How long an erasure that is done is remembered.
 const ERASURE_KEPT_MS: i64 = 30 * schema::DAY_MS;
 
@@ -59,7 +63,7 @@ type Change = Box<dyn FnOnce(&mut CatalogFile, &InMemory) -> rusqlite::Result<()
 pub(super) struct InMemory {
     pub(super) segments: Arc<Segments>,
     pub(super) erasures: Arc<Erasures>,
-    /// Most erasures that are remembered.
+    /// Most erasures that are under way, of visitors and of websites each.
     pub(super) erasures_max: usize,
 }
 
@@ -92,12 +96,17 @@ impl CatalogFile {
         connection
             .execute_batch(
                 "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA mmap_size = 0;
+                 PRAGMA wal_autocheckpoint = 0; -- SQLite would keep to itself that one has failed
+                 PRAGMA journal_size_limit = 0; -- a log that begins anew gives its room back
                  PRAGMA secure_delete = ON; -- of who was erased nothing may stay",
             )
             .map_err(sqlite())?;
-        schema::CATALOG_MIGRATIONS.to_latest(&mut connection).map_err(|error| OpenError::NotOurs {
-            path: path.clone(),
-            reason: format!("its format could not be brought up to date: {error}"),
+        schema::CATALOG_MIGRATIONS.to_latest(&mut connection).map_err(|error| match error {
+            rusqlite_migration::Error::RusqliteError { err, .. } => sqlite()(err),
+            error => {
+                let reason = format!("its format could not be brought up to date: {error}");
+                OpenError::NotOurs { path: path.clone(), reason }
+            }
         })?;
         connection
             .execute("INSERT OR IGNORE INTO Log(id, sequenceFloor) VALUES(1, 1)", [])
@@ -161,9 +170,17 @@ impl CatalogFile {
         read_segments(&self.connection).map_err(OpenError::sqlite(&self.path))
     }
 
+    /// The generations that may be removed: replaced, or never listed.
+    pub(super) fn leftovers(&self) -> Result<Vec<Identity>, OpenError> {
+        read_leftovers(&self.connection).map_err(OpenError::sqlite(&self.path))
+    }
+
     /// Changes the list of segments, before the catalog moves to its thread.
     pub(super) fn change_segments(&mut self, change: &SegmentChange) -> Result<(), OpenError> {
-        segment_table::apply(&mut self.connection, change).map_err(OpenError::sqlite(&self.path))
+        segment_table::apply(&mut self.connection, change).map_err(OpenError::sqlite(&self.path))?;
+        let floor = self.connection.query_row("SELECT sequenceFloor FROM Log", [], |row| row.get::<_, i64>(0));
+        self.sequence_floor = floor.map_err(OpenError::sqlite(&self.path))?.unsigned_abs();
+        Ok(())
     }
 
     /// The erasures, those that are done included.
@@ -197,7 +214,9 @@ impl CatalogFile {
         let directory = &memory.segments.directory;
         let ended = changes.iter().try_for_each(|change| {
             directory.check().map_err(|lost| lost.to_string())?;
-            change(&mut self, memory).map_err(|error| format!("the catalog: {error}"))
+            change(&mut self, memory)
+                .and_then(|()| self.checkpoint_if_due())
+                .map_err(|error| format!("the catalog: {error}"))
         });
         directory.unwatch(&self.path);
         if directory.check().is_err() {
@@ -205,6 +224,18 @@ impl CatalogFile {
             std::mem::forget(self);
         }
         ended
+    }
+
+    /// Copies the write-ahead log into the catalog when it has grown. An error leaves the disk in doubt.
+    fn checkpoint_if_due(&self) -> rusqlite::Result<()> {
+        if file::bytes(&file::with_suffix(&self.path, "-wal")) < WAL_DUE_BYTES {
+            return Ok(());
+        }
+        match self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
+            // No room to copy into: what is in the write-ahead log is as durable there.
+            Err(error) if !is_disk_full(&error) => Err(error),
+            _ => Ok(()),
+        }
     }
 
     fn create(&mut self, new: NewWebsite) -> Result<Arc<Website>, ChangeError> {
@@ -254,7 +285,7 @@ impl CatalogFile {
 
     fn delete(&mut self, id: &str, memory: &InMemory) -> Result<(Arc<Website>, Arc<str>), ChangeError> {
         let website = self.find(id)?;
-        let (erasure, now) = self.new_erasure(memory)?;
+        let (erasure, now) = self.new_erasure(false, memory)?;
         let transaction = self.connection.transaction()?;
         transaction.execute("DELETE FROM Website WHERE id = ?1", [id])?;
         erasure_table::insert_website(&transaction, &erasure, id, now)?;
@@ -271,7 +302,12 @@ impl CatalogFile {
         if !memory.segments.view().still_holds(&new.found) {
             return Err(ChangeError::Refused(CatalogError::Stale));
         }
-        let (id, now) = self.new_erasure(memory)?;
+        // What is damaged or in quarantine may hold events that were not found.
+        let segments = &memory.segments;
+        if new.found.is_empty() && segments.damaged() == 0 && segments.quarantined() == 0 {
+            return self.erase_nothing(memory);
+        }
+        let (id, now) = self.new_erasure(true, memory)?;
         erasure_table::insert_visitor(&self.connection, &id, &new, now)?;
         let NewErasure { website_id, visitor_id, up_to, found } = new;
         let visitor = Some(VisitorSubject { visitor_id, up_to });
@@ -282,15 +318,30 @@ impl CatalogFile {
         Ok(erasure)
     }
 
-    /// The id and the time of an erasure that is asked for now.
-    fn new_erasure(&mut self, memory: &InMemory) -> Result<(Arc<str>, i64), ChangeError> {
-        let now = now_ms();
-        erasure_table::remove_done_before(&self.connection, now - ERASURE_KEPT_MS)?;
-        memory.erasures.remove_done_before(now - ERASURE_KEPT_MS);
-        if memory.erasures.len() >= memory.erasures_max {
+    /// The id and the time of an erasure that is asked for now. Those of websites have a place of their own, or visitors
+    /// that are erased could keep a website from being deleted.
+    fn new_erasure(&mut self, of_visitor: bool, memory: &InMemory) -> Result<(Arc<str>, i64), ChangeError> {
+        if memory.erasures.pending(of_visitor) >= memory.erasures_max {
             return Err(ChangeError::Refused(CatalogError::ErasuresFull));
         }
-        Ok((format!("era-{}", random_letters(12)).into(), now))
+        Ok((new_erasure_id(), now_ms()))
+    }
+
+    /// Notes an erasure that found nothing.
+    fn erase_nothing(&mut self, memory: &InMemory) -> Result<Erasure, ChangeError> {
+        let now = now_ms();
+        let mut erasure = Erasure::new(new_erasure_id(), None, now);
+        erasure_table::insert_done(&self.connection, &erasure.id, now)?;
+        erasure.done_at = Some(now);
+        memory.erasures.insert(erasure.clone());
+        self.forget_erasures(now, memory)?;
+        Ok(erasure)
+    }
+
+    /// Forgets erasures that were done long ago, or before very many others.
+    fn forget_erasures(&mut self, now: i64, memory: &InMemory) -> Result<(), ChangeError> {
+        let forgotten = memory.erasures.forget_done(now - ERASURE_KEPT_MS, memory.erasures_max);
+        Ok(erasure_table::remove(&self.connection, &forgotten)?)
     }
 
     fn finish_erasure(&mut self, id: &str, memory: &InMemory) -> Result<bool, ChangeError> {
@@ -298,6 +349,7 @@ impl CatalogFile {
         let is_done = erasure_table::finish(&self.connection, id, now)?;
         if is_done {
             memory.erasures.done(id, now);
+            self.forget_erasures(now, memory)?;
         }
         Ok(is_done)
     }
@@ -305,7 +357,16 @@ impl CatalogFile {
     fn change_segment(&mut self, change: SegmentChange, memory: &InMemory) -> Result<(), ChangeError> {
         segment_table::apply(&mut self.connection, &change)?;
         match change {
-            SegmentChange::Prepared(_) | SegmentChange::Activated { .. } | SegmentChange::Unlisted(_) => {}
+            SegmentChange::Prepared(_)
+            | SegmentChange::Activated { .. }
+            | SegmentChange::Built(_)
+            | SegmentChange::Unlinked(_)
+            | SegmentChange::Noted(_) => {}
+            // What the start does, or a tool that has the directory to itself, before anything is in memory.
+            SegmentChange::Unlisted { .. }
+            | SegmentChange::Adopted(_)
+            | SegmentChange::Quarantined { .. }
+            | SegmentChange::Released(_) => {}
             SegmentChange::Sealed { segment, erased, .. } => {
                 let number = segment.number;
                 let erasures: Vec<_> = erased.iter().map(|of| Arc::clone(&of.erasure)).collect();
@@ -350,6 +411,10 @@ fn change<T: Send + 'static>(
     let change = Box::new(move |catalog: &mut CatalogFile, memory: &InMemory| {
         let (answer, outcome) = match make(catalog, memory) {
             Ok(value) => (Ok(value), Ok(())),
+            // A refusal says that nothing was changed, which holds if SQLite is out of the transaction again.
+            Err(ChangeError::Refused(_)) if !catalog.connection.is_autocommit() => {
+                (Err(CatalogError::Unknown), Err(rusqlite::Error::InvalidQuery))
+            }
             Err(ChangeError::Refused(error)) => (Err(error), Ok(())),
             Err(ChangeError::Fatal(error)) => (Err(CatalogError::Unknown), Err(error)),
         };
@@ -431,6 +496,10 @@ impl Catalog {
         })?;
         answer.await.unwrap_or(Err(CatalogError::Unknown))
     }
+}
+
+fn new_erasure_id() -> Arc<str> {
+    format!("era-{}", random_letters(12)).into()
 }
 
 /// Letters of a to z and 0 to 9, from the system's secure generator.

@@ -1,12 +1,14 @@
 //! Asking for erasures: what goes is looked for by a reader, and hidden by the catalog's thread.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::Mutex;
 
 use super::{
     catalog::{Catalog, Erasure, Erasures, NewErasure},
     error::{CatalogError, ReadError},
     options::ErasureOptions,
-    read::Readers,
+    read::{Readers, list::lookup::Room},
     segments::Segments,
 };
 
@@ -29,7 +31,12 @@ pub struct Eraser {
     pub(super) segments: Arc<Segments>,
     pub(super) erasures: Arc<Erasures>,
     pub(super) options: ErasureOptions,
+    /// Held while events are looked for: as many as a segment has may be in memory for that, once.
+    pub(super) looking: Arc<Mutex<()>>,
 }
+
+/// The longest look for the events of one visitor: there may be as many as there are events.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(600);
 
 impl Eraser {
     /// Erases the events that a visitor of a website has by now: once this returns, no answer shows them.
@@ -37,13 +44,15 @@ impl Eraser {
         /// Segments are rewritten while the events are looked for, but not this many times in a row.
         const TRIES_MAX: usize = 10;
         let visitor_id: Arc<str> = visitor_id.into();
+        let _nobody_else = self.looking.lock().await;
         let mut tries = 0;
         loop {
             let (website, visitor) = (Arc::clone(&website_id), Arc::clone(&visitor_id));
-            let events_max = self.options.hidden_events_max.saturating_sub(self.segments.view().hidden_events());
-            let found = self.readers.ask(move |snapshot| {
+            let (_, in_memory) = self.segments.view().hidden_events();
+            let room = Room::new(self.options.hidden_events_max, in_memory);
+            let found = self.readers.ask_within(LOOK_TIMEOUT, move |snapshot| {
                 let up_to = snapshot.high_water_mark();
-                Ok((up_to, snapshot.find_visitor(&website, &visitor, events_max)?))
+                Ok((up_to, snapshot.find_visitor(&website, &visitor, up_to, room)?))
             });
             let (up_to, found) = found.await?;
             let (website_id, visitor_id) = (Arc::clone(&website_id), Arc::clone(&visitor_id));

@@ -1,12 +1,12 @@
 //! What can go wrong with the storage, by operation, and how SQLite's codes are read.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
+mod cause;
+
+use std::{path::PathBuf, sync::Arc};
+
+pub(super) use self::cause::{
+    WAL_INDEX_FULL, io_advice, is_damage, is_disk_full, is_errno_of_full_disk, is_transient, sqlite_advice,
 };
-
-use rusqlite::ErrorCode;
-
 use crate::metrics::ReadRefused;
 
 /// Why a data directory can't be used any more: its paths lead elsewhere, so that what is written would be lost, or
@@ -51,13 +51,19 @@ pub enum OpenError {
         known: i64,
     },
     /// A file is not what its name says.
-    #[error("{path} is not a file of hitlog's ({reason}); move it away, or restore it from a backup")]
+    #[error(
+        "{path} is not a file of hitlog's ({reason}); leave it as it is until you know where it comes from, and put \
+         back the file that was there, or restore a backup into another directory"
+    )]
     NotOurs {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
     },
+    /// Another program goes on reading a segment that the start must empty the write-ahead log of.
+    #[error("{0} is being read by another program, such as a backup; wait for its end, or end it, and start again")]
+    BeingRead(PathBuf),
     /// The linked SQLite has a bug that loses data.
     #[error(
         "SQLite {0} can lose commits in WAL mode; build hitlog with SQLite 3.51.3 or later (the default build does)"
@@ -67,7 +73,7 @@ pub enum OpenError {
     #[error("cannot look for what the erasure {0} removes: {1}; see whether the segments can be read")]
     Erasure(Arc<str>, ReadError),
     /// The operating system refused.
-    #[error("cannot {action} {path}: {source}; check that the directory exists, is writable and has room")]
+    #[error("cannot {action} {path}: {source}; {}", io_advice(source))]
     Io {
         /// What was tried.
         action: &'static str,
@@ -77,7 +83,7 @@ pub enum OpenError {
         source: std::io::Error,
     },
     /// SQLite refused.
-    #[error("cannot open {path}: {source}; if the file is damaged, move it away or restore it from a backup")]
+    #[error("cannot open {path}: {source}; {}", sqlite_advice(source, path))]
     Sqlite {
         /// The file.
         path: PathBuf,
@@ -86,14 +92,26 @@ pub enum OpenError {
     },
     /// A segment is not what SQLite wrote.
     #[error(
-        "{path} is damaged ({reason}); restore the data directory from a backup, or look at the disk and the memory of \
-         this machine first"
+        "{path} is damaged ({reason}); look at the disk and the memory of this machine, leave the directory as it is, \
+         and restore a backup into another one"
     )]
     Damaged {
         /// The file.
         path: PathBuf,
         /// What SQLite found.
         reason: String,
+    },
+    /// A segment that has no indexes yet is listed and has no file.
+    #[error(
+        "{path} is listed in catalog.db and is not there; put it back. If catalog.db was replaced by an older one, put \
+         that back. `hitlog quarantine list` tells of files that may take its place, and `hitlog segments write-off \
+         {number}` what it would mean to go on without it"
+    )]
+    LostSegment {
+        /// The file.
+        path: PathBuf,
+        /// The segment's number.
+        number: i64,
     },
     /// The list of segments could not be changed.
     #[error("cannot change the list of segments: {0}")]
@@ -107,6 +125,17 @@ pub enum OpenError {
 }
 
 impl OpenError {
+    /// What is wrong, without the file's name and without advice.
+    pub(super) fn reason(&self) -> String {
+        match self {
+            Self::Newer { found, known, .. } => format!("its format version is {found}, and {known} is known"),
+            Self::NotOurs { reason, .. } | Self::Damaged { reason, .. } => reason.clone(),
+            Self::Io { source, .. } => source.to_string(),
+            Self::Sqlite { source, .. } => source.to_string(),
+            other => other.to_string(),
+        }
+    }
+
     pub(super) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { action, path, source }
@@ -176,6 +205,12 @@ pub enum ReadError {
     /// SQLite could not read.
     #[error("the storage could not be read: {0}")]
     Storage(#[from] rusqlite::Error),
+    /// The keys of a segment could not be read.
+    #[error("the keys of a segment could not be read: {0}")]
+    Keys(Box<dyn std::error::Error + Send + Sync>),
+    /// There is no room for what was found and must be laid down.
+    #[error("the disk is full: {0}")]
+    StorageFull(std::io::Error),
     /// The reader failed, or hitlog is stopping.
     #[error("the readers have stopped")]
     Stopped,
@@ -183,26 +218,3 @@ pub enum ReadError {
 
 /// Called with the reason when a thread of the store finds that the storage can't be trusted any more.
 pub type OnFailure = Arc<dyn Fn(String) + Send + Sync>;
-
-/// Whether the same read may well succeed later: too few file descriptors, no memory, a
-/// reader that was stopped. Everything else says that the file is not what was written.
-pub(super) fn is_transient(error: &rusqlite::Error, path: &Path) -> bool {
-    match error.sqlite_error_code() {
-        Some(ErrorCode::CannotOpen) => !matches!(path.try_exists(), Ok(false)),
-        Some(
-            ErrorCode::OutOfMemory
-            | ErrorCode::PermissionDenied
-            | ErrorCode::DatabaseBusy
-            | ErrorCode::DatabaseLocked
-            | ErrorCode::FileLockingProtocolFailed
-            | ErrorCode::OperationInterrupted
-            | ErrorCode::OperationAborted,
-        ) => true,
-        _ => false,
-    }
-}
-
-/// Whether SQLite says that there is no room on the disk.
-pub(super) fn is_disk_full(error: &rusqlite::Error) -> bool {
-    error.sqlite_error_code() == Some(ErrorCode::DiskFull)
-}

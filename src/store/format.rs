@@ -3,14 +3,16 @@
 //! Knows how a file is made, opened, synced and removed, and nothing of what is kept of it in memory.
 
 mod access;
+pub(super) mod blocks;
 mod directory;
 pub(super) mod file;
 mod identity;
 mod lock;
 mod names;
+pub(super) mod quarantine;
 pub(super) mod row;
 pub(super) mod schema;
-mod sync_timer;
+pub(super) mod vfs;
 
 pub use access::{FileAccess, set_file_access};
 pub(super) use access::{Owner, make_file};

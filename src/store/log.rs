@@ -14,6 +14,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rusqlite::ffi;
+
 use self::{
     active::ActiveSegment,
     checkpoint::{CheckpointReport, Decision, run_passive},
@@ -74,6 +76,9 @@ impl Log {
     /// Commits the events of a group in one transaction and returns the sequence of the first; the others follow
     /// without a gap. On an error none of them is in any answer, and [`AppendError`] says what may be on the disk.
     pub fn append<'a>(&mut self, group: impl Iterator<Item = &'a ValidEvents>) -> Result<u64, AppendError> {
+        if self.segments.has_too_many_keys() {
+            return Err(AppendError::StorageFull(keys_overflow()));
+        }
         let first = self.next_sequence;
         self.check_directory()?;
         match self.commit(first, group) {
@@ -127,6 +132,9 @@ impl Log {
 
     /// Whether there is room again after [`AppendError::StorageFull`]: commits one page that changes nothing.
     pub fn probe(&mut self) -> Result<bool, AppendError> {
+        if self.segments.has_too_many_keys() && self.segments.lay_down_keys().is_err() {
+            return Ok(false);
+        }
         match self.active.writer.connection().pragma_update(None, "user_version", schema::SEGMENT_VERSION) {
             Ok(()) => Ok(true),
             Err(error) => match self.give_up(error) {
@@ -255,4 +263,10 @@ impl Log {
         }
         Ok(())
     }
+}
+
+/// The disk takes no keys, and memory no more of them.
+fn keys_overflow() -> rusqlite::Error {
+    let message = "the keys of full segments cannot be laid down in segments/, and unsealed_rows_max is reached";
+    rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_FULL), Some(message.into()))
 }

@@ -68,7 +68,7 @@ pub struct ReadOptions {
 /// How much of the segments is kept in memory; values and reasons stand in the configuration.
 #[derive(Debug, Clone, Copy)]
 pub struct SegmentOptions {
-    /// Rows of unsealed segments whose keys are kept in memory; those of older ones are read when asked for.
+    /// Rows of full segments whose keys may stay in memory where the disk does not take them.
     pub unsealed_rows_max: u64,
     /// Memory of the filters of sealed segments, in bytes; older ones go without.
     pub filter_bytes_max: usize,
@@ -79,8 +79,8 @@ pub struct SegmentOptions {
 /// How many erasures may be under way; values and reasons stand in the configuration.
 #[derive(Debug, Clone, Copy)]
 pub struct ErasureOptions {
-    /// Erasures that are remembered, those that are done included.
+    /// Erasures that may be under way, of visitors and of websites each, and as many that are remembered.
     pub erasures_max: usize,
-    /// Events that may be hidden at once.
+    /// Events that may be hidden in memory at once.
     pub hidden_events_max: usize,
 }

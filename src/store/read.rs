@@ -91,8 +91,17 @@ impl Readers {
         &self,
         question: impl FnOnce(&Snapshot<'_>) -> Result<T, ReadError> + Send + 'static,
     ) -> Result<T, ReadError> {
+        self.ask_within(self.options.deadline, question).await
+    }
+
+    /// Puts a question that may take longer than others.
+    pub(super) async fn ask_within<T: Send + 'static>(
+        &self,
+        timeout: Duration,
+        question: impl FnOnce(&Snapshot<'_>) -> Result<T, ReadError> + Send + 'static,
+    ) -> Result<T, ReadError> {
         let asked_at = Instant::now();
-        let deadline = asked_at + self.options.deadline;
+        let deadline = asked_at + timeout;
         let (sender, answer) = oneshot::channel();
         let job: Question = Box::new(move |reader| {
             // Whoever asked may have gone away while the question waited.

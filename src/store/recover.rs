@@ -1,26 +1,29 @@
 //! The start: what the catalog lists is brought together with what is on the disk.
 //!
-//! What an interrupted rewriting or removal left is deleted; summaries of sealed segments are read; segments without an
+//! Summaries of sealed segments are read and compared with what the catalog knows of them; what an interrupted
+//! rewriting or removal left is deleted, and what nobody knows is put into quarantine (`strays`); segments without an
 //! index are recovered from their write-ahead logs, checked if hitlog did not stop in order, and read into memory.
 
+mod strays;
+
 use std::{
-    fs,
+    fs, io,
     path::Path,
     sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
-use rusqlite::Connection;
+use rusqlite::{Connection, Row};
 
 use super::{
     catalog::{CatalogFile, Erasure, Erasures, ListedSegment, SegmentChange, SegmentState, Subject},
-    error::{OpenError, is_transient},
-    format::{SegmentName, SegmentPaths, file, schema},
+    error::{OpenError, ReadError, is_transient},
+    format::{DataDir, SegmentPaths, blocks::BlockError, file, schema},
     log::active::ActiveSegment,
-    options::LogOptions,
-    read::snapshot::Snapshot,
-    segments::{Columns, Content, RowKeys, Segment, Segments, Sites, Summary, SummaryError},
+    options::{ErasureOptions, LogOptions},
+    read::{list::lookup::Room, snapshot::Snapshot},
+    segments::{Columns, Content, Facts, LaidKeys, OpenKeys, Segment, Segments, Sites, Summary, SummaryError},
 };
 use crate::metrics::StoreMetrics;
 
@@ -41,42 +44,55 @@ pub(super) struct Recovered {
 
 /// Recovers every segment and shows them all in `segments`.
 pub(super) fn recover_segments(
-    paths: &SegmentPaths,
+    directory: &DataDir,
     catalog: &mut CatalogFile,
     segments: &Segments,
     options: &LogOptions,
     metrics: &Arc<StoreMetrics>,
 ) -> Result<Recovered, OpenError> {
+    let paths = &directory.segment_paths();
     let listed = catalog.segments()?;
-    for segment in listed.iter().filter(|segment| segment.state == SegmentState::Sealed) {
-        recover_sealed(paths, *segment, segments)?;
-    }
-    remove_orphans(paths, &listed, segments)?;
-    for segment in listed.iter().filter(|segment| segment.state == SegmentState::Dropped) {
-        catalog.change_segments(&SegmentChange::Unlisted(segment.number))?;
-    }
-    let mut open = Vec::new();
-    for segment in &listed {
-        let is_open = !matches!(segment.state, SegmentState::Sealed | SegmentState::Dropped);
-        // One whose making was cut short has nothing in it, and is made anew when its number comes.
-        if is_open && !segment.is_unmade(file::bytes(&paths.of(segment.number, segment.generation))) {
-            open.push((recover_open(paths, *segment, segments, options, metrics)?, segment.state));
+    recover_all_sealed(paths, &listed, catalog, segments)?;
+    let highest_stray = strays::clear(directory, catalog, &listed, segments)?;
+    let next_number = listed.last().map_or(0, |segment| segment.number).max(highest_stray) + 1;
+    let mut found = Vec::new();
+    for listed in listed.iter().filter(|of| !matches!(of.state, SegmentState::Sealed | SegmentState::Dropped)) {
+        let path = paths.of(listed.number, listed.generation);
+        let is_unmade = listed.is_unmade(file::bytes(&path)) && !file::has_wal(&path);
+        if !is_unmade {
+            let segment = recover_open(paths, *listed, options, metrics)?;
+            // One that is empty may be gone, and must be where its number was given to another that is in quarantine.
+            if segment.sequences.is_some() || listed.number > highest_stray {
+                found.push(segment);
+                continue;
+            }
         }
+        // There is nothing in it: its making was cut short, or it is not to be used.
+        catalog.change_segments(&SegmentChange::Unlisted { number: listed.number, sequence_floor: 0 })?;
+        file::remove(&path).map_err(OpenError::io("remove the empty segment", &path))?;
     }
     // A crash may have kept the roll from the catalog, but rows tell: a prepared segment that has some was rolled to.
-    let is_begun = |(segment, state): &(Arc<Segment>, SegmentState)| {
-        *state == SegmentState::Active || segment.sequences().is_some()
+    let is_begun = |found: &OpenFound| found.listed.state == SegmentState::Active || found.sequences.is_some();
+    // Nothing more goes into a segment whose number, or a later one, was given to what is in quarantine.
+    let is_usable = |found: &OpenFound| found.listed.number > highest_stray;
+    let begun = found.iter().rposition(is_begun);
+    let at = match begun.filter(|at| is_usable(&found[*at])).or_else(|| found.iter().position(is_usable)) {
+        Some(at) => at,
+        None => {
+            file::create(&paths.of(next_number, 1), options, metrics)?;
+            catalog.change_segments(&SegmentChange::Prepared(next_number))?;
+            let (generation, facts) = (1, None);
+            let listed = ListedSegment { number: next_number, generation, state: SegmentState::Prepared, facts };
+            found.push(OpenFound { listed, sequences: None });
+            found.len() - 1
+        }
     };
-    let at = open.iter().rposition(is_begun).unwrap_or(0);
-    if open.is_empty() {
-        let number = listed.last().map_or(1, |segment| segment.number + 1);
-        file::create(&paths.of(number, 1), options, metrics)?;
-        catalog.change_segments(&SegmentChange::Prepared(number))?;
-        open.push((Arc::new(Segment::open(paths, number, Columns::default())), SegmentState::Prepared));
-    }
+    let state = found[at].listed.state;
+    let with_keys = |(place, found)| recover_keys(paths, found, place < at, &segments.sites);
+    let mut open = found.iter().enumerate().map(with_keys).collect::<Result<Vec<_>, _>>()?;
     let prepared = open.split_off(at + 1).into_iter().next();
-    let (active, state) = open.remove(at);
-    let unsealed: Vec<_> = open.into_iter().map(|(segment, _)| segment).collect();
+    let active = open.remove(at);
+    let unsealed = open;
     for segment in unsealed.iter().chain([&active]) {
         segments.push(Arc::clone(segment));
     }
@@ -87,56 +103,46 @@ pub(super) fn recover_segments(
     }
     let open = |segment| ActiveSegment::open(segment, options, metrics);
     Ok(Recovered {
-        next_number: active.number + 1,
+        next_number: next_number.max(active.number + 1),
         active: open(active)?,
-        prepared: prepared.map(|(segment, _)| open(segment)).transpose()?,
+        prepared: prepared.map(open).transpose()?,
         unsealed,
         next_sequence,
     })
 }
 
-/// Removes what an interrupted rewriting left: a file that was being built, generations that are not the listed one,
-/// dropped segments. What stands beside a damaged generation stays: it may be all that is left of the segment.
-fn remove_orphans(paths: &SegmentPaths, listed: &[ListedSegment], segments: &Segments) -> Result<(), OpenError> {
-    let sealed = segments.view();
-    let is_replaced = |number: i64, generation: i64| {
-        listed.iter().any(|segment| {
-            segment.number == number
-                && segment.generation != generation
-                && paths.of(number, segment.generation).exists()
-                && (segment.state != SegmentState::Sealed || sealed.segment(number).is_some())
-        })
-    };
-    let is_dropped =
-        |number: i64| listed.iter().any(|segment| segment.number == number && segment.state == SegmentState::Dropped);
-    let entries = fs::read_dir(paths.folder()).map_err(OpenError::io("read the directory", paths.folder()))?;
-    for entry in entries {
-        let entry = entry.map_err(OpenError::io("read the directory", paths.folder()))?;
-        let is_orphan = match entry.file_name().to_str().map(SegmentPaths::parse) {
-            Some(SegmentName::Unfinished) => true,
-            Some(SegmentName::Generation(number, generation)) => is_dropped(number) || is_replaced(number, generation),
-            // A segment that is not listed is dealt with when the log reaches its number.
-            Some(SegmentName::Foreign) | None => false,
-        };
-        if is_orphan {
-            tracing::info!(file = %entry.path().display(), "removing what an interrupted rewriting has left");
-            fs::remove_file(entry.path()).map_err(OpenError::io("remove the leftover", entry.path()))?;
-        }
+/// Shows the sealed segments that are what the catalog says, and has it note what it did not know of them.
+fn recover_all_sealed(
+    paths: &SegmentPaths,
+    listed: &[ListedSegment],
+    catalog: &mut CatalogFile,
+    segments: &Segments,
+) -> Result<(), OpenError> {
+    let mut new = Vec::new();
+    for segment in listed.iter().filter(|segment| segment.state == SegmentState::Sealed) {
+        let facts = recover_sealed(paths, *segment, segments)?.filter(|_| segment.facts.is_none());
+        new.extend(facts.map(|facts| (segment.number, facts)));
     }
-    Ok(())
+    if new.is_empty() { Ok(()) } else { catalog.change_segments(&SegmentChange::Noted(new)) }
 }
 
-/// Shows a sealed segment, or quarantines a damaged one. A newer hitlog's is an error, and so is a transient failure to
-/// read: nobody wants to serve without a sound segment.
-fn recover_sealed(paths: &SegmentPaths, listed: ListedSegment, segments: &Segments) -> Result<(), OpenError> {
+/// Shows a sealed segment and returns what it says of itself, or notes that it is damaged. A newer hitlog's is an
+/// error, and so is a transient failure to read: nobody wants to serve without a sound segment.
+fn recover_sealed(
+    paths: &SegmentPaths,
+    listed: ListedSegment,
+    segments: &Segments,
+) -> Result<Option<Facts>, OpenError> {
     let ListedSegment { number, generation, .. } = listed;
     let path = paths.of(number, generation);
     let opened = file::open_read_only(&path, true).map_err(OpenError::sqlite(&path));
     let checked = opened.and_then(|connection| schema::check_segment(&connection, &path).map(|()| connection));
-    match checked.map(|connection| Summary::read(&connection, &segments.sites)) {
+    match checked.map(|connection| Summary::read_listed(&connection, &segments.sites, number, listed.facts)) {
         Ok(Ok(summary)) => {
+            let facts = summary.facts;
             let content = Content::Sealed(summary);
             segments.push(Arc::new(Segment { number, generation, path, content }));
+            return Ok(Some(facts));
         }
         Ok(Err(SummaryError::Sqlite(error))) if is_transient(&error, &path) => {
             return Err(OpenError::sqlite(&path)(error));
@@ -144,30 +150,78 @@ fn recover_sealed(paths: &SegmentPaths, listed: ListedSegment, segments: &Segmen
         Err(OpenError::Sqlite { source, .. }) if is_transient(&source, &path) => {
             return Err(OpenError::sqlite(&path)(source));
         }
-        Ok(Err(error)) => segments.quarantine(number, &path, &error),
+        Ok(Err(error)) => segments.note_damage(number, &path, &error),
         Err(newer @ OpenError::Newer { .. }) => return Err(newer),
-        Err(error) => segments.quarantine(number, &path, &error),
+        Err(error) => segments.note_damage(number, &path, &error),
     }
-    Ok(())
+    Ok(None)
+}
+
+/// A segment without an index whose file is in order.
+struct OpenFound {
+    listed: ListedSegment,
+    /// The first and the last; `None` if it is empty.
+    sequences: Option<(u64, u64)>,
 }
 
 fn recover_open(
     paths: &SegmentPaths,
     listed: ListedSegment,
-    segments: &Segments,
     options: &LogOptions,
     metrics: &Arc<StoreMetrics>,
-) -> Result<Arc<Segment>, OpenError> {
+) -> Result<OpenFound, OpenError> {
     let path = paths.of(listed.number, listed.generation);
+    if file::bytes(&path) == 0 {
+        return Err(OpenError::LostSegment { path, number: listed.number });
+    }
     let unclean = file::has_wal(&path);
     let connection = file::open(&path, options, metrics)?;
-    let sqlite = || OpenError::sqlite(&path);
     truncate_or_wait(&connection, &path)?;
     if unclean {
         quick_check(&connection, &path)?;
     }
-    let columns = read_columns(&connection, &segments.sites).map_err(sqlite())?;
-    Ok(Arc::new(Segment::open(paths, listed.number, columns)))
+    let select = "SELECT (SELECT min(id) FROM Event), (SELECT max(id) FROM Event)";
+    let number = |row: &Row<'_>, column| row.get::<_, Option<i64>>(column).map(|id| id.map(i64::unsigned_abs));
+    let sequences = connection.query_row(select, [], |row| Ok(number(row, 0)?.zip(number(row, 1)?)));
+    Ok(OpenFound { listed, sequences: sequences.map_err(OpenError::sqlite(&path))? })
+}
+
+/// The keys of a segment without an index: of a full one those that were laid down, where they are sound and of these
+/// rows, and otherwise those of its rows, which are laid down now.
+fn recover_keys(
+    paths: &SegmentPaths,
+    found: &OpenFound,
+    is_full: bool,
+    sites: &Sites,
+) -> Result<Arc<Segment>, OpenError> {
+    let number = found.listed.number;
+    let path = paths.of(number, found.listed.generation);
+    let keys_path = file::keys_path(&path);
+    if is_full {
+        match LaidKeys::open(&keys_path, number, sites) {
+            Ok(keys) if found.sequences == Some((keys.first_sequence, keys.last_sequence)) => {
+                return Ok(Arc::new(Segment::open(paths, number, OpenKeys::Laid(Arc::new(keys)))));
+            }
+            Ok(_) => tracing::warn!(file = %keys_path.display(), "keys of other rows are made anew"),
+            Err(BlockError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => tracing::warn!(%error, "keys are made anew"),
+        }
+    } else if let Err(error) = fs::remove_file(&keys_path)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        // Rows that come in would not be in them.
+        return Err(OpenError::io("remove the keys", keys_path)(error));
+    }
+    let columns = match found.sequences {
+        Some(_) => file::open_read_only(&path, false).and_then(|connection| Columns::read(&connection, sites)),
+        None => Ok(Columns::default()),
+    };
+    let columns = Arc::new(columns.map_err(OpenError::sqlite(&path))?);
+    let segment = Arc::new(Segment::open(paths, number, OpenKeys::InMemory(columns)));
+    if is_full && let Err(error) = segment.lay_down_keys(sites) {
+        tracing::warn!(segment = number, %error, "the keys of a full segment stay in memory: they could not be laid down");
+    }
+    Ok(segment)
 }
 
 /// Empties the write-ahead log. A backup or an export may be reading the segment: the start waits for it.
@@ -175,8 +229,7 @@ fn truncate_or_wait(connection: &Connection, path: &Path) -> Result<(), OpenErro
     let began_at = Instant::now();
     while file::truncate_wal(connection).map_err(OpenError::sqlite(path))? {
         if began_at.elapsed() > READER_TIMEOUT {
-            let reason = "another program has it open; end that one".into();
-            return Err(OpenError::NotOurs { path: path.into(), reason });
+            return Err(OpenError::BeingRead(path.into()));
         }
         tracing::info!(file = %path.display(), "waiting for another program that reads this segment");
         thread::sleep(READER_POLL);
@@ -191,28 +244,6 @@ fn quick_check(connection: &Connection, path: &Path) -> Result<(), OpenError> {
     if verdict == "ok" { Ok(()) } else { Err(OpenError::Damaged { path: path.into(), reason: verdict }) }
 }
 
-/// Reads the keys of all rows of a segment that has no index.
-fn read_columns(connection: &Connection, sites: &Sites) -> rusqlite::Result<Columns> {
-    const ROWS_AT_ONCE: usize = 4_096;
-    let columns = Columns::default();
-    let mut select = connection
-        .prepare("SELECT id, websiteId, eventType, createdAt, sessionId, visitorId FROM Event ORDER BY id")?;
-    let mut rows = select.query([])?;
-    let (mut first, mut waiting) = (0, Vec::with_capacity(ROWS_AT_ONCE));
-    while let Some(row) = rows.next()? {
-        let sequence = row.get::<_, i64>(0)?.unsigned_abs();
-        if waiting.len() == ROWS_AT_ONCE || first + waiting.len() as u64 != sequence {
-            columns.add(first, &waiting);
-            waiting.clear();
-            first = sequence;
-        }
-        let text = |column| Ok::<_, rusqlite::Error>(row.get_ref(column)?.as_bytes()?);
-        waiting.push(RowKeys::new(sites, (text(1)?, text(2)?), row.get(3)?, (text(4)?, text(5)?)));
-    }
-    columns.add(first, &waiting);
-    Ok(columns)
-}
-
 /// When the newest event arrived, in milliseconds since 1970, UTC; `None` if there is none that can be read.
 pub(super) fn newest_received_at(segments: &Segments) -> Option<i64> {
     let snapshot = Snapshot::at_start(segments);
@@ -224,22 +255,24 @@ pub(super) fn recover_erasures(
     listed: Vec<Erasure>,
     segments: &Segments,
     erasures: &Erasures,
+    options: ErasureOptions,
 ) -> Result<(), OpenError> {
+    // They had room when they were asked for.
+    let mut room = Room { free: usize::MAX, ..Room::new(options.hidden_events_max, 0) };
     for mut erasure in listed {
         if let Some(Subject { website_id, visitor: Some(visitor) }) = &erasure.subject {
-            let mut found = loop {
+            let found = loop {
                 let damaged = segments.damaged();
-                match Snapshot::at_start(segments).find_visitor(website_id, &visitor.visitor_id, usize::MAX) {
+                let snapshot = Snapshot::at_start(segments);
+                match snapshot.find_visitor(website_id, &visitor.visitor_id, visitor.up_to, room) {
                     Ok(found) => break found,
-                    // A segment was found to be damaged, and is in quarantine by now.
+                    // A segment was found to be damaged, and is in no view any more.
                     Err(_) if segments.damaged() > damaged => {}
+                    // What was erased is in no answer, whatever memory that takes.
+                    Err(ReadError::StorageFull(_)) if room.laid_from < usize::MAX => room.laid_from = usize::MAX,
                     Err(error) => return Err(OpenError::Erasure(Arc::clone(&erasure.id), error)),
                 }
             };
-            for found in &mut found {
-                found.events.retain(|(_, key)| key.sequence <= visitor.up_to);
-            }
-            found.retain(|found| !found.events.is_empty());
             erasure.remaining = found.iter().map(|found| found.segment).collect();
             segments.hide(&erasure.id, found);
         }

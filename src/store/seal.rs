@@ -339,20 +339,23 @@ impl Sealing {
         dropped.is_ok()
     }
 
-    /// Unlinks what nobody reads any more, and has the catalog forget dropped segments of which nothing is left.
+    /// Unlinks what nobody reads any more, and has the catalog forget it.
     fn unlink_replaced(&self, plan: &mut Plan) {
         if is_delayed(plan.unlink_at) {
             return;
         }
-        let segments = &self.rewriter.segments;
+        let Rewriter { segments, catalog, paths, .. } = &self.rewriter;
         let (gone, failed) = segments.unlink_replaced();
         plan.unlink_at = failed.then(|| Instant::now() + RETRY);
-        let view = segments.view();
-        for number in gone.into_iter().filter(|number| view.segment(*number).is_none()) {
-            if let Err(error) = self.rewriter.catalog.change_segments(SegmentChange::Unlisted(number)) {
-                // The next start makes up for it.
-                tracing::warn!(segment = number, %error, "the catalog still lists a segment that was removed");
-            }
+        if gone.is_empty() {
+            return;
+        }
+        // What comes back after a loss of power must still be known as a leftover.
+        let forgotten = sync_directory(paths.folder()).map_err(|error| error.to_string());
+        let change = || catalog.change_segments(SegmentChange::Unlinked(gone)).map_err(|error| error.to_string());
+        if let Err(error) = forgotten.and_then(|()| change()) {
+            // The next start makes up for it.
+            tracing::warn!(%error, "the catalog still knows of generations that were removed");
         }
     }
 
@@ -397,13 +400,17 @@ fn is_delayed(until: Option<Instant>) -> bool {
 }
 
 fn rows(segment: &Segment) -> u64 {
-    segment.summary().map_or(0, |summary| summary.count)
+    segment.summary().map_or(0, |summary| summary.facts.rows)
 }
 
-/// The priority of a rewriting: low, so that events cost the same whether segments are being sealed or not; the
-/// writer's own when so many segments wait that their keys in memory grow large.
+/// The priority of a rewriting: low, so that events cost the same whether segments are being sealed or not. Segments
+/// that wait cost no memory and little time to ask, so it rises only when there are very many.
 fn niceness(unsealed: usize) -> i32 {
-    if unsealed < UNSEALED_MAX { 15 } else { 0 }
+    match unsealed {
+        0..16 => 15,
+        16..64 => 10,
+        _ => 0,
+    }
 }
 
 /// Whether so many segments wait to be sealed that erasures must wait too.
@@ -411,5 +418,5 @@ fn is_behind(unsealed: &VecDeque<Arc<Segment>>) -> bool {
     unsealed.len() >= UNSEALED_MAX
 }
 
-/// Segments waiting for their indexes from which on sealing gets full priority.
+/// Segments waiting for their indexes from which on erasures wait for them.
 const UNSEALED_MAX: usize = 5;

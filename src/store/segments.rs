@@ -4,7 +4,12 @@
 
 mod columns;
 mod connections;
+mod facts;
+mod fence;
+mod hidden;
 mod keys;
+mod laid;
+mod lay_down;
 pub(crate) mod retention;
 mod segment;
 mod summary;
@@ -16,7 +21,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -24,15 +29,19 @@ use parking_lot::{Mutex, RwLock};
 
 use self::connections::IdleConnections;
 pub(crate) use self::{
-    columns::{Chunk, Columns, ColumnsSnapshot, RowKeys},
+    columns::{Chunk, Columns, RowKeys},
     connections::{ReadConnection, ReaderInterrupt, WatchState},
+    facts::{FACTS_COLUMNS, Facts, Identity},
+    fence::{FENCE_ENTRIES, RankBounds},
+    hidden::{FoundEvents, FoundIn, Hidden, HiddenKeys, LaidEvents},
     keys::{Key, Sites, Stream, fingerprint, session_hash, visitor_hash},
-    segment::{Content, Segment},
-    summary::{FENCE_ENTRIES, StreamSummary, Summary, SummaryError},
-    view::{FoundIn, Hidden, View},
+    laid::{LaidKeys, LaidRun},
+    segment::{Content, KeysSnapshot, OpenKeys, Segment},
+    summary::{StreamSummary, Summary, SummaryError},
+    view::View,
 };
 use super::{
-    format::{DataDir, file},
+    format::{DataDir, blocks::BlockError, file},
     options::SegmentOptions,
 };
 use crate::{
@@ -49,8 +58,14 @@ pub(crate) struct Segments {
     damaged: Mutex<BTreeSet<i64>>,
     /// Where they are, as long as that is so.
     pub(crate) directory: DataDir,
+    /// Files in quarantine; they come and go only while hitlog does not serve.
+    quarantined: AtomicUsize,
     /// The number of the segment that is to be followed by the next, full or not.
     roll_requested: AtomicI64,
+    /// Rows of full segments whose keys are in memory because the disk did not take them.
+    refused_rows: AtomicU64,
+    /// Lists of hidden events that were laid down since the start.
+    hidden_lists: AtomicU64,
     pub(crate) sites: Sites,
     options: SegmentOptions,
     metrics: Arc<StoreMetrics>,
@@ -64,7 +79,10 @@ impl Segments {
             connections: IdleConnections::new(options.connections_max),
             damaged: Mutex::default(),
             directory,
+            quarantined: AtomicUsize::new(0),
             roll_requested: AtomicI64::new(0),
+            refused_rows: AtomicU64::new(0),
+            hidden_lists: AtomicU64::new(0),
             sites: Sites::default(),
             options,
             metrics,
@@ -111,13 +129,20 @@ impl Segments {
     pub(crate) fn hide(&self, erasure: &Arc<str>, found: Vec<FoundIn>) {
         self.change(|view| {
             for found in found {
-                view.hide(found.segment, erasure, found.events);
+                view.hide(erasure, found);
             }
         });
     }
 
+    /// Lays events that are to be hidden in the segment with this number down.
+    pub(crate) fn lay_hidden_down(&self, number: i64, events: &mut [(Stream, Key)]) -> Result<LaidEvents, BlockError> {
+        let list = self.hidden_lists.fetch_add(1, Ordering::Relaxed);
+        let path = self.directory.segment_paths().hidden(number, list);
+        LaidEvents::write(events, number, &self.sites, &path)
+    }
+
     /// A sealed segment that is not what was written: the others serve without it.
-    pub(crate) fn quarantine(&self, number: i64, path: &Path, reason: &dyn Display) {
+    pub(crate) fn note_damage(&self, number: i64, path: &Path, reason: &dyn Display) {
         // What is missing, or is another's, in a directory that was moved is not damaged.
         if self.directory.check().is_err() {
             return;
@@ -127,15 +152,31 @@ impl Segments {
         }
         tracing::error!(
             segment = %path.display(), %reason,
-            "a sealed segment is damaged and in quarantine: its events are in no answer. Restore the file from a \
-             backup and start again"
+            "a sealed segment is damaged: its events are in no answer. Restore the file from a backup and start again; \
+             `hitlog segments write-off {number}` tells what it would mean to give it up"
         );
         self.change(|view| drop(view.remove(number)));
     }
 
-    /// How many segments are in quarantine.
+    /// How many segments are damaged.
     pub(crate) fn damaged(&self) -> usize {
         self.damaged.lock().len()
+    }
+
+    /// The numbers of the segments that are damaged.
+    pub(crate) fn damaged_numbers(&self) -> Vec<i64> {
+        self.damaged.lock().iter().copied().collect()
+    }
+
+    /// Notes how many files the start has found in quarantine, or would have put there.
+    pub(crate) fn count_quarantined(&self, files: usize) {
+        self.quarantined.store(files, Ordering::Relaxed);
+        self.metrics.quarantined_files.set(files as f64);
+    }
+
+    /// How many files are in quarantine.
+    pub(crate) fn quarantined(&self) -> usize {
+        self.quarantined.load(Ordering::Relaxed)
     }
 
     /// Has the writer go on to the next segment when it looks next, if it still writes to this one.
@@ -152,34 +193,40 @@ impl Segments {
         let mut current = self.view.write();
         let mut view = View::clone(&current);
         change(&mut view);
-        self.bound_memory(&view.segments);
+        self.bound_filters(&view.segments);
         self.report(&view);
         *current = Arc::new(view);
     }
 
-    /// Keeps the newest filters and columns that fit; the active segment's columns stay in any case.
-    fn bound_memory(&self, view: &[Arc<Segment>]) {
-        let (mut filter_bytes, mut rows) = (0, 0);
-        for (age, segment) in view.iter().rev().enumerate() {
-            match &segment.content {
-                Content::Sealed(summary) => {
-                    filter_bytes += summary.filter_bytes();
-                    if filter_bytes > self.options.filter_bytes_max {
-                        summary.drop_filter();
-                    }
-                }
-                Content::Open(open) => {
-                    rows += segment.span();
-                    if age > 0 && rows > self.options.unsealed_rows_max {
-                        open.drop_columns();
-                    }
-                }
+    /// Keeps the newest filters that fit.
+    fn bound_filters(&self, view: &[Arc<Segment>]) {
+        let mut filter_bytes = 0;
+        for summary in view.iter().rev().filter_map(|segment| segment.summary()) {
+            filter_bytes += summary.filter_bytes();
+            if filter_bytes > self.options.filter_bytes_max {
+                summary.drop_filter();
             }
         }
     }
 
+    /// Lays the keys of full segments that are still in memory down; an error leaves the rest there.
+    pub(crate) fn lay_down_keys(&self) -> Result<(), BlockError> {
+        let view = self.view();
+        // All but the newest, which rows go to.
+        let full = || view.segments.iter().rev().skip(1);
+        let laid = full().try_for_each(|segment| segment.lay_down_keys(&self.sites));
+        let rows_in_memory = full().filter(|segment| segment.has_keys_in_memory()).map(|segment| segment.span());
+        self.refused_rows.store(if laid.is_ok() { 0 } else { rows_in_memory.sum() }, Ordering::Relaxed);
+        laid
+    }
+
+    /// Whether more keys of full segments are in memory than may be, because the disk did not take them.
+    pub(crate) fn has_too_many_keys(&self) -> bool {
+        self.refused_rows.load(Ordering::Relaxed) > self.options.unsealed_rows_max
+    }
+
     fn report(&self, view: &View) {
-        self.metrics.hidden_events.set(view.hidden_events() as f64);
+        self.metrics.hidden_events.set(view.hidden_events().0 as f64);
         let sealed = view.segments.iter().filter(|segment| segment.is_sealed()).count();
         let open = view.segments.len() - sealed;
         self.metrics.segments(SegmentLabel::Sealed).set(sealed as f64);
@@ -193,9 +240,9 @@ impl Segments {
         self.metrics.segments(SegmentLabel::Prepared).set(f64::from(u8::from(prepared)));
     }
 
-    /// Unlinks the replaced generations that nobody reads any more. Returns the numbers of those that are gone, and
-    /// whether one that should be is not.
-    pub(crate) fn unlink_replaced(&self) -> (Vec<i64>, bool) {
+    /// Unlinks the replaced generations that nobody reads any more. Returns those that are gone, and whether one that
+    /// should be is not.
+    pub(crate) fn unlink_replaced(&self) -> (Vec<Identity>, bool) {
         let (mut gone, mut failed) = (Vec::new(), false);
         if self.directory.check().is_err() {
             return (gone, true);
@@ -205,7 +252,7 @@ impl Segments {
                 return true;
             }
             match file::remove(&segment.path) {
-                Ok(()) => gone.push(segment.number),
+                Ok(()) => gone.push(Identity { number: segment.number, generation: segment.generation }),
                 Err(error) => {
                     let path = segment.path.display();
                     tracing::warn!(segment = %path, %error, "could not remove a replaced segment; trying again later");
@@ -233,7 +280,7 @@ impl Segments {
         drop(to_close);
     }
 
-    /// What is kept in memory of a row.
+    /// What is kept of a row.
     pub(crate) fn row_keys(&self, row: &EventRow<'_>) -> RowKeys {
         let (website_id, event_type) = (row.website_id, row.event_type);
         RowKeys::new(&self.sites, (website_id, event_type), row.created_at, (row.session_id, row.visitor_id))

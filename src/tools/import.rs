@@ -29,7 +29,7 @@ use crate::{
     event::Rules,
     metrics::{BuildInfo, Metrics},
     store::{
-        self, DataDir, OnFailure, Store, StoreOptions,
+        self, AppendError, DataDir, OnFailure, Store, StoreOptions,
         offline::{CatalogContents, OfflineDir},
     },
 };
@@ -202,13 +202,23 @@ fn append_all(
             let what = format!("line {}: {}; the file has changed since it was checked", bad.number, bad.what);
             return Err(cut_short(options, stored_lines, &what));
         }
-        store
-            .log
-            .append(std::iter::once(&of_group))
-            .map_err(|error| cut_short(options, stored_lines, &error.to_string()))?;
+        store.log.append(std::iter::once(&of_group)).map_err(|error| match error {
+            AppendError::StorageFull(_) | AppendError::Lost(_) => cut_short(options, stored_lines, &error.to_string()),
+            AppendError::Fatal(_) => in_doubt(options, stored_lines, last_line, &error.to_string()),
+        })?;
         (events, stored_lines) = (events + of_group.len() as u64, last_line);
         store.log.maintain().map_err(|error| cut_short(options, stored_lines, &error.to_string()))?;
     }
+}
+
+/// The storage failed while lines were on their way: nobody knows whether they are there.
+fn in_doubt(options: &ImportOptions, stored_lines: u64, last_line: u64, what: &str) -> ToolError {
+    ToolError::Import(format!(
+        "{what}. The first {stored_lines} lines are imported, and those up to line {last_line} may be: when the disk \
+         is well again, see whether `hitlog export` ends with them, and go on with: hitlog import --skip \
+         {stored_lines} {}, or with --skip {last_line} if it does",
+        options.file.display()
+    ))
 }
 
 fn cut_short(options: &ImportOptions, stored_lines: u64, what: &str) -> ToolError {

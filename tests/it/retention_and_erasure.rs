@@ -462,24 +462,113 @@ fn who_meets_a_bound_that_does_not_drain_is_asked_to_wait_for_longer() {
         assert_eq!(ask(), 1, "{path}");
         wait_until("clients are asked to wait for longer", || (ask() >= 3).then_some(()));
     };
-    // One erasure is remembered, for 30 days.
-    let daemon = Daemon::start(&["--erasures-max", "1"]);
-    let code = daemon.register("example.com");
-    let erase = |daemon: &Daemon, code: &str, visitor: &str| {
-        daemon.client().send("DELETE", &format!("/api/v1/visitors/{visitor}?trackingCode={code}"), &[], b"")
+    let erase = |daemon: &Daemon, code: &str, visitor: &str| erase(&mut daemon.client(), code, visitor);
+    let visit = |daemon: &Daemon, code: &str, visitor: &str| {
+        let event = event_with(code, json!({ "visitorId": visitor })).to_string();
+        assert_eq!(daemon.client().post("/api/v1/events", event).status, 201);
     };
+    // One erasure of a visitor may be under way, and one of a website.
+    let daemon = Daemon::start(&["--erasures-max", "1"]);
+    keep_from_rewriting(daemon.data(), 1);
+    let (code, other) = (daemon.register("example.com"), daemon.register("example.org"));
+    ["a", "b", "c"].iter().for_each(|visitor| visit(&daemon, &code, visitor));
+    visit(&daemon, &other, "a");
     assert_eq!(erase(&daemon, &code, "a").status, 202);
     grows(&daemon, &format!("/api/v1/visitors/b?trackingCode={code}"));
-    daemon.stop();
-    // No more than one event may be hidden, and this visitor has two.
-    let daemon = Daemon::start(&["--hidden-events-max", "1"]);
-    let code = daemon.register("example.com");
-    for _ in 0..2 {
-        assert_eq!(daemon.client().post("/api/v1/events", event_with(&code, json!({})).to_string()).status, 201);
+    // Nothing to erase is done at once and takes no place, and websites have one of their own.
+    for _ in 0..3 {
+        let nothing = erase(&daemon, &code, "nobody");
+        let erasure = nothing.json();
+        assert_eq!((nothing.status, &erasure["state"], &erasure["segments"]), (202, &json!("done"), &json!(0)));
+        let asked = daemon.client().get(nothing.header("location").unwrap());
+        assert_eq!(asked.status, if erasure["id"] == asked.json()["id"] { 200 } else { 404 });
     }
-    grows(&daemon, &format!("/api/v1/visitors/v?trackingCode={code}"));
+    let websites = daemon.client().get("/api/v1/websites").json();
+    let id_of = |code: &str| {
+        let mut all = websites["websites"].as_array().unwrap().iter();
+        all.find(|website| website["trackingCode"] == code).unwrap()["id"].as_str().unwrap().to_owned()
+    };
+    let deleted = daemon.client().send("DELETE", &format!("/api/v1/websites/{}", id_of(&other)), &[], b"");
+    assert_eq!(deleted.status, 200, "{}", deleted.text());
+    grows(&daemon, &format!("/api/v1/websites/{}", id_of(&code)));
+    daemon.stop();
+    // Two events may be hidden in memory, and two others are.
+    let daemon = Daemon::start(&["--hidden-events-max", "2"]);
+    keep_from_rewriting(daemon.data(), 1);
+    let code = daemon.register("example.com");
+    ["a", "b", "c"].iter().for_each(|visitor| visit(&daemon, &code, visitor));
+    assert_eq!((erase(&daemon, &code, "a").status, erase(&daemon, &code, "b").status), (202, 202));
+    grows(&daemon, &format!("/api/v1/visitors/c?trackingCode={code}"));
     // What could be made shows that the way is free again.
     assert_eq!(erase(&daemon, &code, "nobody").status, 202);
-    assert_eq!(wait_of(&erase(&daemon, &code, "v")), 1);
+    assert_eq!(wait_of(&erase(&daemon, &code, "c")), 1);
+    daemon.stop();
+}
+
+/// Something stands where hitlog wants to rewrite a segment, so that what it holds stays on the disk.
+fn keep_from_rewriting(data: &Path, segment: usize) {
+    fs::create_dir_all(data.join(format!("segments/{segment:012}.building/x"))).unwrap();
+}
+
+/// A visitor of more events than may be hidden in memory is erased like any other.
+#[test]
+fn a_visitor_of_very_many_events_is_erased() {
+    let work = work_dir();
+    let data = work.path().join("data");
+    let flags = ["--segment-rows-max", "60", "--hidden-events-max", "10", "--log-level", "info"];
+    let daemon = Daemon::start_in(&data, &flags);
+    (1..=3).for_each(|segment| keep_from_rewriting(&data, segment));
+    let code = daemon.register("example.com");
+    let mut client = daemon.client();
+    // In each batch a third is of the visitor; times run against the order of arrival.
+    let event = |number: u64| {
+        let visitor = if number.is_multiple_of(3) { "many" } else { "other" };
+        let time = 1_700_000_000_000 + (number * 7_919 % 1_000);
+        event_with(&code, json!({"visitorId": visitor, "timestamp": time, "sessionId": format!("s{number}")}))
+    };
+    for batch in 0..10_u64 {
+        send(&mut client, &(batch * 30..batch * 30 + 30).map(event).collect::<Vec<_>>());
+        wait_until("the next segment is ready", || (daemon.segments("prepared") == 1).then_some(()));
+    }
+    assert!(daemon.segments("unsealed") >= 3);
+    assert_eq!(total(&mut client, &code, ""), 300);
+    let erased = erase(&mut client, &code, "many");
+    assert_eq!(erased.status, 202, "{}", erased.text());
+    let id = erased.json()["id"].as_str().unwrap().to_owned();
+    let check = |daemon: &Daemon, later: u64| {
+        let mut client = daemon.client();
+        assert_eq!(total(&mut client, &code, ""), 200 + later);
+        assert_eq!(total(&mut client, &code, "&visitorId=many"), later);
+        assert_eq!(total(&mut client, &code, "&visitorId=other"), 200);
+        assert_eq!(total(&mut client, &code, "&sessionId=s0"), 0);
+        let mut seen = BTreeSet::new();
+        for offset in (0..200 + later).step_by(7) {
+            let page = client.get(&format!("/api/v1/events?trackingCode={code}&limit=7&offset={offset}")).json();
+            let events = page["events"].as_array().unwrap();
+            seen.extend(events.iter().map(|event| event["sessionId"].as_str().unwrap().to_owned()));
+        }
+        assert_eq!(seen.len() as u64, 200 + later, "every page begins where the one before ended");
+    };
+    check(&daemon, 0);
+    let lists = || {
+        fs::read_dir(data.join("segments"))
+            .unwrap()
+            .filter(|entry| entry.as_ref().unwrap().file_name().to_str().unwrap().contains("hidden"))
+            .count()
+    };
+    assert!(lists() >= 3, "lists are on the disk");
+    // What comes later is another visitor's, and can be erased as well.
+    send(&mut client, &[event_with(&code, json!({"visitorId": "many", "sessionId": "later"}))]);
+    check(&daemon, 1);
+    assert_eq!(erase(&mut client, &code, "many").status, 202);
+    check(&daemon, 0);
+    daemon.stop();
+    (1..=3).for_each(|number| fs::remove_dir_all(data.join(format!("segments/{number:012}.building"))).unwrap());
+    let daemon = Daemon::start_in(&data, &flags);
+    check(&daemon, 0);
+    let done = wait_until_done(&daemon, &id);
+    assert_eq!(done["rows"], 100, "{done}");
+    check(&daemon, 0);
+    wait_until("the lists are gone", || (lists() == 0).then_some(()));
     daemon.stop();
 }

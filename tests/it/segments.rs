@@ -232,6 +232,39 @@ fn an_old_segment_is_full_however_little_it_holds() {
     daemon.stop();
 }
 
+/// A copy of another segment, whole and sound, is not the segment that was sealed.
+#[test]
+fn a_sealed_segment_that_is_another_is_damaged() {
+    let work = work_dir();
+    let data = work.path().join("data");
+    let (code, _) = three_sealed(&data);
+    let files = sealed_files(&data);
+    // Where an older hitlog noted nothing, the file's own word for which segment it is must do.
+    for forget in ["", "UPDATE Segment SET digest = NULL WHERE number = 2"] {
+        let kept = fs::read(&files[1]).unwrap();
+        Connection::open(data.join("catalog.db")).unwrap().execute_batch(forget).unwrap();
+        fs::copy(&files[2], &files[1]).unwrap();
+        let daemon = Daemon::start_in(&data, &[]);
+        assert_eq!((daemon.segments("damaged"), daemon.segments("sealed")), (1, 2));
+        daemon.wait_for_log("it is not the file that the catalog lists");
+        assert_eq!(list(&daemon, &code, "").len(), 10 * BATCH - 60, "each event once");
+        daemon.stop();
+        fs::write(&files[1], kept).unwrap();
+    }
+    let daemon = Daemon::start_in(&data, &[]);
+    assert_eq!((daemon.segments("damaged"), list(&daemon, &code, "").len()), (0, 10 * BATCH));
+    daemon.stop();
+    let catalog = Connection::open(data.join("catalog.db")).unwrap();
+    let noted: (i64, i64, i64) = catalog
+        .query_row(
+            "SELECT count(digest), min(rows), max(lastSequence) FROM Segment WHERE state = 'sealed'",
+            [],
+            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+        )
+        .unwrap();
+    assert_eq!(noted, (3, 60, 180), "what was not noted is noted by a start");
+}
+
 /// Three sealed segments and a stop.
 fn three_sealed(data: &Path) -> (String, Sent) {
     let daemon = Daemon::start_in(data, &["--segment-rows-max", ROWS_MAX]);
@@ -252,11 +285,14 @@ fn a_damaged_sealed_segment_is_quarantined_and_the_rest_serves() {
     // What a crash between the catalog's switch and the removal leaves may be all that is left.
     let before = data.join("segments/000000000001.db");
     fs::copy(&files[0], &before).unwrap();
+    let catalog = Connection::open(data.join("catalog.db")).unwrap();
+    catalog.execute("INSERT INTO Leftover VALUES(1, 1)", []).unwrap();
+    drop(catalog);
     overwrite(&files[0], 0, 100);
     OpenOptions::new().write(true).open(&files[1]).unwrap().set_len(20_000).unwrap();
     let daemon = Daemon::start_in(&data, &[]);
     assert_eq!((daemon.segments("damaged"), daemon.segments("sealed")), (2, 1));
-    daemon.wait_for_log("is damaged and in quarantine");
+    daemon.wait_for_log("a sealed segment is damaged");
     assert_eq!(list(&daemon, &code, "").len(), 10 * BATCH - 120);
     assert_eq!(send(&daemon, &code, 99), Some(201));
     daemon.stop();
@@ -323,17 +359,29 @@ fn what_an_interrupted_seal_leaves_is_removed() {
     let data = work.path().join("data");
     let (code, sent) = three_sealed(&data);
     let folder = data.join("segments");
-    let orphans = ["000000000001.building", "000000000001.building-journal", "000000000002.db", "000000000002.g3.db"];
-    for name in orphans.iter().chain(&["notes.txt"]) {
+    let unfinished = ["000000000001.building", "000000000001.building-journal"];
+    let leftovers = ["000000000002.db", "000000000002.g3.db"];
+    for name in unfinished.iter().chain(&["notes.txt"]) {
         fs::write(folder.join(name), "left over").unwrap();
     }
+    let catalog = Connection::open(data.join("catalog.db")).unwrap();
+    for (name, generation) in leftovers.iter().zip([1, 3]) {
+        fs::copy(&sealed_files(&data)[1], folder.join(name)).unwrap();
+        // As a rewriting notes it: replaced, or about to be listed.
+        catalog.execute("INSERT INTO Leftover VALUES(2, ?1)", [generation]).unwrap();
+    }
+    drop(catalog);
     let daemon = Daemon::start_in(&data, &["--segment-rows-max", ROWS_MAX]);
-    for name in orphans {
+    for name in unfinished.iter().chain(&leftovers) {
         assert!(!folder.join(name).exists(), "{name}");
     }
     assert!(folder.join("notes.txt").exists(), "nobody else's file is touched");
+    assert!(!data.join("quarantine").exists(), "all of it is known");
     sent.check(&daemon, &code);
     daemon.stop();
+    let catalog = Connection::open(data.join("catalog.db")).unwrap();
+    let left: i64 = catalog.query_row("SELECT count(*) FROM Leftover", [], |row| row.get(0)).unwrap();
+    assert_eq!(left, 0, "and forgotten");
 }
 
 #[test]
@@ -369,4 +417,60 @@ fn after_a_crash_the_active_segment_is_checked() {
     let log = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{log}");
     assert!(log.contains("000000000001.db is damaged"), "{log}");
+}
+
+/// Where the sealer wants to build these segments, something stands in the way.
+fn in_the_way(data: &Path, number: usize) -> PathBuf {
+    data.join(format!("segments/{number:012}.building/x"))
+}
+
+fn keys_file(data: &Path, number: usize) -> PathBuf {
+    data.join(format!("segments/{number:012}.db-keys"))
+}
+
+/// Keys of full segments stand beside them until they are sealed, are never in a backup, and are made anew from the
+/// rows whatever becomes of them.
+#[test]
+fn keys_that_were_laid_down() {
+    let work = work_dir();
+    let data = work.path().join("data");
+    let flags = ["--segment-rows-max", ROWS_MAX];
+    let daemon = Daemon::start_in(&data, &flags);
+    (1..=4).for_each(|number| fs::create_dir_all(in_the_way(&data, number)).unwrap());
+    let (code, mut sent) = (daemon.register("example.com"), Sent::default());
+    sent.send(&daemon, &code, 13);
+    wait_until("keys are laid down", || keys_file(&data, 4).exists().then_some(()));
+    assert_eq!(daemon.segments("unsealed"), 4);
+    sent.check(&daemon, &code);
+    // What is damaged is found by whoever needs it, who is told to ask again.
+    let mut bytes = fs::read(keys_file(&data, 1)).unwrap();
+    bytes[0] ^= 1;
+    fs::write(keys_file(&data, 1), bytes).unwrap();
+    fs::remove_file(keys_file(&data, 2)).unwrap();
+    OpenOptions::new().write(true).open(keys_file(&data, 3)).unwrap().set_len(10).unwrap();
+    let path = format!("/api/v1/events?trackingCode={code}&limit=1000");
+    let statuses: Vec<u16> = (0..4).map(|_| daemon.client().get(&path).status).collect();
+    assert_eq!(statuses, [503, 503, 503, 200], "one after the other");
+    sent.check(&daemon, &code);
+    let backup = work.path().join("backup");
+    let made = command(&["backup", backup.to_str().unwrap(), "--data-dir", data.to_str().unwrap()]).status().unwrap();
+    assert!(made.success());
+    assert!(!segment_files(&backup).iter().any(|file| file.contains("keys")), "{:?}", segment_files(&backup));
+    daemon.stop();
+    // Those of other rows, and what an interrupted laying down has left.
+    fs::copy(keys_file(&data, 4), keys_file(&data, 1)).unwrap();
+    fs::write(keys_file(&data, 2), "").unwrap();
+    fs::remove_file(keys_file(&data, 3)).unwrap();
+    let unfinished = data.join("segments/000000000004.building-keys");
+    fs::write(&unfinished, "half").unwrap();
+    (1..=4).for_each(|number| fs::remove_dir_all(in_the_way(&data, number).parent().unwrap()).unwrap());
+    let daemon = Daemon::start_in(&data, &flags);
+    assert!(!unfinished.exists());
+    sent.check(&daemon, &code);
+    daemon.wait_for_log("000000000001.db-keys is not what was written");
+    daemon.wait_for_log("000000000002.db-keys is not what was written");
+    daemon.wait_until_sealed();
+    wait_until("keys go with their segment", || (1..=4).all(|number| !keys_file(&data, number).exists()).then_some(()));
+    sent.check(&daemon, &code);
+    daemon.stop();
 }

@@ -39,6 +39,12 @@ impl Erasure {
         }
     }
 
+    /// Whether it is, or was, of one visitor's events: a website's is still known, and of one that is done it does not
+    /// matter.
+    pub(super) fn is_of_visitor(&self) -> bool {
+        self.subject.as_ref().is_some_and(|subject| subject.visitor.is_some())
+    }
+
     /// Segments that held its events, rewritten or not.
     pub fn segments_total(&self) -> u64 {
         self.segments_done + self.remaining.len() as u64

@@ -84,7 +84,14 @@ pub(super) fn finish(connection: &Connection, id: &str, done_at: i64) -> rusqlit
     Ok(true)
 }
 
-/// Forgets the erasures that were done before this time.
-pub(super) fn remove_done_before(connection: &Connection, time: i64) -> rusqlite::Result<()> {
-    connection.execute("DELETE FROM Erasure WHERE doneAt < ?1", [time]).map(|_| ())
+/// Adds an erasure that found nothing, and tells of nobody.
+pub(super) fn insert_done(connection: &Connection, id: &str, done_at: i64) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO Erasure(id, requestedAt, doneAt, segmentsDone, rows) VALUES(?1, ?2, ?2, 0, 0)";
+    connection.execute(sql, params![id, done_at]).map(|_| ())
+}
+
+/// Forgets erasures that are done.
+pub(super) fn remove(connection: &Connection, ids: &[Arc<str>]) -> rusqlite::Result<()> {
+    let mut delete = connection.prepare_cached("DELETE FROM Erasure WHERE id = ?1")?;
+    ids.iter().try_for_each(|id| delete.execute([&**id]).map(|_| ()))
 }

@@ -40,9 +40,10 @@ impl Erasures {
         self.all.lock().get(id).cloned()
     }
 
-    /// How many there are.
-    pub(crate) fn len(&self) -> usize {
-        self.all.lock().len()
+    /// How many of visitors, or of websites, are not done.
+    pub(crate) fn pending(&self, of_visitors: bool) -> usize {
+        let is_pending = |of: &&Erasure| of.done_at.is_none() && of.is_of_visitor() == of_visitors;
+        self.all.lock().values().filter(is_pending).count()
     }
 
     /// Adds one, and has the sealer begin.
@@ -53,9 +54,20 @@ impl Erasures {
         let _ = self.wake.try_send(());
     }
 
-    /// Forgets those that were done before this time.
-    pub(crate) fn remove_done_before(&self, time: i64) {
-        self.all.lock().retain(|_, erasure| erasure.done_at.is_none_or(|done_at| done_at >= time));
+    /// Forgets those that were done before this time, and of the others that are done all but the newest `done_max`.
+    /// Returns their ids.
+    pub(crate) fn forget_done(&self, before: i64, done_max: usize) -> Vec<Arc<str>> {
+        let mut all = self.all.lock();
+        let mut done: Vec<_> = all.values().filter_map(|of| Some((of.done_at?, Arc::clone(&of.id)))).collect();
+        done.sort_unstable();
+        let too_many = done.len().saturating_sub(done_max);
+        let too_old = done.partition_point(|(done_at, _)| *done_at < before);
+        done.truncate(too_many.max(too_old));
+        let forgotten: Vec<_> = done.into_iter().map(|(_, id)| id).collect();
+        for id in &forgotten {
+            all.remove(id);
+        }
+        forgotten
     }
 
     /// Looks which segments hold events of deleted websites: what was taken in before the deletion may be committed

@@ -1,11 +1,15 @@
-//! The catalog's table of segments: which there are, in which state, and which generation of each counts.
+//! The catalog's tables of segments: which there are, in which state, which generation of each counts and what it says
+//! of itself; and which other generations may be removed.
 
 use std::sync::Arc;
 
 use rusqlite::{Connection, params};
 
 use super::{erasure::ErasedRows, erasure_table};
-use crate::store::segments::Segment;
+use crate::{
+    clock::now_ms,
+    store::segments::{FACTS_COLUMNS, Facts, Identity, Segment},
+};
 
 /// What a segment is at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +46,8 @@ pub(crate) struct ListedSegment {
     pub(crate) number: i64,
     pub(crate) generation: i64,
     pub(crate) state: SegmentState,
+    /// What a sealed one said of itself when it was sealed; `None` if nobody has noted that yet.
+    pub(crate) facts: Option<Facts>,
 }
 
 impl ListedSegment {
@@ -63,10 +69,14 @@ pub(crate) enum SegmentChange {
         /// No sequence below this one is given any more, whatever becomes of the files.
         sequence_floor: u64,
     },
-    /// The segment's generation is complete and takes the place of the one before.
+    /// A generation is complete and about to get its name: until it is listed, it may be removed.
+    Built(Identity),
+    /// The segment's generation takes the place of the one before, which may be removed from now on.
     Sealed {
         /// The new generation.
         segment: Arc<Segment>,
+        /// What it says of itself.
+        facts: Facts,
         /// No sequence below this one is given any more.
         sequence_floor: u64,
         /// How many events of each erasure the new generation leaves out.
@@ -81,13 +91,37 @@ pub(crate) enum SegmentChange {
         /// What it held that was to be erased.
         erased: Vec<ErasedRows>,
     },
-    /// The files of a dropped segment are gone.
-    Unlisted(i64),
+    /// The files of generations that were replaced or dropped are gone, and cannot come back.
+    Unlinked(Vec<Identity>),
+    /// What sealed segments say of themselves, by number.
+    Noted(Vec<(i64, Facts)>),
+    /// The segment is not one: its making was cut short, or it is written off.
+    Unlisted {
+        /// The segment's number.
+        number: i64,
+        /// No sequence below this one is given any more.
+        sequence_floor: u64,
+    },
+    /// A file of a segment has the place of the one that was listed, if one was.
+    Adopted(ListedSegment),
+    /// Files were moved to the quarantine.
+    Quarantined {
+        /// The name of each there, and why.
+        files: Vec<(String, String)>,
+        /// No sequence below this one is given any more.
+        sequence_floor: u64,
+    },
+    /// This file has left the quarantine.
+    Released(String),
 }
 
 /// Every segment, by number.
 pub(crate) fn read_segments(connection: &Connection) -> rusqlite::Result<Vec<ListedSegment>> {
-    let mut statement = connection.prepare("SELECT number, generation, state FROM Segment ORDER BY number")?;
+    // An older hitlog did not note what sealed segments say.
+    let has_facts = connection.column_exists(None, "Segment", "digest")?;
+    let facts = if has_facts { FACTS_COLUMNS } else { "NULL, NULL, NULL, NULL, NULL, NULL" };
+    let mut statement =
+        connection.prepare(&format!("SELECT number, generation, state, {facts} FROM Segment ORDER BY number"))?;
     let rows = statement.query_map([], |row| {
         let name: String = row.get(2)?;
         // The table's CHECK lets no other name in.
@@ -96,9 +130,29 @@ pub(crate) fn read_segments(connection: &Connection) -> rusqlite::Result<Vec<Lis
             number: row.get(0)?,
             generation: row.get(1)?,
             state: state.ok_or(rusqlite::Error::InvalidQuery)?,
+            facts: Facts::of_row(row, 3)?,
         })
     })?;
     rows.collect()
+}
+
+/// The generations that may be removed: replaced, or never listed.
+pub(crate) fn read_leftovers(connection: &Connection) -> rusqlite::Result<Vec<Identity>> {
+    if !connection.table_exists(None, "Leftover")? {
+        return Ok(Vec::new());
+    }
+    let mut select = connection.prepare("SELECT number, generation FROM Leftover")?;
+    let rows = select.query_map([], |row| Ok(Identity { number: row.get(0)?, generation: row.get(1)? }))?;
+    rows.collect()
+}
+
+/// Why each file is in the quarantine, by its name there.
+pub(crate) fn read_quarantine(connection: &Connection) -> rusqlite::Result<Vec<(String, String)>> {
+    if !connection.table_exists(None, "Quarantine")? {
+        return Ok(Vec::new());
+    }
+    let mut select = connection.prepare("SELECT file, reason FROM Quarantine ORDER BY file")?;
+    select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
 }
 
 /// Makes a change, and what it means for the sequence floor and for erasures.
@@ -118,8 +172,11 @@ pub(super) fn apply(connection: &mut Connection, change: &SegmentChange) -> rusq
             transaction.execute("UPDATE Segment SET state = 'active' WHERE number = ?1", [number])?;
             raise_floor(&transaction, *sequence_floor)?;
         }
-        SegmentChange::Sealed { segment, sequence_floor, erased } => {
-            note_sealed(&transaction, segment.number, segment.generation, *sequence_floor)?;
+        SegmentChange::Built(identity) => insert_leftover(&transaction, *identity)?,
+        SegmentChange::Sealed { segment, facts, sequence_floor, erased } => {
+            let identity = Identity { number: segment.number, generation: segment.generation };
+            replace_listed(&transaction, identity)?;
+            note_sealed(&transaction, identity, facts, *sequence_floor)?;
             erasure_table::segment_done(&transaction, erased)?;
         }
         SegmentChange::Dropped { number, sequence_floor, erased } => {
@@ -127,26 +184,90 @@ pub(super) fn apply(connection: &mut Connection, change: &SegmentChange) -> rusq
             raise_floor(&transaction, *sequence_floor)?;
             erasure_table::segment_done(&transaction, erased)?;
         }
-        SegmentChange::Unlisted(number) => {
-            transaction.execute("DELETE FROM Segment WHERE number = ?1 AND state = 'dropped'", [number])?;
+        SegmentChange::Unlinked(gone) => gone.iter().try_for_each(|identity| unlinked(&transaction, *identity))?,
+        SegmentChange::Noted(all) => {
+            all.iter().try_for_each(|(number, facts)| note_facts(&transaction, *number, facts))?;
+        }
+        SegmentChange::Unlisted { number, sequence_floor } => {
+            transaction.execute("DELETE FROM Segment WHERE number = ?1", [number])?;
+            transaction.execute("DELETE FROM Leftover WHERE number = ?1", [number])?;
+            raise_floor(&transaction, *sequence_floor)?;
+        }
+        SegmentChange::Adopted(adopted) => adopt(&transaction, adopted)?,
+        SegmentChange::Quarantined { files, sequence_floor } => {
+            let insert = "INSERT OR REPLACE INTO Quarantine(file, reason, since) VALUES(?1, ?2, ?3)";
+            for (file, reason) in files {
+                transaction.execute(insert, params![file, reason, now_ms()])?;
+            }
+            raise_floor(&transaction, *sequence_floor)?;
+        }
+        SegmentChange::Released(file) => {
+            transaction.execute("DELETE FROM Quarantine WHERE file = ?1", [file])?;
         }
     }
     transaction.commit()
 }
 
-/// Notes that a generation is the one that counts, within a transaction.
+/// Notes that a generation is the one that counts, and what it says of itself, within a transaction.
 pub(crate) fn note_sealed(
     connection: &Connection,
-    number: i64,
-    generation: i64,
+    Identity { number, generation }: Identity,
+    facts: &Facts,
     sequence_floor: u64,
 ) -> rusqlite::Result<()> {
     let sealed = "UPDATE Segment SET state = 'sealed', generation = ?2 WHERE number = ?1";
     connection.execute(sealed, params![number, generation])?;
+    note_facts(connection, number, facts)?;
     // A segment is sealed only after the log has rolled to the next; the change that says so may have failed.
-    let followed = "UPDATE Segment SET state = 'active' WHERE number = ?1 + 1 AND state = 'prepared'";
+    let followed = "UPDATE Segment SET state = 'active'
+                    WHERE number = (SELECT min(number) FROM Segment WHERE number > ?1) AND state = 'prepared'";
     connection.execute(followed, [number])?;
     raise_floor(connection, sequence_floor)
+}
+
+fn note_facts(connection: &Connection, number: i64, facts: &Facts) -> rusqlite::Result<()> {
+    // The copy of an older catalog, for a backup, has no place for them.
+    if !connection.column_exists(None, "Segment", "digest")? {
+        return Ok(());
+    }
+    let note = format!("UPDATE Segment SET ({FACTS_COLUMNS}) = (?2, ?3, ?4, ?5, ?6, ?7) WHERE number = ?1");
+    let [rows, first_sequence, last_sequence, first_created_at, last_created_at, digest] = facts.values();
+    let values = params![number, rows, first_sequence, last_sequence, first_created_at, last_created_at, digest];
+    connection.prepare_cached(&note)?.execute(values).map(drop)
+}
+
+/// Notes that the listed generation of a segment is a leftover from now on, and that this one no longer is.
+fn replace_listed(connection: &Connection, by: Identity) -> rusqlite::Result<()> {
+    let leave = "INSERT OR IGNORE INTO Leftover SELECT number, generation FROM Segment
+                 WHERE number = ?1 AND generation <> ?2";
+    connection.execute(leave, [by.number, by.generation])?;
+    connection.execute("DELETE FROM Leftover WHERE number = ?1 AND generation = ?2", [by.number, by.generation])?;
+    Ok(())
+}
+
+fn insert_leftover(connection: &Connection, of: Identity) -> rusqlite::Result<()> {
+    let insert = "INSERT OR IGNORE INTO Leftover(number, generation) VALUES(?1, ?2)";
+    connection.execute(insert, [of.number, of.generation]).map(drop)
+}
+
+/// Forgets a generation that is gone; a dropped segment goes with the generation that was its last.
+fn unlinked(connection: &Connection, gone: Identity) -> rusqlite::Result<()> {
+    let of = [gone.number, gone.generation];
+    connection.prepare_cached("DELETE FROM Leftover WHERE number = ?1 AND generation = ?2")?.execute(of)?;
+    let dropped = "DELETE FROM Segment WHERE number = ?1 AND generation = ?2 AND state = 'dropped'";
+    connection.prepare_cached(dropped)?.execute(of).map(drop)
+}
+
+fn adopt(connection: &Connection, adopted: &ListedSegment) -> rusqlite::Result<()> {
+    let ListedSegment { number, generation, state, facts } = *adopted;
+    replace_listed(connection, Identity { number, generation })?;
+    let list = "INSERT OR REPLACE INTO Segment(number, generation, state) VALUES(?1, ?2, ?3)";
+    connection.execute(list, params![number, generation, state.as_str()])?;
+    if let Some(facts) = &facts {
+        note_facts(connection, number, facts)?;
+        raise_floor(connection, facts.last_sequence + 1)?;
+    }
+    Ok(())
 }
 
 fn raise_floor(connection: &Connection, sequence_floor: u64) -> rusqlite::Result<()> {

@@ -92,6 +92,22 @@ fn a_newer_or_foreign_catalog_is_refused() {
 }
 
 #[test]
+fn the_write_ahead_log_stays_short() {
+    let work = tempfile::tempdir().unwrap();
+    let (directory, mut catalog) = open(work.path());
+    catalog.connection.pragma_update(None, "synchronous", "OFF").unwrap();
+    let log = || file::bytes(&file::with_suffix(&directory.catalog_path(), "-wal"));
+    let mut longest = 0;
+    for number in 0..1_000 {
+        catalog.create(new("Test", &format!("{number}.example"))).unwrap_or_else(|_| panic!());
+        catalog.checkpoint_if_due().unwrap();
+        longest = longest.max(log());
+    }
+    assert!((WAL_DUE_BYTES..WAL_DUE_BYTES + 100_000).contains(&longest), "{longest}");
+    assert!(log() < longest, "it has begun anew");
+}
+
+#[test]
 fn an_older_catalog_has_one_epoch_and_its_backup_begins_another() {
     let work = tempfile::tempdir().unwrap();
     let path = work.path().join("catalog.db");

@@ -22,6 +22,7 @@ use super::{
     identity::{FileId, leads_to},
     lock::{LOCK, is_lock_file, lock_directory, lock_file},
     names::with_suffix,
+    vfs,
 };
 use crate::store::error::{DirectoryLost, OpenError};
 
@@ -57,6 +58,7 @@ impl DataDir {
     /// Opens the directory, making it if only its last part is missing (a missing parent is more likely a disk
     /// that is not mounted), and locks it.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
+        vfs::install();
         match access::make_directory(path) {
             Ok(()) => sync_directory(path.parent().unwrap_or(path))?,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => refuse_foreign(path)?,
@@ -240,9 +242,9 @@ pub(crate) struct SegmentPaths(PathBuf);
 /// What a file's name says it is.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum SegmentName {
-    /// The number and generation of a segment; or a file that SQLite keeps beside it.
+    /// The number and generation of a segment; or of what is kept beside it.
     Generation(i64, i64),
-    /// A generation that was being built.
+    /// A generation that was being built, or what is of use only while a process runs.
     Unfinished,
     /// Nothing that hitlog wrote.
     Foreign,
@@ -272,11 +274,16 @@ impl SegmentPaths {
         self.0.join(format!("{number:012}.building"))
     }
 
+    /// Where a list of a segment's events that are to be erased is while hitlog runs.
+    pub(crate) fn hidden(&self, number: i64, list: u64) -> PathBuf {
+        self.0.join(format!("{number:012}.hidden-{list}"))
+    }
+
     /// Reads a file's name.
     pub(crate) fn parse(name: &str) -> SegmentName {
         let Some((digits, rest)) = name.split_once('.') else { return SegmentName::Foreign };
         let Some(number) = digits.parse().ok().filter(|_| digits.len() == 12) else { return SegmentName::Foreign };
-        if rest.starts_with("building") {
+        if rest.starts_with("building") || rest.starts_with("hidden-") {
             return SegmentName::Unfinished;
         }
         let (generation, rest) = match rest.split_once('.') {
@@ -284,7 +291,7 @@ impl SegmentPaths {
             Some((generation, rest)) => (generation.strip_prefix('g').and_then(|digits| digits.parse().ok()), rest),
         };
         match (generation, rest) {
-            (Some(generation), "db" | "db-wal" | "db-shm" | "db-journal") => {
+            (Some(generation), "db" | "db-wal" | "db-shm" | "db-journal" | "db-keys") => {
                 SegmentName::Generation(number, generation)
             }
             _ => SegmentName::Foreign,
@@ -421,6 +428,9 @@ mod tests {
             (name(paths.of(7, 12)), SegmentName::Generation(7, 12)),
             (name(paths.unfinished(7)), SegmentName::Unfinished),
             ("000000000007.building-journal".into(), SegmentName::Unfinished),
+            ("000000000007.building-keys".into(), SegmentName::Unfinished),
+            (name(paths.hidden(7, 3)), SegmentName::Unfinished),
+            ("000000000007.db-keys".into(), SegmentName::Generation(7, 1)),
             ("000000000007.db-wal".into(), SegmentName::Generation(7, 1)),
             ("7.db".into(), SegmentName::Foreign),
             ("000000000007.gx.db".into(), SegmentName::Foreign),

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io,
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -11,7 +11,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use rusqlite::{Connection, OpenFlags};
 
 pub(crate) use super::names::with_suffix;
-use super::{access::make_file, directory::sync_directory, schema, sync_timer};
+use super::{access::make_file, directory::sync_directory, schema, vfs};
 use crate::{
     metrics::StoreMetrics,
     store::{
@@ -19,6 +19,11 @@ use crate::{
         options::{Durability, LogOptions},
     },
 };
+
+const KEYS_SUFFIX: &str = "-keys";
+
+/// What SQLite keeps beside a database is called as that is, with one of these at the end.
+pub(crate) const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
 
 /// Makes a segment's file, complete and durable, before anybody hears of it.
 pub(crate) fn create(path: &Path, options: &LogOptions, metrics: &Arc<StoreMetrics>) -> Result<(), OpenError> {
@@ -102,13 +107,8 @@ pub(crate) fn read_only_uri(path: &Path, sealed: bool) -> String {
 }
 
 fn connect(path: &Path, flags: OpenFlags, metrics: &Arc<StoreMetrics>) -> Result<Connection, OpenError> {
-    if sync_timer::register(metrics) {
-        Connection::open_with_flags_and_vfs(path, flags, sync_timer::NAME)
-    } else {
-        tracing::warn!("the times of syncs cannot be measured: SQLite did not take the timing layer");
-        Connection::open_with_flags(path, flags)
-    }
-    .map_err(OpenError::sqlite(path))
+    vfs::observe(metrics);
+    Connection::open_with_flags_and_vfs(path, flags, vfs::TIMED).map_err(OpenError::sqlite(path))
 }
 
 /// Copies everything that is in the write-ahead log into the segment, and empties it. Returns whether somebody was
@@ -123,6 +123,19 @@ pub(crate) fn last_sequence(connection: &Connection) -> rusqlite::Result<Option<
     Ok(last.map(i64::unsigned_abs))
 }
 
+/// The highest sequence in a segment that nobody writes to, its write-ahead log included; `None` if nothing is in it.
+pub(crate) fn last_sequence_of(path: &Path) -> Result<Option<u64>, OpenError> {
+    if bytes(path) == 0 {
+        // SQLite would take the two for a new database, and delete the log.
+        let reason = || "there is only its write-ahead log".to_owned();
+        return if has_wal(path) { Err(OpenError::NotOurs { path: path.into(), reason: reason() }) } else { Ok(None) };
+    }
+    let connection = open_read_only(path, !has_wal(path)).map_err(OpenError::sqlite(path))?;
+    schema::check_segment(&connection, path)?;
+    let is_made = connection.table_exists(None, "Event").map_err(OpenError::sqlite(path))?;
+    if is_made { last_sequence(&connection).map_err(OpenError::sqlite(path)) } else { Ok(None) }
+}
+
 /// The size of a file; 0 if there is none.
 pub(crate) fn bytes(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |file| file.len())
@@ -133,14 +146,24 @@ pub(crate) fn has_wal(path: &Path) -> bool {
     bytes(&with_suffix(path, "-wal")) > 0
 }
 
-/// Removes a segment's file with all that SQLite keeps beside it; what is not there need not be removed. The file goes
+/// Removes a segment's file with all that is kept beside it; what is not there need not be removed. The file goes
 /// first: who opens it from another process finds it with its write-ahead log, or not at all.
 pub(crate) fn remove(path: &Path) -> io::Result<()> {
-    for suffix in ["", "-wal", "-shm", "-journal"] {
+    for suffix in ["", KEYS_SUFFIX].into_iter().chain(BESIDE) {
         match fs::remove_file(with_suffix(path, suffix)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
     }
     Ok(())
+}
+
+/// Whether a name is that of laid keys.
+pub(crate) fn is_keys(name: &str) -> bool {
+    name.ends_with(KEYS_SUFFIX)
+}
+
+/// Where the keys of a segment without an index are laid down.
+pub(crate) fn keys_path(segment: &Path) -> PathBuf {
+    with_suffix(segment, KEYS_SUFFIX)
 }

@@ -73,6 +73,14 @@ pub(crate) const SUMMARY_SQL: &str = "
         PRIMARY KEY(websiteId, eventType, day)
     ) WITHOUT ROWID;";
 
+/// Which segment a sealed file is: a copy under another's name is known for what it is.
+pub(crate) const IDENTITY_SQL: &str = "
+    CREATE TABLE Identity(
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        number INTEGER NOT NULL,
+        generation INTEGER NOT NULL
+    );";
+
 /// Milliseconds of a day of `Daily`.
 pub(crate) const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 
@@ -176,7 +184,20 @@ const CATALOG_3: &str = "
         generation INTEGER NOT NULL,
         PRIMARY KEY(number, generation)
     ) STRICT, WITHOUT ROWID;
-    INSERT INTO Leftover SELECT number, generation - 1 FROM Segment WHERE generation > 1;";
+    -- Of a sealed segment an older hitlog may have left any earlier generation, and the next, whose rows it all has.
+    INSERT INTO Leftover
+        WITH RECURSIVE Earlier(number, generation) AS (
+            SELECT number, generation - 1 FROM Segment WHERE generation > 1
+            UNION ALL SELECT number, generation - 1 FROM Earlier WHERE generation > 1
+        )
+        SELECT number, generation FROM Earlier
+        UNION SELECT number, generation + 1 FROM Segment WHERE state IN ('sealed', 'dropped');
+    -- Why a file is in the folder quarantine; of one that is not here nobody knows.
+    CREATE TABLE Quarantine(
+        file TEXT PRIMARY KEY,
+        reason TEXT NOT NULL,
+        since INTEGER NOT NULL -- milliseconds since 1970, UTC
+    ) STRICT;";
 
 const CATALOG_4: &str = "
     -- Whose sequences public ids are made of, from which sequence on. Every start from a backup begins another.

@@ -62,8 +62,11 @@ impl ActiveSegment {
         let Content::Open(content) = &segment.content else {
             return Err(OpenError::NotOurs { path: path.clone(), reason: "it is sealed".into() });
         };
+        let Some(columns) = content.columns() else {
+            return Err(OpenError::NotOurs { path: path.clone(), reason: "it is full".into() });
+        };
         Ok(Self {
-            columns: content.columns().unwrap_or_default(),
+            columns,
             writer: EventWriter::new(connection).map_err(sqlite())?,
             checkpointer: Checkpointer::spawn(file::open(path, options, metrics)?).map_err(OpenError::Thread)?,
             policy: Policy::new(options.wal_checkpoint_bytes, options.wal_bytes_max),

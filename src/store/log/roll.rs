@@ -7,7 +7,7 @@
 use std::{
     sync::Arc,
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
@@ -21,7 +21,7 @@ use crate::{
         format::{SegmentPaths, file},
         options::LogOptions,
         seal::SealOrders,
-        segments::{Columns, Segment, Segments},
+        segments::{OpenKeys, Segment, Segments},
     },
 };
 
@@ -136,7 +136,7 @@ impl Rolling {
     }
 
     fn prepare(&mut self) -> Result<ActiveSegment, OpenError> {
-        let segment = Segment::open(&self.paths, self.next_number, Columns::default());
+        let segment = Segment::open(&self.paths, self.next_number, OpenKeys::InMemory(Arc::default()));
         // What is listed must not be made again: a crash half-way would leave a listed segment without a usable file.
         self.segments.directory.check()?;
         if self.listed_number != Some(self.next_number) {
@@ -158,9 +158,26 @@ impl Rolling {
         let segment = Arc::clone(&full.segment);
         self.segments.directory.unwatch(&segment.path);
         match full.retire() {
-            Err(error) if !is_disk_full(&error) => (self.on_failure)(format!("the end of a segment: {error}")),
+            Err(error) if !is_disk_full(&error) => {
+                return (self.on_failure)(format!("the end of a segment: {error}"));
+            }
             // What could not be copied stays in the write-ahead log, where it is as durable.
-            _ => self.sealer.order(segment),
+            _ => {}
+        }
+        self.lay_down_keys();
+        self.sealer.order(segment);
+    }
+
+    /// Gives the memory of full segments' keys back. What the disk does not take now stays in memory until it is tried
+    /// again: at the next roll, or when there is too much of it.
+    fn lay_down_keys(&self) {
+        let started = Instant::now();
+        match self.segments.lay_down_keys() {
+            Ok(()) => self.metrics.lay_down_seconds.record(started.elapsed().as_secs_f64()),
+            Err(error) => {
+                self.metrics.lay_down_errors.increment(1);
+                tracing::warn!(%error, "the keys of a full segment stay in memory: they could not be laid down beside it");
+            }
         }
     }
 }

@@ -46,7 +46,9 @@ use crate::{
     clock::now_ms,
     store::{
         catalog::{ListedSegment, SegmentState, mark_backup, note_sealed},
+        error::OpenError,
         format::{CATALOG, Owner, SegmentPaths, file, sync_directory},
+        segments::{Identity, Sites, Summary, SummaryError},
     },
 };
 
@@ -215,12 +217,20 @@ impl<'a> Backup<'a> {
             return self.change_copy(|copy| copy.execute(sql, [now.number, now.generation]).map(drop));
         }
         let path = self.segments.of(now.number, now.generation);
-        let last: i64 = file::open_read_only(&path, true)
-            .and_then(|connection| connection.query_row("SELECT lastSequence FROM Whole", [], |row| row.get(0)))
-            .map_err(OfflineError::read(&path))?;
+        let summary = file::open_read_only(&path, true)
+            .map_err(SummaryError::Sqlite)
+            .and_then(|connection| Summary::read_listed(&connection, &Sites::default(), now.number, now.facts));
+        let facts = match summary {
+            Ok(summary) => summary.facts,
+            Err(SummaryError::Sqlite(error)) => return Err(OfflineError::read(path)(error)),
+            Err(damaged @ SummaryError::Damaged(_)) => {
+                return Err(OpenError::Damaged { path, reason: damaged.to_string() }.into());
+            }
+        };
+        let identity = Identity { number: now.number, generation: now.generation };
         self.change_copy(|copy| {
             let transaction = copy.transaction()?;
-            note_sealed(&transaction, now.number, now.generation, last.unsigned_abs() + 1)?;
+            note_sealed(&transaction, identity, &facts, facts.last_sequence + 1)?;
             transaction.commit()
         })
     }
@@ -246,6 +256,12 @@ impl<'a> Backup<'a> {
         // One file without a write-ahead log, because its name will change. Dropped segments are not copied.
         self.change_copy(|copy| {
             copy.execute_batch("PRAGMA journal_mode = DELETE; DELETE FROM Segment WHERE state = 'dropped';")?;
+            // About files of the original: where the copy is put over a directory, they would be about others.
+            for table in ["Leftover", "Quarantine"] {
+                if copy.table_exists(None, table)? {
+                    copy.execute(&format!("DELETE FROM {table}"), [])?;
+                }
+            }
             mark_backup(copy, now_ms())
         })?;
         let connection = Connection::open(&copy).map_err(OfflineError::read(&copy))?;

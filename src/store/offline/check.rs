@@ -14,6 +14,7 @@ use super::{
 };
 use crate::store::{
     catalog::{ListedSegment, SegmentState},
+    error::{is_damage, sqlite_advice},
     format::{SegmentName, SegmentPaths, file},
     segments::{Sites, Summary, SummaryError, session_hash, visitor_hash},
 };
@@ -45,10 +46,11 @@ pub struct CheckReport {
     pub unlisted: Vec<PathBuf>,
 }
 
-const RESTORE_CATALOG: &str = "restore the data directory from a backup";
-const RESTORE_SEALED: &str =
-    "restore this file from a backup; until then hitlog serves without its events, or with wrong totals";
-const RESTORE_OPEN: &str = "restore the data directory from a backup, and look at the disk of this machine";
+const RESTORE_CATALOG: &str = "leave it as it is, and restore a backup into another directory";
+const RESTORE_SEALED: &str = "keep a copy of what is there, and restore this file from a backup; until then hitlog \
+                              serves without its events, or with wrong totals";
+const RESTORE_OPEN: &str = "leave it as it is, restore a backup into another directory, and look at the disk of this \
+                            machine";
 
 /// A check that is about to begin.
 pub struct Check<'a> {
@@ -105,6 +107,11 @@ impl<'a> Check<'a> {
                     report.rows += segment.rows;
                 }
                 Err(OfflineError::Missing(path)) => tell(path, "it is listed and not there".into(), advice),
+                // What cannot be read is not damaged for that.
+                Err(OfflineError::Read { path, source }) if !is_damage(&source) => {
+                    let advice = sqlite_advice(&source, &path);
+                    tell(path, format!("it cannot be read: {source}"), advice);
+                }
                 Err(error) => tell(path, reason(&error), advice),
             }
             report.segments += 1;

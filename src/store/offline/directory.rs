@@ -16,7 +16,7 @@ use super::{
 };
 use crate::store::{
     catalog::{ListedSegment, SegmentState},
-    format::{CATALOG, SegmentPaths, schema},
+    format::{CATALOG, SegmentPaths, schema, vfs},
 };
 
 /// How often a file that was replaced meanwhile is looked for again. Each time the daemon has sealed or erased
@@ -35,6 +35,7 @@ pub struct OfflineDir {
 impl OfflineDir {
     /// Finds the directory; makes nothing.
     pub fn open(path: &Path) -> Result<Self, OfflineError> {
+        vfs::install();
         let look = |at: &Path| match fs::metadata(at) {
             Ok(_) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),

@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use crate::store::error::OpenError;
+use crate::store::error::{OpenError, io_advice, sqlite_advice};
 
 /// Why a tool could not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -17,7 +17,7 @@ pub enum OfflineError {
     #[error(transparent)]
     Open(#[from] OpenError),
     /// A file could not be read.
-    #[error("cannot read {path}: {source}; `hitlog check` tells more. Restore the file from a backup if it is damaged")]
+    #[error("cannot read {path}: {source}; {}", sqlite_advice(source, path))]
     Read {
         /// The file.
         path: PathBuf,
@@ -25,7 +25,7 @@ pub enum OfflineError {
         source: rusqlite::Error,
     },
     /// A database could not be copied.
-    #[error("cannot copy to {path}: {source}; make room there, or see what `hitlog check` says of the original")]
+    #[error("cannot copy to {path}, so this is no whole copy: {source}; {}", sqlite_advice(source, path))]
     Copy {
         /// The copy.
         path: PathBuf,
@@ -39,7 +39,7 @@ pub enum OfflineError {
     #[error("{0} was replaced each time it was to be read; try again when hitlog is less busy")]
     KeepsChanging(PathBuf),
     /// The operating system refused.
-    #[error("cannot {action} {path}: {source}")]
+    #[error("cannot {action} {path}: {source}; {}", io_advice(source))]
     Io {
         /// What was tried.
         action: &'static str,

@@ -4,7 +4,7 @@
 //! which are looked up and sorted ([`lookup`]). Either gives the keys of a page, and only then whole rows are read.
 //! What is hidden or has expired is left out of pages and totals alike.
 
-mod lookup;
+pub(crate) mod lookup;
 pub(crate) mod merge;
 pub(crate) mod page;
 

@@ -14,9 +14,10 @@ use crate::{
     metrics::ReadRefused,
     store::{
         error::{ReadError, is_transient},
-        format::{file, row},
+        format::{blocks::BlockError, file, row},
         segments::{
-            ColumnsSnapshot, Content, Hidden, Key, ReadConnection, ReaderInterrupt, Segment, Segments, View, WatchState,
+            Content, Hidden, Key, KeysSnapshot, LaidEvents, LaidKeys, ReadConnection, ReaderInterrupt, Segment,
+            Segments, Stream, View, WatchState,
         },
     },
 };
@@ -30,8 +31,8 @@ const READER_CACHE_KIB: u32 = 256;
 pub struct Snapshot<'a> {
     segments: &'a Segments,
     view: Arc<View>,
-    /// The rows in memory, by the number of their segment.
-    columns: Vec<(i64, ColumnsSnapshot)>,
+    /// The keys of rows without an index, by the number of their segment.
+    keys: Vec<(i64, KeysSnapshot)>,
     /// The connection used last: questions tend to stay with a segment for a while.
     connection: RefCell<Option<ReadConnection>>,
     interrupt: ReaderInterrupt,
@@ -51,12 +52,12 @@ impl<'a> Snapshot<'a> {
         keys_max: usize,
     ) -> Self {
         let view = segments.view();
-        let in_memory = |segment: &Arc<Segment>| match &segment.content {
-            Content::Open(open) => Some((segment.number, open.columns()?.snapshot())),
+        let of_open = |segment: &Arc<Segment>| match &segment.content {
+            Content::Open(open) => Some((segment.number, open.keys())),
             Content::Sealed(_) => None,
         };
-        let columns = view.segments.iter().filter_map(in_memory).collect();
-        Self { segments, view, columns, connection: RefCell::default(), interrupt, limits, expired_before, keys_max }
+        let keys = view.segments.iter().filter_map(of_open).collect();
+        Self { segments, view, keys, connection: RefCell::default(), interrupt, limits, expired_before, keys_max }
     }
 
     /// A snapshot for the start: nobody waits for it, so time and memory are not limited.
@@ -76,10 +77,12 @@ impl<'a> Snapshot<'a> {
         let hidden = self.hidden(segment);
         let is_gone = |row: &EventRow<'_>| {
             let key = Key { created_at: row.created_at, sequence };
-            row.created_at < self.expired_before || hidden.is_some_and(|hidden| hidden.holds(key))
+            Ok::<_, ReadError>(
+                row.created_at < self.expired_before || hidden.map_or(Ok(false), |hidden| hidden.holds(key))?,
+            )
         };
         let event = self.on(segment, |connection| {
-            row::fetch(connection, sequence, |row| if is_gone(row) { Ok(None) } else { map(row).map(Some) })
+            row::fetch(connection, sequence, |row| if is_gone(row)? { Ok(None) } else { map(row).map(Some) })
         })?;
         Ok(event.flatten())
     }
@@ -89,21 +92,54 @@ impl<'a> Snapshot<'a> {
         &self.view.segments
     }
 
-    /// The keys in memory of the rows of a segment that has no index.
-    pub(crate) fn columns(&self, segment: &Segment) -> Option<&ColumnsSnapshot> {
-        self.columns.iter().find(|(number, _)| *number == segment.number).map(|(_, columns)| columns)
+    /// The keys of the rows of a segment that has no index.
+    pub(crate) fn keys(&self, segment: &Segment) -> Option<&KeysSnapshot> {
+        let at = self.keys.binary_search_by_key(&segment.number, |(number, _)| *number).ok()?;
+        Some(&self.keys[at].1)
+    }
+
+    /// What was read of keys that were laid down. Damaged ones are made anew from the rows; as the question looks at the
+    /// segments of one moment, it must be asked again.
+    pub(crate) fn read_laid<T>(
+        &self,
+        segment: &Segment,
+        keys: &Arc<LaidKeys>,
+        read: Result<T, BlockError>,
+    ) -> Result<T, ReadError> {
+        let error = match read {
+            Ok(read) => return Ok(read),
+            Err(BlockError::Io(error)) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(BlockError::Io(error).into());
+            }
+            Err(error) => error,
+        };
+        tracing::warn!(segment = segment.number, %error, "the keys of a segment are made anew from its rows");
+        if let Err(error) = segment.remake_keys(keys, &self.segments.sites) {
+            tracing::error!(segment = segment.number, %error, "the keys of a segment could not be made anew");
+        }
+        Err(ReadError::Refused(ReadRefused::Keys))
     }
 
     /// What is hidden in a segment.
     pub(crate) fn hidden(&self, segment: &Segment) -> Option<&Hidden> {
-        self.view.hidden(segment.number)
+        self.hidden_in(segment.number)
+    }
+
+    /// What is hidden in the segment with this number.
+    pub(crate) fn hidden_in(&self, number: i64) -> Option<&Hidden> {
+        self.view.hidden(number)
+    }
+
+    /// Lays events that are to be hidden in the segment with this number down.
+    pub(crate) fn lay_hidden_down(&self, number: i64, events: &mut [(Stream, Key)]) -> Result<LaidEvents, ReadError> {
+        Ok(self.segments.lay_hidden_down(number, events)?)
     }
 
     /// The highest sequence of all that there is to see.
     pub(crate) fn high_water_mark(&self) -> u64 {
-        let last = |segment: &Arc<Segment>| match self.columns(segment) {
-            Some(columns) => Some(columns.last_sequence()).filter(|last| *last > 0),
-            None => segment.sequences().map(|(_, last)| last),
+        let last = |segment: &Arc<Segment>| match self.keys(segment) {
+            Some(KeysSnapshot::InMemory(columns)) => Some(columns.last_sequence()).filter(|last| *last > 0),
+            _ => segment.sequences().map(|(_, last)| last),
         };
         self.segments().iter().rev().find_map(last).unwrap_or(0)
     }
@@ -160,7 +196,7 @@ impl<'a> Snapshot<'a> {
     }
 
     fn open(&self, segment: &Arc<Segment>) -> rusqlite::Result<ReadConnection> {
-        let connection = file::open_read_only(&segment.path, segment.is_sealed())?;
+        let connection = file::open_read_only(&segment.path, segment.is_sealed() || self.is_at_rest(segment))?;
         connection.execute_batch(&format!("PRAGMA cache_size = -{READER_CACHE_KIB};"))?;
         // By now the file is open: if the directory is where it was, the file is one of its own.
         if let Err(lost) = self.segments.directory.check() {
@@ -178,10 +214,17 @@ impl<'a> Snapshot<'a> {
         Ok(ReadConnection { segment: Arc::clone(segment), connection, watch })
     }
 
+    /// Whether a segment without indexes is full and its write-ahead log empty: nobody writes to it any more, and
+    /// reading it as what never changes takes no file beside it, for which a full disk has no room.
+    fn is_at_rest(&self, segment: &Segment) -> bool {
+        let newest = self.segments().last().map(|newest| newest.number);
+        newest.is_some_and(|newest| segment.number < newest) && !file::has_wal(&segment.path)
+    }
+
     /// A sealed segment that SQLite cannot read is damaged: the next question does without it.
     fn note_damage(&self, segment: &Segment, error: &rusqlite::Error) {
         if segment.is_sealed() && !is_transient(error, &segment.path) {
-            self.segments.quarantine(segment.number, &segment.path, error);
+            self.segments.note_damage(segment.number, &segment.path, error);
         }
     }
 }

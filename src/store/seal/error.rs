@@ -1,6 +1,6 @@
 //! Why a segment was not rewritten.
 
-use std::io;
+use std::{io, path::PathBuf};
 
 use rusqlite::ErrorCode;
 
@@ -24,6 +24,10 @@ pub(crate) enum RewriteError {
     Lost(#[from] DirectoryLost),
     #[error("{0}")]
     Io(#[from] io::Error),
+    #[error(
+        "{0} is there already, and the catalog does not know it; stop hitlog and start it again, which moves it away"
+    )]
+    InTheWay(PathBuf),
     #[error("the catalog: {0}")]
     Catalog(#[from] CatalogError),
 }

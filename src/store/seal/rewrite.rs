@@ -19,7 +19,7 @@ use crate::{
         catalog::{Catalog, ErasedRows, SegmentChange, Target},
         error::CatalogError,
         format::{SegmentPaths, file, make_file, schema, sync_directory},
-        segments::{Content, Segment, Segments, Summary},
+        segments::{Content, Facts, Identity, Segment, Segments, Summary},
     },
 };
 
@@ -45,6 +45,11 @@ impl Rewriter {
         let started = Instant::now();
         self.segments.directory.check()?;
         let (number, generation) = (segment.number, segment.generation + 1);
+        let path = self.paths.of(number, generation);
+        // The next start puts it into quarantine.
+        if path.exists() {
+            return Err(RewriteError::InTheWay(path));
+        }
         let Built { is_empty, erased } = self.build(segment, targets, stopping)?;
         let erased_rows = erased.iter().sum::<u64>();
         let of_target = |(target, rows): (&Target, u64)| ErasedRows { erasure: Arc::clone(&target.erasure), rows };
@@ -54,11 +59,13 @@ impl Rewriter {
         let change = if is_empty {
             SegmentChange::Dropped { number, sequence_floor, erased }
         } else {
-            fs::rename(self.paths.unfinished(number), self.paths.of(number, generation))?;
+            // Noted first: a start removes no generation that the catalog does not know.
+            self.catalog.change_segments(SegmentChange::Built(Identity { number, generation }))?;
+            fs::rename(self.paths.unfinished(number), &path)?;
             sync_directory(self.paths.folder())?;
-            let sealed = self.read_sealed(number, generation)?;
-            rows = sealed.1;
-            SegmentChange::Sealed { segment: Arc::new(sealed.0), sequence_floor, erased }
+            let (segment, facts) = self.read_sealed(number, generation)?;
+            rows = facts.rows;
+            SegmentChange::Sealed { segment: Arc::new(segment), facts, sequence_floor, erased }
         };
         // Returns once it is committed and readers see it.
         self.catalog.change_segments(change)?;
@@ -100,17 +107,18 @@ impl Rewriter {
             file::remove(&unfinished)?;
         } else {
             pace.check(add_indexes(&built, self.cache_bytes))?;
+            Identity { number: segment.number, generation: segment.generation + 1 }.write(&built)?;
             built.close().map_err(|(_, error)| error)?;
             pace.sync()?;
         }
         Ok(Built { is_empty, erased })
     }
 
-    fn read_sealed(&self, number: i64, generation: i64) -> Result<(Segment, u64), RewriteError> {
+    fn read_sealed(&self, number: i64, generation: i64) -> Result<(Segment, Facts), RewriteError> {
         let path = self.paths.of(number, generation);
         let summary = Summary::read(&file::open_read_only(&path, true)?, &self.segments.sites)?;
-        let rows = summary.count;
-        Ok((Segment { number, generation, path, content: Content::Sealed(summary) }, rows))
+        let facts = summary.facts;
+        Ok((Segment { number, generation, path, content: Content::Sealed(summary) }, facts))
     }
 
     /// Gives the room of a rewriting that failed back at once: on a full disk the events that come in need it.
@@ -119,8 +127,9 @@ impl Rewriter {
             return;
         }
         let mut leftovers = vec![self.paths.unfinished(segment.number)];
-        // When the catalog's commit is in doubt, the new generation may be the one that is listed.
-        if !matches!(error, RewriteError::Catalog(CatalogError::Unknown)) {
+        // When the catalog's commit is in doubt, the new generation may be the one that is listed. What was there
+        // before is not ours to remove.
+        if !matches!(error, RewriteError::Catalog(CatalogError::Unknown) | RewriteError::InTheWay(_)) {
             leftovers.push(self.paths.of(segment.number, segment.generation + 1));
         }
         for path in leftovers {

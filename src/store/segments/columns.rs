@@ -8,6 +8,7 @@
 use std::{ops::Range, sync::Arc};
 
 use parking_lot::Mutex;
+use rusqlite::Connection;
 
 use super::keys::{Key, Sites, Stream, fingerprint, session_hash, visitor_hash};
 
@@ -99,6 +100,27 @@ impl Columns {
         self.0.lock().add(first_sequence, rows);
     }
 
+    /// Reads the keys of all rows of a segment.
+    pub(crate) fn read(connection: &Connection, sites: &Sites) -> rusqlite::Result<Self> {
+        let columns = Self::default();
+        let mut select = connection
+            .prepare("SELECT id, websiteId, eventType, createdAt, sessionId, visitorId FROM Event ORDER BY id")?;
+        let mut rows = select.query([])?;
+        let (mut first, mut waiting) = (0, Vec::with_capacity(CHUNK_ROWS));
+        while let Some(row) = rows.next()? {
+            let sequence = row.get::<_, i64>(0)?.unsigned_abs();
+            if waiting.len() == CHUNK_ROWS || first + waiting.len() as u64 != sequence {
+                columns.add(first, &waiting);
+                waiting.clear();
+                first = sequence;
+            }
+            let text = |column| Ok::<_, rusqlite::Error>(row.get_ref(column)?.as_bytes()?);
+            waiting.push(RowKeys::new(sites, (text(1)?, text(2)?), row.get(3)?, (text(4)?, text(5)?)));
+        }
+        columns.add(first, &waiting);
+        Ok(columns)
+    }
+
     pub(crate) fn snapshot(&self) -> ColumnsSnapshot {
         self.0.lock().clone()
     }
@@ -147,8 +169,38 @@ impl ColumnsSnapshot {
         if self.chunks.is_empty() && self.tail.is_empty() { 0 } else { self.tail_first + self.tail.len() as u64 - 1 }
     }
 
+    /// The lowest sequence of these rows; 0 if there are none.
+    pub(crate) fn first_sequence(&self) -> u64 {
+        self.chunks.first().map_or(self.tail_first, |chunk| chunk.first_sequence)
+    }
+
+    /// How many rows there are.
+    pub(crate) fn rows(&self) -> usize {
+        self.chunks.iter().map(|chunk| chunk.rows.len()).sum::<usize>() + self.tail.len()
+    }
+
     pub(crate) fn chunks(&self) -> &[Arc<Chunk>] {
         &self.chunks
+    }
+
+    /// The stream and the key of every row, in sorted runs.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (Stream, Key)> {
+        let frozen = self.chunks.iter().flat_map(|chunk| {
+            let streams = chunk.directory.iter().map(|(stream, _)| *stream);
+            streams.flat_map(move |stream| {
+                chunk.entries_of(stream).into_iter().flatten().map(move |entry| (stream, chunk.key(entry)))
+            })
+        });
+        let tail = (self.tail_first..).zip(&*self.tail);
+        frozen.chain(tail.map(|(sequence, row)| (row.stream, Key { created_at: row.created_at, sequence })))
+    }
+
+    /// The sequence of every row, and the fingerprints of its session and its visitor.
+    pub(crate) fn fingerprints(&self) -> impl Iterator<Item = (u64, (u32, u32))> {
+        let frozen = self.chunks.iter().flat_map(|chunk| {
+            (chunk.first_sequence..).zip(chunk.sessions.iter().copied().zip(chunk.visitors.iter().copied()))
+        });
+        frozen.chain((self.tail_first..).zip(self.tail.iter().map(|row| (row.session, row.visitor))))
     }
 
     /// The entries of a stream in the tail, the oldest first.
@@ -167,12 +219,7 @@ impl ColumnsSnapshot {
         let matches = |row_session: u32, row_visitor: u32| {
             session.is_none_or(|wanted| wanted == row_session) && visitor.is_none_or(|wanted| wanted == row_visitor)
         };
-        let frozen = self.chunks.iter().flat_map(|chunk| {
-            (chunk.first_sequence..).zip(chunk.sessions.iter().copied().zip(chunk.visitors.iter().copied()))
-        });
-        let tail = (self.tail_first..).zip(self.tail.iter().map(|row| (row.session, row.visitor)));
-        frozen
-            .chain(tail)
+        self.fingerprints()
             .filter(|&(_, (session, visitor))| matches(session, visitor))
             .map(|(sequence, _)| sequence)
             .collect()

@@ -1,11 +1,24 @@
-//! One generation of a segment, and what is known of it without a look at the disk.
+//! One generation of a segment, and what is known of it without a look at its rows.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
-use super::{columns::Columns, summary::Summary};
-use crate::store::format::SegmentPaths;
+use super::{
+    columns::{Columns, ColumnsSnapshot},
+    keys::Sites,
+    laid::LaidKeys,
+    lay_down::lay_down,
+    summary::Summary,
+};
+use crate::store::format::{
+    SegmentPaths,
+    blocks::BlockError,
+    file::{self, keys_path},
+};
 
 /// One generation of a segment.
 #[derive(Debug)]
@@ -16,10 +29,10 @@ pub(crate) struct Segment {
     pub(crate) content: Content,
 }
 
-/// What is known of a segment without looking at the disk.
+/// What is known of a segment without looking at its rows.
 #[derive(Debug)]
 pub(crate) enum Content {
-    /// Active or unsealed: no index on the disk, but the keys of its rows in memory.
+    /// Active or unsealed: no index in it, but the keys of its rows beside it.
     Open(OpenContent),
     /// Sealed.
     Sealed(Summary),
@@ -28,27 +41,51 @@ pub(crate) enum Content {
 /// The rows of a segment without an index.
 #[derive(Debug)]
 pub(crate) struct OpenContent {
-    /// `None` when too many unsealed rows wait; then each question reads through the segment on the disk.
-    columns: RwLock<Option<Arc<Columns>>>,
-    /// From first to last, when the columns were given up.
-    sequences: RwLock<Option<(u64, u64)>>,
+    keys: RwLock<OpenKeys>,
+    /// Held while keys are laid down, so that nobody does it twice at once.
+    laying: Mutex<()>,
+}
+
+/// The keys of the rows of a segment without an index.
+#[derive(Debug, Clone)]
+pub(crate) enum OpenKeys {
+    /// In memory: of the active segment, and of a full one until they are laid down.
+    InMemory(Arc<Columns>),
+    /// In a file beside the segment, which is full.
+    Laid(Arc<LaidKeys>),
+}
+
+/// The keys as they were at one moment.
+#[derive(Debug)]
+pub(crate) enum KeysSnapshot {
+    InMemory(ColumnsSnapshot),
+    Laid(Arc<LaidKeys>),
+}
+
+/// Why keys could not be made anew from the rows.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RemakeError {
+    #[error(transparent)]
+    Rows(#[from] rusqlite::Error),
+    #[error(transparent)]
+    File(#[from] BlockError),
 }
 
 impl Segment {
     /// The first generation, without an index.
-    pub(crate) fn open(paths: &SegmentPaths, number: i64, columns: Columns) -> Self {
-        let columns = RwLock::new(Some(Arc::new(columns)));
-        let content = Content::Open(OpenContent { columns, sequences: RwLock::new(None) });
+    pub(crate) fn open(paths: &SegmentPaths, number: i64, keys: OpenKeys) -> Self {
+        let content = Content::Open(OpenContent { keys: RwLock::new(keys), laying: Mutex::default() });
         Self { number, generation: 1, path: paths.of(number, 1), content }
     }
 
     /// The first and the last sequence in it; `None` if it is empty.
     pub(crate) fn sequences(&self) -> Option<(u64, u64)> {
         match &self.content {
-            Content::Sealed(summary) => Some((summary.first_sequence, summary.last_sequence)),
-            Content::Open(open) => {
-                open.columns.read().as_ref().map_or_else(|| *open.sequences.read(), |columns| columns.sequences())
-            }
+            Content::Sealed(summary) => Some((summary.facts.first_sequence, summary.facts.last_sequence)),
+            Content::Open(open) => match &*open.keys.read() {
+                OpenKeys::InMemory(columns) => columns.sequences(),
+                OpenKeys::Laid(keys) => Some((keys.first_sequence, keys.last_sequence)),
+            },
         }
     }
 
@@ -74,25 +111,72 @@ impl Segment {
             Content::Open(_) => None,
         }
     }
+
+    /// Whether it has no index and its keys are in memory.
+    pub(crate) fn has_keys_in_memory(&self) -> bool {
+        matches!(&self.content, Content::Open(open) if open.columns().is_some())
+    }
+
+    /// Lays the keys that are in memory down beside the segment, which must be full, and gives their memory back.
+    pub(crate) fn lay_down_keys(&self, sites: &Sites) -> Result<(), BlockError> {
+        let Content::Open(open) = &self.content else { return Ok(()) };
+        let _nobody_else = open.laying.lock();
+        match open.columns() {
+            Some(columns) => self.write_keys(open, &columns.snapshot(), sites),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes keys that turned out to be damaged anew from the rows; nothing if somebody else has by now.
+    pub(crate) fn remake_keys(&self, damaged: &Arc<LaidKeys>, sites: &Sites) -> Result<(), RemakeError> {
+        let Content::Open(open) = &self.content else { return Ok(()) };
+        let _nobody_else = open.laying.lock();
+        if !matches!(&*open.keys.read(), OpenKeys::Laid(keys) if Arc::ptr_eq(keys, damaged)) {
+            return Ok(());
+        }
+        let columns = Arc::new(Columns::read(&file::open_read_only(&self.path, false)?, sites)?);
+        *open.keys.write() = OpenKeys::InMemory(Arc::clone(&columns));
+        Ok(self.write_keys(open, &columns.snapshot(), sites)?)
+    }
+
+    fn write_keys(&self, open: &OpenContent, columns: &ColumnsSnapshot, sites: &Sites) -> Result<(), BlockError> {
+        if columns.rows() == 0 {
+            return Ok(());
+        }
+        let path = keys_path(&self.path);
+        lay_down(columns, self.number, sites, &unfinished_keys_path(&self.path), &path)?;
+        *open.keys.write() = OpenKeys::Laid(Arc::new(LaidKeys::open(&path, self.number, sites)?));
+        Ok(())
+    }
 }
 
 impl OpenContent {
-    /// The columns in memory, if they are.
+    /// The keys in memory, if they are.
     pub(crate) fn columns(&self) -> Option<Arc<Columns>> {
-        self.columns.read().clone()
-    }
-
-    /// Whether any of its events may be of the website with this number.
-    pub(crate) fn holds_site(&self, site: u32) -> bool {
-        self.columns().is_none_or(|columns| columns.snapshot().holds_site(site))
-    }
-
-    /// Gives the memory up. The segment must be full.
-    pub(crate) fn drop_columns(&self) {
-        let mut columns = self.columns.write();
-        if let Some(columns) = &*columns {
-            *self.sequences.write() = columns.sequences();
+        match &*self.keys.read() {
+            OpenKeys::InMemory(columns) => Some(Arc::clone(columns)),
+            OpenKeys::Laid(_) => None,
         }
-        *columns = None;
     }
+
+    /// The keys as they are now.
+    pub(crate) fn keys(&self) -> KeysSnapshot {
+        match &*self.keys.read() {
+            OpenKeys::InMemory(columns) => KeysSnapshot::InMemory(columns.snapshot()),
+            OpenKeys::Laid(keys) => KeysSnapshot::Laid(Arc::clone(keys)),
+        }
+    }
+
+    /// Whether any of its events is of the website with this number.
+    pub(crate) fn holds_site(&self, site: u32) -> bool {
+        match self.keys() {
+            KeysSnapshot::InMemory(columns) => columns.holds_site(site),
+            KeysSnapshot::Laid(keys) => keys.holds_site(site),
+        }
+    }
+}
+
+/// Where keys are until they are complete; a start removes what an interrupted laying down has left there.
+fn unfinished_keys_path(segment: &Path) -> PathBuf {
+    segment.with_extension("building-keys")
 }

@@ -11,20 +11,19 @@ use rusqlite::{Connection, Row, Statement, params};
 use xorf::{BinaryFuse8, BinaryFuse8Ref, DmaSerializable, Filter, FilterRef};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::keys::{Key, Sites, Stream, session_hash, visitor_hash};
+use super::{
+    facts::{Digest, Facts, Identity},
+    fence::FENCE_ENTRIES,
+    keys::{Key, Sites, Stream, session_hash, visitor_hash},
+};
 use crate::store::format::schema;
-
-/// Entries of an index between two fence posts: what a rank walks at most.
-pub(crate) const FENCE_ENTRIES: u64 = 1_024;
 
 /// A sealed segment, in memory.
 #[derive(Debug)]
 pub(crate) struct Summary {
     /// By stream.
     streams: Vec<StreamSummary>,
-    pub(crate) count: u64,
-    pub(crate) first_sequence: u64,
-    pub(crate) last_sequence: u64,
+    pub(crate) facts: Facts,
     /// Empty when there is no room for it in memory: then every session may be in the segment.
     filter: RwLock<Vec<u8>>,
     fence_posts: Mutex<HashMap<Stream, Arc<[Key]>>>,
@@ -82,37 +81,43 @@ impl Summary {
 
     /// Reads what [`Summary::write`] has written.
     pub(crate) fn read(connection: &Connection, sites: &Sites) -> Result<Self, SummaryError> {
-        let mut select =
-            connection.prepare("SELECT websiteId, eventType, count, firstCreatedAt, lastCreatedAt FROM Summary")?;
-        let rows = select.query_map([], |row| {
-            Ok(StreamSummary {
-                stream: Stream::new(sites.number(row.get_ref(0)?.as_bytes()?), row.get_ref(1)?.as_bytes()?),
-                count: unsigned(row, 2)?,
-                first_created_at: row.get(3)?,
-                last_created_at: row.get(4)?,
-            })
+        let mut digest = Digest::new(Identity::read(connection)?);
+        let streams = read_streams(connection, sites, &mut digest)?;
+        let select = "SELECT count, firstSequence, lastSequence, firstCreatedAt, lastCreatedAt, filterHash, filter
+                      FROM Whole";
+        let (facts, filter, hash) = connection.query_row(select, [], |row| {
+            let hash: i64 = row.get(5)?;
+            let (first_created_at, last_created_at) = (row.get(3)?, row.get(4)?);
+            let [rows, first, last] = [row.get(0)?, row.get(1)?, row.get::<_, i64>(2)?];
+            digest.numbers(&[rows, first, last, first_created_at, last_created_at, hash]);
+            let [rows, first_sequence, last_sequence] = [rows, first, last].map(i64::unsigned_abs);
+            let digest = digest.end();
+            let facts = Facts { rows, first_sequence, last_sequence, first_created_at, last_created_at, digest };
+            Ok((facts, row.get::<_, Vec<u8>>(6)?, hash.cast_unsigned()))
         })?;
-        let mut streams = rows.collect::<rusqlite::Result<Vec<_>>>()?;
-        streams.sort_unstable_by_key(|of| of.stream);
-        let select = "SELECT count, firstSequence, lastSequence, filter, filterHash FROM Whole";
-        let (summary, hash) = connection.query_row(select, [], |row| {
-            let summary = Self {
-                streams,
-                count: unsigned(row, 0)?,
-                first_sequence: unsigned(row, 1)?,
-                last_sequence: unsigned(row, 2)?,
-                filter: RwLock::new(row.get(3)?),
-                fence_posts: Mutex::default(),
-            };
-            Ok((summary, row.get::<_, i64>(4)?.cast_unsigned()))
-        })?;
-        if xxh3_64(&summary.filter.read()) != hash {
+        if xxh3_64(&filter) != hash {
             return Err(SummaryError::Damaged("its filter is not what was written"));
         }
-        if summary.count != summary.streams.iter().map(|of| of.count).sum::<u64>() {
+        if facts.rows != streams.iter().map(|of| of.count).sum::<u64>() {
             return Err(SummaryError::Damaged("its counts do not add up"));
         }
-        Ok(summary)
+        Ok(Self { streams, facts, filter: RwLock::new(filter), fence_posts: Mutex::default() })
+    }
+
+    /// Reads the summary of the segment with this number, and sees that it is the one of which these facts were noted.
+    /// Where none were, what the file says that it is must do.
+    pub(crate) fn read_listed(
+        connection: &Connection,
+        sites: &Sites,
+        number: i64,
+        noted: Option<Facts>,
+    ) -> Result<Self, SummaryError> {
+        let summary = Self::read(connection, sites)?;
+        let is_same = match noted {
+            Some(noted) => noted == summary.facts,
+            None => Identity::read(connection)?.is_none_or(|identity| identity.number == number),
+        };
+        if is_same { Ok(summary) } else { Err(SummaryError::Damaged("it is not the file that the catalog lists")) }
     }
 
     /// The segment's events of one stream.
@@ -149,19 +154,6 @@ impl Summary {
         *self.filter.write() = Vec::new();
     }
 
-    /// Bounds of how many entries of a stream are lower than or equal to a key, from the fence posts alone; and the
-    /// post from which the exact number is a walk away.
-    pub(crate) fn rank_bounds(&self, of: StreamSummary, posts: &[Key], key: Key) -> RankBounds {
-        match posts.partition_point(|post| *post <= key) as u64 {
-            0 => RankBounds { least: 0, most: 0, walk_from: None },
-            passed => RankBounds {
-                least: (passed - 1) * FENCE_ENTRIES + 1,
-                most: (passed * FENCE_ENTRIES).min(of.count),
-                walk_from: Some((posts[passed as usize - 1], (passed - 1) * FENCE_ENTRIES)),
-            },
-        }
-    }
-
     /// The fence posts of a stream, the oldest first, if they have been read before.
     pub(crate) fn known_fence_posts(&self, of: StreamSummary) -> Option<Arc<[Key]>> {
         self.fence_posts.lock().get(&of.stream).map(Arc::clone)
@@ -183,15 +175,6 @@ impl Summary {
         self.fence_posts.lock().insert(of.stream, Arc::clone(&posts));
         Ok(posts)
     }
-}
-
-/// What fence posts know of a rank.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct RankBounds {
-    pub(crate) least: u64,
-    pub(crate) most: u64,
-    /// A post at or below the key, and how many entries stand before it.
-    pub(crate) walk_from: Option<(Key, u64)>,
 }
 
 /// What a stream's facts are written with.
@@ -264,6 +247,25 @@ impl StreamBuilder {
     }
 }
 
+/// Reads what there is of every website and type, sorted by stream; the digest takes it in sorted by name.
+fn read_streams(connection: &Connection, sites: &Sites, digest: &mut Digest) -> rusqlite::Result<Vec<StreamSummary>> {
+    let mut select = connection.prepare(
+        "SELECT websiteId, eventType, count, firstCreatedAt, lastCreatedAt FROM Summary ORDER BY websiteId, eventType",
+    )?;
+    let rows = select.query_map([], |row| {
+        let (website_id, event_type) = (row.get_ref(0)?.as_bytes()?, row.get_ref(1)?.as_bytes()?);
+        let (count, first_created_at, last_created_at) = (row.get::<_, i64>(2)?, row.get(3)?, row.get(4)?);
+        digest.text(website_id);
+        digest.text(event_type);
+        digest.numbers(&[count, first_created_at, last_created_at]);
+        let stream = Stream::new(sites.number(website_id), event_type);
+        Ok(StreamSummary { stream, count: count.unsigned_abs(), first_created_at, last_created_at })
+    })?;
+    let mut streams = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+    streams.sort_unstable_by_key(|of| of.stream);
+    Ok(streams)
+}
+
 fn build_filter(connection: &Connection) -> Result<Vec<u8>, SummaryError> {
     let mut hashes = Vec::new();
     for (select, hash) in [
@@ -291,8 +293,4 @@ fn key_of_bytes(bytes: &[u8]) -> Key {
     created_at.copy_from_slice(&bytes[..8]);
     sequence.copy_from_slice(&bytes[8..]);
     Key { created_at: i64::from_le_bytes(created_at), sequence: u64::from_le_bytes(sequence) }
-}
-
-fn unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
-    Ok(row.get::<_, i64>(column)?.unsigned_abs())
 }

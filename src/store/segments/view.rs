@@ -7,7 +7,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use super::{
-    keys::{Key, Stream},
+    hidden::{FoundEvents, FoundIn, Hidden},
     segment::Segment,
 };
 
@@ -16,27 +16,6 @@ use super::{
 pub(crate) struct View {
     pub(crate) segments: Vec<Arc<Segment>>,
     hidden: HashMap<i64, Hidden>,
-}
-
-/// The events of one segment that are being erased, by who asked for it.
-#[derive(Debug, Default, Clone)]
-pub(crate) struct Hidden(Vec<HiddenBy>);
-
-#[derive(Debug, Clone)]
-struct HiddenBy {
-    erasure: Arc<str>,
-    /// Sorted. No key is hidden by two erasures, so that what is hidden can be counted.
-    streams: Arc<Vec<(Stream, Vec<Key>)>>,
-}
-
-/// A visitor's events in one segment.
-#[derive(Debug)]
-pub(crate) struct FoundIn {
-    /// The segment's number.
-    pub(crate) segment: i64,
-    /// The generation that was looked at.
-    pub(crate) generation: i64,
-    pub(crate) events: Vec<(Stream, Key)>,
 }
 
 impl View {
@@ -50,37 +29,36 @@ impl View {
         self.hidden.get(&number)
     }
 
-    /// Whether what was found is what the segments still hold: none of them was rewritten since.
+    /// Whether what was found is what the segments still hold, and what was laid down is not hidden yet: nothing was
+    /// rewritten or hidden since.
     pub(crate) fn still_holds(&self, found: &[FoundIn]) -> bool {
-        let is_same =
-            |found: &FoundIn| self.segment(found.segment).is_some_and(|segment| segment.generation == found.generation);
+        let hidden_by = |number| self.hidden(number).map_or(0, Hidden::erasures);
+        let is_same = |found: &FoundIn| {
+            let is_listed = self.segment(found.segment).is_some_and(|segment| segment.generation == found.generation);
+            is_listed
+                && match &found.events {
+                    FoundEvents::InMemory(_) => true,
+                    FoundEvents::Laid { hidden_by: before, .. } => hidden_by(found.segment) == *before,
+                }
+        };
         found.iter().all(is_same)
     }
 
-    /// How many events are hidden.
-    pub(crate) fn hidden_events(&self) -> usize {
-        self.hidden.values().flat_map(Hidden::streams).map(|(_, keys)| keys.len()).sum()
+    /// How many events are hidden; and how many of them in memory.
+    pub(crate) fn hidden_events(&self) -> (usize, usize) {
+        let sum = |(all, in_memory), (here, here_in_memory)| (all + here, in_memory + here_in_memory);
+        self.hidden.values().map(Hidden::events).fold((0, 0), sum)
     }
 
-    /// Hides events of a segment, but for those that are hidden already.
-    pub(crate) fn hide(&mut self, number: i64, erasure: &Arc<str>, events: Vec<(Stream, Key)>) {
-        let hidden = self.hidden.entry(number).or_default();
-        let mut streams: HashMap<Stream, Vec<Key>> = HashMap::new();
-        for (stream, key) in events.into_iter().filter(|(_, key)| !hidden.holds(*key)) {
-            streams.entry(stream).or_default().push(key);
-        }
-        let mut streams: Vec<_> = streams.into_iter().collect();
-        streams.iter_mut().for_each(|(_, keys)| keys.sort_unstable());
-        hidden.0.push(HiddenBy { erasure: Arc::clone(erasure), streams: Arc::new(streams) });
+    /// Hides events of a segment.
+    pub(crate) fn hide(&mut self, erasure: &Arc<str>, found: FoundIn) {
+        self.hidden.entry(found.segment).or_default().hide(erasure, found.events);
     }
 
     /// Ends the hiding of what these erasures hid in a segment: its new generation does not hold it.
     pub(crate) fn erased(&mut self, number: i64, erasures: &[Arc<str>]) {
-        if let Some(hidden) = self.hidden.get_mut(&number) {
-            hidden.0.retain(|by| !erasures.contains(&by.erasure));
-            if hidden.0.is_empty() {
-                self.hidden.remove(&number);
-            }
+        if self.hidden.get_mut(&number).is_some_and(|hidden| !hidden.erased(erasures)) {
+            self.hidden.remove(&number);
         }
     }
 
@@ -89,17 +67,5 @@ impl View {
         self.hidden.remove(&number);
         let at = self.segments.iter().position(|segment| segment.number == number)?;
         Some(self.segments.remove(at))
-    }
-}
-
-impl Hidden {
-    /// The hidden events of every stream; a stream may come several times, a key comes once.
-    pub(crate) fn streams(&self) -> impl Iterator<Item = (Stream, &[Key])> {
-        self.0.iter().flat_map(|by| by.streams.iter()).map(|(stream, keys)| (*stream, &**keys))
-    }
-
-    /// Whether the event with this key is hidden.
-    pub(crate) fn holds(&self, key: Key) -> bool {
-        self.streams().any(|(_, keys)| keys.binary_search(&key).is_ok())
     }
 }

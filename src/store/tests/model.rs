@@ -5,7 +5,7 @@ use std::{cmp::Reverse, collections::BTreeSet, ops::Range, path::Path, time::Dur
 use crate::{
     domain::Domain,
     event::{EventType, Rules, ValidEvents, parse_batch},
-    metrics::{BuildInfo, Metrics, SegmentLabel},
+    metrics::{BuildInfo, Metrics, ReadRefused, SegmentLabel},
     store::*,
 };
 
@@ -46,7 +46,7 @@ pub(crate) fn options(segment_rows_max: u64) -> StoreOptions {
             answer_bytes_max: 1 << 20,
             retention: None,
         },
-        erasures: ErasureOptions { erasures_max: 1_000, hidden_events_max: 1_000_000 },
+        erasures: ErasureOptions { erasures_max: 1_000, hidden_events_max: 40 },
         segments: SegmentOptions { unsealed_rows_max: 100, filter_bytes_max: 300, connections_max: 3 },
         seal_cache_bytes: 1 << 20,
         retention_grace: Duration::ZERO,
@@ -203,7 +203,11 @@ impl Pair {
     pub(super) fn erase(&mut self, website: u8, visitor: u8) -> Option<Arc<str>> {
         let website_id = self.websites[usize::from(website)].clone()?;
         let erasure = self.store().eraser.erase_visitor(website_id, format!("v{visitor}"));
-        let erasure = self.runtime.block_on(erasure).unwrap();
+        let erasure = match self.runtime.block_on(erasure) {
+            // As many events are hidden as may be.
+            Err(EraseError::Read(ReadError::Refused(ReadRefused::Memory))) => return None,
+            erasure => erasure.unwrap(),
+        };
         for event in &mut self.model {
             event.take_if(|event| event.website == website && event.visitor == visitor);
         }

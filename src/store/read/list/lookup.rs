@@ -11,7 +11,10 @@ use crate::{
     store::{
         error::ReadError,
         read::snapshot::Snapshot,
-        segments::{Content, FoundIn, Key, Segment, Stream, fingerprint, session_hash, visitor_hash},
+        segments::{
+            Content, FoundEvents, FoundIn, Hidden, Key, KeysSnapshot, Segment, Stream, fingerprint, session_hash,
+            visitor_hash,
+        },
     },
 };
 
@@ -27,7 +30,7 @@ impl Snapshot<'_> {
         for segment in self.segments() {
             let hidden = self.hidden(segment);
             self.find(segment, filter, site, |key, _| {
-                if hidden.is_none_or(|hidden| !hidden.holds(key)) {
+                if !hidden.map_or(Ok(false), |hidden| hidden.holds(key))? {
                     matches.add(key);
                 }
                 Ok(())
@@ -36,12 +39,14 @@ impl Snapshot<'_> {
         matches.into_page()
     }
 
-    /// Every event of a visitor of a website, by segment, the hidden ones too; at most `events_max`.
+    /// Every event of a visitor of a website up to a sequence, by segment, the hidden ones too; or, laid down, those that
+    /// are not hidden yet.
     pub(crate) fn find_visitor(
         &self,
         website_id: &Arc<str>,
         visitor_id: &str,
-        events_max: usize,
+        up_to: u64,
+        room: Room,
     ) -> Result<Vec<FoundIn>, ReadError> {
         let filter = EventFilter {
             website_id: Arc::clone(website_id),
@@ -51,21 +56,48 @@ impl Snapshot<'_> {
             from: i64::MIN,
             to: i64::MAX,
         };
-        let (mut found, mut left) = (Vec::new(), events_max);
+        let (mut found, mut in_memory) = (Vec::new(), 0);
         let Some(site) = self.site(website_id) else { return Ok(found) };
         for segment in self.segments() {
             let mut here = Vec::new();
             self.find(segment, &filter, site, |key, event_type| {
-                left = left.checked_sub(1).ok_or(ReadError::Refused(ReadRefused::Memory))?;
-                here.push((Stream::new(site, event_type), key));
+                if key.sequence <= up_to {
+                    here.push((Stream::new(site, event_type), key));
+                }
                 Ok(())
             })?;
             if !here.is_empty() {
+                in_memory += here.len();
                 let (number, generation) = (segment.number, segment.generation);
-                found.push(FoundIn { segment: number, generation, events: here });
+                found.push(FoundIn { segment: number, generation, events: FoundEvents::InMemory(here) });
+            }
+            // Once there are so many, those of every further segment are laid down when they are found.
+            if in_memory > room.laid_from {
+                found.iter_mut().try_for_each(|found| self.lay_found_down(found))?;
             }
         }
+        if in_memory > room.free && in_memory <= room.laid_from {
+            return Err(ReadError::Refused(ReadRefused::Memory));
+        }
         Ok(found)
+    }
+
+    fn lay_found_down(&self, found: &mut FoundIn) -> Result<(), ReadError> {
+        let FoundEvents::InMemory(events) = &mut found.events else { return Ok(()) };
+        let hidden = self.hidden_in(found.segment);
+        let mut failed = None;
+        events.retain(|(_, key)| {
+            let is_hidden = hidden.map_or(Ok(false), |hidden| hidden.holds(*key));
+            !is_hidden.unwrap_or_else(|error| failed.replace(error).is_some())
+        });
+        if let Some(error) = failed {
+            return Err(error.into());
+        }
+        if !events.is_empty() {
+            let events = Arc::new(self.lay_hidden_down(found.segment, events)?);
+            found.events = FoundEvents::Laid { events, hidden_by: hidden.map_or(0, Hidden::erasures) };
+        }
+        Ok(())
     }
 
     /// Shows every match in a segment with its type, in no order.
@@ -86,10 +118,13 @@ impl Snapshot<'_> {
             }
             return Ok(());
         }
-        let Some(columns) = self.columns(segment) else {
-            return self.select_keys(segment, READ_THROUGH, filter, found);
+        let (session, visitor) = (session.map(fingerprint), visitor.map(fingerprint));
+        let candidates = match self.keys(segment) {
+            Some(KeysSnapshot::InMemory(columns)) => columns.candidates(session, visitor),
+            Some(KeysSnapshot::Laid(keys)) => self.read_laid(segment, keys, keys.candidates(session, visitor))?,
+            None => Vec::new(),
         };
-        for sequence in columns.candidates(session.map(fingerprint), visitor.map(fingerprint)) {
+        for sequence in candidates {
             let is_match = self.on(segment, |connection| check(connection, filter, sequence))?;
             if let Some((created_at, event_type)) = is_match {
                 found(Key { created_at, sequence }, event_type.as_bytes())?;
@@ -99,7 +134,7 @@ impl Snapshot<'_> {
     }
 
     /// Shows every key that a statement with the filter's conditions finds in a segment, and its type.
-    pub(super) fn select_keys(
+    fn select_keys(
         &self,
         segment: &Arc<Segment>,
         sql: &str,
@@ -114,6 +149,22 @@ impl Snapshot<'_> {
             }
             Ok(())
         })
+    }
+}
+
+/// How many events an erasure may hide in memory.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Room {
+    /// Most that one of few events may take.
+    pub(crate) free: usize,
+    /// One of more than this has them laid down on the disk.
+    pub(crate) laid_from: usize,
+}
+
+impl Room {
+    /// What is left of room for so many.
+    pub(crate) fn new(events_max: usize, in_memory: usize) -> Self {
+        Self { free: events_max.saturating_sub(in_memory), laid_from: events_max / 2 }
     }
 }
 
@@ -133,8 +184,6 @@ macro_rules! matches_in {
 
 const BY_SESSION: &str = matches_in!("INDEXED BY EventBySession WHERE sessionId = ?3 AND ?7 > 0");
 const BY_VISITOR: &str = matches_in!("INDEXED BY EventByVisitor WHERE visitorId = ?4 AND ?7 > 0");
-/// For a segment whose columns were given up.
-pub(super) const READ_THROUGH: &str = matches_in!("NOT INDEXED WHERE ?7 > 0");
 const ONE: &str = matches_in!("WHERE id = ?7");
 
 /// Runs a statement with [`conditions!`], and a sequence that [`ONE`] looks for.

@@ -1,7 +1,7 @@
 //! Listings by website and type.
 //!
 //! Client timestamps make segments overlap in time, so an offset cannot skip whole segments. Instead every sorted
-//! source (a stream of a sealed segment, a stream of a chunk in memory) can say how many of its entries are newer
+//! source (a stream of a sealed segment or of keys that were laid down, a stream of a chunk in memory) can say how many of its entries are newer
 //! than a key; the key that stands at an offset is then found by bisection over the sum of those ranks, and the
 //! page is merged from there.
 
@@ -9,17 +9,17 @@ use std::{cell::RefCell, cmp::Reverse, ops::Range, sync::Arc};
 
 use rusqlite::params;
 
-use super::{
-    lookup::READ_THROUGH,
-    page::{EventFilter, Wanted, key_of_row, sql_integer, stream, types},
-};
+use super::page::{EventFilter, Wanted, key_of_row, sql_integer, stream, types};
 use crate::{
     event::EventType,
-    metrics::ReadRefused,
     store::{
         error::ReadError,
+        format::blocks::BlockError,
         read::snapshot::Snapshot,
-        segments::{Chunk, Content, FENCE_ENTRIES, Hidden, Key, Segment, StreamSummary, Summary},
+        segments::{
+            Chunk, Content, FENCE_ENTRIES, Hidden, HiddenKeys, Key, KeysSnapshot, LaidKeys, LaidRun, RankBounds,
+            Segment, StreamSummary, Summary,
+        },
     },
 };
 
@@ -47,8 +47,14 @@ impl Snapshot<'_> {
                 break;
             }
             if source.oldest_created_at() <= from.created_at {
-                let is_wanted = |key: Key| key.sequence <= wanted.high_water_mark && !source.is_hidden(key);
+                let failed = RefCell::new(None);
+                let is_hidden =
+                    |key| source.is_hidden(key).unwrap_or_else(|error| failed.replace(Some(error)).is_none());
+                let is_wanted = |key: Key| key.sequence <= wanted.high_water_mark && !is_hidden(key);
                 self.between(source, filter, (floor, from), limit, is_wanted, &mut keys)?;
+                if let Some(error) = failed.into_inner() {
+                    return Err(error.into());
+                }
                 keys.sort_unstable_by_key(|key| Reverse(*key));
                 keys.truncate(limit);
                 floor = keys.last().filter(|_| keys.len() == limit).copied().unwrap_or(lowest);
@@ -69,40 +75,32 @@ impl Snapshot<'_> {
                 if let Content::Sealed(summary) = &segment.content {
                     let index = |of| Run::Index { segment, summary, of, event_type, fenced: RefCell::default() };
                     sources.extend(summary.of(stream).map(index).map(source));
-                } else if let Some(columns) = self.columns(segment) {
-                    let in_chunk = |chunk: &Arc<Chunk>| {
-                        let entries = chunk.entries_of(stream)?;
-                        Some(Run::Chunk { chunk: Arc::clone(chunk), entries })
-                    };
-                    sources.extend(columns.chunks().iter().filter_map(in_chunk).map(source));
-                    sources.extend(Run::keys(columns.tail_of(stream)).map(source));
-                } else {
-                    sources.extend(self.read_through(segment, filter, event_type)?.map(source));
+                }
+                match self.keys(segment) {
+                    Some(KeysSnapshot::InMemory(columns)) => {
+                        let in_chunk = |chunk: &Arc<Chunk>| {
+                            let entries = chunk.entries_of(stream)?;
+                            Some(Run::Chunk { chunk: Arc::clone(chunk), entries })
+                        };
+                        sources.extend(columns.chunks().iter().filter_map(in_chunk).map(source));
+                        sources.extend(Run::keys(columns.tail_of(stream)).map(source));
+                    }
+                    Some(KeysSnapshot::Laid(keys)) => {
+                        let laid = |run| Run::Laid { segment, keys, run, fenced: RefCell::default() };
+                        sources.extend(keys.run(stream).map(laid).map(source));
+                    }
+                    None => {}
                 }
                 let hidden = hidden.into_iter().flat_map(Hidden::streams);
-                let hidden = hidden.filter(|(of, keys)| *of == stream && !keys.is_empty());
-                sources.extend(hidden.map(|(_, keys)| source(Run::Hidden(keys))));
+                let hidden = hidden.filter(|(of, _)| *of == stream);
+                let hidden = hidden.map(|(_, keys)| match keys {
+                    HiddenKeys::InMemory(keys) => Run::Hidden(keys),
+                    HiddenKeys::Laid(run) => Run::LaidHidden { run, fenced: RefCell::default() },
+                });
+                sources.extend(hidden.filter(|run| !matches!(run, Run::Hidden([]))).map(source));
             }
         }
         Ok(sources)
-    }
-
-    /// The keys of a segment whose columns were given up, because too many unsealed ones wait.
-    fn read_through(
-        &self,
-        segment: &Arc<Segment>,
-        filter: &EventFilter,
-        event_type: EventType,
-    ) -> Result<Option<Run<'_>>, ReadError> {
-        let mut keys = Vec::new();
-        // The whole stream, as the other sources are: it is cut to the times that are asked for later.
-        let whole = EventFilter { event_type: Some(event_type), from: i64::MIN, to: i64::MAX, ..filter.clone() };
-        self.select_keys(segment, READ_THROUGH, &whole, |key, _| {
-            keys.push(key);
-            if keys.len() > self.keys_max { Err(ReadError::Refused(ReadRefused::Memory)) } else { Ok(()) }
-        })?;
-        keys.sort_unstable();
-        Ok(Run::keys(keys))
     }
 
     /// The key that has exactly `offset` others before it.
@@ -137,9 +135,9 @@ impl Snapshot<'_> {
         let mut open = Vec::new();
         for source in sources {
             let newer = self.newer_bounds(source, filter, key)?;
-            // Both bounds of hidden events are their exact number.
-            least += source.sign() * newer.start.cast_signed();
-            most += source.sign() * newer.end.cast_signed();
+            let (lowest, highest) = source.counted(&newer);
+            least += lowest;
+            most += highest;
             if newer.start < newer.end {
                 open.push((source, newer));
             }
@@ -149,9 +147,10 @@ impl Snapshot<'_> {
             if least > count || most <= count {
                 break;
             }
-            let exact = self.newer_exact(source, filter, key)?;
-            least += exact.cast_signed() - newer.start.cast_signed();
-            most += exact.cast_signed() - newer.end.cast_signed();
+            let exact = source.sign() * self.newer_exact(source, filter, key)?.cast_signed();
+            let (lowest, highest) = source.counted(&newer);
+            least += exact - lowest;
+            most += exact - highest;
         }
         Ok(least > count)
     }
@@ -170,34 +169,59 @@ impl Snapshot<'_> {
             Run::Chunk { chunk, entries } => (entries.len() - chunk.count_up_to(entries, key)) as u64,
             Run::Keys(keys) => newer_in(keys),
             Run::Hidden(keys) => newer_in(keys),
-            Run::Index { segment, summary, of, event_type, .. } => {
-                let posts = self.fence_posts(segment, summary, *of, filter, *event_type)?;
-                let bounds = summary.rank_bounds(*of, &posts, key);
+            Run::Index { .. } | Run::Laid { .. } | Run::LaidHidden { .. } => {
+                let bounds = self.rank_bounds(source, filter, key)?;
                 return Ok(count - bounds.most..count - bounds.least);
             }
         };
         Ok(exact..exact)
     }
 
+    /// What fence posts say of the rank of a key in a source that has some.
+    fn rank_bounds(&self, source: &Source<'_>, filter: &EventFilter, key: Key) -> Result<RankBounds, ReadError> {
+        match &source.run {
+            Run::Index { segment, summary, of, event_type, .. } => {
+                let posts = self.fence_posts(segment, summary, *of, filter, *event_type)?;
+                Ok(RankBounds::new(&posts, of.count, key))
+            }
+            Run::Laid { run, .. } => Ok(run.rank_bounds(key)),
+            Run::LaidHidden { run, .. } => Ok(run.rank_bounds(key)),
+            _ => Ok(RankBounds::new(&[], source.count(), key)),
+        }
+    }
+
     /// How many entries of a source with an index are newer than the key.
     fn newer_exact(&self, source: &Source<'_>, filter: &EventFilter, key: Key) -> Result<u64, ReadError> {
         let bounds = self.newer_bounds(source, filter, key)?;
-        let Run::Index { segment, summary, of, event_type, fenced } = &source.run else { return Ok(bounds.start) };
+        let (Run::Index { fenced, .. } | Run::Laid { fenced, .. } | Run::LaidHidden { fenced, .. }) = &source.run
+        else {
+            return Ok(bounds.start);
+        };
         if bounds.start == bounds.end {
             return Ok(bounds.start);
         }
-        let posts = self.fence_posts(segment, summary, *of, filter, *event_type)?;
-        let Some((post, before)) = summary.rank_bounds(*of, &posts, key).walk_from else { return Ok(of.count) };
+        let count = source.count();
+        let Some((post, before)) = self.rank_bounds(source, filter, key)?.walk_from else { return Ok(count) };
         // The last steps of a bisection all fall behind one post: the entries there are read once.
         let mut fenced = fenced.borrow_mut();
         if fenced.first() != Some(&post) {
             fenced.clear();
-            self.walk(segment, FROM_KEY_UP, (filter, *event_type, post), FENCE_ENTRIES, |key| {
-                fenced.push(key);
-                true
-            })?;
+            match &source.run {
+                Run::Laid { segment, keys, run, .. } => {
+                    let range = before..before + FENCE_ENTRIES;
+                    *fenced = self.read_laid(segment, keys, run.read(range))?;
+                }
+                Run::LaidHidden { run, .. } => *fenced = run.read(before..before + FENCE_ENTRIES)?,
+                Run::Index { segment, event_type, .. } => {
+                    self.walk(segment, FROM_KEY_UP, (filter, *event_type, post), FENCE_ENTRIES, |key| {
+                        fenced.push(key);
+                        true
+                    })?;
+                }
+                _ => {}
+            }
         }
-        Ok(of.count - before - fenced.partition_point(|entry| *entry <= key) as u64)
+        Ok(count - before - fenced.partition_point(|entry| *entry <= key) as u64)
     }
 
     fn fence_posts(
@@ -246,7 +270,19 @@ impl Snapshot<'_> {
                     key > floor && keys.len() < enough
                 })?;
             }
-            Run::Hidden(_) => {}
+            Run::Laid { segment, keys: laid, run, .. } => {
+                let enough = keys.len() + limit;
+                let mut end = run.rank_bounds(from).most;
+                while end > 0 && keys.len() < enough {
+                    let begin = end.saturating_sub(FENCE_ENTRIES);
+                    let older = self.read_laid(segment, laid, run.read(begin..end))?;
+                    let is_last = older.first().is_none_or(|oldest| *oldest <= floor);
+                    let older = older.into_iter().rev().filter(|key| *key <= from && *key > floor && is_wanted(*key));
+                    keys.extend(older.take(enough - keys.len()));
+                    end = if is_last { 0 } else { begin };
+                }
+            }
+            Run::Hidden(_) | Run::LaidHidden { .. } => {}
         }
         Ok(())
     }
@@ -308,8 +344,21 @@ enum Run<'a> {
         /// The entries behind the fence post that was looked behind last.
         fenced: RefCell<Vec<Key>>,
     },
+    Laid {
+        segment: &'a Arc<Segment>,
+        keys: &'a Arc<LaidKeys>,
+        run: LaidRun,
+        /// The entries behind the fence post that was looked behind last.
+        fenced: RefCell<Vec<Key>>,
+    },
     /// Keys that other runs hold too and that no answer may show.
     Hidden(&'a [Key]),
+    /// The same, on the disk.
+    LaidHidden {
+        run: &'a LaidRun,
+        /// The entries behind the fence post that was looked behind last.
+        fenced: RefCell<Vec<Key>>,
+    },
 }
 
 impl Run<'_> {
@@ -322,11 +371,17 @@ impl Run<'_> {
 impl Source<'_> {
     /// Whether its keys count for events or against them.
     fn sign(&self) -> i64 {
-        if matches!(self.run, Run::Hidden(_)) { -1 } else { 1 }
+        if matches!(self.run, Run::Hidden(_) | Run::LaidHidden { .. }) { -1 } else { 1 }
     }
 
-    fn is_hidden(&self, key: Key) -> bool {
-        self.hidden.is_some_and(|hidden| hidden.holds(key))
+    /// The least and the most that so many of its keys count.
+    fn counted(&self, keys: &Range<u64>) -> (i64, i64) {
+        let (fewest, most) = (self.sign() * keys.start.cast_signed(), self.sign() * keys.end.cast_signed());
+        (fewest.min(most), fewest.max(most))
+    }
+
+    fn is_hidden(&self, key: Key) -> Result<bool, BlockError> {
+        self.hidden.map_or(Ok(false), |hidden| hidden.holds(key))
     }
 
     fn count(&self) -> u64 {
@@ -335,6 +390,8 @@ impl Source<'_> {
             Run::Keys(keys) => keys.len() as u64,
             Run::Hidden(keys) => keys.len() as u64,
             Run::Index { of, .. } => of.count,
+            Run::Laid { run, .. } => run.count,
+            Run::LaidHidden { run, .. } => run.count,
         }
     }
 
@@ -344,6 +401,8 @@ impl Source<'_> {
             Run::Keys(keys) => keys[0].created_at,
             Run::Hidden(keys) => keys[0].created_at,
             Run::Index { of, .. } => of.first_created_at,
+            Run::Laid { run, .. } => run.first_created_at,
+            Run::LaidHidden { run, .. } => run.first_created_at,
         }
     }
 
@@ -353,6 +412,8 @@ impl Source<'_> {
             Run::Keys(keys) => keys[keys.len() - 1].created_at,
             Run::Hidden(keys) => keys[keys.len() - 1].created_at,
             Run::Index { of, .. } => of.last_created_at,
+            Run::Laid { run, .. } => run.last_created_at,
+            Run::LaidHidden { run, .. } => run.last_created_at,
         }
     }
 }

@@ -1,0 +1,178 @@
+//! Files among the segments that are not the listed generation of one: removed, or put into quarantine.
+//!
+//! Removed is what the catalog knows as replaced, dropped or never listed, and what holds nothing. Everything else may
+//! hold events that were acknowledged, by a catalog that is not this one: a backup was copied over the directory, say.
+//! It is moved away from the segments, loudly, and no number or sequence found in it is given again.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ffi::OsString,
+    fs,
+    path::Path,
+};
+
+use crate::store::{
+    catalog::{CatalogFile, ListedSegment, SegmentChange, SegmentState},
+    error::OpenError,
+    format::{DataDir, SegmentName, SegmentPaths, file, quarantine::Quarantine, sync_directory},
+    segments::{Identity, Segments},
+};
+
+/// Clears the folder of segments, of which the sealed ones are shown by now. Returns the highest number of a segment in
+/// quarantine; 0 if nothing is there.
+pub(super) fn clear(
+    directory: &DataDir,
+    catalog: &mut CatalogFile,
+    listed: &[ListedSegment],
+    segments: &Segments,
+) -> Result<i64, OpenError> {
+    let paths = directory.segment_paths();
+    let quarantine = Quarantine::of_directory(directory.path());
+    let known = Known { paths: &paths, listed, leftovers: catalog.leftovers()?, segments };
+    let (mut kept, mut removed, mut moved, mut unmoved) = (BTreeSet::new(), 0, Vec::new(), Vec::new());
+    for (identity, names) in generations(&paths)? {
+        let path = paths.of(identity.number, identity.generation);
+        // Keys can be made anew, and are worth nothing without their segment.
+        let only_keys = names.iter().all(|name| name.to_str().is_some_and(file::is_keys));
+        match if only_keys { Fate::Remove } else { known.fate(identity, &path) } {
+            Fate::Stay => drop(kept.insert((identity.number, identity.generation))),
+            Fate::Remove => {
+                tracing::info!(files = ?names, "removing what an interrupted rewriting has left");
+                file::remove(&path).map_err(OpenError::io("remove the leftover", &path))?;
+                removed += 1;
+            }
+            Fate::Quarantine(reason) => match quarantine.take_in(&path) {
+                Ok(name) => {
+                    tracing::error!(
+                        file = %path.display(), to = %name, %reason,
+                        "put into quarantine: it may hold events that were acknowledged, and is in no answer. \
+                         `hitlog quarantine list` says what it holds"
+                    );
+                    moved.push((name, reason));
+                }
+                Err(error) => {
+                    tracing::error!(
+                        file = %path.display(), %error, %reason,
+                        "could not be put into quarantine and stays where it is; it is in no answer"
+                    );
+                    unmoved.push((identity.number, path));
+                }
+            },
+        }
+    }
+    if removed > 0 {
+        sync_directory(paths.folder())?;
+    }
+    let mut gone = known.leftovers;
+    let dropped = listed.iter().filter(|segment| segment.state == SegmentState::Dropped);
+    gone.extend(dropped.map(|of| Identity { number: of.number, generation: of.generation }));
+    gone.retain(|of| !kept.contains(&(of.number, of.generation)));
+    if !gone.is_empty() {
+        catalog.change_segments(&SegmentChange::Unlinked(gone))?;
+    }
+    let in_quarantine = quarantine.files()?.into_iter().map(|file| (file.number, file.path));
+    let strays: Vec<_> = in_quarantine.chain(unmoved).collect();
+    // What cannot be read tells no sequence.
+    let last = strays.iter().filter_map(|(_, path)| file::last_sequence_of(path).ok().flatten()).max();
+    let sequence_floor = last.map_or(0, |last| last + 1);
+    if !moved.is_empty() || sequence_floor > catalog.sequence_floor() {
+        catalog.change_segments(&SegmentChange::Quarantined { files: moved, sequence_floor })?;
+    }
+    segments.count_quarantined(strays.len());
+    if !strays.is_empty() {
+        tracing::error!(
+            files = strays.len(),
+            "there are files in quarantine: no erasure ends before each is adopted or discarded. `hitlog quarantine \
+             list` tells of them"
+        );
+    }
+    Ok(strays.iter().map(|(number, _)| *number).max().unwrap_or(0))
+}
+
+/// The generations of which there are files, each with the names of its files; what was being built is removed.
+fn generations(paths: &SegmentPaths) -> Result<Vec<(Identity, Vec<OsString>)>, OpenError> {
+    let mut found: BTreeMap<(i64, i64), Vec<OsString>> = BTreeMap::new();
+    for entry in fs::read_dir(paths.folder()).map_err(OpenError::io("read the directory", paths.folder()))? {
+        let entry = entry.map_err(OpenError::io("read the directory", paths.folder()))?;
+        match entry.file_name().to_str().map(SegmentPaths::parse) {
+            Some(SegmentName::Generation(number, generation)) => {
+                found.entry((number, generation)).or_default().push(entry.file_name());
+            }
+            Some(SegmentName::Unfinished) => {
+                tracing::info!(file = %entry.path().display(), "removing what an interrupted rewriting has left");
+                fs::remove_file(entry.path()).map_err(OpenError::io("remove the leftover", entry.path()))?;
+            }
+            Some(SegmentName::Foreign) | None => {}
+        }
+    }
+    Ok(found.into_iter().map(|((number, generation), names)| (Identity { number, generation }, names)).collect())
+}
+
+/// What becomes of a generation.
+#[derive(Debug, PartialEq, Eq)]
+enum Fate {
+    Stay,
+    Remove,
+    /// With the reason.
+    Quarantine(String),
+}
+
+/// What the catalog says.
+struct Known<'a> {
+    paths: &'a SegmentPaths,
+    listed: &'a [ListedSegment],
+    leftovers: Vec<Identity>,
+    segments: &'a Segments,
+}
+
+impl Known<'_> {
+    fn fate(&self, identity: Identity, path: &Path) -> Fate {
+        let listed = self.listed.iter().find(|segment| segment.number == identity.number);
+        match listed {
+            Some(segment) if segment.generation == identity.generation => {
+                return if segment.state == SegmentState::Dropped { Fate::Remove } else { Fate::Stay };
+            }
+            Some(segment) if self.leftovers.contains(&identity) => {
+                return self.fate_of_leftover(segment, identity, path);
+            }
+            None if self.leftovers.contains(&identity) => return Fate::Remove,
+            _ => {}
+        }
+        match file::last_sequence_of(path) {
+            // Its making was cut short before anything was in it.
+            Ok(None) => Fate::Remove,
+            Ok(Some(last)) => Fate::Quarantine(format!(
+                "the catalog does not know this generation of segment {}, which holds events up to sequence {last}",
+                identity.number
+            )),
+            Err(error) => Fate::Quarantine(format!(
+                "the catalog does not know this generation of segment {}, which cannot be read: {}",
+                identity.number,
+                error.reason()
+            )),
+        }
+    }
+
+    /// What the catalog knows as left over may still be all that is left of the segment. A later generation than the
+    /// listed one was about to be listed: it has no event that the listed one lacks, unless this is the catalog of
+    /// another day.
+    fn fate_of_leftover(&self, listed: &ListedSegment, identity: Identity, path: &Path) -> Fate {
+        if listed.state == SegmentState::Dropped {
+            return Fate::Remove;
+        }
+        let listed_path = self.paths.of(listed.number, listed.generation);
+        let is_shown = self.segments.view().segment(listed.number).is_some();
+        if !listed_path.exists() || (listed.state == SegmentState::Sealed && !is_shown) {
+            return Fate::Stay;
+        }
+        if identity.generation < listed.generation {
+            return Fate::Remove;
+        }
+        let (last, last_listed) = (file::last_sequence_of(path), file::last_sequence_of(&listed_path));
+        match (last, last_listed) {
+            (Ok(last), Ok(last_listed)) if last <= last_listed => Fate::Remove,
+            (Ok(_), _) => Fate::Quarantine("it holds events that the listed generation of its segment lacks".into()),
+            (Err(error), _) => Fate::Quarantine(format!("it cannot be read: {}", error.reason())),
+        }
+    }
+}

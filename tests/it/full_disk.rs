@@ -1,0 +1,163 @@
+//! Full disks, by whatever word the system has for them: what is refused is refused for sure, what can be read is read,
+//! and what waits goes on by itself when there is room.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use harness::{
+    Daemon, Tampering,
+    checker::{Load, Outcome, check_store},
+    command, event_with, side_by_side, wait_until, work_dir,
+};
+use serde_json::json;
+
+/// Small pages, logs and segments, so that a short run has checkpoints, rolls and seals.
+const SMALL: [&str; 3] = ["--segment-page-bytes=4096", "--wal-checkpoint-bytes=64KiB", "--segment-rows-max=300"];
+/// A full disk, a quota, a limit on the size of files.
+const WORDS: [&str; 3] = ["ENOSPC", "EDQUOT", "EFBIG"];
+
+#[test]
+fn a_write_without_room_is_a_full_disk_in_every_word() {
+    side_by_side(WORDS, |word| {
+        let daemon = Daemon::start(&SMALL);
+        let code = daemon.register("example.com");
+        let load = Load::start(&daemon.address, &code, 4);
+        // Segments that are full, of which some have no indexes yet.
+        load.wait_for_answers(400);
+        let full_disk = Tampering::with(&daemon, &format!("pwrite64:error={word}"));
+        let shed = || daemon.metrics()["hitlog_events_shed_total{reason=\"storage_full\"}"];
+        wait_until("the disk is full", || (shed() > 100.0).then_some(()));
+        let mut client = daemon.client();
+        assert_eq!(client.get("/readyz").error(), "STORAGE_FULL", "{word}");
+        let website = client.post("/api/v1/websites", r#"{"name":"Test","domain":"other.example"}"#);
+        assert_eq!((website.status, website.error().as_str()), (503, "STORAGE_FULL"), "{word}");
+        let mut offset = 0;
+        loop {
+            let page = client.get(&format!("/api/v1/events?trackingCode={code}&limit=1000&offset={offset}"));
+            assert_eq!(page.status, 200, "{word}: reads go on: {}", page.text());
+            match page.json()["events"].as_array().unwrap().len() {
+                0 => break,
+                events => offset += events,
+            }
+        }
+        let committed = daemon.metrics()["hitlog_events_committed_total"];
+        assert_eq!(offset as f64, committed, "{word}: every event is read");
+        drop(full_disk);
+        wait_until("ingest resumes", || {
+            (daemon.metrics()["hitlog_events_committed_total"] > committed + 100.0).then_some(())
+        });
+        let sents = load.finish();
+        assert!(sents.values().all(|sent| sent.outcome != Outcome::Unknown), "{word}: nobody is left in doubt");
+        daemon.register("other.example");
+        check_store(&daemon, &code, &sents);
+        daemon.stop();
+    });
+}
+
+#[test]
+fn one_write_without_room_at_every_place() {
+    let daemon = Daemon::start(&SMALL);
+    let code = daemon.register("example.com");
+    let load = Load::start(&daemon.address, &code, 4);
+    for at in 1..=40 {
+        let full_disk = Tampering::with(&daemon, &format!("pwrite64:error={}:when={at}", WORDS[at % 3]));
+        let answers = load.answers();
+        wait_until("it has gone on", || (load.answers() > answers + 60).then_some(()));
+        drop(full_disk);
+    }
+    let sents = load.finish();
+    assert!(sents.values().any(|sent| sent.outcome == Outcome::Refused), "none of them met a group");
+    assert!(sents.values().all(|sent| sent.outcome != Outcome::Unknown), "a full disk leaves nobody in doubt");
+    check_store(&daemon, &code, &sents);
+    daemon.stop();
+}
+
+#[test]
+fn a_sync_without_room_is_in_doubt_in_every_word() {
+    side_by_side(WORDS, |word| {
+        let mut daemon = Daemon::start(&SMALL);
+        let code = daemon.register("example.com");
+        let mut client = daemon.client();
+        let bad_disk = Tampering::with(&daemon, &format!("fdatasync:error={word}"));
+        let response = client.post("/api/v1/events", event_with(&code, json!({})).to_string());
+        assert_eq!((response.status, response.error().as_str()), (503, "COMMIT_UNKNOWN"), "{word}");
+        drop(bad_disk);
+        assert_eq!(daemon.wait().code(), Some(1), "{word}: {}", daemon.log());
+    });
+}
+
+/// `hitlog` under a limit on the size of files, in KiB.
+fn limited(kib: u64, arguments: &[&str]) -> Command {
+    let hitlog = command(arguments);
+    let mut shell = Command::new("sh");
+    // In blocks of 512 bytes.
+    shell.args(["-c", &format!("ulimit -S -f {}; exec \"$0\" \"$@\"", kib * 2)]);
+    shell.arg(hitlog.get_program()).args(hitlog.get_args());
+    shell.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    shell
+}
+
+#[test]
+fn a_limit_on_the_size_of_files_is_a_full_disk() {
+    let work = work_dir();
+    let data = work.path().join("data");
+    let mut arguments = vec!["serve", "--listen", "127.0.0.1:0", "--data-dir", data.to_str().unwrap()];
+    arguments.extend(&SMALL[..2]);
+    let daemon = Daemon::spawn(&mut limited(256, &arguments), &data);
+    let code = daemon.register("example.com");
+    let load = Load::start(&daemon.address, &code, 4);
+    let shed = || daemon.metrics()["hitlog_events_shed_total{reason=\"storage_full\"}"];
+    wait_until("the limit is reached", || (shed() > 100.0).then_some(()));
+    let committed = daemon.metrics()["hitlog_events_committed_total"];
+    assert_eq!(daemon.client().get(&format!("/api/v1/events?trackingCode={code}")).status, 200, "reads go on");
+    let raised = Command::new("prlimit").args([&format!("--pid={}", daemon.pid()), "--fsize=unlimited"]).status();
+    assert!(raised.unwrap().success());
+    wait_until("ingest resumes", || {
+        (daemon.metrics()["hitlog_events_committed_total"] > committed + 100.0).then_some(())
+    });
+    let sents = load.finish();
+    assert!(sents.values().all(|sent| sent.outcome != Outcome::Unknown), "nobody is left in doubt");
+    check_store(&daemon, &code, &sents);
+    daemon.stop();
+
+    // The tools tell it as what it is, and no signal ends them.
+    let text = |path: &Path| path.to_str().unwrap().to_owned();
+    let run = |kib, arguments: &[&str]| {
+        let ran = limited(kib, &[arguments, &["--data-dir", &text(&data)]].concat()).output().unwrap();
+        (ran.status.code(), String::from_utf8(ran.stderr).unwrap())
+    };
+    let (code, told) = run(64, &["backup", &text(&work.path().join("backup"))]);
+    assert!(code == Some(1) && told.contains("there is no room"), "{code:?} {told}");
+    let exported = command(&["export", "--data-dir", &text(&data)]).output().unwrap().stdout;
+    let events = work.path().join("events");
+    let lines = exported.split_inclusive(|byte| *byte == b'\n').cycle().take(4_000).flatten().copied();
+    fs::write(&events, lines.collect::<Vec<_>>()).unwrap();
+    let (code, told) = run(512, &["import", &text(&events)]);
+    assert!(code == Some(1) && told.contains("the disk is full") && told.contains("--skip"), "{code:?} {told}");
+    assert!(command(&["check", "--data-dir", &text(&data)]).output().unwrap().status.success());
+}
+
+#[test]
+fn a_backup_without_room_says_so_in_every_word() {
+    let daemon = Daemon::start(&SMALL);
+    let code = daemon.register("example.com");
+    let load = Load::start(&daemon.address, &code, 1);
+    load.wait_for_answers(50);
+    load.finish();
+    let work = work_dir();
+    for word in WORDS {
+        let to = work.path().join(word);
+        let backup = command(&["backup", to.to_str().unwrap(), "--data-dir", daemon.data().to_str().unwrap()]);
+        let mut traced = Command::new("strace");
+        traced.args(["-f", "-o", "/dev/null", "-e", "trace=pwrite64"]);
+        traced.args(["-e", &format!("inject=pwrite64:error={word}")]);
+        let ran = traced.arg(backup.get_program()).args(backup.get_args()).output().unwrap();
+        let told = String::from_utf8(ran.stderr).unwrap();
+        assert!(ran.status.code() == Some(1) && told.contains("there is no room"), "{word} {told}");
+        assert!(!to.join("catalog.db").exists(), "{word}: what is cut short is no data directory");
+    }
+    daemon.stop();
+}
