@@ -53,9 +53,6 @@ const WAL_DUE_BYTES: u64 = 4 << 20;
 /// How long an erasure that is done is remembered.
 const ERASURE_KEPT_MS: i64 = 30 * schema::DAY_MS;
 
-/// Starts from copies past which somebody is told that there are many: each costs 400 bytes, and 50 ns for each id.
-const EPOCHS_EXPECTED: usize = 100;
-
 /// A change to make on the catalog's thread; it answers whoever asked for it. An error leaves the disk in doubt.
 type Change = Box<dyn FnOnce(&mut CatalogFile, &InMemory) -> rusqlite::Result<()> + Send>;
 
@@ -133,30 +130,9 @@ impl CatalogFile {
     /// Begins another epoch of ids with the next sequence if this is a backup, or `is_restored` says that it is another
     /// kind of copy: the original may have given the same sequences to other events.
     pub(super) fn begin_epoch_of_copy(&mut self, is_restored: bool, next_sequence: u64) -> Result<(), OpenError> {
-        let path = self.path.clone();
-        let sqlite = || OpenError::sqlite(&path);
-        let is_backup = epoch_table::is_backup(&self.connection).map_err(sqlite())?;
-        if !is_backup && !is_restored {
-            return Ok(());
-        }
-        let transaction = self.connection.transaction().map_err(sqlite())?;
-        epoch_table::begin(&transaction, next_sequence, now_ms()).map_err(sqlite())?;
-        transaction.commit().map_err(sqlite())?;
-        self.epochs = read_epochs(&self.connection).map_err(sqlite())?;
-        let epochs = self.epochs.with_ends().len();
-        tracing::info!(
-            is_backup,
-            next_sequence,
-            epochs,
-            "hitlog starts from a copy: the ids of events from now on are made with a new key, so that no id of an \
-             event that came after the copy was made leads to another"
-        );
-        if epochs > EPOCHS_EXPECTED {
-            tracing::warn!(
-                epochs,
-                "each id is tried with the key of each start from a copy: is --restored given at every start?"
-            );
-        }
+        let begun = epoch_table::begin_of_copy(&mut self.connection, is_restored, next_sequence);
+        let epochs = begun.and_then(|()| read_epochs(&self.connection));
+        self.epochs = epochs.map_err(OpenError::sqlite(&self.path))?;
         Ok(())
     }
 

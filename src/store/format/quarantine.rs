@@ -5,13 +5,12 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, DirBuilder},
-    io,
-    os::unix::fs::DirBuilderExt,
+    fs, io,
     path::{Path, PathBuf},
 };
 
 use super::{
+    access::make_directory,
     directory::{SegmentName, SegmentPaths, sync_directory},
     file,
 };
@@ -62,7 +61,7 @@ impl Quarantine {
     /// Moves a database here, with what is beside it, and makes that durable. Returns its name here.
     pub(crate) fn take_in(&self, path: &Path) -> Result<String, OpenError> {
         let parent = self.0.parent().unwrap_or(&self.0);
-        match DirBuilder::new().mode(0o700).create(&self.0) {
+        match make_directory(&self.0) {
             Ok(()) => sync_directory(parent)?,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(OpenError::io("make the directory", &self.0)(error)),
