@@ -338,5 +338,7 @@ pub fn store_options(config: &Config) -> StoreOptions {
         seal_cache_bytes: config.seal_cache_bytes,
         retention_grace: config.retention_grace,
         is_restored: false,
+        scratch_dir: config.scratch_dir.clone(),
+        reserve_bytes: config.reserve_bytes,
     }
 }

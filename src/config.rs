@@ -111,6 +111,9 @@ pub struct Config {
     pub erasures_max: usize,
     pub hidden_events_max: usize,
     pub seal_cache_bytes: u64,
+    /// `None`: a folder in the data directory.
+    pub scratch_dir: Option<PathBuf>,
+    pub reserve_bytes: u64,
     pub unsealed_rows_max: u64,
     pub filter_bytes_max: usize,
     pub segment_connections_max: usize,
@@ -271,6 +274,8 @@ impl Checker {
             erasures_max: self.number("erasures_max"),
             hidden_events_max: self.number("hidden_events_max"),
             seal_cache_bytes: self.number("seal_cache_bytes") as u64,
+            scratch_dir: Some(self.raw.get("scratch_dir").text).filter(|text| !text.is_empty()).map(PathBuf::from),
+            reserve_bytes: self.number("reserve_bytes") as u64,
             unsealed_rows_max: self.number("unsealed_rows_max") as u64,
             filter_bytes_max: self.number("filter_bytes_max"),
             segment_connections_max: self.number("segment_connections_max"),

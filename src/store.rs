@@ -7,7 +7,7 @@
 //!
 //! The modules are layers, each of which knows only those before it: `error`, `options`, `priority` < `format` (what
 //! is on the disk) < `segments` (what is kept of it in memory) < `catalog`, `read` < `seal`, `erase`, `offline` (what
-//! tools read) < `log` < `recover`.
+//! tools read) < `log`, `repair` (what tools change) < `recover`.
 //!
 //! Must not know HTTP, the queue or the configuration: it is given options and events, and returns sequences.
 
@@ -21,6 +21,7 @@ mod options;
 mod priority;
 mod read;
 mod recover;
+pub mod repair;
 mod seal;
 mod segments;
 
@@ -31,6 +32,11 @@ use catalog::{CatalogFile, Erasures};
 pub use erase::{EraseError, Eraser};
 pub use error::{AppendError, CatalogError, DirectoryLost, OnFailure, OpenError, ReadError};
 pub use format::{DataDir, FileAccess, set_file_access};
+use format::{
+    SCRATCH,
+    room::{Room, open_with_room},
+    scratch,
+};
 pub use log::Log;
 use log::{
     roll::{Roller, Rolling},
@@ -43,6 +49,7 @@ pub use read::{
     list::page::{EventFilter, Page, PageStart, PageSummary, WalkPlace},
     snapshot::Snapshot,
 };
+use recover::Recovered;
 use seal::{Retention, Sealer, Sealing, rewrite::Rewriter};
 use segments::{ReaderInterrupt, Segments, retention};
 
@@ -74,15 +81,15 @@ impl Store {
         metrics: &Arc<StoreMetrics>,
         on_failure: OnFailure,
     ) -> Result<Self, OpenError> {
-        let mut catalog = CatalogFile::open(directory)?;
-        directory.watch(&directory.catalog_path())?;
+        scratch::sort_in(&options.scratch_dir.clone().unwrap_or_else(|| directory.path().join(SCRATCH)))?;
+        // A start may be cut short anywhere, so it may be begun anew as well.
+        let recover = |room| recover(directory, options, metrics, room);
+        let ((catalog, segments, recovered), reserve) = open_with_room(directory, options.reserve_bytes, recover)?;
         let paths = directory.segment_paths();
-        let segments = Arc::new(Segments::new(directory.clone(), options.segments, Arc::clone(metrics)));
-        let recovered = recover::recover_segments(directory, &mut catalog, &segments, &options.log, metrics)?;
-        catalog.begin_epoch_of_copy(options.is_restored, recovered.next_sequence)?;
         let retention = retention_of(options, &catalog, &segments)?;
         let (websites, epochs) = (catalog.websites(), catalog.epochs().clone());
         let (wake, woken) = crossbeam_channel::bounded(1);
+        segments.wake_on_damage(wake.clone());
         let erasures = Arc::new(Erasures::new(wake, Arc::clone(metrics)));
         recover::recover_erasures(catalog.erasures()?, &segments, &erasures, options.erasures)?;
         let memory = catalog::InMemory {
@@ -130,7 +137,8 @@ impl Store {
         };
         let behind = (roller, sealer, watch);
         let (active, next) = (recovered.active, recovered.next_sequence);
-        let log = Log::new(active, next, behind, segments, options.log, interrupt, Arc::clone(metrics));
+        let held = (interrupt, reserve);
+        let log = Log::new(active, next, behind, segments, options.log, held, Arc::clone(metrics));
         Ok(Self { log, readers, catalog, eraser, websites, epochs, threads })
     }
 
@@ -160,6 +168,21 @@ fn retention_of(options: &StoreOptions, catalog: &CatalogFile, segments: &Segmen
         notes: catalog.expiry_notes()?,
         newest_received_at: recover::newest_received_at(segments).unwrap_or(0),
     })
+}
+
+/// Opens the catalog and brings the segments together with it.
+fn recover(
+    directory: &DataDir,
+    options: &StoreOptions,
+    metrics: &Arc<StoreMetrics>,
+    room: Room,
+) -> Result<(CatalogFile, Arc<Segments>, Recovered), OpenError> {
+    let mut catalog = CatalogFile::open(directory)?;
+    directory.watch(&directory.catalog_path())?;
+    let segments = Arc::new(Segments::new(directory.clone(), options.segments, Arc::clone(metrics)));
+    let recovered = recover::recover_segments(directory, &mut catalog, &segments, &options.log, metrics, room)?;
+    catalog.begin_epoch_of_copy(options.is_restored, recovered.next_sequence)?;
+    Ok((catalog, segments, recovered))
 }
 
 /// The version of the SQLite that is linked in.

@@ -1,7 +1,7 @@
-//! The command-line tools for whoever keeps hitlog's data: list, check, back up, export, import, count.
+//! The command-line tools for whoever keeps hitlog's data: list, check, back up, export, import, count, repair.
 //!
 //! Owns what people and programs see of them: tables, lines of JSON and CSV, progress bars, and the words of errors.
-//! Everything but the import only reads, and may run while hitlog serves; the import has the data directory to itself.
+//! Most only read, and may run while hitlog serves; the import and the repairs have the data directory to themselves.
 //! Must not know SQLite or the configuration: the store reads and writes, and each tool is given its own few options.
 
 pub mod backup;
@@ -9,13 +9,15 @@ pub mod check;
 pub mod export;
 pub mod import;
 mod progress;
+pub mod quarantine;
 pub mod segments;
 pub mod stats;
 mod table;
+pub mod write_off;
 
 use std::io::{self, Write};
 
-use crate::store::{OpenError, offline::OfflineError};
+use crate::store::{OpenError, offline::OfflineError, repair::RepairError};
 
 /// `Ok(true)` if all is well, `Ok(false)` if a tool has done its work and found damage.
 pub type Outcome = Result<bool, ToolError>;
@@ -32,6 +34,9 @@ pub enum ToolError {
     /// The store could not be opened for writing.
     #[error(transparent)]
     Store(#[from] OpenError),
+    /// A segment could not be written off, or a file in quarantine not be dealt with.
+    #[error(transparent)]
+    Repair(#[from] RepairError),
     /// Standard output could not be written.
     #[error("cannot write to standard output: {0}")]
     Output(io::Error),

@@ -73,6 +73,7 @@ impl Writer<'_> {
     /// Writes until the queue is closed and empty.
     fn write(&mut self) -> Result<(), String> {
         let mut group = Vec::new();
+        self.set_full(self.log.is_full());
         loop {
             let mut size = self.limits.empty();
             let taken =

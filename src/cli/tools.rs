@@ -15,8 +15,10 @@ use crate::{
         check::{self, CheckOptions},
         export::{self, ExportOptions, Format},
         import::{self, ImportOptions, Stop},
+        quarantine::{self, QuarantineAction},
         segments::{self, SegmentsOptions},
         stats::{self, StatsOptions},
+        write_off::{self, WriteOffOptions},
     },
 };
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
@@ -34,11 +36,12 @@ const WRITING: &[&str] = &["data_dir", "file_access", "durability", "segment_row
 const MAY_RUN: &str = "May run while hitlog serves.";
 
 /// The tools as subcommands.
-pub(super) fn commands() -> [Command; 6] {
+pub(super) fn commands() -> [Command; 7] {
     let segments = Command::new("segments")
         .about(format!("Lists the segments: state, generation, events, bytes, first and last time. {MAY_RUN}"))
-        .args(shown(READING))
-        .arg(json());
+        .args(shown_everywhere(READING))
+        .arg(json())
+        .subcommand(write_off_command());
     let check = Command::new("check")
         .about(format!(
             "Checks every file, and what sealed segments say of themselves against their events; exits 1 if anything \
@@ -64,7 +67,43 @@ pub(super) fn commands() -> [Command; 6] {
             "Sealed segments are not read, only their summaries. The active segment and those that wait for their \
              indexes have none and are read through.",
         );
-    [segments, check, backup, export_command(), import_command(), stats]
+    [segments, check, backup, export_command(), import_command(), stats, quarantine_command()]
+}
+
+fn write_off_command() -> Command {
+    let number = Arg::new("number").value_name("NUMBER").required(true).value_parser(value_parser!(i64).range(1..));
+    let discard = Arg::new("discard").long("discard").action(ArgAction::SetTrue);
+    Command::new("write-off")
+        .about("Gives up a segment that is lost or damaged, after saying what goes. Refuses to run while hitlog serves")
+        .arg(number.help("The segment's number"))
+        .arg(yes("Give it up; without this it is only told what would go, and the exit code is 1"))
+        .arg(discard.help("Remove a damaged file for good; otherwise it goes to the quarantine"))
+        .after_help(
+            "Its events are in no answer any more, its sequences are not given again, and erasures that waited for it \
+             go on. While its file is in quarantine they wait for that.",
+        )
+}
+
+fn quarantine_command() -> Command {
+    let which = Arg::new("file").value_name("FILE|NUMBER").required(true);
+    let list = Command::new("list").about(format!("Tells what is there, and why. {MAY_RUN}")).arg(json());
+    let adopt = Command::new("adopt")
+        .about("Lists a file again, if nothing that is listed holds the same sequences. Not while hitlog serves")
+        .arg(which.clone().help("The file's name, or the number of its segment"))
+        .after_help(
+            "It may have the place of a listed generation of its segment that is damaged, or of which it has every \
+             event. Erasures under way apply to it; those that are done do not.",
+        );
+    let discard = Command::new("discard")
+        .about("Removes a file for good, after saying what goes. Not while hitlog serves")
+        .arg(which.help("The file's name, or the number of its segment"))
+        .arg(yes("Remove it; without this it is only told what would go, and the exit code is 1"));
+    Command::new("quarantine")
+        .about("Files of segments that the catalog does not list and that may hold events: list, adopt, discard")
+        .args(shown_everywhere(READING))
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommands([list, adopt, discard])
 }
 
 fn export_command() -> Command {
@@ -102,6 +141,15 @@ fn shown(names: &[&str]) -> Vec<Arg> {
     settings(|name| names.contains(&name))
 }
 
+/// The flags of the settings with these names, before a subcommand or after it.
+fn shown_everywhere(names: &[&str]) -> Vec<Arg> {
+    shown(names).into_iter().map(|flag| flag.global(true)).collect()
+}
+
+fn yes(help: &'static str) -> Arg {
+    Arg::new("yes").long("yes").action(ArgAction::SetTrue).help(help)
+}
+
 fn flag(name: &'static str, value: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).value_name(value).help(help)
 }
@@ -132,7 +180,16 @@ pub(super) fn run(
         tracing::warn!("{warning}");
     }
     end(match name {
-        "segments" => segments::run(&SegmentsOptions { data_dir, json: is_json() }),
+        "segments" => match arguments.subcommand() {
+            Some((_, given)) => write_off::run(&WriteOffOptions {
+                data_dir,
+                number: given.get_one("number").copied().unwrap_or_default(),
+                yes: given.get_flag("yes"),
+                discard: given.get_flag("discard"),
+            }),
+            None => segments::run(&SegmentsOptions { data_dir, json: is_json() }),
+        },
+        "quarantine" => quarantine::run(&data_dir, &quarantine_action(arguments)),
         "check" => check::run(&CheckOptions { data_dir }),
         "backup" => backup::run(&BackupOptions { data_dir, to: path("directory") }),
         "export" => export::run(&ExportOptions {
@@ -161,6 +218,15 @@ pub(super) fn run(
             json: is_json(),
         }),
     })
+}
+
+fn quarantine_action(arguments: &ArgMatches) -> QuarantineAction {
+    let file = |given: &ArgMatches| given.get_one::<String>("file").cloned().unwrap_or_default();
+    match arguments.subcommand() {
+        Some(("adopt", given)) => QuarantineAction::Adopt(file(given)),
+        Some(("discard", given)) => QuarantineAction::Discard { file: file(given), yes: given.get_flag("yes") },
+        other => QuarantineAction::List { json: other.is_some_and(|(_, given)| given.get_flag("json")) },
+    }
 }
 
 fn end(outcome: Outcome) -> ExitCode {

@@ -200,7 +200,13 @@ pub const SETTINGS: &[Setting] = settings! {
         "Events that may be hidden in memory at once, 16 bytes each, from the request to erase them until their segments \
          are rewritten; past it 503. Those of a visitor with more than half of it are listed on the disk";
     seal_cache_bytes: Bytes(MIB, 64 * GIB) = "8MiB",
-        "Memory for sorting while a segment gets its indexes; the rest goes to files in SQLITE_TMPDIR or /var/tmp";
+        "Memory for sorting while a segment gets its indexes; the rest goes to files in scratch_dir";
+    scratch_dir: Text("DIRECTORY") = "",
+        "Where what does not fit into seal_cache_bytes is sorted, at most a segment in size. Created if only its last \
+         part is missing; without one, the folder scratch in data_dir";
+    reserve_bytes: Bytes(0, GIB) = "4MiB",
+        "A file in data_dir that keeps room for a start on a full disk, which gives it up to answer reads. Until there \
+         is room for it again, events are refused with STORAGE_FULL. 0 keeps none, and such a start fails";
     unsealed_rows_max: Count(1, 1_000_000_000) = "1000000",
         "Events of full segments whose keys stay in memory, 14 bytes each, where the disk does not take them; past it \
          no event is taken until it does";

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     event::{Faults, time::time_text},
     metrics::ReadRefused,
-    store::{CatalogError, EraseError, Erasure, ReadError},
+    store::{CatalogError, EraseError, Eraser, Erasure, ReadError},
 };
 
 /// An erasure as the API shows it.
@@ -28,10 +28,12 @@ struct ErasureJson<'a> {
     rows: u64,
     requested_at: String,
     done_at: Option<String>,
+    /// What keeps it from being done, in words for people.
+    waits_for: Vec<String>,
 }
 
-impl<'a> From<&'a Erasure> for ErasureJson<'a> {
-    fn from(erasure: &'a Erasure) -> Self {
+impl<'a> ErasureJson<'a> {
+    fn new(erasure: &'a Erasure, eraser: &Eraser) -> Self {
         Self {
             id: &erasure.id,
             state: if erasure.done_at.is_some() { "done" } else { "running" },
@@ -40,6 +42,7 @@ impl<'a> From<&'a Erasure> for ErasureJson<'a> {
             rows: erasure.rows,
             requested_at: time_text(erasure.requested_at),
             done_at: erasure.done_at.map(time_text),
+            waits_for: eraser.waits_for(erasure),
         }
     }
 }
@@ -65,7 +68,7 @@ pub(super) async fn erase_visitor(context: &Context, visitor_id: &str, query: &s
     match context.eraser.erase_visitor(website_id, visitor_id.to_owned()).await {
         Ok(erasure) => {
             context.obstacles.erased();
-            let mut response = json_of(StatusCode::ACCEPTED, &ErasureJson::from(&erasure));
+            let mut response = json_of(StatusCode::ACCEPTED, &ErasureJson::new(&erasure, &context.eraser));
             if let Ok(location) = HeaderValue::try_from(format!("/api/v1/erasures/{}", erasure.id)) {
                 response.headers_mut().insert(LOCATION, location);
             }
@@ -87,7 +90,7 @@ pub(super) async fn erase_visitor(context: &Context, visitor_id: &str, query: &s
 /// `GET /api/v1/erasures/:id`
 pub(super) fn get(context: &Context, id: &str) -> Response {
     match context.eraser.get(id) {
-        Some(erasure) => json_of(StatusCode::OK, &ErasureJson::from(&erasure)),
+        Some(erasure) => json_of(StatusCode::OK, &ErasureJson::new(&erasure, &context.eraser)),
         None => error(ErrorCode::NotFound, "Erasure not found"),
     }
 }

@@ -373,6 +373,9 @@ pub(super) fn read_error(failure: &ReadError) -> Response {
         ReadError::Refused(ReadRefused::Memory) => "The answers being sent take too much memory; ask for less",
         ReadError::Refused(ReadRefused::WalCap) => "The read was interrupted so that writing could go on; try again",
         ReadError::Refused(ReadRefused::Keys) => "The keys of some events were damaged and are made anew; try again",
+        ReadError::Refused(ReadRefused::NoRoom) => {
+            "The disk is full, and some of what is stored waits for room; try again"
+        }
         ReadError::Stopped => "hitlog is stopping",
         ReadError::Storage(_) | ReadError::Keys(_) | ReadError::StorageFull(_) => {
             tracing::error!(error = %failure, "a read failed");

@@ -182,5 +182,7 @@ label! {
         WalCap = "wal_cap",
         /// The keys of a segment were damaged; they are made anew.
         Keys = "keys",
+        /// The disk is so full that there is no room for the index of a write-ahead log.
+        NoRoom = "no_room",
     }
 }

@@ -22,6 +22,8 @@ metric_group! {
         wal_bytes: Gauge = "hitlog_wal_bytes", "Bytes in the active segment's write-ahead log.";
         wal_bytes_max: Gauge = "hitlog_wal_limit_bytes",
             "Bytes past which readers are interrupted so that the log can reset.";
+        reserve_standing: Gauge = "hitlog_reserve_standing",
+            "Whether the room that a start on a full disk needs is kept (1); while it is not (0), events are refused.";
         high_water_mark: Gauge = "hitlog_high_water_mark", "The highest durable sequence.";
         rolls: Counter = "hitlog_rolls_total", "Segments that were full and followed by the next.";
         lay_down_seconds: Histogram = "hitlog_lay_down_seconds",

@@ -3,6 +3,7 @@
 //! [`CatalogFile`] is the connection; it opens the store and then moves into a thread of its own, which [`Catalog`]
 //! talks to. A change is answered after its COMMIT, and only then does [`Websites`] show it.
 
+mod catalog_file;
 mod epoch_table;
 mod erasure;
 mod erasure_table;
@@ -13,24 +14,25 @@ mod website_table;
 mod websites;
 
 use std::{
-    path::PathBuf,
     sync::Arc,
     thread::{self, JoinHandle},
 };
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use rand::RngExt;
-use rusqlite::{Connection, ErrorCode, params};
+use rusqlite::{ErrorCode, params};
 use tokio::sync::oneshot;
 
 use self::erasure::VisitorSubject;
 pub(super) use self::{
+    catalog_file::CatalogFile,
     epoch_table::{mark_backup, read_epochs},
     erasure::{ErasedRows, NewErasure, Subject, Target},
     erasures::Erasures,
     expiry_table::ExpiryNotes,
     segment_table::{
-        ListedSegment, SegmentChange, SegmentState, note_sealed, read_leftovers, read_quarantine, read_segments,
+        ListedSegment, SegmentChange, SegmentState, note_sealed, read_damage, read_leftovers, read_quarantine,
+        read_segments,
     },
     website_table::read_websites,
 };
@@ -41,15 +43,13 @@ pub use self::{
 };
 use super::{
     error::{CatalogError, OnFailure, OpenError, is_disk_full},
-    format::{DataDir, file, make_file, schema, sync_directory},
-    segments::{Identity, Segments},
+    format::schema,
+    segments::Segments,
 };
-use crate::{clock::now_ms, domain::Domain, event_id::Epochs};
+use crate::{clock::now_ms, domain::Domain};
 
 /// Changes that may wait for the catalog's thread. Each takes a sync, and people make them, not trackers.
 const CHANGES_WAITING_MAX: usize = 64;
-/// The size of the catalog's write-ahead log from which on it is copied into the catalog after a change.
-const WAL_DUE_BYTES: u64 = 4 << 20;
 /// How long an erasure that is done is remembered.
 const ERASURE_KEPT_MS: i64 = 30 * schema::DAY_MS;
 
@@ -64,111 +64,7 @@ pub(super) struct InMemory {
     pub(super) erasures_max: usize,
 }
 
-/// The open catalog.
-pub(super) struct CatalogFile {
-    path: PathBuf,
-    connection: Connection,
-    websites: Arc<Websites>,
-    sequence_floor: u64,
-    epochs: Epochs,
-}
-
 impl CatalogFile {
-    /// Opens `catalog.db`, makes it if there is none, and reads all websites into memory.
-    pub(super) fn open(directory: &DataDir) -> Result<Self, OpenError> {
-        let path = directory.catalog_path();
-        let sqlite = || OpenError::sqlite(&path);
-        make_file(&path).map_err(OpenError::io("make", &path))?;
-        let mut connection = Connection::open_with_flags(&path, schema::write_flags()).map_err(sqlite())?;
-        schema::check_application_id(&connection, &path)?;
-        let found: i64 = schema::pragma(&connection, &path, "user_version")?;
-        if found > schema::CATALOG_VERSION {
-            return Err(OpenError::Newer { path, found, known: schema::CATALOG_VERSION });
-        }
-        // The very first write: a start that is cut short later must leave a file that is known as hitlog's. Written
-        // only once, so that a start which fails further on, at a segment of a newer hitlog say, changes nothing.
-        if schema::pragma::<i32>(&connection, &path, "application_id")? != schema::APPLICATION_ID {
-            connection.pragma_update(None, "application_id", schema::APPLICATION_ID).map_err(sqlite())?;
-        }
-        connection
-            .execute_batch(
-                "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA mmap_size = 0;
-                 PRAGMA wal_autocheckpoint = 0; -- SQLite would keep to itself that one has failed
-                 PRAGMA journal_size_limit = 0; -- a log that begins anew gives its room back
-                 PRAGMA secure_delete = ON; -- of who was erased nothing may stay",
-            )
-            .map_err(sqlite())?;
-        schema::CATALOG_MIGRATIONS.to_latest(&mut connection).map_err(|error| match error {
-            rusqlite_migration::Error::RusqliteError { err, .. } => sqlite()(err),
-            error => {
-                let reason = format!("its format could not be brought up to date: {error}");
-                OpenError::NotOurs { path: path.clone(), reason }
-            }
-        })?;
-        connection
-            .execute("INSERT OR IGNORE INTO Log(id, sequenceFloor) VALUES(1, 1)", [])
-            .and_then(|_| epoch_table::begin_first(&connection, now_ms()))
-            .map_err(sqlite())?;
-        sync_directory(directory.path())?;
-        let sequence_floor: i64 =
-            connection.query_row("SELECT sequenceFloor FROM Log", [], |row| row.get(0)).map_err(sqlite())?;
-        let epochs = read_epochs(&connection).map_err(sqlite())?;
-        let websites = Arc::new(read_websites(&connection).map_err(sqlite())?);
-        Ok(Self { path, connection, websites, sequence_floor: sequence_floor.unsigned_abs(), epochs })
-    }
-
-    /// The lowest sequence that may be given from now on.
-    pub(super) fn sequence_floor(&self) -> u64 {
-        self.sequence_floor
-    }
-
-    /// What public ids are made with.
-    pub(super) fn epochs(&self) -> &Epochs {
-        &self.epochs
-    }
-
-    /// Begins another epoch of ids with the next sequence if this is a backup, or `is_restored` says that it is another
-    /// kind of copy: the original may have given the same sequences to other events.
-    pub(super) fn begin_epoch_of_copy(&mut self, is_restored: bool, next_sequence: u64) -> Result<(), OpenError> {
-        let begun = epoch_table::begin_of_copy(&mut self.connection, is_restored, next_sequence);
-        let epochs = begun.and_then(|()| read_epochs(&self.connection));
-        self.epochs = epochs.map_err(OpenError::sqlite(&self.path))?;
-        Ok(())
-    }
-
-    /// The websites, as this catalog keeps them.
-    pub(super) fn websites(&self) -> Arc<Websites> {
-        Arc::clone(&self.websites)
-    }
-
-    /// The segments, by number.
-    pub(super) fn segments(&self) -> Result<Vec<ListedSegment>, OpenError> {
-        read_segments(&self.connection).map_err(OpenError::sqlite(&self.path))
-    }
-
-    /// The generations that may be removed: replaced, or never listed.
-    pub(super) fn leftovers(&self) -> Result<Vec<Identity>, OpenError> {
-        read_leftovers(&self.connection).map_err(OpenError::sqlite(&self.path))
-    }
-
-    /// Changes the list of segments, before the catalog moves to its thread.
-    pub(super) fn change_segments(&mut self, change: &SegmentChange) -> Result<(), OpenError> {
-        segment_table::apply(&mut self.connection, change).map_err(OpenError::sqlite(&self.path))?;
-        let floor = self.connection.query_row("SELECT sequenceFloor FROM Log", [], |row| row.get::<_, i64>(0));
-        self.sequence_floor = floor.map_err(OpenError::sqlite(&self.path))?.unsigned_abs();
-        Ok(())
-    }
-
-    /// The erasures, those that are done included.
-    pub(super) fn erasures(&self) -> Result<Vec<Erasure>, OpenError> {
-        erasure_table::read(&self.connection).map_err(OpenError::sqlite(&self.path))
-    }
-
-    /// What an earlier run noted of what has expired.
-    pub(super) fn expiry_notes(&self) -> Result<ExpiryNotes, OpenError> {
-        expiry_table::read(&self.connection).map_err(OpenError::sqlite(&self.path))
-    }
-
     /// Moves the catalog to its thread. When it ends early, `on_failure` is called with the reason: the storage can't
     /// be trusted any more.
     pub(super) fn spawn(self, memory: InMemory, on_failure: OnFailure) -> Result<(Catalog, JoinHandle<()>), OpenError> {
@@ -200,18 +96,6 @@ impl CatalogFile {
             std::mem::forget(self);
         }
         ended
-    }
-
-    /// Copies the write-ahead log into the catalog when it has grown. An error leaves the disk in doubt.
-    fn checkpoint_if_due(&self) -> rusqlite::Result<()> {
-        if file::bytes(&file::with_suffix(&self.path, "-wal")) < WAL_DUE_BYTES {
-            return Ok(());
-        }
-        match self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
-            // No room to copy into: what is in the write-ahead log is as durable there.
-            Err(error) if !is_disk_full(&error) => Err(error),
-            _ => Ok(()),
-        }
     }
 
     fn create(&mut self, new: NewWebsite) -> Result<Arc<Website>, ChangeError> {
@@ -337,9 +221,11 @@ impl CatalogFile {
             | SegmentChange::Activated { .. }
             | SegmentChange::Built(_)
             | SegmentChange::Unlinked(_)
-            | SegmentChange::Noted(_) => {}
+            | SegmentChange::Noted(_)
+            | SegmentChange::Damaged(..) => {}
             // What the start does, or a tool that has the directory to itself, before anything is in memory.
-            SegmentChange::Unlisted { .. }
+            SegmentChange::Unlisted(_)
+            | SegmentChange::WrittenOff { .. }
             | SegmentChange::Adopted(_)
             | SegmentChange::Quarantined { .. }
             | SegmentChange::Released(_) => {}

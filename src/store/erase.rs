@@ -1,5 +1,7 @@
 //! Asking for erasures: what goes is looked for by a reader, and hidden by the catalog's thread.
 
+mod waits;
+
 use std::{sync::Arc, time::Duration};
 
 use tokio::sync::Mutex;
@@ -8,7 +10,7 @@ use super::{
     catalog::{Catalog, Erasure, Erasures, NewErasure},
     error::{CatalogError, ReadError},
     options::ErasureOptions,
-    read::{Readers, list::lookup::Room},
+    read::{Readers, list::lookup::HidingRoom},
     segments::Segments,
 };
 
@@ -49,9 +51,11 @@ impl Eraser {
         loop {
             let (website, visitor) = (Arc::clone(&website_id), Arc::clone(&visitor_id));
             let (_, in_memory) = self.segments.view().hidden_events();
-            let room = Room::new(self.options.hidden_events_max, in_memory);
+            let room = HidingRoom::new(self.options.hidden_events_max, in_memory);
+            let begun_at = self.segments.begun_at();
             let found = self.readers.ask_within(LOOK_TIMEOUT, move |snapshot| {
-                let up_to = snapshot.high_water_mark();
+                // What is in quarantine may have higher sequences, and be adopted before the erasure is done.
+                let up_to = snapshot.high_water_mark().max(begun_at.saturating_sub(1));
                 Ok((up_to, snapshot.find_visitor(&website, &visitor, up_to, room)?))
             });
             let (up_to, found) = found.await?;
@@ -62,6 +66,11 @@ impl Eraser {
                 other => return Ok(other?),
             }
         }
+    }
+
+    /// What an erasure waits for, in words for people; empty when it is done.
+    pub fn waits_for(&self, erasure: &Erasure) -> Vec<String> {
+        waits::waits_for(&self.segments, erasure)
     }
 
     /// How far an erasure is; `None` if there is none with this id.

@@ -5,7 +5,8 @@ mod cause;
 use std::{path::PathBuf, sync::Arc};
 
 pub(super) use self::cause::{
-    WAL_INDEX_FULL, io_advice, is_damage, is_disk_full, is_errno_of_full_disk, is_transient, sqlite_advice,
+    WAL_INDEX_FULL, io_advice, is_damage, is_disk_full, is_errno_of_full_disk, is_no_room, is_transient, lacks_room,
+    sqlite_advice,
 };
 use crate::metrics::ReadRefused;
 
@@ -36,7 +37,10 @@ pub enum OpenError {
     )]
     Foreign(PathBuf),
     /// There are segments, but the catalog that lists them is lost.
-    #[error("the data directory {0} has segments but no catalog.db; put catalog.db back, or restore a backup of both")]
+    #[error(
+        "the data directory {0} has segments but no catalog.db; put catalog.db back, or restore a backup of both into \
+         another directory"
+    )]
     NoCatalog(PathBuf),
     /// A file was written by a newer hitlog.
     #[error(
@@ -89,6 +93,16 @@ pub enum OpenError {
         path: PathBuf,
         /// What SQLite said.
         source: rusqlite::Error,
+    },
+    /// There is no room for what a start must write to read what is stored.
+    #[error("there is too little room in {path}: a start needs {bytes} bytes there to read what is stored: {source}")]
+    NoRoom {
+        /// The data directory.
+        path: PathBuf,
+        /// The bytes that it needs.
+        bytes: u64,
+        /// What found no room.
+        source: Box<OpenError>,
     },
     /// A segment is not what SQLite wrote.
     #[error(
@@ -145,6 +159,16 @@ impl OpenError {
         let path = path.into();
         move |source| Self::Sqlite { path, source }
     }
+
+    /// Whether there was no room for what was to be done.
+    pub(super) fn is_for_want_of_room(&self) -> bool {
+        match self {
+            Self::Io { source, .. } => is_no_room(source),
+            Self::Sqlite { source, .. } => lacks_room(source),
+            Self::Catalog(error) => *error == CatalogError::StorageFull,
+            _ => false,
+        }
+    }
 }
 
 /// Why a group was not appended.
@@ -152,7 +176,7 @@ impl OpenError {
 pub enum AppendError {
     /// No room, and the whole transaction is rolled back: nothing of the group is stored.
     #[error("the disk is full: {0}")]
-    StorageFull(rusqlite::Error),
+    StorageFull(String),
     /// The storage failed in another way. The group may or may not be found after a restart, so nothing may be tried
     /// again.
     #[error("the storage failed: {0}")]
@@ -166,7 +190,7 @@ pub enum AppendError {
 impl AppendError {
     /// Reads an error of a transaction; `rolled_back` says whether SQLite is out of the transaction again.
     pub(super) fn classify(error: rusqlite::Error, rolled_back: bool) -> Self {
-        if is_disk_full(&error) && rolled_back { Self::StorageFull(error) } else { Self::Fatal(error) }
+        if is_disk_full(&error) && rolled_back { Self::StorageFull(error.to_string()) } else { Self::Fatal(error) }
     }
 }
 

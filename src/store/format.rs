@@ -10,11 +10,13 @@ mod identity;
 mod lock;
 mod names;
 pub(super) mod quarantine;
+pub(super) mod room;
 pub(super) mod row;
 pub(super) mod schema;
+pub(super) mod scratch;
 pub(super) mod vfs;
 
 pub use access::{FileAccess, set_file_access};
 pub(super) use access::{Owner, make_file};
 pub use directory::DataDir;
-pub(super) use directory::{CATALOG, SegmentName, SegmentPaths, sync_directory};
+pub(super) use directory::{CATALOG, SCRATCH, SegmentName, SegmentPaths, sync_directory};

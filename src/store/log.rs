@@ -14,8 +14,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rusqlite::ffi;
-
 use self::{
     active::ActiveSegment,
     checkpoint::{CheckpointReport, Decision, run_passive},
@@ -24,7 +22,7 @@ use self::{
 };
 use super::{
     error::{AppendError, is_disk_full},
-    format::schema,
+    format::{room::Reserve, schema},
     options::{Durability, LogOptions},
     seal::Sealer,
     segments::{ReaderInterrupt, RowKeys, Segments},
@@ -54,6 +52,8 @@ pub struct Log {
     segments: Arc<Segments>,
     options: LogOptions,
     interrupt: ReaderInterrupt,
+    /// While it does not stand, nothing is written: what room there is belongs to reads and to the next start.
+    reserve: Reserve,
     metrics: Arc<StoreMetrics>,
 }
 
@@ -65,19 +65,52 @@ impl Log {
         (roller, sealer, watch): (Roller, Sealer, Watch),
         segments: Arc<Segments>,
         options: LogOptions,
-        interrupt: ReaderInterrupt,
+        (interrupt, reserve): (ReaderInterrupt, Reserve),
         metrics: Arc<StoreMetrics>,
     ) -> Self {
         metrics.wal_bytes_max.set(options.wal_bytes_max as f64);
         metrics.high_water_mark.set((next_sequence - 1) as f64);
-        Self { active, next_sequence, keys: Vec::new(), roller, sealer, watch, segments, options, interrupt, metrics }
+        let mut log = Self {
+            active,
+            next_sequence,
+            keys: Vec::new(),
+            roller,
+            sealer,
+            watch,
+            segments,
+            options,
+            interrupt,
+            reserve,
+            metrics,
+        };
+        if !log.restore_reserve() {
+            tracing::warn!("there is no room for the reserve of the next start: events are refused until there is");
+        }
+        log
+    }
+
+    /// Whether the disk is known to be full before anything is tried: the room that a start needs is used up.
+    pub fn is_full(&self) -> bool {
+        !self.reserve.stands()
+    }
+
+    /// Makes the reserve again, if there is room. Returns whether it stands.
+    fn restore_reserve(&mut self) -> bool {
+        let stands = self.reserve.restore();
+        self.metrics.reserve_standing.set(if stands { 1.0 } else { 0.0 });
+        stands
     }
 
     /// Commits the events of a group in one transaction and returns the sequence of the first; the others follow
     /// without a gap. On an error none of them is in any answer, and [`AppendError`] says what may be on the disk.
     pub fn append<'a>(&mut self, group: impl Iterator<Item = &'a ValidEvents>) -> Result<u64, AppendError> {
+        if self.is_full() {
+            return Err(AppendError::StorageFull("the reserve for the next start is used up".into()));
+        }
         if self.segments.has_too_many_keys() {
-            return Err(AppendError::StorageFull(keys_overflow()));
+            let message =
+                "the keys of full segments cannot be laid down in segments/, and unsealed_rows_max is reached";
+            return Err(AppendError::StorageFull(message.into()));
         }
         let first = self.next_sequence;
         self.check_directory()?;
@@ -130,9 +163,10 @@ impl Log {
         AppendError::classify(error, connection.is_autocommit())
     }
 
-    /// Whether there is room again after [`AppendError::StorageFull`]: commits one page that changes nothing.
+    /// Whether there is room again after [`AppendError::StorageFull`]: makes the reserve, if it was given up, and
+    /// commits one page that changes nothing.
     pub fn probe(&mut self) -> Result<bool, AppendError> {
-        if self.segments.has_too_many_keys() && self.segments.lay_down_keys().is_err() {
+        if !self.restore_reserve() || (self.segments.has_too_many_keys() && self.segments.lay_down_keys().is_err()) {
             return Ok(false);
         }
         match self.active.writer.connection().pragma_update(None, "user_version", schema::SEGMENT_VERSION) {
@@ -249,10 +283,19 @@ impl Log {
             self.abandon();
             return Err(lost.into());
         }
+        let is_full = self.is_full();
         self.watch.stop();
         let prepared = self.roller.stop();
         self.sealer.stop();
         self.segments.connections.close_all();
+        if is_full {
+            // What there is of room is not for copies: the write-ahead log stays, and is as durable.
+            return prepared
+                .into_iter()
+                .chain([self.active])
+                .try_for_each(ActiveSegment::leave)
+                .map_err(AppendError::Fatal);
+        }
         for segment in prepared.into_iter().chain([self.active]) {
             self.segments.directory.unwatch(&segment.segment.path);
             match segment.retire() {
@@ -263,10 +306,4 @@ impl Log {
         }
         Ok(())
     }
-}
-
-/// The disk takes no keys, and memory no more of them.
-fn keys_overflow() -> rusqlite::Error {
-    let message = "the keys of full segments cannot be laid down in segments/, and unsealed_rows_max is reached";
-    rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_FULL), Some(message.into()))
 }

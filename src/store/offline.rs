@@ -14,15 +14,19 @@ mod count;
 mod directory;
 mod error;
 mod export;
+mod holdings;
 mod segment_lines;
 
 pub use backup::{Backup, BackupReport, FileCount, Progress};
 pub use catalog::CatalogContents;
+pub(super) use check::check_file;
 pub use check::{Check, CheckReport, Fault};
 pub use count::{Counts, Days, SiteCounts, count};
 pub use directory::OfflineDir;
 pub use error::OfflineError;
 pub use export::{EventChoice, Export};
+pub(super) use holdings::Holdings;
+pub use holdings::QuarantineLine;
 pub use segment_lines::{SegmentLine, segment_lines};
 
 #[cfg(test)]

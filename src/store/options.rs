@@ -1,9 +1,9 @@
 //! How the store works. Values and reasons stand in the configuration.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 /// How the store works; values and reasons stand in the configuration.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct StoreOptions {
     /// How rows are appended, and when a segment is full.
     pub log: LogOptions,
@@ -20,6 +20,10 @@ pub struct StoreOptions {
     /// Whether the data directory is a copy that does not know it, such as the snapshot of a volume: the original may
     /// have gone on. What `hitlog backup` makes knows it.
     pub is_restored: bool,
+    /// The folder for what does not fit into that; `None`: one in the data directory.
+    pub scratch_dir: Option<PathBuf>,
+    /// The size of the file that keeps room for a start on a full disk, in bytes.
+    pub reserve_bytes: u64,
 }
 
 /// What a returned COMMIT survives.

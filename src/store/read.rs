@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 
 use self::{budget::PageBuffer, snapshot::Snapshot};
 use super::{
-    error::{OpenError, ReadError},
+    error::{OpenError, ReadError, lacks_room},
     options::ReadOptions,
     priority::lower_priority,
     segments::{Key, ReaderInterrupt, Segments, WatchState, retention},
@@ -160,6 +160,7 @@ impl Reader {
                 let capped = self.interrupt.count() != interrupts;
                 ReadError::Refused(if capped { ReadRefused::WalCap } else { ReadRefused::Deadline })
             }
+            ReadError::Storage(error) if lacks_room(&error) => ReadError::Refused(ReadRefused::NoRoom),
             other => other,
         });
         if let Err(ReadError::Refused(reason)) = &answer {

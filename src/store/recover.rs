@@ -19,10 +19,10 @@ use rusqlite::{Connection, Row};
 use super::{
     catalog::{CatalogFile, Erasure, Erasures, ListedSegment, SegmentChange, SegmentState, Subject},
     error::{OpenError, ReadError, is_transient},
-    format::{DataDir, SegmentPaths, blocks::BlockError, file, schema},
+    format::{DataDir, SegmentPaths, blocks::BlockError, file, room::Room, schema},
     log::active::ActiveSegment,
     options::{ErasureOptions, LogOptions},
-    read::{list::lookup::Room, snapshot::Snapshot},
+    read::{list::lookup::HidingRoom, snapshot::Snapshot},
     segments::{Columns, Content, Facts, LaidKeys, OpenKeys, Segment, Segments, Sites, Summary, SummaryError},
 };
 use crate::metrics::StoreMetrics;
@@ -49,32 +49,25 @@ pub(super) fn recover_segments(
     segments: &Segments,
     options: &LogOptions,
     metrics: &Arc<StoreMetrics>,
+    room: Room,
 ) -> Result<Recovered, OpenError> {
     let paths = &directory.segment_paths();
     let listed = catalog.segments()?;
     recover_all_sealed(paths, &listed, catalog, segments)?;
-    let highest_stray = strays::clear(directory, catalog, &listed, segments)?;
-    let next_number = listed.last().map_or(0, |segment| segment.number).max(highest_stray) + 1;
-    let mut found = Vec::new();
-    for listed in listed.iter().filter(|of| !matches!(of.state, SegmentState::Sealed | SegmentState::Dropped)) {
-        let path = paths.of(listed.number, listed.generation);
-        let is_unmade = listed.is_unmade(file::bytes(&path)) && !file::has_wal(&path);
-        if !is_unmade {
-            let segment = recover_open(paths, *listed, options, metrics)?;
-            // One that is empty may be gone, and must be where its number was given to another that is in quarantine.
-            if segment.sequences.is_some() || listed.number > highest_stray {
-                found.push(segment);
-                continue;
-            }
-        }
-        // There is nothing in it: its making was cut short, or it is not to be used.
-        catalog.change_segments(&SegmentChange::Unlisted { number: listed.number, sequence_floor: 0 })?;
-        file::remove(&path).map_err(OpenError::io("remove the empty segment", &path))?;
-    }
+    let strays = strays::clear(directory, catalog, &listed, segments)?;
+    let highest_stray = strays.highest_number;
+    let last_number = listed.last().map_or(0, |segment| segment.number);
+    let next_number = last_number.max(highest_stray).max(catalog.number_floor()?) + 1;
+    let recover = |listed: &ListedSegment| recover_open(paths, *listed, options, metrics, room);
+    let mut found = recover_all_open(paths, &listed, catalog, highest_stray, recover)?;
     // A crash may have kept the roll from the catalog, but rows tell: a prepared segment that has some was rolled to.
     let is_begun = |found: &OpenFound| found.listed.state == SegmentState::Active || found.sequences.is_some();
-    // Nothing more goes into a segment whose number, or a later one, was given to what is in quarantine.
-    let is_usable = |found: &OpenFound| found.listed.number > highest_stray;
+    // Nothing more goes into a segment whose number, or a later one, was given to what is in quarantine, or whose rows
+    // the next one would not follow.
+    let floor = catalog.sequence_floor().max(strays.sequence_floor);
+    let is_usable = |found: &OpenFound| {
+        found.listed.number > highest_stray && found.sequences.is_none_or(|(_, last)| last + 1 >= floor)
+    };
     let begun = found.iter().rposition(is_begun);
     let at = match begun.filter(|at| is_usable(&found[*at])).or_else(|| found.iter().position(is_usable)) {
         Some(at) => at,
@@ -97,11 +90,12 @@ pub(super) fn recover_segments(
         segments.push(Arc::clone(segment));
     }
     let last = segments.view().segments.iter().filter_map(|segment| segment.sequences()).map(|(_, last)| last).max();
-    let next_sequence = catalog.sequence_floor().max(last.unwrap_or(0) + 1);
+    let next_sequence = floor.max(last.unwrap_or(0) + 1);
+    segments.begin_at(next_sequence);
     if state != SegmentState::Active {
         catalog.change_segments(&SegmentChange::Activated { number: active.number, sequence_floor: next_sequence })?;
     }
-    let open = |segment| ActiveSegment::open(segment, options, metrics);
+    let open = |segment| ActiveSegment::open(segment, options, metrics, room);
     Ok(Recovered {
         next_number: next_number.max(active.number + 1),
         active: open(active)?,
@@ -111,6 +105,33 @@ pub(super) fn recover_segments(
     })
 }
 
+/// Recovers the segments that have no indexes, and has the catalog forget those in which there is nothing.
+fn recover_all_open(
+    paths: &SegmentPaths,
+    listed: &[ListedSegment],
+    catalog: &mut CatalogFile,
+    highest_stray: i64,
+    recover: impl Fn(&ListedSegment) -> Result<OpenFound, OpenError>,
+) -> Result<Vec<OpenFound>, OpenError> {
+    let mut open = Vec::new();
+    for listed in listed.iter().filter(|of| !matches!(of.state, SegmentState::Sealed | SegmentState::Dropped)) {
+        let path = paths.of(listed.number, listed.generation);
+        let is_unmade = listed.is_unmade(file::bytes(&path)) && !file::has_wal(&path);
+        if !is_unmade {
+            let segment = recover(listed)?;
+            // One that is empty may be gone, and must be where its number was given to another that is in quarantine.
+            if segment.sequences.is_some() || listed.number > highest_stray {
+                open.push(segment);
+                continue;
+            }
+        }
+        // There is nothing in it: its making was cut short, or it is not to be used.
+        catalog.change_segments(&SegmentChange::Unlisted(listed.number))?;
+        file::remove(&path).map_err(OpenError::io("remove the empty segment", &path))?;
+    }
+    Ok(open)
+}
+
 /// Shows the sealed segments that are what the catalog says, and has it note what it did not know of them.
 fn recover_all_sealed(
     paths: &SegmentPaths,
@@ -118,12 +139,29 @@ fn recover_all_sealed(
     catalog: &mut CatalogFile,
     segments: &Segments,
 ) -> Result<(), OpenError> {
-    let mut new = Vec::new();
+    let (mut new, damage) = (Vec::new(), catalog.damage()?);
     for segment in listed.iter().filter(|segment| segment.state == SegmentState::Sealed) {
+        if damage.contains_key(&segment.number) {
+            let path = paths.of(segment.number, segment.generation);
+            if let Err(error) = check_again(&path) {
+                segments.note_damage(segment.number, &path, &error);
+                continue;
+            }
+            catalog.change_segments(&SegmentChange::Damaged(segment.number, None))?;
+        }
         let facts = recover_sealed(paths, *segment, segments)?.filter(|_| segment.facts.is_none());
         new.extend(facts.map(|facts| (segment.number, facts)));
     }
-    if new.is_empty() { Ok(()) } else { catalog.change_segments(&SegmentChange::Noted(new)) }
+    match new.is_empty() {
+        true => Ok(()),
+        false => strays::if_there_is_room(catalog.change_segments(&SegmentChange::Noted(new))),
+    }
+}
+
+/// Whether a segment in which a read has found damage is whole again: somebody may have put its file back.
+fn check_again(path: &Path) -> Result<(), OpenError> {
+    let connection = file::open_read_only(path, true).map_err(OpenError::sqlite(path))?;
+    quick_check(&connection, path)
 }
 
 /// Shows a sealed segment and returns what it says of itself, or notes that it is damaged. A newer hitlog's is an
@@ -169,14 +207,18 @@ fn recover_open(
     listed: ListedSegment,
     options: &LogOptions,
     metrics: &Arc<StoreMetrics>,
+    room: Room,
 ) -> Result<OpenFound, OpenError> {
     let path = paths.of(listed.number, listed.generation);
-    if file::bytes(&path) == 0 {
+    if !path.exists() {
         return Err(OpenError::LostSegment { path, number: listed.number });
     }
     let unclean = file::has_wal(&path);
     let connection = file::open(&path, options, metrics)?;
-    truncate_or_wait(&connection, &path)?;
+    match room {
+        Room::Enough => truncate_or_wait(&connection, &path)?,
+        Room::Scarce => file::leave_wal(&connection).map_err(OpenError::sqlite(&path))?,
+    }
     if unclean {
         quick_check(&connection, &path)?;
     }
@@ -258,7 +300,7 @@ pub(super) fn recover_erasures(
     options: ErasureOptions,
 ) -> Result<(), OpenError> {
     // They had room when they were asked for.
-    let mut room = Room { free: usize::MAX, ..Room::new(options.hidden_events_max, 0) };
+    let mut room = HidingRoom { free: usize::MAX, ..HidingRoom::new(options.hidden_events_max, 0) };
     for mut erasure in listed {
         if let Some(Subject { website_id, visitor: Some(visitor) }) = &erasure.subject {
             let found = loop {

@@ -148,6 +148,7 @@ impl Sealing {
     fn run(&self, orders: &Receiver<Arc<Segment>>, stopping: &Arc<AtomicBool>) {
         let mut plan = Plan::new(&self.retention);
         loop {
+            self.note_damage();
             self.remove_expired(&mut plan);
             self.unlink_replaced(&mut plan);
             self.erasures.look_for_websites(&self.rewriter.segments);
@@ -178,6 +179,15 @@ impl Sealing {
                     self.rewriter.metrics.seals_failed.increment(1);
                     plan.retry_at.insert(segment.number, Instant::now() + RETRY);
                 }
+            }
+        }
+    }
+
+    /// Has the catalog note the damage that reads have found: the next start would not see it.
+    fn note_damage(&self) {
+        for (segment, reason) in self.rewriter.segments.take_found_damage() {
+            if let Err(error) = self.rewriter.catalog.change_segments(SegmentChange::Damaged(segment, Some(reason))) {
+                tracing::warn!(segment, %error, "a segment's damage could not be noted; the next read finds it anew");
             }
         }
     }
@@ -367,8 +377,15 @@ impl Sealing {
             return;
         }
         plan.finish_at = Some(Instant::now() + RETRY);
-        if segments.damaged() > 0 {
-            tracing::warn!("an erasure can't end while a damaged segment may hold its events: restore or remove that");
+        let (damaged, quarantined) = (segments.damaged_numbers(), segments.quarantined());
+        if !damaged.is_empty() || quarantined > 0 {
+            tracing::warn!(
+                ?damaged,
+                quarantined,
+                "an erasure can't end while segments that are damaged or files in quarantine may hold its events. \
+                 Restore such a segment from a backup or give it up (`hitlog segments write-off NUMBER`); adopt or \
+                 discard such a file (`hitlog quarantine list`)"
+            );
             return;
         }
         // An unlinked file must not come back after a loss of power.

@@ -20,11 +20,12 @@ use std::{
     fmt::Display,
     path::Path,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
+use crossbeam_channel::Sender;
 use parking_lot::{Mutex, RwLock};
 
 use self::connections::IdleConnections;
@@ -58,8 +59,12 @@ pub(crate) struct Segments {
     damaged: Mutex<BTreeSet<i64>>,
     /// Where they are, as long as that is so.
     pub(crate) directory: DataDir,
+    /// What of it reads have found, for the catalog to note; no more entries than segments.
+    found_by_reads: Mutex<Vec<(i64, String)>>,
+    on_damage: OnceLock<Sender<()>>,
     /// Files in quarantine; they come and go only while hitlog does not serve.
     quarantined: AtomicUsize,
+    begun_at: AtomicU64,
     /// The number of the segment that is to be followed by the next, full or not.
     roll_requested: AtomicI64,
     /// Rows of full segments whose keys are in memory because the disk did not take them.
@@ -79,7 +84,10 @@ impl Segments {
             connections: IdleConnections::new(options.connections_max),
             damaged: Mutex::default(),
             directory,
+            found_by_reads: Mutex::default(),
+            on_damage: OnceLock::new(),
             quarantined: AtomicUsize::new(0),
+            begun_at: AtomicU64::new(0),
             roll_requested: AtomicI64::new(0),
             refused_rows: AtomicU64::new(0),
             hidden_lists: AtomicU64::new(0),
@@ -150,12 +158,28 @@ impl Segments {
         if !self.damaged.lock().insert(number) {
             return;
         }
+        if let Some(wake) = self.on_damage.get() {
+            self.found_by_reads.lock().push((number, reason.to_string()));
+            // When a message waits already, the sealer is about to look anyway.
+            let _ = wake.try_send(());
+        }
         tracing::error!(
             segment = %path.display(), %reason,
             "a sealed segment is damaged: its events are in no answer. Restore the file from a backup and start again; \
              `hitlog segments write-off {number}` tells what it would mean to give it up"
         );
         self.change(|view| drop(view.remove(number)));
+    }
+
+    /// Has damage that is found from now on told of by a message here.
+    pub(crate) fn wake_on_damage(&self, wake: Sender<()>) {
+        // Set once, when the store opens.
+        let _ = self.on_damage.set(wake);
+    }
+
+    /// Takes the damage that reads have found since this was last asked for: numbers and reasons.
+    pub(crate) fn take_found_damage(&self) -> Vec<(i64, String)> {
+        std::mem::take(&mut *self.found_by_reads.lock())
     }
 
     /// How many segments are damaged.
@@ -177,6 +201,16 @@ impl Segments {
     /// How many files are in quarantine.
     pub(crate) fn quarantined(&self) -> usize {
         self.quarantined.load(Ordering::Relaxed)
+    }
+
+    /// Notes the first sequence that this run gives.
+    pub(crate) fn begin_at(&self, sequence: u64) {
+        self.begun_at.store(sequence, Ordering::Relaxed);
+    }
+
+    /// The first sequence that this run gives.
+    pub(crate) fn begun_at(&self) -> u64 {
+        self.begun_at.load(Ordering::Relaxed)
     }
 
     /// Has the writer go on to the next segment when it looks next, if it still writes to this one.

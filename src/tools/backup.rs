@@ -20,7 +20,7 @@ pub struct BackupOptions {
     pub to: PathBuf,
 }
 
-/// Copies everything and says how to start from the copy; `Ok(false)` if a segment's file is missing.
+/// Copies everything and says how to start from the copy; `Ok(false)` if a segment's file is missing or damaged.
 pub fn run(options: &BackupOptions) -> Outcome {
     let directory = OfflineDir::open(&options.data_dir)?;
     let backup = Backup::new(&directory, &options.to)?;
@@ -47,6 +47,13 @@ pub fn run(options: &BackupOptions) -> Outcome {
     for path in &report.missing {
         text.push_str(&format!("{}: listed and not there, so it is not in the backup\n", path.display()));
     }
+    for (path, damage) in &report.damaged {
+        text.push_str(&format!("{}: damaged, and so in the backup: {damage}\n", path.display()));
+    }
+    if report.quarantined > 0 {
+        let files = pluralize(report.quarantined as u64, "file");
+        text.push_str(&format!("{files} in quarantine: not in the backup; see `hitlog quarantine list`\n"));
+    }
     print(text.as_bytes())?;
-    Ok(report.missing.is_empty())
+    Ok(report.missing.is_empty() && report.damaged.is_empty())
 }

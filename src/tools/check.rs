@@ -30,7 +30,13 @@ pub fn run(options: &CheckOptions) -> Outcome {
     bar.finish_and_clear();
     printed?;
     for path in &report.unlisted {
-        print(format!("{}: not one of the catalog's files; it does no harm\n", path.display()).as_bytes())?;
+        print(
+            format!(
+                "{}: not one of the catalog's files; it does no harm, and the next start removes what hitlog left\n",
+                path.display()
+            )
+            .as_bytes(),
+        )?;
     }
     let (segments, events) = (pluralize(report.segments, "segment"), pluralize(report.rows, "event"));
     let verdict = if report.faults == 0 { "nothing is wrong".into() } else { pluralize(report.faults, "fault") };

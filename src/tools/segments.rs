@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use super::{
     Outcome, print, print_json,
-    table::{Align, Table},
+    quarantine::QuarantineEntry,
+    table::{Align, Table, pluralize},
 };
 use crate::{
     event::time::time_text,
@@ -27,6 +28,7 @@ pub struct SegmentsOptions {
 struct SegmentsReport {
     segments: Vec<SegmentEntry>,
     total: Total,
+    quarantined: Vec<QuarantineEntry>,
 }
 
 #[derive(Serialize)]
@@ -54,7 +56,9 @@ struct Total {
 /// Prints a line for each segment and one for all of them.
 pub fn run(options: &SegmentsOptions) -> Outcome {
     let directory = OfflineDir::open(&options.data_dir)?;
-    let segments = segment_lines(&directory, &directory.catalog()?);
+    let catalog = directory.catalog()?;
+    let segments = segment_lines(&directory, &catalog);
+    let quarantined = directory.quarantined(&catalog)?;
     let times = || segments.iter().filter_map(|segment| segment.times);
     let total = Total {
         segments: segments.len(),
@@ -63,11 +67,16 @@ pub fn run(options: &SegmentsOptions) -> Outcome {
         first: times().map(|(first, _)| first).min().map(time_text),
         last: times().map(|(_, last)| last).max().map(time_text),
     };
-    let listing = SegmentsReport { segments: segments.into_iter().map(line).collect(), total };
+    let quarantined = quarantined.into_iter().map(QuarantineEntry::from).collect();
+    let listing = SegmentsReport { segments: segments.into_iter().map(line).collect(), total, quarantined };
     if options.json {
         print_json(&listing)?;
     } else {
         print(table(&listing).as_bytes())?;
+        if !listing.quarantined.is_empty() {
+            let files = pluralize(listing.quarantined.len() as u64, "file");
+            print(format!("{files} in quarantine: `hitlog quarantine list` tells what they hold\n").as_bytes())?;
+        }
     }
     Ok(true)
 }

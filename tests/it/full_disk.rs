@@ -2,7 +2,8 @@
 //! and what waits goes on by itself when there is room.
 
 use std::{
-    fs,
+    fs::{self, OpenOptions},
+    io::Write,
     path::Path,
     process::{Command, Stdio},
 };
@@ -10,7 +11,9 @@ use std::{
 use harness::{
     Daemon, Tampering,
     checker::{Load, Outcome, check_store},
-    command, event_with, side_by_side, wait_until, work_dir,
+    command, event_with,
+    mount::{Mount, is_root, run},
+    side_by_side, wait_until, work_dir,
 };
 use serde_json::json;
 
@@ -159,5 +162,153 @@ fn a_backup_without_room_says_so_in_every_word() {
         assert!(ran.status.code() == Some(1) && told.contains("there is no room"), "{word} {told}");
         assert!(!to.join("catalog.db").exists(), "{word}: what is cut short is no data directory");
     }
+    daemon.stop();
+}
+
+/// Takes every byte that is left.
+fn fill(ballast: &Path) {
+    let mut file = OpenOptions::new().create(true).append(true).open(ballast).unwrap();
+    for part in [1 << 20, 1 << 12, 1] {
+        while file.write_all(&vec![1; part]).and_then(|()| file.sync_all()).is_ok() {}
+    }
+}
+
+/// Log that is long at the kill: megabytes in it that no checkpoint has copied.
+const LONG_LOG: [&str; 2] = ["--wal-checkpoint-bytes=64MiB", "--wal-bytes-max=64MiB"];
+
+/// Kills a hitlog with a log of megabytes on a disk that is filled to the last byte, and starts it there.
+fn start_on_full(folder: &Path, rows_max: &str, unsealed: usize) {
+    let (data, ballast) = (folder.join("data"), folder.join("ballast"));
+    let flags = [&LONG_LOG[..], &[rows_max]].concat();
+    let mut daemon = Daemon::start_in(&data, &flags);
+    let (code, other) = (daemon.register("example.com"), daemon.register("other.example"));
+    // No seal comes to its end.
+    let stalled = Tampering::with(&daemon, "setpriority:delay_enter=100000000");
+    let load = Load::start(&daemon.address, &code, 8);
+    wait_until("segments wait, and the log has megabytes", || {
+        (daemon.segments("unsealed") >= unsealed && daemon.metrics()["hitlog_wal_bytes"] > 6e6).then_some(())
+    });
+    let sents = load.finish();
+    daemon.signal("KILL");
+    drop(stalled);
+    daemon.crash();
+    fill(&ballast);
+    let refused = |daemon: &Daemon| {
+        let mut client = daemon.client();
+        let answer = client.post("/api/v1/events", event_with(&other, json!({})).to_string());
+        assert_eq!((answer.status, answer.error().as_str()), (503, "STORAGE_FULL"), "{}", daemon.log());
+        assert_eq!(client.get("/readyz").error(), "STORAGE_FULL");
+        assert_eq!(client.get("/livez").status, 200);
+    };
+    for stop_in_order in [false, false, true] {
+        let mut daemon = Daemon::start_in(&data, &flags);
+        refused(&daemon);
+        check_store(&daemon, &code, &sents);
+        refused(&daemon);
+        if stop_in_order { daemon.stop() } else { daemon.crash() }
+    }
+    let daemon = Daemon::start_in(&data, &flags);
+    check_store(&daemon, &code, &sents);
+    fs::remove_file(&ballast).unwrap();
+    wait_until("ingest resumes", || (daemon.client().get("/readyz").status == 200).then_some(()));
+    check_store(&daemon, &code, &sents);
+    wait_until("an event is stored", || {
+        let answer = daemon.client().post("/api/v1/events", event_with(&other, json!({})).to_string());
+        (answer.status == 201).then_some(())
+    });
+    assert_eq!(daemon.metrics()["hitlog_reserve_standing"], 1.0);
+    daemon.stop();
+    assert_eq!(fs::metadata(data.join("reserve")).unwrap().len(), 4 << 20);
+    let daemon = Daemon::start_in(&data, &flags);
+    daemon.wait_until_sealed();
+    daemon.stop();
+    assert!(command(&["check", "--data-dir", data.to_str().unwrap()]).output().unwrap().status.success());
+}
+
+#[test]
+fn a_start_on_a_full_disk_serves_reads_until_there_is_room() {
+    if !is_root() {
+        println!("skipped: only root can mount a small disk");
+        return;
+    }
+    let work = work_dir();
+    let disk = Mount::in_memory(32, work.path());
+    start_on_full(work.path(), "--segment-rows-max=1000000", 0);
+    drop(disk);
+
+    // On a file system with blocks that are not free at once, and with segments that wait to be sealed.
+    let (work, device) = (work_dir(), work_dir());
+    let device = device.path().join("disk");
+    fs::File::create(&device).and_then(|file| file.set_len(96 << 20)).unwrap();
+    run("mkfs.ext4", &["-q", "-F", device.to_str().unwrap()]);
+    let disk = Mount::new(&["-o", "loop", device.to_str().unwrap()], work.path());
+    start_on_full(work.path(), "--segment-rows-max=12000", 3);
+    drop(disk);
+}
+
+#[test]
+fn a_start_that_a_quota_leaves_no_byte_says_how_many_it_needs() {
+    let work = work_dir();
+    let data = work.path().join("data");
+    let mut daemon = Daemon::start_in(&data, &SMALL);
+    daemon.register("example.com");
+    daemon.crash();
+    for word in WORDS {
+        let serve = command(&["serve", "--listen", "127.0.0.1:0", "--data-dir", data.to_str().unwrap()]);
+        let mut traced = Command::new("strace");
+        traced.args(["-f", "-o", "/dev/null", "-e", "trace=pwrite64"]);
+        traced.args(["-e", &format!("inject=pwrite64:error={word}")]);
+        let ran = traced.arg(serve.get_program()).args(serve.get_args()).output().unwrap();
+        let told = String::from_utf8(ran.stderr).unwrap();
+        assert!(ran.status.code() == Some(1) && told.contains("bytes there to read what is stored"), "{word} {told}");
+        assert!(told.contains("quota") && !told.contains("move"), "{word} {told}");
+    }
+    Daemon::start_in(&data, &SMALL).stop();
+}
+
+#[test]
+fn a_start_within_a_limit_on_the_size_of_files_serves_reads() {
+    let work = work_dir();
+    let data = work.path().join("data");
+    let mut daemon = Daemon::start_in(&data, &LONG_LOG);
+    let (code, other) = (daemon.register("example.com"), daemon.register("other.example"));
+    let load = Load::start(&daemon.address, &code, 4);
+    wait_until("the log has megabytes", || (daemon.metrics()["hitlog_wal_bytes"] > 2e6).then_some(()));
+    let sents = load.finish();
+    daemon.crash();
+    let mut arguments = vec!["serve", "--listen", "127.0.0.1:0", "--data-dir", data.to_str().unwrap()];
+    arguments.extend(LONG_LOG);
+    let daemon = Daemon::spawn(&mut limited(128, &arguments), &data);
+    let event = event_with(&other, json!({})).to_string();
+    let refused = daemon.client().post("/api/v1/events", &event);
+    assert_eq!((refused.status, refused.error().as_str()), (503, "STORAGE_FULL"), "{}", daemon.log());
+    check_store(&daemon, &code, &sents);
+    let raised = Command::new("prlimit").args([&format!("--pid={}", daemon.pid()), "--fsize=unlimited"]).status();
+    assert!(raised.unwrap().success());
+    wait_until("ingest resumes", || (daemon.client().post("/api/v1/events", &event).status == 201).then_some(()));
+    daemon.stop();
+}
+
+/// COMMIT asks for room for the index of the write-ahead log after its frames are on the disk, so a refusal for want of
+/// that must not say that nothing is stored.
+#[test]
+fn an_index_that_cannot_grow_leaves_in_doubt_what_may_be_stored() {
+    let work = work_dir();
+    let data = work.path().join("data");
+    // Frames are small, so that there are more of them than a part of the index is for.
+    let flags = [&LONG_LOG[..], &["--segment-page-bytes=512"]].concat();
+    let mut daemon = Daemon::start_in(&data, &flags);
+    let code = daemon.register("example.com");
+    let index = data.join("segments/000000000001.db-shm");
+    let no_room = Tampering::with_files(&daemon, "pwrite64:error=ENOSPC", &[index]);
+    let load = Load::start(&daemon.address, &code, 8);
+    assert_eq!(daemon.wait().code(), Some(1), "{}", daemon.log());
+    drop(no_room);
+    let sents = load.finish();
+    let parts = fs::metadata(data.join("segments/000000000001.db-wal")).unwrap().len() / (512 + 24) / 4_062;
+    assert!(parts >= 2, "{parts}: one part more than is needed is there ahead");
+    assert!(sents.values().any(|sent| sent.outcome == Outcome::Unknown), "somebody waited for that commit");
+    let daemon = Daemon::start_in(&data, &flags);
+    check_store(&daemon, &code, &sents);
     daemon.stop();
 }

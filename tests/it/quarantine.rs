@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value, json};
 
 use harness::{Daemon, command, event_with, wait_until, work_dir};
@@ -74,7 +74,8 @@ fn sequences(data: &Path) -> BTreeSet<i64> {
     let mut found = BTreeSet::new();
     for folder in ["segments", "quarantine"] {
         for name in names(&data.join(folder)).iter().filter(|name| name.ends_with(".db")) {
-            let connection = Connection::open(data.join(folder).join(name)).unwrap();
+            let path = data.join(folder).join(name);
+            let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
             let mut select =
                 connection.prepare("SELECT id FROM Event").unwrap_or_else(|error| panic!("{name}: {error}"));
             found.extend(select.query_map([], |row| row.get::<_, i64>(0)).unwrap().map(Result::unwrap));
@@ -108,6 +109,37 @@ fn overlaid() -> Overlaid {
     Overlaid { _work: work, data, code, ids }
 }
 
+/// What was killed leaves write-ahead logs, which belong to files that were there before the backup's.
+#[test]
+fn a_backup_over_the_directory_of_a_killed_hitlog() {
+    let work = work_dir();
+    let (data, backup) = (work.path().join("data"), work.path().join("backup"));
+    let mut daemon = Daemon::start_in(&data, &FLAGS);
+    let code = daemon.register("example.com");
+    send(&daemon, &code, 1);
+    assert_eq!(tool(&data, &["backup", backup.to_str().unwrap()]).code, 0);
+    daemon.register("later.example");
+    send(&daemon, &code, 1);
+    daemon.crash();
+    copy_all(&backup, &data);
+    let daemon = Daemon::start_in(&data, &FLAGS);
+    assert_eq!(total(&daemon, &code), 20, "what the backup had");
+    assert_eq!(daemon.client().get("/api/v1/websites").json()["total"], 1);
+    daemon.wait_for_log("catalog.db-wal is the log of the one that was here before");
+    daemon.wait_for_log("its write-ahead log is that of another file");
+    let kept = names(&data.join("quarantine"));
+    assert!(kept.contains("catalog.db-wal") && kept.contains("000000000001.db-wal"), "{kept:?}");
+    assert_eq!(daemon.metrics()["hitlog_quarantined_files"], 1.0);
+    send(&daemon, &code, 1);
+    assert_eq!(total(&daemon, &code), 40);
+    daemon.stop();
+    let daemon = Daemon::start_in(&data, &FLAGS);
+    assert_eq!(total(&daemon, &code), 40);
+    daemon.stop();
+    let check = tool(&data, &["check"]);
+    assert_eq!(check.out.matches("it is in quarantine").count(), 1, "{}", check.out);
+}
+
 #[test]
 fn a_backup_over_a_live_directory_deletes_nothing() {
     let Overlaid { data, code, ids, .. } = &overlaid();
@@ -138,6 +170,206 @@ fn a_backup_over_a_live_directory_deletes_nothing() {
     daemon.stop();
 }
 
+/// What was put into quarantine comes back, segment by segment, and everything is in answers again.
+#[test]
+fn what_is_adopted_is_in_answers_again() {
+    let Overlaid { data, code, ids, .. } = &overlaid();
+    let before = sequences(data);
+    let refused = |arguments: &[&str], words: &str| {
+        let ran = tool(data, arguments);
+        assert_ne!(ran.code, 0, "{}", ran.out);
+        assert!(ran.err.contains(words), "{}", ran.err);
+    };
+    let daemon = Daemon::start_in(data, &FLAGS);
+    refused(&["quarantine", "adopt", "2"], "is in use by another hitlog");
+    let new = send(&daemon, code, 1);
+    daemon.stop();
+    let listing: Value = serde_json::from_str(&tool(data, &["quarantine", "list", "--json"]).out).unwrap();
+    let files = listing["files"].as_array().unwrap();
+    let told: Vec<_> = files.iter().map(|file| (&file["segment"], &file["events"], &file["lastSequence"])).collect();
+    let wanted = [(2, 60, 120), (3, 60, 180), (4, 60, 240), (5, 40, 280)];
+    let wanted = wanted.map(|(segment, events, last)| (json!(segment), json!(events), json!(last)));
+    assert_eq!(told, wanted.iter().map(|(a, b, c)| (a, b, c)).collect::<Vec<_>>(), "{listing:#}");
+    let table = tool(data, &["quarantine", "list"]).out;
+    assert!(table.contains("000000000004.g2.db") && table.contains("181-240"), "{table}");
+    let check = tool(data, &["check"]);
+    assert_eq!(check.code, 1, "{}", check.out);
+    assert_eq!(check.out.matches("it is in quarantine and holds").count(), 4, "{}", check.out);
+    assert!(tool(data, &["segments"]).out.contains("4 files in quarantine"));
+    assert!(
+        tool(data, &["backup", data.with_extension("copy").to_str().unwrap()]).out.contains("4 files in quarantine")
+    );
+    refused(&["quarantine", "adopt", "9"], "nothing in quarantine is called 9");
+    // In any order; the second takes the place of what the backup had of it.
+    for (which, words) in
+        [("4", "60 events"), ("5", "40 events, without indexes"), ("2", "in the place of"), ("3", "60")]
+    {
+        let ran = tool(data, &["quarantine", "adopt", which]);
+        assert_eq!(ran.code, 0, "{which}: {}", ran.err);
+        assert!(ran.out.contains(words), "{}", ran.out);
+    }
+    assert_eq!(tool(data, &["quarantine", "list"]).out, "nothing is in quarantine\n");
+    let daemon = Daemon::start_in(data, &FLAGS);
+    daemon.wait_until_sealed();
+    assert_eq!((total(&daemon, code), daemon.metrics()["hitlog_quarantined_files"]), (300, 0.0));
+    for id in ids.iter().chain(&new) {
+        assert_eq!(daemon.client().get(&format!("/api/v1/events/{id}")).status, 200);
+    }
+    send(&daemon, code, 4);
+    daemon.wait_until_sealed();
+    assert_eq!(total(&daemon, code), 380);
+    daemon.stop();
+    assert!(sequences(data).is_superset(&before));
+    let check = tool(data, &["check"]);
+    assert_eq!(check.code, 0, "{}", check.out);
+}
+
+/// Nothing that is listed is replaced by less, and nothing is listed twice.
+#[test]
+fn what_does_not_fit_stays_in_quarantine() {
+    let work = work_dir();
+    let data = work.path().join("data");
+    let daemon = Daemon::start_in(&data, &FLAGS);
+    let code = daemon.register("example.com");
+    send(&daemon, &code, 7);
+    daemon.wait_until_sealed();
+    daemon.stop();
+    let (folder, quarantine) = (data.join("segments"), data.join("quarantine"));
+    // Another generation of a sound segment that has less, and a copy of one under a number of its own.
+    let sealed = |number: u64| folder.join(format!("{number:012}.g2.db"));
+    fs::copy(sealed(1), folder.join("000000000001.g3.db")).unwrap();
+    let less = Connection::open(folder.join("000000000001.g3.db")).unwrap();
+    less.execute_batch("DELETE FROM Event WHERE id = 7").unwrap();
+    drop(less);
+    fs::copy(sealed(2), folder.join("000000000009.g2.db")).unwrap();
+    let active = folder.join("000000000003.db");
+    fs::copy(&active, folder.join("000000000010.db")).unwrap();
+    let daemon = Daemon::start_in(&data, &FLAGS);
+    assert_eq!((total(&daemon, &code), daemon.metrics()["hitlog_quarantined_files"]), (140, 3.0));
+    daemon.stop();
+    let before = names(&quarantine);
+    for (which, words) in [
+        ("000000000001.g3.db", "is damaged"),
+        ("000000000009.g2.db", ""),
+        ("10", "segment 3 is listed with 121 to 140"),
+    ] {
+        let ran = tool(&data, &["quarantine", "adopt", which]);
+        if which == "000000000009.g2.db" {
+            // It says that it is segment 2, and has all of it.
+            assert_eq!(ran.code, 0, "{}", ran.err);
+            continue;
+        }
+        assert_eq!(ran.code, 1, "{which}: {}", ran.out);
+        assert!(ran.err.contains(words), "{}", ran.err);
+    }
+    assert_eq!(before.difference(&names(&quarantine)).count(), 1);
+    let ran = tool(&data, &["quarantine", "discard", "10"]);
+    assert_eq!((ran.code, names(&quarantine).len()), (1, 2), "{}", ran.out);
+    assert!(ran.out.contains("20 events, sequences 121 to 140"), "{}", ran.out);
+    assert_eq!(tool(&data, &["quarantine", "discard", "10", "--yes"]).code, 0);
+    assert_eq!(tool(&data, &["quarantine", "discard", "000000000001.g3.db", "--yes"]).code, 0);
+    let daemon = Daemon::start_in(&data, &FLAGS);
+    assert_eq!((total(&daemon, &code), daemon.metrics()["hitlog_quarantined_files"]), (140, 0.0));
+    daemon.stop();
+    let check = tool(&data, &["check"]);
+    assert_eq!(check.code, 0, "{}", check.out);
+}
+
+/// An erasure waits for what is lost, damaged or in quarantine, says so, and ends when that is dealt with.
+#[test]
+fn erasures_end_when_what_they_wait_for_is_dealt_with() {
+    let work = work_dir();
+    let data = work.path().join("data");
+    let daemon = Daemon::start_in(&data, &FLAGS);
+    let code = daemon.register("example.com");
+    send(&daemon, &code, 10);
+    daemon.wait_until_sealed();
+    daemon.stop();
+    let sealed = |number: u64| data.join(format!("segments/{number:012}.g2.db"));
+    fs::remove_file(sealed(1)).unwrap();
+    fs::write(sealed(2), "no database").unwrap();
+    let daemon = Daemon::start_in(&data, &FLAGS);
+    let erased = daemon.client().send("DELETE", &format!("/api/v1/visitors/v3?trackingCode={code}"), &[], b"");
+    assert_eq!(erased.status, 202, "{}", erased.text());
+    let id = erased.json()["id"].as_str().unwrap().to_owned();
+    let erasure = |daemon: &Daemon| daemon.client().get(&format!("/api/v1/erasures/{id}")).json();
+    let waits_for = |daemon: &Daemon, words: &[&str]| {
+        let waits = wait_until("only what can't be reached is left", || {
+            let erasure = erasure(daemon);
+            assert_eq!(erasure["state"], "running", "{erasure:#}");
+            let waits = erasure["waitsFor"].as_array().unwrap().clone();
+            (waits.len() == words.len()).then_some(waits)
+        });
+        for (wait, words) in waits.iter().zip(words) {
+            assert!(wait.as_str().unwrap().contains(words), "{wait}: {words}");
+        }
+    };
+    assert!(erased.json()["waitsFor"].as_array().unwrap().len() > 2, "{}", erased.text());
+    waits_for(&daemon, &["hitlog segments write-off 1 --yes", "hitlog segments write-off 2 --yes"]);
+    daemon.wait_for_log("give it up (`hitlog segments write-off NUMBER`)");
+    daemon.stop();
+
+    let sound = tool(&data, &["segments", "write-off", "3", "--yes"]);
+    assert_eq!(sound.code, 1, "{}", sound.out);
+    assert!(sound.err.contains("segment 3 is sound"), "{}", sound.err);
+    let told = tool(&data, &["segments", "write-off", "1"]);
+    assert_eq!(told.code, 1);
+    for words in ["is lost", "60 events, sequences 1 to 60, from 20", "Nothing was changed: say --yes"] {
+        assert!(told.out.contains(words), "{}", told.out);
+    }
+    let listed = tool(&data, &["segments"]).out;
+    assert!(listed.contains("missing") && listed.contains("damaged"), "{listed}");
+    for (number, words) in [("1", "Erasures that waited for it go on"), ("2", "discard 000000000002.g2.db --yes")] {
+        let ran = tool(&data, &["segments", "write-off", number, "--yes"]);
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        assert!(ran.out.contains(words), "{}", ran.out);
+    }
+    assert_eq!(tool(&data, &["segments", "write-off", "1", "--yes"]).code, 1, "it is none any more");
+    let daemon = Daemon::start_in(&data, &FLAGS);
+    assert_eq!(daemon.segments("damaged"), 0);
+    waits_for(&daemon, &["1 file in quarantine"]);
+    daemon.stop();
+    assert_eq!(tool(&data, &["quarantine", "discard", "000000000002.g2.db", "--yes"]).code, 0);
+    let daemon = Daemon::start_in(&data, &FLAGS);
+    let done =
+        wait_until("the erasure is done", || Some(erasure(&daemon)).filter(|erasure| erasure["state"] == "done"));
+    assert_eq!((&done["waitsFor"], &done["rows"]), (&json!([]), &json!(4)), "{done:#}");
+    daemon.stop();
+    let check = tool(&data, &["check"]);
+    assert_eq!(check.code, 0, "{}", check.out);
+}
+
+/// Nobody knows which sequences a lost active segment had: those that come are above all that it can have had.
+#[test]
+fn a_lost_active_segment_is_written_off() {
+    let work = work_dir();
+    let data = work.path().join("data");
+    let daemon = Daemon::start_in(&data, &FLAGS);
+    let code = daemon.register("example.com");
+    let ids = send(&daemon, &code, 4);
+    daemon.wait_until_sealed();
+    daemon.stop();
+    fs::remove_file(data.join("segments/000000000002.db")).unwrap();
+    let refused =
+        command(&["serve", "--listen", "127.0.0.1:0", "--data-dir", data.to_str().unwrap()]).output().unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("hitlog segments write-off 2"));
+    let ran = tool(&data, &["segments", "write-off", "2", "--yes"]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert!(ran.out.contains("events that nobody has counted"), "{}", ran.out);
+    let daemon = Daemon::start_in(&data, &FLAGS);
+    let new = send(&daemon, &code, 4);
+    assert_eq!(total(&daemon, &code), 140);
+    assert!(new.iter().all(|id| !ids.contains(id)));
+    daemon.wait_until_sealed();
+    daemon.stop();
+    let after = sequences(&data);
+    assert!(after.range(61..).next().is_some_and(|first| *first > 1 << 40), "{after:?}");
+    assert!(!data.join("segments/000000000002.db").exists(), "nor is its number given again");
+    let check = tool(&data, &["check"]);
+    assert_eq!(check.code, 0, "{}", check.out);
+}
+
 /// A catalog that is put back alone knows neither the generations nor the segments that came after it.
 #[test]
 fn a_catalog_of_another_day() {
@@ -163,6 +395,19 @@ fn a_catalog_of_another_day() {
     assert!(log.contains("000000000002.db is listed in catalog.db and is not there"), "{log}");
     assert!(log.contains("hitlog quarantine list") && log.contains("hitlog segments write-off 2"), "{log}");
     assert_eq!(sequences(&data), before, "nothing is gone");
+    for number in ["2", "3", "4", "5"] {
+        let ran = tool(&data, &["quarantine", "adopt", number]);
+        assert_eq!(ran.code, 0, "{number}: {}", ran.err);
+    }
+    let daemon = Daemon::start_in(&data, &FLAGS);
+    assert_eq!(total(&daemon, &code), 280, "everything is back");
+    send(&daemon, &code, 4);
+    daemon.wait_until_sealed();
+    assert_eq!(total(&daemon, &code), 360);
+    daemon.stop();
+    assert_eq!(sequences(&data).len(), 360);
+    let check = tool(&data, &["check"]);
+    assert_eq!(check.code, 0, "{}", check.out);
 }
 
 /// What holds nothing is no reason for alarm, and what only a write-ahead log holds is one.
@@ -190,5 +435,84 @@ fn what_is_empty_is_removed_and_what_cannot_be_read_is_kept() {
     send(&daemon, &code, 4);
     daemon.wait_until_sealed();
     assert!(names(&folder).contains("000000000013.g2.db"), "above every number that was there: {:?}", names(&folder));
+    daemon.stop();
+}
+
+/// A catalog of the second version knows no leftovers: what an older hitlog can have left is removed, and an interrupted
+/// seal, which may as well be a generation of another day, is kept.
+#[test]
+fn a_catalog_of_an_older_hitlog_with_an_interrupted_rewriting() {
+    let work = work_dir();
+    let data = work.path().join("data");
+    let daemon = Daemon::start_in(&data, &FLAGS);
+    let code = daemon.register("example.com");
+    send(&daemon, &code, 7);
+    daemon.wait_until_sealed();
+    daemon.stop();
+    let folder = data.join("segments");
+    let sealed = |number: u64, generation: u64| folder.join(format!("{number:012}.g{generation}.db"));
+    // Replaced by a seal, and about to be by an erasure.
+    fs::copy(sealed(1, 2), folder.join("000000000001.db")).unwrap();
+    fs::copy(sealed(2, 2), sealed(2, 3)).unwrap();
+    let catalog = Connection::open(data.join("catalog.db")).unwrap();
+    catalog
+        .execute_batch(
+            "DROP TABLE Leftover; DROP TABLE Quarantine; DROP TABLE Damage; DROP TABLE Epoch; DROP TABLE Expiry;
+             ALTER TABLE Log DROP COLUMN numberFloor;
+             ALTER TABLE Segment DROP COLUMN rows; ALTER TABLE Segment DROP COLUMN digest;
+             ALTER TABLE Segment DROP COLUMN firstSequence; ALTER TABLE Segment DROP COLUMN lastSequence;
+             ALTER TABLE Segment DROP COLUMN firstCreatedAt; ALTER TABLE Segment DROP COLUMN lastCreatedAt;
+             PRAGMA user_version = 2;",
+        )
+        .unwrap();
+    drop(catalog);
+    assert!(tool(&data, &["segments"]).out.contains("sealed"), "tools read it as it is");
+    let daemon = Daemon::start_in(&data, &FLAGS);
+    assert_eq!((total(&daemon, &code), daemon.metrics()["hitlog_quarantined_files"]), (140, 0.0));
+    daemon.stop();
+    let left = names(&folder);
+    let sealed: Vec<_> = left.iter().filter(|name| name.contains(".g") || name.contains("0001.db")).collect();
+    assert_eq!(sealed, ["000000000001.g2.db", "000000000002.g2.db"]);
+    assert_eq!(tool(&data, &["check"]).code, 0);
+}
+
+/// A catalog that was copied while a generation was about to be listed calls that a leftover. Put back when much has come
+/// since, it must not have the start remove it.
+#[test]
+fn a_leftover_of_another_day_is_not_removed() {
+    let Overlaid { data, code, .. } = &overlaid();
+    let catalog = Connection::open(data.join("catalog.db")).unwrap();
+    catalog.execute("INSERT INTO Leftover VALUES(2, 2)", []).unwrap();
+    drop(catalog);
+    let before = sequences(data);
+    let daemon = Daemon::start_in(data, &FLAGS);
+    assert_eq!((total(&daemon, code), daemon.metrics()["hitlog_quarantined_files"]), (80, 4.0));
+    daemon.stop();
+    assert_eq!(sequences(data), before);
+}
+
+/// An active segment whose pages were overwritten keeps hitlog from starting; given up, it does not.
+#[test]
+fn a_damaged_active_segment_is_written_off() {
+    let work = work_dir();
+    let data = work.path().join("data");
+    let mut daemon = Daemon::start_in(&data, &[]);
+    let code = daemon.register("example.com");
+    send(&daemon, &code, 3);
+    daemon.crash();
+    let active = data.join("segments/000000000001.db");
+    assert!(fs::metadata(active.with_extension("db-wal")).unwrap().len() > 0);
+    fs::write(&active, "no database").unwrap();
+    let refused =
+        command(&["serve", "--listen", "127.0.0.1:0", "--data-dir", data.to_str().unwrap()]).output().unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    let ran = tool(&data, &["segments", "write-off", "1", "--yes"]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let kept = names(&data.join("quarantine"));
+    assert!(kept.contains("000000000001.db") && kept.contains("000000000001.db-wal"), "{kept:?}");
+    let daemon = Daemon::start_in(&data, &[]);
+    assert_eq!(total(&daemon, &code), 0);
+    send(&daemon, &code, 1);
+    assert_eq!(total(&daemon, &code), 20);
     daemon.stop();
 }

@@ -318,6 +318,7 @@ fn damage_that_shows_only_when_it_is_read() {
     let data = work.path().join("data");
     let (code, _) = three_sealed(&data);
     let files = sealed_files(&data);
+    let whole = fs::read(&files[1]).unwrap();
     // The second page: the root of table Event. The summary, behind, says nothing of it.
     overwrite(&files[1], 16 * 1024, 16 * 1024);
     let daemon = Daemon::start_in(&data, &[]);
@@ -326,7 +327,25 @@ fn damage_that_shows_only_when_it_is_read() {
     assert_eq!((response.status, response.error().as_str()), (500, "INTERNAL_ERROR"), "{}", response.text());
     assert_eq!((daemon.segments("damaged"), daemon.segments("sealed")), (1, 2));
     assert_eq!(list(&daemon, &code, "").len(), 10 * BATCH - 60);
+    wait_until("it is noted", || found_damage(&data).contains("malformed").then_some(()));
     daemon.stop();
+    // It is remembered, and told of by the tools, until the file is whole again.
+    let listed = command(&["segments", "--data-dir", data.to_str().unwrap()]).output().unwrap();
+    assert!(String::from_utf8_lossy(&listed.stdout).contains("damaged: a read found"), "{listed:?}");
+    let daemon = Daemon::start_in(&data, &[]);
+    assert_eq!((daemon.segments("damaged"), list(&daemon, &code, "").len()), (1, 10 * BATCH - 60));
+    daemon.stop();
+    fs::write(&files[1], whole).unwrap();
+    let daemon = Daemon::start_in(&data, &[]);
+    assert_eq!((daemon.segments("damaged"), list(&daemon, &code, "").len()), (0, 10 * BATCH));
+    daemon.stop();
+    assert_eq!(found_damage(&data), "");
+}
+
+/// What the catalog knows of damage that reads have found.
+fn found_damage(data: &Path) -> String {
+    let catalog = Connection::open(data.join("catalog.db")).unwrap();
+    catalog.query_row("SELECT ifnull(group_concat(reason), '') FROM Damage", [], |row| row.get(0)).unwrap()
 }
 
 #[test]

@@ -210,6 +210,56 @@ fn check_finds_what_was_changed() {
     assert!(tool(&data, &["export"]).err.contains("restore the file from a backup"));
 }
 
+/// What is not as it was sealed is in no export and no backup without a word.
+#[test]
+fn exports_and_backups_of_what_was_changed() {
+    let work = work_dir();
+    let data = work.path().join("data");
+    filled(&data);
+    let (file, good) = (sealed(&data, 2), work.path().join("good"));
+    fs::copy(&file, &good).unwrap();
+    let mut backups = 0;
+    let mut look = |what: &str, is_in_summary: bool| {
+        let export = tool(&data, &["export"]);
+        assert!(export.code == 1 && export.err.contains("000000000002.g2.db"), "{what}: {}", export.err);
+        if is_in_summary {
+            let listed = fine(&data, &["segments"]);
+            assert!(listed.contains("damaged: it"), "{what}: {listed}");
+            backups += 1;
+            let to = work.path().join(format!("backup-{backups}"));
+            let backup = tool(&data, &["backup", to.to_str().unwrap()]);
+            assert!(backup.code == 1 && backup.out.contains("damaged, and so in the backup"), "{what}: {}", backup.out);
+            let daemon = Daemon::start_in(&to, &[]);
+            assert_eq!(daemon.segments("damaged"), 1, "{what}");
+            daemon.stop();
+        }
+        fs::remove_file(&file).unwrap();
+        fs::copy(&good, &file).unwrap();
+    };
+    for (sql, is_in_summary) in [
+        ("UPDATE Summary SET count = count + 1 WHERE eventType = 'click'", true),
+        ("UPDATE Summary SET lastCreatedAt = 0 WHERE eventType = 'click'", true),
+        ("UPDATE Whole SET firstSequence = 1", true),
+        ("UPDATE Identity SET number = 3", true),
+        ("DELETE FROM Event WHERE id = 70", false),
+    ] {
+        Connection::open(&file).unwrap().execute_batch(sql).unwrap();
+        look(sql, is_in_summary);
+    }
+    fs::copy(sealed(&data, 3), &file).unwrap();
+    look("another segment", true);
+    // The rows' first page.
+    overwrite(&file, 16_384, 16_384);
+    look("overwritten", false);
+    fine(&data, &["export"]);
+    let to = work.path().join("sound");
+    fine(&data, &["backup", to.to_str().unwrap()]);
+    let copy = Connection::open(to.join("catalog.db")).unwrap();
+    let count = |sql: &str| copy.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(count("SELECT count(digest) FROM Segment"), 3, "what was noted goes with the copy");
+    assert_eq!(count("SELECT count(*) FROM Leftover"), 0);
+}
+
 fn overwrite(file: &Path, from: u64, bytes: usize) {
     let mut file = OpenOptions::new().write(true).open(file).unwrap();
     file.seek(SeekFrom::Start(from)).unwrap();

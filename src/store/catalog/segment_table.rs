@@ -1,7 +1,7 @@
 //! The catalog's tables of segments: which there are, in which state, which generation of each counts and what it says
 //! of itself; and which other generations may be removed.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use rusqlite::{Connection, params};
 
@@ -51,6 +51,11 @@ pub(crate) struct ListedSegment {
 }
 
 impl ListedSegment {
+    /// Which segment and which generation is listed.
+    pub(crate) fn identity(&self) -> Identity {
+        Identity { number: self.number, generation: self.generation }
+    }
+
     /// Whether no row was ever in it: it is being made, or its making was cut short. A missing file has no bytes.
     pub(crate) fn is_unmade(&self, file_bytes: u64) -> bool {
         self.state == SegmentState::Prepared && file_bytes == 0
@@ -95,9 +100,13 @@ pub(crate) enum SegmentChange {
     Unlinked(Vec<Identity>),
     /// What sealed segments say of themselves, by number.
     Noted(Vec<(i64, Facts)>),
-    /// The segment is not one: its making was cut short, or it is written off.
-    Unlisted {
-        /// The segment's number.
+    /// A read has found that a sealed segment is damaged, and how; `None` when its file is whole again.
+    Damaged(i64, Option<String>),
+    /// The segment with this number is none: nothing is in it.
+    Unlisted(i64),
+    /// The segment is given up.
+    WrittenOff {
+        /// The segment's number, which is not given again.
         number: i64,
         /// No sequence below this one is given any more.
         sequence_floor: u64,
@@ -108,6 +117,8 @@ pub(crate) enum SegmentChange {
     Quarantined {
         /// The name of each there, and why.
         files: Vec<(String, String)>,
+        /// No segment gets this number or a lower one any more.
+        number_floor: i64,
         /// No sequence below this one is given any more.
         sequence_floor: u64,
     },
@@ -144,6 +155,15 @@ pub(crate) fn read_leftovers(connection: &Connection) -> rusqlite::Result<Vec<Id
     let mut select = connection.prepare("SELECT number, generation FROM Leftover")?;
     let rows = select.query_map([], |row| Ok(Identity { number: row.get(0)?, generation: row.get(1)? }))?;
     rows.collect()
+}
+
+/// The damage that reads have found, by the number of the segment.
+pub(crate) fn read_damage(connection: &Connection) -> rusqlite::Result<BTreeMap<i64, String>> {
+    if !connection.table_exists(None, "Damage")? {
+        return Ok(BTreeMap::new());
+    }
+    let mut select = connection.prepare("SELECT number, reason FROM Damage")?;
+    select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
 }
 
 /// Why each file is in the quarantine, by its name there.
@@ -188,17 +208,27 @@ pub(super) fn apply(connection: &mut Connection, change: &SegmentChange) -> rusq
         SegmentChange::Noted(all) => {
             all.iter().try_for_each(|(number, facts)| note_facts(&transaction, *number, facts))?;
         }
-        SegmentChange::Unlisted { number, sequence_floor } => {
+        SegmentChange::Damaged(number, Some(reason)) => {
+            transaction.execute("INSERT OR REPLACE INTO Damage VALUES(?1, ?2)", params![number, reason])?;
+        }
+        SegmentChange::Damaged(number, None) => forget_damage(&transaction, *number)?,
+        SegmentChange::Unlisted(number) => {
+            transaction.execute("DELETE FROM Segment WHERE number = ?1", [number])?;
+        }
+        SegmentChange::WrittenOff { number, sequence_floor } => {
             transaction.execute("DELETE FROM Segment WHERE number = ?1", [number])?;
             transaction.execute("DELETE FROM Leftover WHERE number = ?1", [number])?;
+            forget_damage(&transaction, *number)?;
+            raise_number_floor(&transaction, *number)?;
             raise_floor(&transaction, *sequence_floor)?;
         }
         SegmentChange::Adopted(adopted) => adopt(&transaction, adopted)?,
-        SegmentChange::Quarantined { files, sequence_floor } => {
+        SegmentChange::Quarantined { files, number_floor, sequence_floor } => {
             let insert = "INSERT OR REPLACE INTO Quarantine(file, reason, since) VALUES(?1, ?2, ?3)";
             for (file, reason) in files {
                 transaction.execute(insert, params![file, reason, now_ms()])?;
             }
+            raise_number_floor(&transaction, *number_floor)?;
             raise_floor(&transaction, *sequence_floor)?;
         }
         SegmentChange::Released(file) => {
@@ -263,11 +293,20 @@ fn adopt(connection: &Connection, adopted: &ListedSegment) -> rusqlite::Result<(
     replace_listed(connection, Identity { number, generation })?;
     let list = "INSERT OR REPLACE INTO Segment(number, generation, state) VALUES(?1, ?2, ?3)";
     connection.execute(list, params![number, generation, state.as_str()])?;
+    forget_damage(connection, number)?;
     if let Some(facts) = &facts {
         note_facts(connection, number, facts)?;
         raise_floor(connection, facts.last_sequence + 1)?;
     }
     Ok(())
+}
+
+fn forget_damage(connection: &Connection, number: i64) -> rusqlite::Result<()> {
+    connection.execute("DELETE FROM Damage WHERE number = ?1", [number]).map(drop)
+}
+
+fn raise_number_floor(connection: &Connection, number_floor: i64) -> rusqlite::Result<()> {
+    connection.execute("UPDATE Log SET numberFloor = max(numberFloor, ?1)", [number_floor]).map(drop)
 }
 
 fn raise_floor(connection: &Connection, sequence_floor: u64) -> rusqlite::Result<()> {

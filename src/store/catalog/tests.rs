@@ -1,9 +1,14 @@
 use std::path::Path;
 
-use super::*;
+use rusqlite::Connection;
+
+use super::{catalog_file::WAL_DUE_BYTES, *};
 use crate::{
-    event_id::Epoch,
-    store::tests::{metrics, options},
+    event_id::{Epoch, Epochs},
+    store::{
+        format::{DataDir, file},
+        tests::{metrics, options},
+    },
 };
 
 fn open(path: &Path) -> (DataDir, CatalogFile) {

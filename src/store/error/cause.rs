@@ -32,6 +32,11 @@ pub(crate) fn is_errno_of_full_disk(errno: i32) -> bool {
     [Errno::NOSPC, Errno::DQUOT, Errno::FBIG].iter().any(|full| full.raw_os_error() == errno)
 }
 
+/// Whether the system found no room for what was to be written.
+pub(crate) fn is_no_room(error: &io::Error) -> bool {
+    error.raw_os_error().is_some_and(is_errno_of_full_disk)
+}
+
 /// Whether SQLite found no room for a write; a transaction that it has rolled back has changed nothing.
 pub(crate) fn is_disk_full(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(ErrorCode::DiskFull)
@@ -102,12 +107,22 @@ pub(crate) fn sqlite_advice(error: &rusqlite::Error, path: &Path) -> &'static st
 /// Why SQLite was not let in, which it does not say: asked of the system, without opening anything.
 fn refusal_advice(path: &Path) -> &'static str {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // A file that is not there was to be made, or is not needed.
+    let use_of = |path: &Path| match access(path, Access::READ_OK | Access::WRITE_OK) {
+        Err(Errno::NOENT) => Ok(()),
+        asked => asked,
+    };
+    let beside = |suffix: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        use_of(Path::new(&name))
+    };
     let asked = [
         access(folder, Access::EXISTS),
+        use_of(path),
+        beside("-wal"),
+        beside("-shm"),
         access(folder, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK),
-        // A file that is not there was to be made.
-        access(path, Access::READ_OK | Access::WRITE_OK)
-            .or_else(|errno| if errno == Errno::NOENT { Ok(()) } else { Err(errno) }),
     ];
     match asked.into_iter().find_map(Result::err) {
         Some(errno) => errno_advice(errno),

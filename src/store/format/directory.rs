@@ -29,9 +29,13 @@ use crate::store::error::{DirectoryLost, OpenError};
 pub(crate) const CATALOG: &str = "catalog.db";
 pub(crate) const SEGMENTS: &str = "segments";
 /// What is kept from others beside the catalog, as far as it is there.
-const RESTRICTED: [&str; 4] = [LOCK, SEGMENTS, "scratch", "quarantine"];
+const RESTRICTED: [&str; 5] = [LOCK, SEGMENTS, SCRATCH, RESERVE, "quarantine"];
+/// Where SQLite sorts what does not fit into memory, unless a setting names another folder.
+pub(crate) const SCRATCH: &str = "scratch";
+/// The file that keeps room for a start.
+pub(crate) const RESERVE: &str = "reserve";
 /// What an interrupted first start, or `mkfs`, may have left in a directory that is otherwise new.
-const NEW_DIRECTORY_MAY_HOLD: [&str; 3] = [LOCK, SEGMENTS, "lost+found"];
+const NEW_DIRECTORY_MAY_HOLD: [&str; 5] = [LOCK, SEGMENTS, SCRATCH, RESERVE, "lost+found"];
 
 /// A data directory, locked for this process until the last clone of the value is gone.
 #[derive(Debug, Clone)]

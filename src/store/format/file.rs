@@ -2,13 +2,13 @@
 
 use std::{
     fs::{self, File},
-    io,
+    io::{self, Read},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
 pub(crate) use super::names::with_suffix;
 use super::{access::make_file, directory::sync_directory, schema, vfs};
@@ -25,9 +25,18 @@ const KEYS_SUFFIX: &str = "-keys";
 /// What SQLite keeps beside a database is called as that is, with one of these at the end.
 pub(crate) const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
 
-/// Makes a segment's file, complete and durable, before anybody hears of it.
+/// Makes a segment's file, complete and durable, before anybody hears of it. Until then it has the name of what is
+/// being built, so that a file with a segment's name is always one that was whole.
 pub(crate) fn create(path: &Path, options: &LogOptions, metrics: &Arc<StoreMetrics>) -> Result<(), OpenError> {
     remove_leftover(path)?;
+    let unfinished = path.with_extension("building");
+    remove(&unfinished).map_err(OpenError::io("remove the leftover", &unfinished))?;
+    build(&unfinished, options, metrics)?;
+    fs::rename(&unfinished, path).map_err(OpenError::io("rename", &unfinished))?;
+    sync_directory(path.parent().unwrap_or(path))
+}
+
+fn build(path: &Path, options: &LogOptions, metrics: &Arc<StoreMetrics>) -> Result<(), OpenError> {
     make_file(path).map_err(OpenError::io("make the segment", path))?;
     let flags = schema::write_flags() | OpenFlags::SQLITE_OPEN_CREATE;
     let connection = connect(path, flags, metrics)?;
@@ -42,8 +51,7 @@ pub(crate) fn create(path: &Path, options: &LogOptions, metrics: &Arc<StoreMetri
     // The pages must be in the file itself: SQLite deletes the write-ahead log of a database that has no pages.
     connection.execute_batch(&sql).and_then(|()| truncate_wal(&connection)).map_err(OpenError::sqlite(path))?;
     drop(connection);
-    File::open(path).and_then(|file| file.sync_all()).map_err(OpenError::io("sync", path))?;
-    sync_directory(path.parent().unwrap_or(path))
+    File::open(path).and_then(|file| file.sync_all()).map_err(OpenError::io("sync", path))
 }
 
 /// Removes what a start that was cut short left under this name. The catalog does not know the file, so it has no
@@ -117,6 +125,11 @@ pub(crate) fn truncate_wal(connection: &Connection) -> rusqlite::Result<bool> {
     connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| Ok(row.get::<_, i64>(0)? != 0))
 }
 
+/// Has the connection leave the write-ahead log as it is when it is closed, also as the last one.
+pub(crate) fn leave_wal(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map(drop)
+}
+
 /// The highest sequence in a segment.
 pub(crate) fn last_sequence(connection: &Connection) -> rusqlite::Result<Option<u64>> {
     let last: Option<i64> = connection.query_row("SELECT max(id) FROM Event", [], |row| row.get(0))?;
@@ -130,10 +143,16 @@ pub(crate) fn last_sequence_of(path: &Path) -> Result<Option<u64>, OpenError> {
         let reason = || "there is only its write-ahead log".to_owned();
         return if has_wal(path) { Err(OpenError::NotOurs { path: path.into(), reason: reason() }) } else { Ok(None) };
     }
-    let connection = open_read_only(path, !has_wal(path)).map_err(OpenError::sqlite(path))?;
+    let sqlite = || OpenError::sqlite(path);
+    let connection = open_read_only(path, !has_wal(path)).map_err(sqlite())?;
+    // An older hitlog left files without a table when it was killed while it made them.
+    let is_made: bool =
+        connection.query_row("SELECT EXISTS (SELECT 1 FROM sqlite_schema)", [], |row| row.get(0)).map_err(sqlite())?;
+    if !is_made {
+        return Ok(None);
+    }
     schema::check_segment(&connection, path)?;
-    let is_made = connection.table_exists(None, "Event").map_err(OpenError::sqlite(path))?;
-    if is_made { last_sequence(&connection).map_err(OpenError::sqlite(path)) } else { Ok(None) }
+    last_sequence(&connection).map_err(sqlite())
 }
 
 /// The size of a file; 0 if there is none.
@@ -144,6 +163,22 @@ pub(crate) fn bytes(path: &Path) -> u64 {
 /// Whether a segment was left without an orderly end: there is something in its write-ahead log.
 pub(crate) fn has_wal(path: &Path) -> bool {
     bytes(&with_suffix(path, "-wal")) > 0
+}
+
+/// Whether the write-ahead log beside a database is another's: this one was copied there and never had any. SQLite
+/// would write into it what the log says of the one that was there before. No connection to it may be open here.
+pub(crate) fn has_foreign_wal(path: &Path) -> io::Result<bool> {
+    // Bytes 18 and 19 of the header tell, <https://sqlite.org/fileformat2.html#file_format_version_numbers>.
+    const NEVER_HAD_A_WAL: [u8; 2] = [1, 1];
+    if !has_wal(path) || bytes(path) == 0 {
+        return Ok(false);
+    }
+    let mut header = [0; 20];
+    match File::open(path).and_then(|mut file| file.read_exact(&mut header)) {
+        Ok(()) => Ok(header.starts_with(b"SQLite format 3\0") && header[18..] == NEVER_HAD_A_WAL),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Removes a segment's file with all that is kept beside it; what is not there need not be removed. The file goes

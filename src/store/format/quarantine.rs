@@ -5,12 +5,13 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    fs::{self, DirBuilder},
+    io,
+    os::unix::fs::{DirBuilderExt, MetadataExt, chown},
     path::{Path, PathBuf},
 };
 
 use super::{
-    access::make_directory,
     directory::{SegmentName, SegmentPaths, sync_directory},
     file,
 };
@@ -60,28 +61,44 @@ impl Quarantine {
 
     /// Moves a database here, with what is beside it, and makes that durable. Returns its name here.
     pub(crate) fn take_in(&self, path: &Path) -> Result<String, OpenError> {
-        let parent = self.0.parent().unwrap_or(&self.0);
-        match make_directory(&self.0) {
-            Ok(()) => sync_directory(parent)?,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(OpenError::io("make the directory", &self.0)(error)),
-        }
-        let to = self.free_path(path);
+        self.make()?;
+        // Only what was beside a database is there when an earlier move was cut short: it follows.
+        let to = self.free_path(path, path.exists());
         move_database(path, &to)?;
-        Ok(to.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default())
+        Ok(name_of(&to))
     }
 
-    /// Where a database can go without being in the way of another.
-    fn free_path(&self, path: &Path) -> PathBuf {
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    /// Moves what is beside a database here, without the database. Returns the name that it would have here.
+    pub(crate) fn take_in_beside(&self, path: &Path) -> Result<String, OpenError> {
+        self.make()?;
+        let to = self.free_path(path, true);
+        move_files(&file::BESIDE, path, &to)?;
+        Ok(name_of(&to))
+    }
+
+    /// Makes the folder, for whoever the data directory is of.
+    fn make(&self) -> Result<(), OpenError> {
+        let parent = self.0.parent().unwrap_or(&self.0);
+        match DirBuilder::new().mode(0o700).create(&self.0) {
+            Ok(()) => {
+                let owner = fs::metadata(parent).map_err(OpenError::io("look at", parent))?;
+                // Only a tool that runs as root is somebody else, and only root may do this.
+                let _ = chown(&self.0, Some(owner.uid()), Some(owner.gid()));
+                sync_directory(parent)
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) => Err(OpenError::io("make the directory", &self.0)(error)),
+        }
+    }
+
+    /// Where a database can go without being in the way of another. `is_whole`: it does not belong to one that is here.
+    fn free_path(&self, path: &Path, is_whole: bool) -> PathBuf {
+        let name = name_of(path);
         let stem = name.strip_suffix(".db").unwrap_or(&name);
-        // Only what was beside a database is there when an earlier move was cut short: it follows.
-        let follows = !path.exists();
-        let is_free = |to: &Path| {
-            let is_there = |suffix: &&str| file::with_suffix(to, suffix).exists();
-            let (database, mut beside) = (to.exists(), file::BESIDE.iter().filter(|suffix| is_there(suffix)));
-            let would_replace = |suffix: &&&str| file::with_suffix(path, suffix).exists();
-            if follows { !beside.any(|suffix| would_replace(&suffix)) } else { !database && beside.next().is_none() }
+        let is_there = |path: &Path, suffix: &str| file::with_suffix(path, suffix).exists();
+        let is_free = |to: &Path| match is_whole {
+            true => !to.exists() && !file::BESIDE.iter().any(|suffix| is_there(to, suffix)),
+            false => !file::BESIDE.iter().any(|suffix| is_there(to, suffix) && is_there(path, suffix)),
         };
         let mut to = self.0.join(&name);
         let mut number = 1;
@@ -91,6 +108,10 @@ impl Quarantine {
         }
         to
     }
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 /// Moves a database that nobody has open, and what SQLite keeps beside it, to where nothing is. The database goes
@@ -103,7 +124,12 @@ pub(crate) fn move_database(from: &Path, to: &Path) -> Result<(), OpenError> {
         }
         _ => {}
     }
-    for suffix in [""].iter().chain(&file::BESIDE) {
+    move_files(&[""], from, to)?;
+    move_files(&file::BESIDE, from, to)
+}
+
+fn move_files(suffixes: &[&str], from: &Path, to: &Path) -> Result<(), OpenError> {
+    for suffix in suffixes {
         let (from, to) = (file::with_suffix(from, suffix), file::with_suffix(to, suffix));
         match fs::rename(&from, to) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(OpenError::io("move", from)(error)),

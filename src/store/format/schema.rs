@@ -178,6 +178,8 @@ const CATALOG_3: &str = "
     ALTER TABLE Segment ADD COLUMN firstCreatedAt INTEGER; -- milliseconds since 1970, UTC
     ALTER TABLE Segment ADD COLUMN lastCreatedAt INTEGER;
     ALTER TABLE Segment ADD COLUMN digest INTEGER; -- of its summary
+    -- No segment gets this number or a lower one again, whatever the folder still holds.
+    ALTER TABLE Log ADD COLUMN numberFloor INTEGER NOT NULL DEFAULT 0;
     -- The only generations that a start may remove: those that were replaced, and those that were about to be listed.
     CREATE TABLE Leftover(
         number INTEGER NOT NULL,
@@ -192,6 +194,11 @@ const CATALOG_3: &str = "
         )
         SELECT number, generation FROM Earlier
         UNION SELECT number, generation + 1 FROM Segment WHERE state IN ('sealed', 'dropped');
+    -- Damage of sealed segments that a read has found, where their summaries do not show it.
+    CREATE TABLE Damage(
+        number INTEGER PRIMARY KEY,
+        reason TEXT NOT NULL
+    ) STRICT;
     -- Why a file is in the folder quarantine; of one that is not here nobody knows.
     CREATE TABLE Quarantine(
         file TEXT PRIMARY KEY,
@@ -211,9 +218,10 @@ const CATALOG_4: &str = "
     INSERT INTO Epoch SELECT 1, 0, node, idKey, 0 FROM Log;
     CREATE TABLE NewLog(
         id INTEGER PRIMARY KEY CHECK (id = 1),
-        sequenceFloor INTEGER NOT NULL
+        sequenceFloor INTEGER NOT NULL,
+        numberFloor INTEGER NOT NULL DEFAULT 0
     ) STRICT;
-    INSERT INTO NewLog SELECT id, sequenceFloor FROM Log;
+    INSERT INTO NewLog SELECT id, sequenceFloor, numberFloor FROM Log;
     DROP TABLE Log;
     ALTER TABLE NewLog RENAME TO Log;
     -- Has a row in a backup from which nothing has started yet. The backup of an older catalog has the table already.

@@ -11,7 +11,7 @@ use crate::{
     metrics::StoreMetrics,
     store::{
         error::OpenError,
-        format::{file, schema},
+        format::{file, room::Room, schema},
         options::LogOptions,
         segments::{Columns, Content, Segment},
     },
@@ -37,11 +37,12 @@ pub(crate) struct ActiveSegment {
 }
 
 impl ActiveSegment {
-    /// Opens a segment that is listed and whose write-ahead log is empty.
+    /// Opens a segment that is listed, and whose write-ahead log is empty unless there is no room to copy it.
     pub(crate) fn open(
         segment: Arc<Segment>,
         options: &LogOptions,
         metrics: &Arc<StoreMetrics>,
+        room: Room,
     ) -> Result<Self, OpenError> {
         let path = &segment.path;
         let sqlite = || OpenError::sqlite(path);
@@ -50,11 +51,13 @@ impl ActiveSegment {
         let first_received_at = connection
             .query_row("SELECT (SELECT receivedAt FROM Event ORDER BY id LIMIT 1)", [], |row| row.get(0))
             .map_err(sqlite())?;
-        // Makes the file of the write-ahead log now, so that the first group need not wait for that.
-        connection
-            .pragma_update(None, "user_version", schema::SEGMENT_VERSION)
-            .and_then(|()| file::truncate_wal(&connection))
-            .map_err(sqlite())?;
+        if room == Room::Enough {
+            // Makes the file of the write-ahead log now, so that the first group need not wait for that.
+            connection
+                .pragma_update(None, "user_version", schema::SEGMENT_VERSION)
+                .and_then(|()| file::truncate_wal(&connection))
+                .map_err(sqlite())?;
+        }
         connection.wal_hook(Some(|_, frames| {
             WAL_FRAMES.set(frames.unsigned_abs().into());
             Ok(())
@@ -102,5 +105,11 @@ impl ActiveSegment {
     pub(crate) fn retire(self) -> rusqlite::Result<()> {
         self.checkpointer.stop();
         file::truncate_wal(self.writer.connection()).map(|_| ())
+    }
+
+    /// Closes it as it is.
+    pub(crate) fn leave(self) -> rusqlite::Result<()> {
+        self.checkpointer.stop();
+        file::leave_wal(self.writer.connection())
     }
 }

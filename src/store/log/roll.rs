@@ -18,7 +18,7 @@ use crate::{
     store::{
         catalog::{Catalog, SegmentChange},
         error::{OnFailure, OpenError, is_disk_full},
-        format::{SegmentPaths, file},
+        format::{SegmentPaths, file, room::Room},
         options::LogOptions,
         seal::SealOrders,
         segments::{OpenKeys, Segment, Segments},
@@ -144,7 +144,7 @@ impl Rolling {
             self.catalog.change_segments(SegmentChange::Prepared(self.next_number))?;
             self.listed_number = Some(self.next_number);
         }
-        let active = ActiveSegment::open(Arc::new(segment), &self.options, &self.metrics)?;
+        let active = ActiveSegment::open(Arc::new(segment), &self.options, &self.metrics, Room::Enough)?;
         self.segments.directory.watch(&active.segment.path)?;
         Ok(active)
     }

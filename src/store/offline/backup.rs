@@ -24,7 +24,7 @@
 //! The catalog gets its name last, when everything else is on the disk: until then this is no data directory.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     io,
     path::{Path, PathBuf},
@@ -34,6 +34,7 @@ use std::{
 use rusqlite::{
     Connection,
     backup::{self, StepResult},
+    params,
 };
 
 use super::{
@@ -46,9 +47,9 @@ use crate::{
     clock::now_ms,
     store::{
         catalog::{ListedSegment, SegmentState, mark_backup, note_sealed},
-        error::OpenError,
+        error::is_transient,
         format::{CATALOG, Owner, SegmentPaths, file, sync_directory},
-        segments::{Identity, Sites, Summary, SummaryError},
+        segments::{Facts, Sites, Summary, SummaryError},
     },
 };
 
@@ -65,6 +66,10 @@ pub struct BackupReport {
     pub copied: FileCount,
     /// The files of segments that are listed but not there: the backup lacks them.
     pub missing: Vec<PathBuf>,
+    /// Segments that are not what the catalog lists, and why; the backup has them as they are.
+    pub damaged: Vec<(PathBuf, String)>,
+    /// Files in quarantine, which the backup lacks.
+    pub quarantined: usize,
 }
 
 /// How many files, and how large they are together.
@@ -99,6 +104,8 @@ pub struct Backup<'a> {
     segments: SegmentPaths,
     owner: Owner,
     linked: BTreeSet<PathBuf>,
+    /// The damage that reads have found, by the number of the segment.
+    damage: BTreeMap<i64, String>,
 }
 
 /// What became of a segment in the backup.
@@ -130,7 +137,8 @@ impl<'a> Backup<'a> {
         }
         let folder = segments.folder();
         owner.make_directory(folder).map_err(OfflineError::io("make the directory", folder))?;
-        Ok(Self { from, path: path.into(), segments, owner, linked: BTreeSet::new() })
+        let damage = from.catalog()?.damage;
+        Ok(Self { from, path: path.into(), segments, owner, linked: BTreeSet::new(), damage })
     }
 
     /// Copies everything.
@@ -148,7 +156,8 @@ impl<'a> Backup<'a> {
     fn round(&mut self, on_progress: &mut impl FnMut(Progress)) -> Result<Option<BackupReport>, OfflineError> {
         let Some(listed) = self.copy_catalog()? else { return Ok(None) };
         self.remove_unlisted(&listed)?;
-        let mut report = BackupReport::default();
+        let quarantined = self.from.quarantine.files()?.len();
+        let mut report = BackupReport { quarantined, ..BackupReport::default() };
         let total = listed.iter().map(|listed| file::bytes(&self.from.path_of(listed))).sum();
         let mut progress = Progress { done: 0, total };
         let newest = listed.last().map(|segment| segment.number);
@@ -162,7 +171,7 @@ impl<'a> Backup<'a> {
                 progress.total = progress.total.max(progress.done);
                 on_progress(progress);
             };
-            match self.take(*segment, newest == Some(segment.number), &mut on_bytes)? {
+            match self.take(*segment, newest == Some(segment.number), &mut on_bytes, &mut report.damaged)? {
                 SegmentCopy::Linked(bytes) => report.linked.add(bytes),
                 SegmentCopy::Copied(bytes) => report.copied.add(bytes),
                 SegmentCopy::Nothing => {}
@@ -179,6 +188,7 @@ impl<'a> Backup<'a> {
         listed: ListedSegment,
         is_newest: bool,
         on_bytes: &mut impl FnMut(u64),
+        damaged: &mut Vec<(PathBuf, String)>,
     ) -> Result<SegmentCopy, OfflineError> {
         let mut now = listed;
         for _ in 0..TRIES_MAX {
@@ -187,8 +197,12 @@ impl<'a> Backup<'a> {
                 _ => self.copy_open(&now, on_bytes)?,
             };
             if let Some(copied) = copied {
+                let facts = if now.state == SegmentState::Sealed { self.look_at(&now)? } else { Ok(None) };
+                if let Err(damage) = &facts {
+                    damaged.push((self.from.path_of(&now), damage.clone()));
+                }
                 if now.generation != listed.generation {
-                    self.note_generation(&now)?;
+                    self.note_generation(&now, facts.unwrap_or(now.facts))?;
                 }
                 return Ok(copied);
             }
@@ -210,27 +224,34 @@ impl<'a> Backup<'a> {
         Err(OfflineError::KeepsChanging(self.from.path_of(&now)))
     }
 
-    /// Tells the copy of the catalog what the original was told when the segment was sealed, or erased from.
-    fn note_generation(&self, now: &ListedSegment) -> Result<(), OfflineError> {
-        if now.state != SegmentState::Sealed {
-            let sql = "UPDATE Segment SET generation = ?2 WHERE number = ?1";
-            return self.change_copy(|copy| copy.execute(sql, [now.number, now.generation]).map(drop));
-        }
+    /// What the copy of a sealed segment says of itself, or why that is not what the catalog lists.
+    fn look_at(&self, now: &ListedSegment) -> Result<Result<Option<Facts>, String>, OfflineError> {
         let path = self.segments.of(now.number, now.generation);
+        if let Some(found) = self.damage.get(&now.number) {
+            return Ok(Err(format!("a read found: {found}")));
+        }
         let summary = file::open_read_only(&path, true)
             .map_err(SummaryError::Sqlite)
             .and_then(|connection| Summary::read_listed(&connection, &Sites::default(), now.number, now.facts));
-        let facts = match summary {
-            Ok(summary) => summary.facts,
-            Err(SummaryError::Sqlite(error)) => return Err(OfflineError::read(path)(error)),
-            Err(damaged @ SummaryError::Damaged(_)) => {
-                return Err(OpenError::Damaged { path, reason: damaged.to_string() }.into());
-            }
-        };
-        let identity = Identity { number: now.number, generation: now.generation };
+        match summary {
+            Ok(summary) => Ok(Ok(Some(summary.facts))),
+            Err(SummaryError::Sqlite(error)) if is_transient(&error, &path) => Err(OfflineError::read(path)(error)),
+            Err(damage) => Ok(Err(damage.to_string())),
+        }
+    }
+
+    /// Tells the copy of the catalog what the original was told when the segment was sealed, or erased from.
+    fn note_generation(&self, now: &ListedSegment, facts: Option<Facts>) -> Result<(), OfflineError> {
+        let (ListedSegment { number, generation, state, .. }, identity) = (*now, now.identity());
         self.change_copy(|copy| {
             let transaction = copy.transaction()?;
-            note_sealed(&transaction, identity, &facts, facts.last_sequence + 1)?;
+            match facts {
+                Some(facts) => note_sealed(&transaction, identity, &facts, facts.last_sequence + 1)?,
+                None => {
+                    let sql = "UPDATE Segment SET generation = ?2, state = ?3 WHERE number = ?1";
+                    transaction.execute(sql, params![number, generation, state.as_str()])?;
+                }
+            }
             transaction.commit()
         })
     }
@@ -382,6 +403,8 @@ fn copy_pages(source: &Connection, path: &Path, on_bytes: &mut impl FnMut(u64)) 
         }
     }
     drop(backup);
+    // The copied header says that the file has a write-ahead log; without that, one found beside it is another's.
+    copy.execute_batch("PRAGMA journal_mode = DELETE;")?;
     copy.close().map_err(|(_, error)| error)?;
     Ok(pages * page_bytes)
 }

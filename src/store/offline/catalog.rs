@@ -1,7 +1,7 @@
 //! The catalog, read in one transaction and never written.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     path::Path,
     sync::Arc,
 };
@@ -13,9 +13,13 @@ use crate::{
     domain::Domain,
     event_id::Epochs,
     store::{
-        catalog::{ListedSegment, SegmentState, Website, read_epochs, read_segments, read_websites},
+        catalog::{
+            ListedSegment, SegmentState, Website, read_damage, read_epochs, read_leftovers, read_quarantine,
+            read_segments, read_websites,
+        },
         error::OpenError,
         format::schema,
+        segments::Identity,
     },
 };
 
@@ -24,7 +28,13 @@ use crate::{
 pub struct CatalogContents {
     /// By id.
     websites: HashMap<Box<[u8]>, Arc<Website>>,
-    pub(super) segments: Vec<ListedSegment>,
+    pub(crate) segments: Vec<ListedSegment>,
+    /// Generations that a start may remove.
+    pub(crate) leftovers: Vec<Identity>,
+    /// The damage that reads have found, by the number of the segment.
+    pub(super) damage: BTreeMap<i64, String>,
+    /// Why files are in quarantine, by their names there.
+    pub(super) quarantine: HashMap<String, String>,
     pub(super) erasures: PendingErasures,
     /// What public ids are made with.
     pub epochs: Epochs,
@@ -56,12 +66,12 @@ impl CatalogContents {
         self.erasures.websites.contains(website_id)
     }
 
-    pub(super) fn segment(&self, number: i64) -> Option<ListedSegment> {
+    pub(crate) fn segment(&self, number: i64) -> Option<ListedSegment> {
         self.segments.iter().find(|listed| listed.number == number).copied()
     }
 
     /// The segments that may have rows, by number.
-    pub(super) fn segments_in_use(&self) -> impl DoubleEndedIterator<Item = ListedSegment> {
+    pub(crate) fn segments_in_use(&self) -> impl DoubleEndedIterator<Item = ListedSegment> {
         self.segments.iter().filter(|listed| listed.state != SegmentState::Dropped).copied()
     }
 }
@@ -116,6 +126,9 @@ fn read_tables(connection: &Connection) -> rusqlite::Result<CatalogContents> {
     Ok(CatalogContents {
         websites: websites.into_iter().map(|website| (website.id.as_bytes().into(), website)).collect(),
         segments: read_segments(connection)?,
+        leftovers: read_leftovers(connection)?,
+        damage: read_damage(connection)?,
+        quarantine: read_quarantine(connection)?.into_iter().collect(),
         erasures,
         epochs: read_epochs(connection)?,
     })

@@ -1,7 +1,12 @@
 //! Whether the files hold what was written: SQLite's own check of every file, and of sealed segments whether their
 //! summaries, fence posts and filters say what the rows say.
 
-use std::{collections::BTreeSet, fmt::Display, fs, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    fmt::Display,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use rusqlite::{Connection, OpenFlags};
 
@@ -14,9 +19,9 @@ use super::{
 };
 use crate::store::{
     catalog::{ListedSegment, SegmentState},
-    error::{is_damage, sqlite_advice},
-    format::{SegmentName, SegmentPaths, file},
-    segments::{Sites, Summary, SummaryError, session_hash, visitor_hash},
+    error::{OpenError, is_damage, sqlite_advice},
+    format::{SegmentName, SegmentPaths, file, schema},
+    segments::{Identity, Sites, Summary, SummaryError, session_hash, visitor_hash},
 };
 
 /// Most faults of one kind that are told of one file; one is enough to act on.
@@ -42,7 +47,7 @@ pub struct CheckReport {
     pub rows: u64,
     /// The number of faults found.
     pub faults: u64,
-    /// Files among the segments that the catalog does not list: they do no harm but take room.
+    /// Files among the segments that hold nothing, or that the next start removes: they do no harm but take room.
     pub unlisted: Vec<PathBuf>,
 }
 
@@ -51,6 +56,8 @@ const RESTORE_SEALED: &str = "keep a copy of what is there, and restore this fil
                               serves without its events, or with wrong totals";
 const RESTORE_OPEN: &str = "leave it as it is, restore a backup into another directory, and look at the disk of this \
                             machine";
+const WILL_MOVE: &str = "start hitlog anew, which puts it into quarantine";
+const ADOPT_OR_DISCARD: &str = "adopt or discard it; `hitlog quarantine list` tells more";
 
 /// A check that is about to begin.
 pub struct Check<'a> {
@@ -89,7 +96,7 @@ impl<'a> Check<'a> {
             let mut now = listed;
             let checked = self.directory.on_segment(listed, |listed, connection| {
                 now = *listed;
-                CheckedSegment::check(self.directory, listed, connection)
+                CheckedSegment::check(&self.directory.path_of(listed), listed, connection)
             });
             let path = self.directory.path_of(&now);
             match checked {
@@ -118,9 +125,38 @@ impl<'a> Check<'a> {
             done(bytes_of(self.directory, &now));
         }
         // What the daemon was building when the check began is listed or gone by now.
-        let still = unlisted(self.directory, &self.directory.catalog()?)?;
-        report.unlisted = self.unlisted.intersection(&still).cloned().collect();
+        let catalog = self.directory.catalog()?;
+        let still = unlisted(self.directory, &catalog)?;
+        let mut harmless = Vec::new();
+        for path in self.unlisted.intersection(&still) {
+            match unknown_holds(&catalog, path) {
+                Some(what) => tell(path.clone(), what, WILL_MOVE),
+                None => harmless.push(path.clone()),
+            }
+        }
+        for line in self.directory.quarantined(&catalog)? {
+            let holds =
+                line.fault.map_or(format!("{} events", line.rows), |fault| format!("what cannot be read: {fault}"));
+            tell(line.path, format!("it is in quarantine and holds {holds} ({})", line.reason), ADOPT_OR_DISCARD);
+        }
+        report.unlisted = harmless;
         Ok(report)
+    }
+}
+
+/// What a file holds that the catalog does not list; `None` if the next start removes it, or it is no segment's.
+fn unknown_holds(catalog: &CatalogContents, path: &Path) -> Option<String> {
+    let name = path.file_name()?.to_str()?;
+    let SegmentName::Generation(number, generation) = SegmentPaths::parse(name) else { return None };
+    let is_left = catalog.leftovers.contains(&Identity { number, generation });
+    // What SQLite keeps beside a file is told of with that.
+    if is_left || !name.ends_with(".db") {
+        return None;
+    }
+    match file::last_sequence_of(path) {
+        Ok(None) => None,
+        Ok(Some(last)) => Some(format!("the catalog does not know it, and it holds events up to sequence {last}")),
+        Err(error) => Some(format!("the catalog does not know it, and it cannot be read: {}", error.reason())),
     }
 }
 
@@ -149,19 +185,26 @@ fn integrity(connection: &Connection) -> rusqlite::Result<Vec<String>> {
 }
 
 /// What was found of one segment.
-struct CheckedSegment {
+pub(crate) struct CheckedSegment {
     rows: u64,
     sequences: Option<(i64, i64)>,
-    faults: Vec<String>,
+    pub(crate) faults: Vec<String>,
+}
+
+/// Checks a file that nobody writes to. `listed` is what the catalog says of it, or would.
+pub(crate) fn check_file(path: &Path, listed: &ListedSegment) -> Result<CheckedSegment, OpenError> {
+    let connection = file::open_read_only(path, !file::has_wal(path)).map_err(OpenError::sqlite(path))?;
+    schema::check_segment(&connection, path)?;
+    CheckedSegment::check(path, listed, &connection).map_err(OpenError::sqlite(path))
 }
 
 impl CheckedSegment {
-    fn check(directory: &OfflineDir, listed: &ListedSegment, connection: &Connection) -> rusqlite::Result<Self> {
+    fn check(path: &Path, listed: &ListedSegment, connection: &Connection) -> rusqlite::Result<Self> {
         let mut faults = integrity(connection)?;
         // Damaged pages would show up again in everything that is counted from them.
         if faults.is_empty() && listed.state == SegmentState::Sealed {
-            faults.extend(check_summary(&directory.path_of(listed))?);
-            faults.extend(check_filter(connection)?);
+            faults.extend(check_summary(path)?);
+            faults.extend(check_filter(connection, listed)?);
         }
         let (rows, sequences) = connection.query_row("SELECT count(*), min(id), max(id) FROM Event", [], |row| {
             Ok((row.get::<_, i64>(0)?.unsigned_abs(), row.get::<_, Option<i64>>(1)?.zip(row.get(2)?)))
@@ -172,9 +215,10 @@ impl CheckedSegment {
 
 /// Compares what a sealed segment says of itself with what its rows say now: the summary is written once more, into
 /// memory, and the two are laid side by side.
-fn check_summary(path: &std::path::Path) -> rusqlite::Result<Vec<String>> {
+fn check_summary(path: &Path) -> rusqlite::Result<Vec<String>> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_URI;
     let counted = Connection::open_in_memory_with_flags(flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    counted.execute_batch("PRAGMA temp_store = MEMORY")?;
     counted.execute("ATTACH ?1 AS kept", [file::read_only_uri(path, true)])?;
     match Summary::write(&counted) {
         Ok(()) => {}
@@ -204,9 +248,9 @@ fn check_summary(path: &std::path::Path) -> rusqlite::Result<Vec<String>> {
     Ok(faults)
 }
 
-/// Whether the filter lets every session and visitor of the segment through.
-fn check_filter(connection: &Connection) -> rusqlite::Result<Vec<String>> {
-    let summary = match Summary::read(connection, &Sites::default()) {
+/// Whether the file is the one that the catalog lists, and its filter lets every session and visitor of it through.
+fn check_filter(connection: &Connection, listed: &ListedSegment) -> rusqlite::Result<Vec<String>> {
+    let summary = match Summary::read_listed(connection, &Sites::default(), listed.number, listed.facts) {
         Ok(summary) => summary,
         Err(SummaryError::Sqlite(error)) => return Err(error),
         Err(damaged @ SummaryError::Damaged(_)) => return Ok(vec![damaged.to_string()]),

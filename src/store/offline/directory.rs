@@ -13,10 +13,15 @@ use super::{
     catalog::{CatalogContents, read_catalog},
     consistent::{Observed, read_consistent},
     error::OfflineError,
+    holdings::QuarantineLine,
 };
 use crate::store::{
     catalog::{ListedSegment, SegmentState},
-    format::{CATALOG, SegmentPaths, schema, vfs},
+    format::{
+        CATALOG, SegmentPaths,
+        quarantine::{Quarantine, QuarantinedFile},
+        schema, vfs,
+    },
 };
 
 /// How often a file that was replaced meanwhile is looked for again. Each time the daemon has sealed or erased
@@ -29,7 +34,8 @@ pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub struct OfflineDir {
     path: PathBuf,
-    pub(super) segments: SegmentPaths,
+    pub(crate) segments: SegmentPaths,
+    pub(crate) quarantine: Quarantine,
 }
 
 impl OfflineDir {
@@ -47,7 +53,8 @@ impl OfflineDir {
         if !look(&path.join(CATALOG))? {
             return Err(OfflineError::NoCatalog(path.into()));
         }
-        Ok(Self { path: path.into(), segments: SegmentPaths::of_directory(path) })
+        let (segments, quarantine) = (SegmentPaths::of_directory(path), Quarantine::of_directory(path));
+        Ok(Self { path: path.into(), segments, quarantine })
     }
 
     /// Reads the catalog as it is at one moment.
@@ -71,7 +78,17 @@ impl OfflineDir {
         self.path.join(CATALOG)
     }
 
-    pub(super) fn path_of(&self, listed: &ListedSegment) -> PathBuf {
+    /// What is in quarantine, by name. Reads every file there.
+    pub fn quarantined(&self, catalog: &CatalogContents) -> Result<Vec<QuarantineLine>, OfflineError> {
+        let files = self.quarantine.files()?.into_iter();
+        let line = |file: QuarantinedFile| {
+            let reason = catalog.quarantine.get(&file.name).map(String::as_str);
+            QuarantineLine::of(file, reason)
+        };
+        Ok(files.map(line).collect())
+    }
+
+    pub(crate) fn path_of(&self, listed: &ListedSegment) -> PathBuf {
         self.segments.of(listed.number, listed.generation)
     }
 

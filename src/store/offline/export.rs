@@ -4,16 +4,18 @@
 //! anywhere: a slow reader of the export never keeps the daemon's write-ahead log from beginning anew, and a segment
 //! that is sealed or erased between two such statements is found in its next generation, behind the last sequence.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, path::PathBuf, sync::Arc};
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{catalog::CatalogContents, directory::OfflineDir, error::OfflineError};
+use super::{catalog::CatalogContents, directory::OfflineDir, error::OfflineError, segment_lines::damage_of};
 use crate::{
     event::{EventRow, EventType},
     store::{
         catalog::{ListedSegment, SegmentState, Website},
+        error::OpenError,
         format::{file, row::event_row, schema},
+        segments::Facts,
     },
 };
 
@@ -54,6 +56,8 @@ pub struct Export<'a> {
     choice: EventChoice,
     /// The segments that are left to read, each with the number of its rows, about.
     waiting: VecDeque<(ListedSegment, u64)>,
+    /// Rows of the first of them that have been read.
+    rows_read: u64,
     /// Rows up to this sequence have been read.
     last: i64,
     /// The last sequence when the export began: without an end it would run after the daemon for ever.
@@ -67,23 +71,29 @@ impl<'a> Export<'a> {
         catalog: &'a CatalogContents,
         choice: EventChoice,
     ) -> Result<Self, OfflineError> {
-        let (mut waiting, mut until) = (VecDeque::new(), None);
+        let (mut waiting, mut until, mut damage) = (VecDeque::new(), None, None);
         // From the newest to the oldest: once a segment has rows, all before it are full.
         for listed in catalog.segments_in_use().rev() {
             let held = directory.on_segment(listed, |listed, connection| match listed.state {
-                SegmentState::Sealed => Ok((wanted_rows(connection, catalog, &choice)?, None)),
+                SegmentState::Sealed => {
+                    damage = damage_of(connection, listed)?.map(|damage| (directory.path_of(listed), damage));
+                    Ok((wanted_rows(connection, catalog, &choice)?, None))
+                }
                 _ => {
                     let last = file::last_sequence(connection)?;
                     let first: Option<i64> = connection.query_row("SELECT min(id) FROM Event", [], |row| row.get(0))?;
                     Ok((last.zip(first).map(|(last, first)| last - first.unsigned_abs() + 1), last))
                 }
             })?;
+            if let Some((path, damage)) = damage.take() {
+                return Err(damaged(path, damage));
+            }
             let Some((Some(rows), last)) = held else { continue };
             until = until.or(last);
             waiting.push_front((listed, rows));
         }
         let until = until.map_or(i64::MAX, u64::cast_signed);
-        Ok(Self { directory, catalog, choice, waiting, last: i64::MIN, until })
+        Ok(Self { directory, catalog, choice, waiting, rows_read: 0, last: i64::MIN, until })
     }
 
     /// The number of rows that are left to read, about.
@@ -99,7 +109,8 @@ impl<'a> Export<'a> {
         mut write: impl FnMut(&mut Vec<u8>, u64, &EventRow<'_>, &Arc<Website>),
     ) -> Result<Option<u64>, OfflineError> {
         let (begin, after) = (out.len(), self.last);
-        while let Some(&(mut listed, rows)) = self.waiting.front() {
+        while let Some(&(before, rows)) = self.waiting.front() {
+            let mut listed = before;
             let read = self.directory.on_segment(listed, |now, connection| {
                 listed = *now;
                 out.truncate(begin);
@@ -109,9 +120,17 @@ impl<'a> Export<'a> {
             match read {
                 Some(chunk) if chunk.rows > 0 => {
                     self.last = chunk.last;
+                    self.rows_read += chunk.rows;
                     return Ok(Some(chunk.rows));
                 }
-                _ => drop(self.waiting.pop_front()),
+                // A page that was overwritten may look as if it ended the table.
+                Some(_) if lacks_rows(&listed, self.rows_read, self.until) => {
+                    return Err(damaged(self.directory.path_of(&listed), "it lacks events that it says it has"));
+                }
+                _ => {
+                    self.waiting.pop_front();
+                    self.rows_read = 0;
+                }
             }
         }
         Ok(None)
@@ -148,6 +167,18 @@ impl<'a> Export<'a> {
         }
         Ok(chunk)
     }
+}
+
+/// Whether fewer rows were read than a sealed segment had when it was sealed. Of one that was erased from meanwhile
+/// more were read, in the generation before; of one that was written to when the export began not all are wanted.
+fn lacks_rows(listed: &ListedSegment, rows_read: u64, until: i64) -> bool {
+    let is_whole = |facts: &Facts| facts.last_sequence.cast_signed() <= until;
+    let facts = listed.facts.filter(|facts| listed.state == SegmentState::Sealed && is_whole(facts));
+    facts.is_some_and(|facts| rows_read < facts.rows)
+}
+
+fn damaged(path: PathBuf, reason: &str) -> OfflineError {
+    OpenError::Damaged { path, reason: reason.into() }.into()
 }
 
 struct RowsRead {

@@ -7,6 +7,7 @@ use crate::store::{
     catalog::{ListedSegment, SegmentState},
     error::OpenError,
     format::file,
+    segments::{Sites, Summary, SummaryError},
 };
 
 /// What is told of a segment.
@@ -30,14 +31,23 @@ pub struct SegmentLine {
 
 /// Every segment that the catalog lists, by number.
 pub fn segment_lines(directory: &OfflineDir, catalog: &CatalogContents) -> Vec<SegmentLine> {
-    catalog.segments.iter().map(|listed| line(directory, *listed)).collect()
+    let with_damage = |listed: &ListedSegment| {
+        let mut line = line(directory, *listed);
+        let found = || catalog.damage.get(&listed.number).map(|found| format!("damaged: a read found: {found}"));
+        line.fault = line.fault.or_else(found);
+        line
+    };
+    catalog.segments.iter().map(with_damage).collect()
 }
 
 fn line(directory: &OfflineDir, listed: ListedSegment) -> SegmentLine {
     let mut now = listed;
+    let mut damage = None;
     let looked = directory.on_segment(listed, |listed, connection| {
         now = *listed;
-        what_it_holds(connection, listed.state == SegmentState::Sealed)
+        let holds = what_it_holds(connection, listed.state == SegmentState::Sealed)?;
+        damage = if listed.state == SegmentState::Sealed { damage_of(connection, listed)? } else { None };
+        Ok(holds)
     });
     let mut line = SegmentLine {
         number: now.number,
@@ -46,7 +56,7 @@ fn line(directory: &OfflineDir, listed: ListedSegment) -> SegmentLine {
         rows: 0,
         bytes: bytes_of(directory, &now),
         times: None,
-        fault: None,
+        fault: damage.map(|damage| format!("damaged: {damage}")),
     };
     match looked {
         Ok(Some((rows, times))) => (line.rows, line.times) = (rows, times),
@@ -71,6 +81,15 @@ fn what_it_holds(connection: &Connection, sealed: bool) -> rusqlite::Result<(u64
         Ok((rows.unsigned_abs(), row.get::<_, Option<i64>>(1)?.zip(row.get(2)?)))
     };
     Ok(connection.query_row(from, [], read).optional()?.unwrap_or((0, None)))
+}
+
+/// Why a sealed file is not what the catalog lists, as far as its summary tells.
+pub(super) fn damage_of(connection: &Connection, listed: &ListedSegment) -> rusqlite::Result<Option<&'static str>> {
+    match Summary::read_listed(connection, &Sites::default(), listed.number, listed.facts) {
+        Ok(_) => Ok(None),
+        Err(SummaryError::Damaged(damage)) => Ok(Some(damage)),
+        Err(SummaryError::Sqlite(error)) => Err(error),
+    }
 }
 
 /// The bytes of a segment's file and its write-ahead log.

@@ -8,24 +8,31 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     ffi::OsString,
     fs,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use crate::store::{
     catalog::{CatalogFile, ListedSegment, SegmentChange, SegmentState},
-    error::OpenError,
+    error::{OpenError, is_disk_full},
     format::{DataDir, SegmentName, SegmentPaths, file, quarantine::Quarantine, sync_directory},
     segments::{Identity, Segments},
 };
 
-/// Clears the folder of segments, of which the sealed ones are shown by now. Returns the highest number of a segment in
-/// quarantine; 0 if nothing is there.
+/// What is in quarantine.
+pub(super) struct Strays {
+    /// The highest number of a segment; 0 if nothing is there.
+    pub(super) highest_number: i64,
+    /// No sequence below this one may be given.
+    pub(super) sequence_floor: u64,
+}
+
+/// Clears the folder of segments, of which the sealed ones are shown by now.
 pub(super) fn clear(
     directory: &DataDir,
     catalog: &mut CatalogFile,
     listed: &[ListedSegment],
     segments: &Segments,
-) -> Result<i64, OpenError> {
+) -> Result<Strays, OpenError> {
     let paths = directory.segment_paths();
     let quarantine = Quarantine::of_directory(directory.path());
     let known = Known { paths: &paths, listed, leftovers: catalog.leftovers()?, segments };
@@ -35,28 +42,18 @@ pub(super) fn clear(
         // Keys can be made anew, and are worth nothing without their segment.
         let only_keys = names.iter().all(|name| name.to_str().is_some_and(file::is_keys));
         match if only_keys { Fate::Remove } else { known.fate(identity, &path) } {
-            Fate::Stay => drop(kept.insert((identity.number, identity.generation))),
+            Fate::Stay => {
+                kept.insert((identity.number, identity.generation));
+                moved.extend(set_foreign_log_aside(&quarantine, &path)?);
+            }
             Fate::Remove => {
                 tracing::info!(files = ?names, "removing what an interrupted rewriting has left");
                 file::remove(&path).map_err(OpenError::io("remove the leftover", &path))?;
                 removed += 1;
             }
-            Fate::Quarantine(reason) => match quarantine.take_in(&path) {
-                Ok(name) => {
-                    tracing::error!(
-                        file = %path.display(), to = %name, %reason,
-                        "put into quarantine: it may hold events that were acknowledged, and is in no answer. \
-                         `hitlog quarantine list` says what it holds"
-                    );
-                    moved.push((name, reason));
-                }
-                Err(error) => {
-                    tracing::error!(
-                        file = %path.display(), %error, %reason,
-                        "could not be put into quarantine and stays where it is; it is in no answer"
-                    );
-                    unmoved.push((identity.number, path));
-                }
+            Fate::Quarantine(reason) => match put_into(&quarantine, &path, &reason) {
+                Some(name) => moved.push((name, reason)),
+                None => unmoved.push((identity.number, path)),
             },
         }
     }
@@ -65,18 +62,30 @@ pub(super) fn clear(
     }
     let mut gone = known.leftovers;
     let dropped = listed.iter().filter(|segment| segment.state == SegmentState::Dropped);
-    gone.extend(dropped.map(|of| Identity { number: of.number, generation: of.generation }));
+    gone.extend(dropped.map(ListedSegment::identity));
     gone.retain(|of| !kept.contains(&(of.number, of.generation)));
     if !gone.is_empty() {
-        catalog.change_segments(&SegmentChange::Unlinked(gone))?;
+        if_there_is_room(catalog.change_segments(&SegmentChange::Unlinked(gone)))?;
     }
     let in_quarantine = quarantine.files()?.into_iter().map(|file| (file.number, file.path));
-    let strays: Vec<_> = in_quarantine.chain(unmoved).collect();
+    note(&in_quarantine.chain(unmoved).collect::<Vec<_>>(), moved, catalog, segments)
+}
+
+/// Has the catalog note what was moved, and raises its floors above what is in quarantine.
+fn note(
+    strays: &[(i64, PathBuf)],
+    moved: Vec<(String, String)>,
+    catalog: &mut CatalogFile,
+    segments: &Segments,
+) -> Result<Strays, OpenError> {
     // What cannot be read tells no sequence.
     let last = strays.iter().filter_map(|(_, path)| file::last_sequence_of(path).ok().flatten()).max();
     let sequence_floor = last.map_or(0, |last| last + 1);
-    if !moved.is_empty() || sequence_floor > catalog.sequence_floor() {
-        catalog.change_segments(&SegmentChange::Quarantined { files: moved, sequence_floor })?;
+    let highest_number = strays.iter().map(|(number, _)| *number).max().unwrap_or(0);
+    let is_known = sequence_floor <= catalog.sequence_floor() && highest_number <= catalog.number_floor()?;
+    if !moved.is_empty() || !is_known {
+        let change = SegmentChange::Quarantined { files: moved, number_floor: highest_number, sequence_floor };
+        if_there_is_room(catalog.change_segments(&change))?;
     }
     segments.count_quarantined(strays.len());
     if !strays.is_empty() {
@@ -86,7 +95,53 @@ pub(super) fn clear(
              list` tells of them"
         );
     }
-    Ok(strays.iter().map(|(number, _)| *number).max().unwrap_or(0))
+    Ok(Strays { highest_number, sequence_floor })
+}
+
+/// Passes over a full disk: what could not be noted is found again by the next start.
+pub(super) fn if_there_is_room(changed: Result<(), OpenError>) -> Result<(), OpenError> {
+    match changed {
+        Err(OpenError::Sqlite { source, .. }) if is_disk_full(&source) => {
+            tracing::warn!(error = %source, "no room to note what was found at the start; the next start does");
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+/// Moves a file into quarantine, and returns its name there; `None` if it has to stay where it is.
+fn put_into(quarantine: &Quarantine, path: &Path, reason: &str) -> Option<String> {
+    match quarantine.take_in(path) {
+        Ok(name) => {
+            tracing::error!(
+                file = %path.display(), to = %name, %reason,
+                "put into quarantine: it may hold events that were acknowledged, and is in no answer. `hitlog \
+                 quarantine list` says what it holds"
+            );
+            Some(name)
+        }
+        Err(error) => {
+            tracing::error!(
+                file = %path.display(), %error, %reason,
+                "could not be put into quarantine and stays where it is; it is in no answer"
+            );
+            None
+        }
+    }
+}
+
+/// A database that was copied over another, such as a backup's, has nothing to do with the log of that.
+fn set_foreign_log_aside(quarantine: &Quarantine, path: &Path) -> Result<Option<(String, String)>, OpenError> {
+    if !file::has_foreign_wal(path).map_err(OpenError::io("read", path))? {
+        return Ok(None);
+    }
+    let name = quarantine.take_in_beside(path)?;
+    tracing::error!(
+        file = %path.display(), to = %name,
+        "its write-ahead log is that of another file which was here before: put into quarantine, as it may hold events \
+         that were acknowledged"
+    );
+    Ok(Some((name, format!("the log of another {}, which was here before", path.display()))))
 }
 
 /// The generations of which there are files, each with the names of its files; what was being built is removed.

@@ -14,6 +14,8 @@ use crate::store::{
 pub(crate) enum RewriteError {
     #[error("hitlog is stopping")]
     Stopping,
+    #[error("it takes up to {wanted} bytes and {free} are free; make room on the file system of the data directory")]
+    NoRoom { wanted: u64, free: u64 },
     #[error(transparent)]
     Sqlite(rusqlite::Error),
     #[error(transparent)]

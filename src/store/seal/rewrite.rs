@@ -18,7 +18,7 @@ use crate::{
     store::{
         catalog::{Catalog, ErasedRows, SegmentChange, Target},
         error::CatalogError,
-        format::{SegmentPaths, file, make_file, schema, sync_directory},
+        format::{SegmentPaths, file, make_file, room::free_bytes, schema, sync_directory},
         segments::{Content, Facts, Identity, Segment, Segments, Summary},
     },
 };
@@ -42,6 +42,7 @@ impl Rewriter {
         targets: &[Target],
         stopping: &Arc<AtomicBool>,
     ) -> Result<(), RewriteError> {
+        self.look_for_room(segment, targets)?;
         let started = Instant::now();
         self.segments.directory.check()?;
         let (number, generation) = (segment.number, segment.generation + 1);
@@ -79,6 +80,17 @@ impl Rewriter {
             tracing::info!(segment = number, generation, rows, erased_rows, seconds, "a segment is sealed");
         }
         Ok(())
+    }
+
+    /// Does not begin what cannot end: a rewriting that runs out of room has taken it from everybody else.
+    fn look_for_room(&self, segment: &Segment, targets: &[Target]) -> Result<(), RewriteError> {
+        let bytes = file::bytes(&segment.path) + file::bytes(&file::with_suffix(&segment.path, "-wal"));
+        // Indexes take as much again at the most, with what is sorted for them; a segment that has them has them.
+        let wanted = if targets.is_empty() { 2 * bytes } else { bytes };
+        match free_bytes(self.paths.folder()) {
+            Some(free) if free < wanted => Err(RewriteError::NoRoom { wanted, free }),
+            _ => Ok(()),
+        }
     }
 
     /// Builds the new generation under its unfinished name.

@@ -51,6 +51,8 @@ pub(crate) fn options(segment_rows_max: u64) -> StoreOptions {
         seal_cache_bytes: 1 << 20,
         retention_grace: Duration::ZERO,
         is_restored: false,
+        scratch_dir: None,
+        reserve_bytes: 1 << 12,
     }
 }
 

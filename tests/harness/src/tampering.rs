@@ -1,8 +1,10 @@
 //! System calls that fail or stall.
 
 use std::{
+    ffi::OsStr,
     fs,
     io::{BufRead, BufReader, Read},
+    path::PathBuf,
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -15,9 +17,16 @@ pub struct Tampering(Child);
 
 impl Tampering {
     pub fn with(daemon: &Daemon, inject: &str) -> Self {
+        Self::with_files(daemon, inject, &[])
+    }
+
+    /// Changes what calls on these files only return; on all if there are none.
+    pub fn with_files(daemon: &Daemon, inject: &str, files: &[PathBuf]) -> Self {
         let call = inject.split(':').next().unwrap();
         let mut strace = Command::new("strace")
-            .args(["-f", "-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &format!("inject={inject}"), "-p"])
+            .args(["-f", "-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &format!("inject={inject}")])
+            .args(files.iter().flat_map(|file| [OsStr::new("-P"), file.as_os_str()]))
+            .arg("-p")
             .arg(daemon.pid().to_string())
             .stderr(Stdio::piped())
             .spawn()

@@ -46,7 +46,7 @@ impl Snapshot<'_> {
         website_id: &Arc<str>,
         visitor_id: &str,
         up_to: u64,
-        room: Room,
+        room: HidingRoom,
     ) -> Result<Vec<FoundIn>, ReadError> {
         let filter = EventFilter {
             website_id: Arc::clone(website_id),
@@ -154,14 +154,14 @@ impl Snapshot<'_> {
 
 /// How many events an erasure may hide in memory.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Room {
+pub(crate) struct HidingRoom {
     /// Most that one of few events may take.
     pub(crate) free: usize,
     /// One of more than this has them laid down on the disk.
     pub(crate) laid_from: usize,
 }
 
-impl Room {
+impl HidingRoom {
     /// What is left of room for so many.
     pub(crate) fn new(events_max: usize, in_memory: usize) -> Self {
         Self { free: events_max.saturating_sub(in_memory), laid_from: events_max / 2 }

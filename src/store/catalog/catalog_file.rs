@@ -1,0 +1,187 @@
+//! The open file of the catalog: how it is opened, made and brought up to date, and what a start reads of it.
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+
+use rusqlite::Connection;
+
+use super::{
+    epoch_table::{self, read_epochs},
+    erasure::Erasure,
+    erasure_table,
+    expiry_table::{self, ExpiryNotes},
+    segment_table::{self, ListedSegment, SegmentChange, read_damage, read_leftovers, read_segments},
+    website_table::read_websites,
+    websites::Websites,
+};
+use crate::{
+    clock::now_ms,
+    event_id::Epochs,
+    store::{
+        error::{OpenError, is_disk_full},
+        format::{DataDir, file, make_file, quarantine::Quarantine, schema, sync_directory},
+        segments::Identity,
+    },
+};
+
+/// The size of the catalog's write-ahead log from which on it is copied into the catalog after a change.
+pub(super) const WAL_DUE_BYTES: u64 = 4 << 20;
+/// Starts from copies past which somebody is told that there are many: each costs 400 bytes, and 50 ns for each id.
+const EPOCHS_EXPECTED: usize = 100;
+
+/// The open catalog.
+pub(crate) struct CatalogFile {
+    pub(super) path: PathBuf,
+    pub(super) connection: Connection,
+    pub(super) websites: Arc<Websites>,
+    sequence_floor: u64,
+    epochs: Epochs,
+}
+
+impl CatalogFile {
+    /// Opens `catalog.db`, makes it if there is none, and reads all websites into memory.
+    pub(crate) fn open(directory: &DataDir) -> Result<Self, OpenError> {
+        let path = directory.catalog_path();
+        let sqlite = || OpenError::sqlite(&path);
+        if file::has_foreign_wal(&path).map_err(OpenError::io("read", &path))? {
+            let name = Quarantine::of_directory(directory.path()).take_in_beside(&path)?;
+            tracing::warn!(
+                to = %name,
+                "catalog.db was put here, and catalog.db-wal is the log of the one that was here before: it is in the \
+                 folder quarantine now, as nothing of it belongs to this one"
+            );
+        }
+        make_file(&path).map_err(OpenError::io("make", &path))?;
+        let mut connection = Connection::open_with_flags(&path, schema::write_flags()).map_err(sqlite())?;
+        schema::check_application_id(&connection, &path)?;
+        let found: i64 = schema::pragma(&connection, &path, "user_version")?;
+        if found > schema::CATALOG_VERSION {
+            return Err(OpenError::Newer { path, found, known: schema::CATALOG_VERSION });
+        }
+        // The very first write: a start that is cut short later must leave a file that is known as hitlog's. Written
+        // only once, so that a start which fails further on, at a segment of a newer hitlog say, changes nothing.
+        if schema::pragma::<i32>(&connection, &path, "application_id")? != schema::APPLICATION_ID {
+            connection.pragma_update(None, "application_id", schema::APPLICATION_ID).map_err(sqlite())?;
+        }
+        connection
+            .execute_batch(
+                "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA mmap_size = 0;
+                 PRAGMA wal_autocheckpoint = 0; -- SQLite would keep to itself that one has failed
+                 PRAGMA journal_size_limit = 0; -- a log that begins anew gives its room back
+                 PRAGMA secure_delete = ON; -- of who was erased nothing may stay",
+            )
+            .map_err(sqlite())?;
+        schema::CATALOG_MIGRATIONS.to_latest(&mut connection).map_err(|error| match error {
+            rusqlite_migration::Error::RusqliteError { err, .. } => sqlite()(err),
+            error => {
+                let reason = format!("its format could not be brought up to date: {error}");
+                OpenError::NotOurs { path: path.clone(), reason }
+            }
+        })?;
+        connection
+            .execute("INSERT OR IGNORE INTO Log(id, sequenceFloor) VALUES(1, 1)", [])
+            .and_then(|_| epoch_table::begin_first(&connection, now_ms()))
+            .map_err(sqlite())?;
+        sync_directory(directory.path())?;
+        let sequence_floor: i64 =
+            connection.query_row("SELECT sequenceFloor FROM Log", [], |row| row.get(0)).map_err(sqlite())?;
+        let epochs = read_epochs(&connection).map_err(sqlite())?;
+        let websites = Arc::new(read_websites(&connection).map_err(sqlite())?);
+        Ok(Self { path, connection, websites, sequence_floor: sequence_floor.unsigned_abs(), epochs })
+    }
+
+    /// The lowest sequence that may be given from now on.
+    pub(crate) fn sequence_floor(&self) -> u64 {
+        self.sequence_floor
+    }
+
+    /// What public ids are made with.
+    pub(crate) fn epochs(&self) -> &Epochs {
+        &self.epochs
+    }
+
+    /// Begins another epoch of ids with the next sequence if this is a backup, or `is_restored` says that it is another
+    /// kind of copy: the original may have given the same sequences to other events.
+    pub(crate) fn begin_epoch_of_copy(&mut self, is_restored: bool, next_sequence: u64) -> Result<(), OpenError> {
+        let path = self.path.clone();
+        let sqlite = || OpenError::sqlite(&path);
+        let is_backup = epoch_table::is_backup(&self.connection).map_err(sqlite())?;
+        if !is_backup && !is_restored {
+            return Ok(());
+        }
+        let transaction = self.connection.transaction().map_err(sqlite())?;
+        epoch_table::begin(&transaction, next_sequence, now_ms()).map_err(sqlite())?;
+        transaction.commit().map_err(sqlite())?;
+        self.epochs = read_epochs(&self.connection).map_err(sqlite())?;
+        let epochs = self.epochs.with_ends().len();
+        tracing::info!(
+            is_backup,
+            next_sequence,
+            epochs,
+            "hitlog starts from a copy: the ids of events from now on are made with a new key, so that no id of an \
+             event that came after the copy was made leads to another"
+        );
+        if epochs > EPOCHS_EXPECTED {
+            tracing::warn!(
+                epochs,
+                "each id is tried with the key of each start from a copy: is --restored given at every start?"
+            );
+        }
+        Ok(())
+    }
+
+    /// The websites, as this catalog keeps them.
+    pub(crate) fn websites(&self) -> Arc<Websites> {
+        Arc::clone(&self.websites)
+    }
+
+    /// The segments, by number.
+    pub(crate) fn segments(&self) -> Result<Vec<ListedSegment>, OpenError> {
+        read_segments(&self.connection).map_err(OpenError::sqlite(&self.path))
+    }
+
+    /// The highest number that no segment may get any more.
+    pub(crate) fn number_floor(&self) -> Result<i64, OpenError> {
+        let floor = self.connection.query_row("SELECT numberFloor FROM Log", [], |row| row.get(0));
+        floor.map_err(OpenError::sqlite(&self.path))
+    }
+
+    /// The damage that reads have found, by the number of the segment.
+    pub(crate) fn damage(&self) -> Result<BTreeMap<i64, String>, OpenError> {
+        read_damage(&self.connection).map_err(OpenError::sqlite(&self.path))
+    }
+
+    /// The generations that may be removed: replaced, or never listed.
+    pub(crate) fn leftovers(&self) -> Result<Vec<Identity>, OpenError> {
+        read_leftovers(&self.connection).map_err(OpenError::sqlite(&self.path))
+    }
+
+    /// Changes the list of segments, before the catalog moves to its thread.
+    pub(crate) fn change_segments(&mut self, change: &SegmentChange) -> Result<(), OpenError> {
+        segment_table::apply(&mut self.connection, change).map_err(OpenError::sqlite(&self.path))?;
+        let floor = self.connection.query_row("SELECT sequenceFloor FROM Log", [], |row| row.get::<_, i64>(0));
+        self.sequence_floor = floor.map_err(OpenError::sqlite(&self.path))?.unsigned_abs();
+        Ok(())
+    }
+
+    /// The erasures, those that are done included.
+    pub(crate) fn erasures(&self) -> Result<Vec<Erasure>, OpenError> {
+        erasure_table::read(&self.connection).map_err(OpenError::sqlite(&self.path))
+    }
+
+    /// What an earlier run noted of what has expired.
+    pub(crate) fn expiry_notes(&self) -> Result<ExpiryNotes, OpenError> {
+        expiry_table::read(&self.connection).map_err(OpenError::sqlite(&self.path))
+    }
+
+    /// Copies the write-ahead log into the catalog when it has grown. An error leaves the disk in doubt.
+    pub(super) fn checkpoint_if_due(&self) -> rusqlite::Result<()> {
+        if file::bytes(&file::with_suffix(&self.path, "-wal")) < WAL_DUE_BYTES {
+            return Ok(());
+        }
+        match self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
+            // No room to copy into: what is in the write-ahead log is as durable there.
+            Err(error) if !is_disk_full(&error) => Err(error),
+            _ => Ok(()),
+        }
+    }
+}

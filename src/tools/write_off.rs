@@ -1,0 +1,71 @@
+//! `hitlog segments write-off`: giving up a segment that is lost or damaged.
+
+use std::path::PathBuf;
+
+use super::{Outcome, print, table::pluralize};
+use crate::{
+    event::time::time_text,
+    store::repair::{Loss, Repair},
+};
+
+/// Which segment to give up.
+#[derive(Debug)]
+pub struct WriteOffOptions {
+    /// Where the events are.
+    pub data_dir: PathBuf,
+    /// The segment's number.
+    pub number: i64,
+    /// Whether that is meant; otherwise it is only told what would go.
+    pub yes: bool,
+    /// Whether a damaged file goes for good, and not to the quarantine.
+    pub discard: bool,
+}
+
+/// Says what goes with the segment, and gives it up; `Ok(false)` if that was not confirmed.
+pub fn run(options: &WriteOffOptions) -> Outcome {
+    let repair = Repair::open(&options.data_dir)?;
+    let loss = repair.loss(options.number)?;
+    print(what_goes(&loss).as_bytes())?;
+    if !options.yes {
+        let file = match loss.damage {
+            Some(_) if options.discard => " Its file would be removed for good.",
+            Some(_) => " Its file would go to the quarantine; --discard removes it for good.",
+            None => "",
+        };
+        print(format!("Nothing was changed: say --yes if it is to be given up.{file}\n").as_bytes())?;
+        return Ok(false);
+    }
+    let quarantined = repair.write_off(&loss, options.discard)?;
+    let mut text = format!("Segment {} is written off; its sequences are not given again.\n", loss.number);
+    if quarantined.is_empty() {
+        text.push_str("Erasures that waited for it go on when hitlog starts.\n");
+    }
+    for name in quarantined {
+        text.push_str(&format!(
+            "What is left of it is in quarantine, and erasures wait until it leaves that: `hitlog quarantine discard \
+             {name} --yes` removes it for good.\n"
+        ));
+    }
+    print(text.as_bytes())?;
+    Ok(true)
+}
+
+fn what_goes(loss: &Loss) -> String {
+    let (number, state, path) = (loss.number, loss.state, loss.path.display());
+    let what_is_wrong = match &loss.damage {
+        Some(damage) => format!("is damaged: {path}: {damage}"),
+        None => format!("is lost: {path} is listed and not there"),
+    };
+    let rows = loss.rows.map_or("events that nobody has counted".to_owned(), |rows| pluralize(rows, "event"));
+    let sequences = loss.sequences.map(|(first, last)| format!(", sequences {first} to {last}")).unwrap_or_default();
+    let times = loss.times.map(|(first, last)| format!(", from {} to {}", time_text(first), time_text(last)));
+    let leftovers: Vec<_> = loss.leftovers.iter().map(|path| path.display().to_string()).collect();
+    let leftovers = match leftovers.is_empty() {
+        true => String::new(),
+        false => format!("Other files of it would go to the quarantine: {}.\n", leftovers.join(", ")),
+    };
+    format!(
+        "Segment {number} ({state}) {what_is_wrong}.\nWith it go {rows}{sequences}{}.\n{leftovers}",
+        times.unwrap_or_default()
+    )
+}
