@@ -11,12 +11,13 @@ use std::{
     fs::{self, File},
     io::{self, Write},
     ops::Range,
-    os::unix::fs::{FileExt, OpenOptionsExt},
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::access::make_file;
 use crate::store::error::{ReadError, is_errno_of_full_disk};
 
 /// A block is read and checked whole: large enough that a check is short beside a look at the disk.
@@ -64,7 +65,8 @@ pub(crate) struct BlockWriter {
 impl BlockWriter {
     /// Begins a file that is at `unfinished` until it is complete; what is there is replaced.
     pub(crate) fn create(unfinished: &Path) -> io::Result<Self> {
-        let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(unfinished)?;
+        make_file(unfinished)?;
+        let file = fs::OpenOptions::new().write(true).truncate(true).open(unfinished)?;
         let waiting = Vec::with_capacity(WRITE_BYTES);
         Ok(Self { file, unfinished: unfinished.into(), waiting, hashes: Vec::new(), bytes: 0, unsynced: 0 })
     }

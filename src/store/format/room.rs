@@ -7,7 +7,6 @@
 use std::{
     fs::{self, OpenOptions},
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -16,6 +15,7 @@ use rand::Rng;
 use rustix::{io::Errno, process::geteuid};
 
 use super::{
+    access::make_file,
     directory::{DataDir, RESERVE, SegmentName, SegmentPaths},
     file,
 };
@@ -186,7 +186,8 @@ impl Reserve {
                 _ => Err(error),
             });
         }
-        let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&self.path)?;
+        make_file(&self.path)?;
+        let mut file = OpenOptions::new().truncate(true).write(true).open(&self.path)?;
         let (mut written, mut part) = (0, vec![0; 64 << 10]);
         while written < self.bytes {
             // What could be compressed or shared would keep no room.

@@ -4,17 +4,12 @@
 //! lose their names as soon as they are open, so that only a crash at that instant leaves one.
 #![allow(unsafe_code)]
 
-use std::{
-    ffi::CString,
-    fs::{self, DirBuilder},
-    io,
-    os::unix::{ffi::OsStrExt, fs::DirBuilderExt},
-    path::Path,
-};
+use std::{ffi::CString, fs, io, os::unix::ffi::OsStrExt, path::Path};
 
 use parking_lot::Mutex;
 use rusqlite::ffi;
 
+use super::access::make_directory;
 use crate::store::error::{OpenError, is_no_room};
 
 /// How SQLite's names for such files begin.
@@ -26,7 +21,7 @@ static FOLDER: Mutex<Option<CString>> = Mutex::new(None);
 /// Has SQLite put its temporary files into this folder from now on, in the whole process; makes it, and removes what a
 /// crash left there.
 pub(crate) fn sort_in(folder: &Path) -> Result<(), OpenError> {
-    match DirBuilder::new().mode(0o700).create(folder) {
+    match make_directory(folder) {
         Err(error) if is_no_room(&error) => {
             // Nothing is sorted before there is room.
             tracing::warn!(folder = %folder.display(), %error, "there is no room for scratch until the next start");
