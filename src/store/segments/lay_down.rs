@@ -173,12 +173,15 @@ mod tests {
         segments::{Columns, Key, LaidKeys, RowKeys},
     };
 
+    /// The number of a website and of a type, the time, and who it was.
+    type Row = (u8, usize, i64, u8);
+
     /// Columns of the rows of these groups, each of which may leave sequences out before it.
-    fn columns(sites: &Sites, groups: &[(u64, Vec<(u8, usize, i64, u8)>)]) -> (Columns, Vec<(u64, RowKeys)>) {
+    fn columns(sites: &Sites, groups: &[(u64, Vec<Row>)]) -> (Columns, Vec<(u64, RowKeys)>) {
         let (columns, mut model, mut next) = (Columns::default(), Vec::new(), 1);
         for (gap, group) in groups {
             next += gap;
-            let row = |&(site, kind, created_at, of): &(u8, usize, i64, u8)| {
+            let row = |&(site, kind, created_at, of): &Row| {
                 let ids = ([b's', of % 7], [b'v', of % 5]);
                 let website = [b'w', site];
                 RowKeys::new(
