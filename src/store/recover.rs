@@ -25,7 +25,7 @@ use super::{
     read::{list::lookup::HidingRoom, snapshot::Snapshot},
     segments::{Columns, Content, Facts, LaidKeys, OpenKeys, Segment, Segments, Sites, Summary, SummaryError},
 };
-use crate::metrics::StoreMetrics;
+use crate::metrics::{ReadRefused, StoreMetrics};
 
 /// How long the start waits for a program that reads a segment without an index, such as a backup on a slow disk.
 const READER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -81,7 +81,7 @@ pub(super) fn recover_segments(
         }
     };
     let state = found[at].listed.state;
-    let with_keys = |(place, found)| recover_keys(paths, found, place < at, &segments.sites);
+    let with_keys = |(place, found)| recover_keys(paths, found, place < at, &segments.sites, room);
     let mut open = found.iter().enumerate().map(with_keys).collect::<Result<Vec<_>, _>>()?;
     let prepared = open.split_off(at + 1).into_iter().next();
     let active = open.remove(at);
@@ -235,6 +235,7 @@ fn recover_keys(
     found: &OpenFound,
     is_full: bool,
     sites: &Sites,
+    room: Room,
 ) -> Result<Arc<Segment>, OpenError> {
     let number = found.listed.number;
     let path = paths.of(number, found.listed.generation);
@@ -260,7 +261,10 @@ fn recover_keys(
     };
     let columns = Arc::new(columns.map_err(OpenError::sqlite(&path))?);
     let segment = Arc::new(Segment::open(paths, number, OpenKeys::InMemory(columns)));
-    if is_full && let Err(error) = segment.lay_down_keys(sites) {
+    if is_full
+        && room == Room::Enough
+        && let Err(error) = segment.lay_down_keys(sites)
+    {
         tracing::warn!(segment = number, %error, "the keys of a segment stay in memory: they could not be laid down");
     }
     Ok(segment)
@@ -303,6 +307,7 @@ pub(super) fn recover_erasures(
     let mut room = HidingRoom { free: usize::MAX, ..HidingRoom::new(options.hidden_events_max, 0) };
     for mut erasure in listed {
         if let Some(Subject { website_id, visitor: Some(visitor) }) = &erasure.subject {
+            let mut remade = 0;
             let found = loop {
                 let damaged = segments.damaged();
                 let snapshot = Snapshot::at_start(segments);
@@ -310,6 +315,8 @@ pub(super) fn recover_erasures(
                     Ok(found) => break found,
                     // A segment was found to be damaged, and is in no view any more.
                     Err(_) if segments.damaged() > damaged => {}
+                    // The keys of a segment were damaged, and are made anew by now.
+                    Err(ReadError::Refused(ReadRefused::Keys)) if remade <= snapshot.segments().len() => remade += 1,
                     // What was erased is in no answer, whatever memory that takes.
                     Err(ReadError::StorageFull(_)) if room.laid_from < usize::MAX => room.laid_from = usize::MAX,
                     Err(error) => return Err(OpenError::Erasure(Arc::clone(&erasure.id), error)),

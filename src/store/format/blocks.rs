@@ -60,6 +60,7 @@ pub(crate) struct BlockWriter {
     hashes: Vec<u8>,
     bytes: u64,
     unsynced: usize,
+    is_finished: bool,
 }
 
 impl BlockWriter {
@@ -68,7 +69,15 @@ impl BlockWriter {
         make_file(unfinished)?;
         let file = fs::OpenOptions::new().write(true).truncate(true).open(unfinished)?;
         let waiting = Vec::with_capacity(WRITE_BYTES);
-        Ok(Self { file, unfinished: unfinished.into(), waiting, hashes: Vec::new(), bytes: 0, unsynced: 0 })
+        Ok(Self {
+            file,
+            unfinished: unfinished.into(),
+            waiting,
+            hashes: Vec::new(),
+            bytes: 0,
+            unsynced: 0,
+            is_finished: false,
+        })
     }
 
     /// The place of the next byte.
@@ -100,7 +109,9 @@ impl BlockWriter {
         index.extend_from_slice(&xxh3_64(&index).to_le_bytes());
         self.file.write_all(&index)?;
         self.file.sync_data()?;
-        fs::rename(&self.unfinished, path)
+        fs::rename(&self.unfinished, path)?;
+        self.is_finished = true;
+        Ok(())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -115,6 +126,15 @@ impl BlockWriter {
             self.unsynced = 0;
         }
         Ok(())
+    }
+}
+
+impl Drop for BlockWriter {
+    fn drop(&mut self) {
+        // On a full disk others need the room; where it cannot be removed the next start does.
+        if !self.is_finished {
+            let _ = fs::remove_file(&self.unfinished);
+        }
     }
 }
 
@@ -242,5 +262,14 @@ mod tests {
         whole[bytes_at..bytes_at + 16].fill(0xff);
         fs::write(&path, whole).unwrap();
         assert!(matches!(BlockFile::open(&path), Err(BlockError::Damaged(_))));
+    }
+
+    #[test]
+    fn what_is_not_finished_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut writer = BlockWriter::create(&folder.path().join("unfinished")).unwrap();
+        writer.write(&vec![7; 2 * WRITE_BYTES]).unwrap();
+        drop(writer);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 }
