@@ -1,5 +1,6 @@
 //! The command line: which commands there are, and what each takes and does.
 
+mod allocator;
 mod arguments;
 mod log;
 mod memory;
@@ -25,6 +26,7 @@ const RESTORED: &str = "restored";
 
 /// Runs the command that the process was started with.
 pub fn run() -> ExitCode {
+    allocator::give_memory_back();
     // Before anything else: a daemon's start may be stopped at any moment.
     let is_daemon = env::args_os().nth(1).is_some_and(|command| command == "serve");
     let signals = match Signals::listen(is_daemon) {
