@@ -162,9 +162,10 @@ impl CatalogFile {
         if !memory.segments.view().still_holds(&new.found) {
             return Err(ChangeError::Refused(CatalogError::Stale));
         }
-        // What is damaged or in quarantine may hold events that were not found.
+        // What is damaged, in quarantine or replaced and still there may hold events that were not found.
         let segments = &memory.segments;
-        if new.found.is_empty() && segments.damaged() == 0 && segments.quarantined() == 0 {
+        let is_all_seen = segments.damaged() == 0 && segments.quarantined() == 0 && segments.replaced().is_empty();
+        if new.found.is_empty() && is_all_seen {
             return self.erase_nothing(memory);
         }
         let (id, now) = self.new_erasure(true, memory)?;

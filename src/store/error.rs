@@ -107,7 +107,8 @@ pub enum OpenError {
     /// A segment is not what SQLite wrote.
     #[error(
         "{path} is damaged ({reason}); look at the disk and the memory of this machine, leave the directory as it is, \
-         and restore a backup into another one"
+         and restore a backup into another one; `hitlog segments write-off` tells what it would mean to go on without \
+         this segment"
     )]
     Damaged {
         /// The file.
@@ -117,8 +118,8 @@ pub enum OpenError {
     },
     /// A segment that has no indexes yet is listed and has no file.
     #[error(
-        "{path} is listed in catalog.db and is not there; put it back. If catalog.db was replaced by an older one, put \
-         that back. `hitlog quarantine list` tells of files that may take its place, and `hitlog segments write-off \
+        "{path} is listed in catalog.db and is not there; put that very file back, with its -wal: an older copy lacks \
+         what came after it. If catalog.db was replaced by an older one, put that back. `hitlog quarantine list` tells of files that may take its place, and `hitlog segments write-off \
          {number}` what it would mean to go on without it"
     )]
     LostSegment {

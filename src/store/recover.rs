@@ -23,7 +23,9 @@ use super::{
     log::active::ActiveSegment,
     options::{ErasureOptions, LogOptions},
     read::{list::lookup::HidingRoom, snapshot::Snapshot},
-    segments::{Columns, Content, Facts, LaidKeys, OpenKeys, Segment, Segments, Sites, Summary, SummaryError},
+    segments::{
+        Columns, Content, Facts, LaidKeys, OpenKeys, Segment, Segments, Sites, Summary, SummaryError, sample_of_rows,
+    },
 };
 use crate::metrics::{ReadRefused, StoreMetrics};
 
@@ -242,7 +244,7 @@ fn recover_keys(
     let keys_path = file::keys_path(&path);
     if is_full {
         match LaidKeys::open(&keys_path, number, sites) {
-            Ok(keys) if found.sequences == Some((keys.first_sequence, keys.last_sequence)) => {
+            Ok(keys) if is_of(&keys, found.sequences, &path, sites)? => {
                 return Ok(Arc::new(Segment::open(paths, number, OpenKeys::Laid(Arc::new(keys)))));
             }
             Ok(_) => tracing::warn!(file = %keys_path.display(), "keys of other rows are made anew"),
@@ -268,6 +270,15 @@ fn recover_keys(
         tracing::warn!(segment = number, %error, "the keys of a segment stay in memory: they could not be laid down");
     }
     Ok(segment)
+}
+
+/// Whether keys were laid down for the rows that are in the segment.
+fn is_of(keys: &LaidKeys, sequences: Option<(u64, u64)>, path: &Path, sites: &Sites) -> Result<bool, OpenError> {
+    let Some(sequences) = sequences.filter(|of| *of == (keys.first_sequence, keys.last_sequence)) else {
+        return Ok(false);
+    };
+    let sample = file::open_read_only(path, false).and_then(|rows| sample_of_rows(&rows, sequences, sites));
+    Ok(sample.map_err(OpenError::sqlite(path))? == keys.sample)
 }
 
 /// Empties the write-ahead log. A backup or an export may be reading the segment: the start waits for it.

@@ -29,7 +29,7 @@ use self::{
 };
 use super::{
     catalog::{ErasedRows, Erasures, ExpiryNotes, SegmentChange, Target},
-    error::OpenError,
+    error::{OpenError, is_damage},
     format::sync_directory,
     priority::lower_priority,
     segments::{Segment, retention},
@@ -172,6 +172,12 @@ impl Sealing {
                 Err(RewriteError::Stopping) => return,
                 Err(error) => {
                     self.rewriter.clear_away(&segment, &error);
+                    if let RewriteError::Sqlite(error) = &error
+                        && segment.is_sealed()
+                        && is_damage(error)
+                    {
+                        self.rewriter.segments.note_damage(segment.number, &segment.path, error);
+                    }
                     tracing::error!(
                         segment = segment.number, %error, retry_seconds = RETRY.as_secs(),
                         "a segment could not be rewritten; it serves as it is, and will be tried again"

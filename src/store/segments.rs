@@ -11,6 +11,7 @@ mod keys;
 mod laid;
 mod lay_down;
 pub(crate) mod retention;
+mod sample;
 mod segment;
 mod summary;
 mod view;
@@ -37,6 +38,7 @@ pub(crate) use self::{
     hidden::{FoundEvents, FoundIn, Hidden, HiddenKeys, LaidEvents},
     keys::{Key, Sites, Stream, fingerprint, session_hash, visitor_hash},
     laid::{LaidKeys, LaidRun},
+    sample::sample_of_rows,
     segment::{Content, KeysSnapshot, OpenKeys, Segment},
     summary::{StreamSummary, Summary, SummaryError},
     view::View,
@@ -153,6 +155,10 @@ impl Segments {
     pub(crate) fn note_damage(&self, number: i64, path: &Path, reason: &dyn Display) {
         // What is missing, or is another's, in a directory that was moved is not damaged.
         if self.directory.check().is_err() {
+            return;
+        }
+        // Nor is a generation that has taken the place of the one that is.
+        if self.view().segment(number).is_some_and(|shown| shown.path != path) {
             return;
         }
         if !self.damaged.lock().insert(number) {

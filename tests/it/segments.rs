@@ -480,7 +480,7 @@ fn keys_that_were_laid_down() {
     fs::copy(keys_file(&data, 4), keys_file(&data, 1)).unwrap();
     fs::write(keys_file(&data, 2), "").unwrap();
     fs::remove_file(keys_file(&data, 3)).unwrap();
-    let unfinished = data.join("segments/000000000004.building-keys");
+    let unfinished = data.join("segments/000000000004.laying");
     fs::write(&unfinished, "half").unwrap();
     (1..=4).for_each(|number| fs::remove_dir_all(in_the_way(&data, number).parent().unwrap()).unwrap());
     let daemon = Daemon::start_in(&data, &flags);

@@ -9,7 +9,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Write},
+    io,
     ops::Range,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
@@ -59,6 +59,8 @@ pub(crate) struct BlockWriter {
     waiting: Vec<u8>,
     hashes: Vec<u8>,
     bytes: u64,
+    /// How many of them are in the file.
+    written: u64,
     unsynced: usize,
     is_finished: bool,
 }
@@ -75,6 +77,7 @@ impl BlockWriter {
             waiting,
             hashes: Vec::new(),
             bytes: 0,
+            written: 0,
             unsynced: 0,
             is_finished: false,
         })
@@ -107,7 +110,7 @@ impl BlockWriter {
             index.extend_from_slice(&number.to_le_bytes());
         }
         index.extend_from_slice(&xxh3_64(&index).to_le_bytes());
-        self.file.write_all(&index)?;
+        self.file.write_all_at(&index, self.bytes)?;
         self.file.sync_data()?;
         fs::rename(&self.unfinished, path)?;
         self.is_finished = true;
@@ -118,7 +121,8 @@ impl BlockWriter {
         for block in self.waiting.chunks(BLOCK_BYTES) {
             self.hashes.extend_from_slice(&xxh3_64(block).to_le_bytes());
         }
-        self.file.write_all(&self.waiting)?;
+        self.file.write_all_at(&self.waiting, self.written)?;
+        self.written += self.waiting.len() as u64;
         self.unsynced += self.waiting.len();
         self.waiting.clear();
         if self.unsynced >= SYNC_BYTES {

@@ -291,7 +291,7 @@ impl SegmentPaths {
     pub(crate) fn parse(name: &str) -> SegmentName {
         let Some((digits, rest)) = name.split_once('.') else { return SegmentName::Foreign };
         let Some(number) = digits.parse().ok().filter(|_| digits.len() == 12) else { return SegmentName::Foreign };
-        if ["building", "making", "hidden-"].iter().any(|begin| rest.starts_with(begin)) {
+        if ["building", "making", "laying", "hidden-"].iter().any(|begin| rest.starts_with(begin)) {
             return SegmentName::Unfinished;
         }
         let (generation, rest) = match rest.split_once('.') {
@@ -436,7 +436,7 @@ mod tests {
             (name(paths.of(7, 12)), SegmentName::Generation(7, 12)),
             (name(paths.unfinished(7)), SegmentName::Unfinished),
             ("000000000007.building-journal".into(), SegmentName::Unfinished),
-            ("000000000007.building-keys".into(), SegmentName::Unfinished),
+            ("000000000007.laying".into(), SegmentName::Unfinished),
             (name(paths.hidden(7, 3)), SegmentName::Unfinished),
             ("000000000007.db-keys".into(), SegmentName::Generation(7, 1)),
             ("000000000007.making-wal".into(), SegmentName::Unfinished),

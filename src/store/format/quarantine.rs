@@ -148,8 +148,13 @@ fn database_of(name: &str) -> Option<String> {
     Some(beside.unwrap_or(name)).filter(|name| name.ends_with(".db")).map(str::to_owned)
 }
 
-/// The number and the generation that a name here tells: that of a segment, perhaps with one more number.
+/// The number and the generation that a name here tells: that of a segment, perhaps with one more number; none, as
+/// zeros, of a catalog's log.
 fn parse(name: &str) -> Option<(i64, i64)> {
+    let catalog = name.strip_suffix(".db").and_then(|stem| stem.strip_prefix("catalog"));
+    if catalog.is_some_and(|again| again.is_empty() || again.starts_with('.')) {
+        return Some((0, 0));
+    }
     let told = |name: &str| match SegmentPaths::parse(name) {
         SegmentName::Generation(number, generation) => Some((number, generation)),
         _ => None,

@@ -94,7 +94,11 @@ impl QuarantineLine {
             Err(error) => (Holdings::default(), Some(error.reason())),
         };
         let bytes = file::bytes(&file.path) + file::bytes(&file::with_suffix(&file.path, "-wal"));
-        let reason = reason.unwrap_or("the catalog does not know it").to_owned();
+        let unknown = match file.number {
+            0 => "the log of another catalog.db: it may hold changes of websites, and whom erasures are of",
+            _ => "the catalog does not know it",
+        };
+        let reason = reason.unwrap_or(unknown).to_owned();
         let Holdings { rows, sequences, times, .. } = holdings;
         let (segment, generation) = (file.number, file.generation);
         Self { file: file.name, path: file.path, segment, generation, rows, bytes, sequences, times, reason, fault }

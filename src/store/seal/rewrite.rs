@@ -42,7 +42,7 @@ impl Rewriter {
         targets: &[Target],
         stopping: &Arc<AtomicBool>,
     ) -> Result<(), RewriteError> {
-        self.look_for_room(segment, targets)?;
+        self.look_for_room(segment)?;
         let started = Instant::now();
         self.segments.directory.check()?;
         let (number, generation) = (segment.number, segment.generation + 1);
@@ -83,10 +83,10 @@ impl Rewriter {
     }
 
     /// Does not begin what cannot end: a rewriting that runs out of room has taken it from everybody else.
-    fn look_for_room(&self, segment: &Segment, targets: &[Target]) -> Result<(), RewriteError> {
+    fn look_for_room(&self, segment: &Segment) -> Result<(), RewriteError> {
         let bytes = file::bytes(&segment.path) + file::bytes(&file::with_suffix(&segment.path, "-wal"));
-        // Indexes take as much again at the most, with what is sorted for them; a segment that has them has them.
-        let wanted = if targets.is_empty() { 2 * bytes } else { bytes };
+        // Indexes take as much again at the most, with what is sorted for them; in a segment that has them they count.
+        let wanted = if segment.is_sealed() { bytes } else { 2 * bytes };
         match free_bytes(self.paths.folder()) {
             Some(free) if free < wanted => Err(RewriteError::NoRoom { wanted, free }),
             _ => Ok(()),

@@ -25,6 +25,8 @@ pub(crate) struct LaidKeys {
     file: Arc<BlockFile>,
     pub(crate) first_sequence: u64,
     pub(crate) last_sequence: u64,
+    /// Of the rows that they were laid down for.
+    pub(crate) sample: u64,
     /// By stream.
     streams: Vec<LaidStream>,
     /// Those of all streams, one after the other.
@@ -174,7 +176,7 @@ impl Header<'_> {
         if self.number()? != VERSION || self.number()? != segment.unsigned_abs() {
             return None;
         }
-        let (first_sequence, last_sequence) = (self.number()?, self.number()?);
+        let (first_sequence, last_sequence, sample) = (self.number()?, self.number()?, self.number()?);
         let posts_at = self.number()?..self.number()?;
         let (sessions, visitors) = (self.fingerprints()?, self.fingerprints()?);
         let (mut streams, mut posts) = (Vec::new(), 0);
@@ -185,7 +187,7 @@ impl Header<'_> {
         }
         streams.sort_unstable_by_key(|of| of.stream);
         let (file, posts) = (Arc::new(file), [].into());
-        Some((LaidKeys { file, first_sequence, last_sequence, streams, posts, sessions, visitors }, posts_at))
+        Some((LaidKeys { file, first_sequence, last_sequence, sample, streams, posts, sessions, visitors }, posts_at))
     }
 
     fn number(&mut self) -> Option<u64> {

@@ -3,13 +3,16 @@
 
 use std::{io, path::Path};
 
+use rustix::io::Errno;
+
 use super::{
     columns::ColumnsSnapshot,
     fence::FENCE_ENTRIES,
     keys::{Key, Sites, Stream},
     laid::{FINGERPRINT_BYTES, KEY_BYTES, VERSION},
+    sample::{sample, sample_step},
 };
-use crate::store::format::blocks::BlockWriter;
+use crate::store::format::{blocks::BlockWriter, room::free_bytes};
 
 /// A row, as it is sorted and written.
 #[derive(Clone, Copy)]
@@ -33,7 +36,8 @@ pub(crate) fn lay_down(
     entries.extend(columns.entries().map(|(stream, key)| entry(first, stream, key)));
     // Stable, because it finds the runs that the chunks of the columns are.
     entries.sort_by_key(|entry| (entry.stream, entry.created_at, entry.row));
-    let mut laying = Laying::begin(unfinished, number, (first, last), (&entries, |entry| *entry), sites)?;
+    let sample = sample_of_columns(columns, &entries, (first, last));
+    let mut laying = Laying::begin(unfinished, (number, sample), (first, last), (&entries, |entry| *entry), sites)?;
     drop(entries);
     for of in [|(session, _): (u32, u32)| session, |(_, visitor)| visitor] {
         let fingerprints = columns.fingerprints().map(|(sequence, both)| (sequence, of(both)));
@@ -54,15 +58,42 @@ pub(crate) fn lay_some_down(
     let sequences = keys.iter().map(|(_, key)| key.sequence);
     let (first, last) = (sequences.clone().min().unwrap_or(0), sequences.max().unwrap_or(0));
     let of = |&(stream, key): &(Stream, Key)| entry(first, stream, key);
-    let mut laying = Laying::begin(unfinished, number, (first, last), (&*keys, of), sites)?;
+    let mut laying = Laying::begin(unfinished, (number, 0), (first, last), (&*keys, of), sites)?;
     for _ in 0..2 {
         laying.fingerprints(0, std::iter::empty())?;
     }
     laying.finish(path)
 }
 
+/// The [`sample`] of a segment's rows, of which these are the sorted keys.
+fn sample_of_columns(columns: &ColumnsSnapshot, entries: &[Entry], (first, last): (u64, u64)) -> u64 {
+    let step = sample_step(first, last);
+    let is_in = |row: u64| row.is_multiple_of(step) || row == last - first;
+    let fingerprints = columns.fingerprints().filter(|(sequence, _)| is_in(sequence - first));
+    let mut rows: Vec<_> = fingerprints.map(|(sequence, both)| (sequence, 0, 0, both)).collect();
+    for entry in entries.iter().filter(|entry| is_in(entry.row.into())) {
+        let sequence = first + u64::from(entry.row);
+        if let Ok(at) = rows.binary_search_by_key(&sequence, |row| row.0) {
+            (rows[at].1, rows[at].2) = (entry.created_at, entry.stream.kind());
+        }
+    }
+    sample(rows)
+}
+
 fn entry(first_sequence: u64, stream: Stream, key: Key) -> Entry {
     Entry { created_at: key.created_at, stream, row: (key.sequence - first_sequence) as u32 }
+}
+
+/// What a row's keys take in a file, in bytes.
+const LAID_ROW_BYTES: u64 = 30;
+
+/// Looks for twice the room that the keys of so many rows take: on a disk that is about to be full, events and what is
+/// asked of them go first.
+fn look_for_room(path: &Path, rows: usize) -> io::Result<()> {
+    match free_bytes(path.parent().unwrap_or(path)) {
+        Some(free) if free / 2 < LAID_ROW_BYTES * rows as u64 => Err(Errno::NOSPC.into()),
+        _ => Ok(()),
+    }
 }
 
 /// A file that is being written.
@@ -78,7 +109,7 @@ impl Laying {
     /// Begins with sorted rows of a segment, between the first and the last sequence.
     fn begin<E>(
         unfinished: &Path,
-        number: i64,
+        (number, sample): (i64, u64),
         (first, last): (u64, u64),
         (rows, entry): (&[E], impl Fn(&E) -> Entry),
         sites: &Sites,
@@ -87,12 +118,13 @@ impl Laying {
             // Only where sequences were left out: a segment of four thousand million rows is none that hitlog makes.
             return Err(io::Error::other("the sequences of the segment lie too far apart"));
         }
+        look_for_room(unfinished, rows.len())?;
         let mut file = BlockWriter::create(unfinished)?;
         let (streams, posts) = write_streams(&mut file, rows, entry, sites)?;
         let posts_at = file.position();
         file.write(&posts)?;
         let mut header = Vec::new();
-        for number in [VERSION, number.unsigned_abs(), first, last, posts_at, file.position()] {
+        for number in [VERSION, number.unsigned_abs(), first, last, sample, posts_at, file.position()] {
             header.extend_from_slice(&number.to_le_bytes());
         }
         Ok(Self { file, header, streams, first_sequence: first })

@@ -178,5 +178,5 @@ impl OpenContent {
 
 /// Where keys are until they are complete; a start removes what an interrupted laying down has left there.
 fn unfinished_keys_path(segment: &Path) -> PathBuf {
-    segment.with_extension("building-keys")
+    segment.with_extension("laying")
 }
