@@ -11,8 +11,8 @@
 #[cfg(target_env = "gnu")]
 pub(super) fn give_memory_back() {
     const BYTES: libc::c_int = 1 << 20;
-    // SAFETY: mallopt changes two numbers of the allocator's own; nobody else allocates while only this thread is there.
-    // That it may refuse (it returns 0) changes nothing but how much memory the process keeps.
+    // SAFETY: mallopt changes two numbers of the allocator's own; nobody else allocates while only this thread is
+    // there. That it may refuse (it returns 0) changes nothing but how much memory the process keeps.
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, BYTES);
         libc::mallopt(libc::M_TRIM_THRESHOLD, BYTES);

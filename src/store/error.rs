@@ -119,8 +119,9 @@ pub enum OpenError {
     /// A segment that has no indexes yet is listed and has no file.
     #[error(
         "{path} is listed in catalog.db and is not there; put that very file back, with its -wal: an older copy lacks \
-         what came after it. If catalog.db was replaced by an older one, put that back. `hitlog quarantine list` tells of files that may take its place, and `hitlog segments write-off \
-         {number}` what it would mean to go on without it"
+         what came after it. If catalog.db was replaced by an older one, put that back. `hitlog quarantine list` tells \
+         of files that may take its place, and `hitlog segments write-off {number}` what it would mean to go on \
+         without it"
     )]
     LostSegment {
         /// The file.

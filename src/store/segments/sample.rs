@@ -1,11 +1,10 @@
-//! A few rows of a full segment in one number, so that keys which were laid down for other rows are told from its own: a
-//! copy of the data directory may have filled a segment of the same number with the same sequences.
+//! A few rows of a full segment in one number, so that keys which were laid down for other rows are told from its own:
+//! a copy of the data directory may have filled a segment of the same number with the same sequences.
 
 use rusqlite::{Connection, OptionalExtension};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::columns::RowKeys;
-use super::keys::Sites;
+use super::{columns::RowKeys, keys::Sites};
 
 /// Rows of a segment that are looked at, and its last one.
 const SAMPLE_ROWS: u64 = 64;
