@@ -111,9 +111,14 @@ fn starts(sealed: &Path, events: usize) {
     for number in [2, 1] {
         fs::rename(file(number, ""), file(number + SEALED, "")).unwrap();
     }
+    // One that does not say which segment it is, as an older hitlog left them.
+    let nameless = work.path().join("sealed.db");
+    fs::copy(sealed, &nameless).unwrap();
+    Connection::open(&nameless).unwrap().execute_batch("DROP TABLE Identity").unwrap();
     for number in 1..=SEALED {
-        fs::hard_link(sealed, file(number, ".g2")).unwrap();
-        catalog.execute("INSERT INTO Segment VALUES(?1, 2, 'sealed')", [number as i64]).unwrap();
+        fs::hard_link(&nameless, file(number, ".g2")).unwrap();
+        let sql = "INSERT INTO Segment(number, generation, state) VALUES(?1, 2, 'sealed')";
+        catalog.execute(sql, [number as i64]).unwrap();
     }
     drop(catalog);
     let (daemon, many) = timed_start();
