@@ -9,24 +9,12 @@ use std::{
 
 use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
-use harness::{Daemon, command, event_with, wait_until, work_dir};
+use harness::{Daemon, command, event_with, tool, wait_until, work_dir};
 
 const FLAGS: [&str; 2] = ["--segment-rows-max", "60"];
 const BATCH: usize = 20;
-
-/// What a tool did.
-struct Ran {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-fn tool(data: &Path, arguments: &[&str]) -> Ran {
-    let output = command(&[arguments, &["--data-dir", data.to_str().unwrap()]].concat()).output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    Ran { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
-}
 
 /// Sends batches of events, and returns their ids in order.
 fn send(daemon: &Daemon, code: &str, batches: usize) -> Vec<String> {
@@ -41,6 +29,25 @@ fn send(daemon: &Daemon, code: &str, batches: usize) -> Vec<String> {
         ids.extend(stored["events"].as_array().unwrap().iter().map(|event| event["id"].as_str().unwrap().to_owned()));
     }
     ids
+}
+
+/// A directory with so many batches, every full segment of it sealed, and nobody who serves from it.
+struct Filled {
+    _work: TempDir,
+    data: PathBuf,
+    code: String,
+    ids: Vec<String>,
+}
+
+fn filled(batches: usize) -> Filled {
+    let work = work_dir();
+    let data = work.path().join("data");
+    let daemon = Daemon::start_in(&data, &FLAGS);
+    let code = daemon.register("example.com");
+    let ids = send(&daemon, &code, batches);
+    daemon.wait_until_sealed();
+    daemon.stop();
+    Filled { _work: work, data, code, ids }
 }
 
 fn total(daemon: &Daemon, code: &str) -> u64 {
@@ -86,7 +93,7 @@ fn sequences(data: &Path) -> BTreeSet<i64> {
 
 /// A live directory that went on after its backup was made, with the backup copied over it.
 struct Overlaid {
-    _work: tempfile::TempDir,
+    _work: TempDir,
     data: PathBuf,
     code: String,
     ids: Vec<String>,
@@ -232,13 +239,7 @@ fn what_is_adopted_is_in_answers_again() {
 /// Nothing that is listed is replaced by less, and nothing is listed twice.
 #[test]
 fn what_does_not_fit_stays_in_quarantine() {
-    let work = work_dir();
-    let data = work.path().join("data");
-    let daemon = Daemon::start_in(&data, &FLAGS);
-    let code = daemon.register("example.com");
-    send(&daemon, &code, 7);
-    daemon.wait_until_sealed();
-    daemon.stop();
+    let Filled { data, code, _work, .. } = filled(7);
     let (folder, quarantine) = (data.join("segments"), data.join("quarantine"));
     // Another generation of a sound segment that has less, and a copy of one under a number of its own.
     let sealed = |number: u64| folder.join(format!("{number:012}.g2.db"));
@@ -283,13 +284,7 @@ fn what_does_not_fit_stays_in_quarantine() {
 /// An erasure waits for what is lost, damaged or in quarantine, says so, and ends when that is dealt with.
 #[test]
 fn erasures_end_when_what_they_wait_for_is_dealt_with() {
-    let work = work_dir();
-    let data = work.path().join("data");
-    let daemon = Daemon::start_in(&data, &FLAGS);
-    let code = daemon.register("example.com");
-    send(&daemon, &code, 10);
-    daemon.wait_until_sealed();
-    daemon.stop();
+    let Filled { data, code, _work, .. } = filled(10);
     let sealed = |number: u64| data.join(format!("segments/{number:012}.g2.db"));
     fs::remove_file(sealed(1)).unwrap();
     fs::write(sealed(2), "no database").unwrap();
@@ -348,13 +343,7 @@ fn erasures_end_when_what_they_wait_for_is_dealt_with() {
 /// Nobody knows which sequences a lost active segment had: those that come are above all that it can have had.
 #[test]
 fn a_lost_active_segment_is_written_off() {
-    let work = work_dir();
-    let data = work.path().join("data");
-    let daemon = Daemon::start_in(&data, &FLAGS);
-    let code = daemon.register("example.com");
-    let ids = send(&daemon, &code, 4);
-    daemon.wait_until_sealed();
-    daemon.stop();
+    let Filled { data, code, ids, _work } = filled(4);
     fs::remove_file(data.join("segments/000000000002.db")).unwrap();
     let refused =
         command(&["serve", "--listen", "127.0.0.1:0", "--data-dir", data.to_str().unwrap()]).output().unwrap();
@@ -379,13 +368,7 @@ fn a_lost_active_segment_is_written_off() {
 /// A catalog that is put back alone knows neither the generations nor the segments that came after it.
 #[test]
 fn a_catalog_of_another_day() {
-    let work = work_dir();
-    let data = work.path().join("data");
-    let daemon = Daemon::start_in(&data, &FLAGS);
-    let code = daemon.register("example.com");
-    send(&daemon, &code, 4);
-    daemon.wait_until_sealed();
-    daemon.stop();
+    let Filled { data, code, _work, .. } = filled(4);
     let catalog = fs::read(data.join("catalog.db")).unwrap();
     let daemon = Daemon::start_in(&data, &FLAGS);
     send(&daemon, &code, 10);
@@ -419,13 +402,7 @@ fn a_catalog_of_another_day() {
 /// What holds nothing is no reason for alarm, and what only a write-ahead log holds is one.
 #[test]
 fn what_is_empty_is_removed_and_what_cannot_be_read_is_kept() {
-    let work = work_dir();
-    let data = work.path().join("data");
-    let daemon = Daemon::start_in(&data, &FLAGS);
-    let code = daemon.register("example.com");
-    send(&daemon, &code, 4);
-    daemon.wait_until_sealed();
-    daemon.stop();
+    let Filled { data, code, _work, .. } = filled(4);
     let folder = data.join("segments");
     fs::write(folder.join("000000000009.db"), "").unwrap();
     fs::copy(folder.join("000000000003.db"), folder.join("000000000010.db")).unwrap();
@@ -456,13 +433,7 @@ fn what_is_empty_is_removed_and_what_cannot_be_read_is_kept() {
 /// seal, which may as well be a generation of another day, is kept.
 #[test]
 fn a_catalog_of_an_older_hitlog_with_an_interrupted_rewriting() {
-    let work = work_dir();
-    let data = work.path().join("data");
-    let daemon = Daemon::start_in(&data, &FLAGS);
-    let code = daemon.register("example.com");
-    send(&daemon, &code, 7);
-    daemon.wait_until_sealed();
-    daemon.stop();
+    let Filled { data, code, _work, .. } = filled(7);
     let folder = data.join("segments");
     let sealed = |number: u64, generation: u64| folder.join(format!("{number:012}.g{generation}.db"));
     // Replaced by a seal, and about to be by an erasure.

@@ -18,27 +18,12 @@ use std::{
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-use harness::{Client, Daemon, command, event_with, wait_until, work_dir};
+use harness::{Client, Daemon, command, event_with, tool, wait_until, work_dir};
 
 const ROWS_MAX: [&str; 2] = ["--segment-rows-max", "60"];
 const BATCH: usize = 20;
 const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 const TIME: i64 = 1_769_630_400_000;
-
-/// What a tool did.
-struct Ran {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-fn tool(data: &Path, arguments: &[&str]) -> Ran {
-    let output =
-        command(&[&arguments[..1], &["--data-dir", data.to_str().unwrap()], &arguments[1..]].concat()).output();
-    let output = output.unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    Ran { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
-}
 
 /// What a tool printed, which found that all is well.
 fn fine(data: &Path, arguments: &[&str]) -> String {

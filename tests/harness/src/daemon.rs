@@ -45,6 +45,20 @@ pub fn command(arguments: &[&str]) -> Command {
     command_of(&binary(), arguments)
 }
 
+/// What a tool of hitlog's did.
+pub struct Ran {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+/// Runs a tool on a data directory to its end.
+pub fn tool(data: &Path, arguments: &[&str]) -> Ran {
+    let output = command(&[arguments, &["--data-dir", data.to_str().unwrap()]].concat()).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Ran { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
+}
+
 /// The command that starts another build of hitlog, without the environment's own settings.
 fn command_of(binary: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(binary);

@@ -19,7 +19,7 @@ use std::{
 };
 
 pub use client::{Client, Response};
-pub use daemon::{Daemon, binary, command, scratch_dir, work_dir};
+pub use daemon::{Daemon, Ran, binary, command, scratch_dir, tool, work_dir};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::Value;
 pub use tampering::Tampering;
