@@ -134,16 +134,22 @@ fn table(lines: &[QuarantineLine]) -> String {
     table.render()
 }
 
-fn adopt(data_dir: &Path, which: &str) -> Outcome {
-    let repair = Repair::open(data_dir)?;
-    let found = repair.find(which)?;
-    let [line] = &found[..] else {
+/// The file that is meant, where what was said means no other.
+fn the_one<'a>(found: &'a [QuarantineLine], which: &str) -> Result<&'a QuarantineLine, ToolError> {
+    let [line] = found else {
         let names: Vec<_> = found.iter().map(|line| line.file.as_str()).collect();
         return Err(ToolError::Arguments(format!(
             "several files were segment {which}: name one of {}",
             names.join(", ")
         )));
     };
+    Ok(line)
+}
+
+fn adopt(data_dir: &Path, which: &str) -> Outcome {
+    let repair = Repair::open(data_dir)?;
+    let found = repair.find(which)?;
+    let line = the_one(&found, which)?;
     let adoption = repair.adopt(line)?;
     let sealed = if adoption.is_sealed { "" } else { ", without indexes, which it gets after the next start" };
     let replaces = if adoption.replaces { ", in the place of the one that was listed" } else { "" };
@@ -166,13 +172,7 @@ fn adopt(data_dir: &Path, which: &str) -> Outcome {
 fn discard(data_dir: &Path, file: &str, yes: bool) -> Outcome {
     let repair = Repair::open(data_dir)?;
     let found = repair.find(file)?;
-    let [line] = &found[..] else {
-        let names: Vec<_> = found.iter().map(|line| line.file.as_str()).collect();
-        return Err(ToolError::Arguments(format!(
-            "several files were segment {file}: name one of {}",
-            names.join(", ")
-        )));
-    };
+    let line = the_one(&found, file)?;
     print(what_goes(line).as_bytes())?;
     if !yes {
         print(b"Nothing was removed: say --yes if that is meant.\n")?;

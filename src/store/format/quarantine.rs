@@ -5,13 +5,12 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, DirBuilder},
-    io,
-    os::unix::fs::{DirBuilderExt, MetadataExt, chown},
+    fs, io,
     path::{Path, PathBuf},
 };
 
 use super::{
+    access::make_directory,
     directory::{SegmentName, SegmentPaths, sync_directory},
     file,
 };
@@ -78,14 +77,8 @@ impl Quarantine {
 
     /// Makes the folder, for whoever the data directory is of.
     fn make(&self) -> Result<(), OpenError> {
-        let parent = self.0.parent().unwrap_or(&self.0);
-        match DirBuilder::new().mode(0o700).create(&self.0) {
-            Ok(()) => {
-                let owner = fs::metadata(parent).map_err(OpenError::io("look at", parent))?;
-                // Only a tool that runs as root is somebody else, and only root may do this.
-                let _ = chown(&self.0, Some(owner.uid()), Some(owner.gid()));
-                sync_directory(parent)
-            }
+        match make_directory(&self.0) {
+            Ok(()) => sync_directory(self.0.parent().unwrap_or(&self.0)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             Err(error) => Err(OpenError::io("make the directory", &self.0)(error)),
         }

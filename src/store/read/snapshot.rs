@@ -74,7 +74,7 @@ impl<'a> Snapshot<'a> {
         map: impl FnOnce(&EventRow<'_>) -> Result<T, ReadError>,
     ) -> Result<Option<T>, ReadError> {
         let Some(segment) = self.segment_with(sequence) else { return Ok(None) };
-        let hidden = self.hidden(segment);
+        let hidden = self.hidden(segment.number);
         let is_gone = |row: &EventRow<'_>| {
             let key = Key { created_at: row.created_at, sequence };
             Ok::<_, ReadError>(
@@ -120,13 +120,8 @@ impl<'a> Snapshot<'a> {
         Err(ReadError::Refused(ReadRefused::Keys))
     }
 
-    /// What is hidden in a segment.
-    pub(crate) fn hidden(&self, segment: &Segment) -> Option<&Hidden> {
-        self.hidden_in(segment.number)
-    }
-
     /// What is hidden in the segment with this number.
-    pub(crate) fn hidden_in(&self, number: i64) -> Option<&Hidden> {
+    pub(crate) fn hidden(&self, number: i64) -> Option<&Hidden> {
         self.view.hidden(number)
     }
 

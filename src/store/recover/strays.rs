@@ -145,7 +145,7 @@ fn set_foreign_log_aside(quarantine: &Quarantine, path: &Path) -> Result<Option<
     Ok(Some((name, format!("the log of another {}, which was here before", path.display()))))
 }
 
-/// The generations of which there are files, each with the names of its files; what was being built is removed.
+/// The generations of which there are files, each with the names of its files.
 fn generations(paths: &SegmentPaths) -> Result<Vec<(Identity, Vec<OsString>)>, OpenError> {
     let mut found: BTreeMap<(i64, i64), Vec<OsString>> = BTreeMap::new();
     for entry in fs::read_dir(paths.folder()).map_err(OpenError::io("read the directory", paths.folder()))? {
@@ -154,11 +154,8 @@ fn generations(paths: &SegmentPaths) -> Result<Vec<(Identity, Vec<OsString>)>, O
             Some(SegmentName::Generation(number, generation)) => {
                 found.entry((number, generation)).or_default().push(entry.file_name());
             }
-            Some(SegmentName::Unfinished) => {
-                tracing::info!(file = %entry.path().display(), "removing what an interrupted rewriting has left");
-                fs::remove_file(entry.path()).map_err(OpenError::io("remove the leftover", entry.path()))?;
-            }
-            Some(SegmentName::Foreign) | None => {}
+            // What was being built is gone by now: it made room for this start.
+            Some(SegmentName::Unfinished | SegmentName::Foreign) | None => {}
         }
     }
     Ok(found.into_iter().map(|((number, generation), names)| (Identity { number, generation }, names)).collect())

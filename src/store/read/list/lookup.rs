@@ -28,7 +28,7 @@ impl Snapshot<'_> {
     ) -> Result<(u64, Vec<Key>), ReadError> {
         let mut matches = Matches::new(wanted, self.keys_max);
         for segment in self.segments() {
-            let hidden = self.hidden(segment);
+            let hidden = self.hidden(segment.number);
             self.find(segment, filter, site, |key, _| {
                 if !hidden.map_or(Ok(false), |hidden| hidden.holds(key))? {
                     matches.add(key);
@@ -84,7 +84,7 @@ impl Snapshot<'_> {
 
     fn lay_found_down(&self, found: &mut FoundIn) -> Result<(), ReadError> {
         let FoundEvents::InMemory(events) = &mut found.events else { return Ok(()) };
-        let hidden = self.hidden_in(found.segment);
+        let hidden = self.hidden(found.segment);
         let mut failed = None;
         events.retain(|(_, key)| {
             let is_hidden = hidden.map_or(Ok(false), |hidden| hidden.holds(*key));

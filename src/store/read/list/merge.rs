@@ -68,7 +68,7 @@ impl Snapshot<'_> {
         let mut sources = Vec::new();
         for segment in self.segments() {
             let first_sequence = segment.sequences().map_or(0, |(first, _)| first);
-            let hidden = self.hidden(segment);
+            let hidden = self.hidden(segment.number);
             let source = |run| Source { run, hidden, first_sequence };
             for event_type in types(filter) {
                 let stream = stream(site, event_type);
