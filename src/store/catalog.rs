@@ -1,4 +1,5 @@
-//! The catalog: websites, the list of segments, the sequence floor, the key of the public ids.
+//! The catalog: websites, erasures, the list of segments with what they say of themselves and what they leave over, the
+//! floors of sequences and numbers, the epochs of the public ids, and how far what has expired is.
 //!
 //! [`CatalogFile`] is the connection; it opens the store and then moves into a thread of its own, which [`Catalog`]
 //! talks to. A change is answered after its COMMIT, and only then does [`Websites`] show it.

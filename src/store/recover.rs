@@ -1,8 +1,9 @@
 //! The start: what the catalog lists is brought together with what is on the disk.
 //!
 //! Summaries of sealed segments are read and compared with what the catalog knows of them; what an interrupted
-//! rewriting or removal left is deleted, and what nobody knows is put into quarantine (`strays`); segments without an
-//! index are recovered from their write-ahead logs, checked if hitlog did not stop in order, and read into memory.
+//! rewriting or removal left is deleted, and what nobody knows is put into quarantine (`strays`). Segments without an
+//! index are recovered from their write-ahead logs, checked if hitlog did not stop in order, and found again through
+//! the keys that were laid down beside them, or those of their rows.
 
 mod strays;
 

@@ -101,7 +101,7 @@ impl Rewriter {
         let mut built = Connection::open(&unfinished)?;
         // A crash throws the unfinished file away, so it needs no journal, and no sync before it is complete.
         built.execute_batch("PRAGMA synchronous = OFF; PRAGMA journal_mode = OFF;")?;
-        // Only an erasure rests: a segment without indexes costs memory until it has them.
+        // Only an erasure rests: segments that wait for their indexes must not pile up for that.
         let pace = copy::Pace::new(&unfinished, segment.is_sealed())?;
         let erased = if targets.is_empty() {
             copy::pages(&segment.path, segment.is_sealed(), &mut built, &pace, stopping)?;
