@@ -217,11 +217,20 @@ fn recover_open(
         return Err(OpenError::LostSegment { path, number: listed.number });
     }
     let unclean = file::has_wal(&path);
-    let connection = file::open(&path, options, metrics)?;
-    match room {
-        Room::Enough => truncate_or_wait(&connection, &path)?,
-        Room::Scarce => file::leave_wal(&connection).map_err(OpenError::sqlite(&path))?,
-    }
+    let connection = match room {
+        Room::Enough => {
+            let connection = file::open(&path, options, metrics)?;
+            truncate_or_wait(&connection, &path)?;
+            connection
+        }
+        Room::Scarce if unclean => {
+            let connection = file::open(&path, options, metrics)?;
+            file::leave_wal(&connection).map_err(OpenError::sqlite(&path))?;
+            connection
+        }
+        // Takes no room at all: many segments may wait to be sealed.
+        Room::Scarce => file::open_at_rest(&path)?,
+    };
     if unclean {
         quick_check(&connection, &path)?;
     }
@@ -259,7 +268,7 @@ fn recover_keys(
         return Err(OpenError::io("remove the keys", keys_path)(error));
     }
     let columns = match found.sequences {
-        Some(_) => file::open_read_only(&path, false).and_then(|connection| Columns::read(&connection, sites)),
+        Some(_) => open_for_keys(&path).and_then(|connection| Columns::read(&connection, sites)),
         None => Ok(Columns::default()),
     };
     let columns = Arc::new(columns.map_err(OpenError::sqlite(&path))?);
@@ -273,12 +282,17 @@ fn recover_keys(
     Ok(segment)
 }
 
+/// Opens a segment that nobody writes to yet; with nothing in its write-ahead log that takes no file beside it.
+fn open_for_keys(path: &Path) -> rusqlite::Result<Connection> {
+    file::open_read_only(path, !file::has_wal(path))
+}
+
 /// Whether keys were laid down for the rows that are in the segment.
 fn is_of(keys: &LaidKeys, sequences: Option<(u64, u64)>, path: &Path, sites: &Sites) -> Result<bool, OpenError> {
     let Some(sequences) = sequences.filter(|of| *of == (keys.first_sequence, keys.last_sequence)) else {
         return Ok(false);
     };
-    let sample = file::open_read_only(path, false).and_then(|rows| sample_of_rows(&rows, sequences, sites));
+    let sample = open_for_keys(path).and_then(|rows| sample_of_rows(&rows, sequences, sites));
     Ok(sample.map_err(OpenError::sqlite(path))? == keys.sample)
 }
 

@@ -273,6 +273,8 @@ impl Sealing {
         let mut expired = retention::expired_segments(&segments.view().segments, expired_before);
         let numbers: Vec<_> = expired.iter().map(|segment| segment.number).collect();
         let look = plan.expiry.look(times, &numbers);
+        // Before it is told: whoever reads that line and looks finds it so.
+        metrics.retention_suspended.set(f64::from(u8::from(plan.expiry.is_suspended())));
         if !is_kept {
             self.tell(&look, &plan.expiry, &expired);
         }
@@ -286,7 +288,6 @@ impl Sealing {
         metrics.retention_due_segments.set(expired.len() as f64);
         metrics.retention_due_events.set(expired.iter().map(|segment| rows(segment)).sum::<u64>() as f64);
         metrics.retention_due_seconds.set(plan.expiry.due_in().unwrap_or_default().as_secs_f64());
-        metrics.retention_suspended.set(f64::from(u8::from(plan.expiry.is_suspended())));
         let notes = plan.expiry.notes();
         if notes != plan.noted {
             match self.rewriter.catalog.note_expiry(notes.clone()) {

@@ -72,11 +72,7 @@ fn remove_leftover(path: &Path) -> Result<(), OpenError> {
 
 /// Opens a segment for writing, and refuses one whose format this hitlog does not know.
 pub(crate) fn open(path: &Path, options: &LogOptions, metrics: &Arc<StoreMetrics>) -> Result<Connection, OpenError> {
-    // SQLite would take an empty file for a new database and delete its write-ahead log.
-    let file = fs::metadata(path).map_err(OpenError::io("find the segment", path))?;
-    if file.len() == 0 {
-        return Err(OpenError::NotOurs { path: path.into(), reason: "it is empty".into() });
-    }
+    refuse_empty(path)?;
     let connection = connect(path, schema::write_flags(), metrics)?;
     schema::check_segment(&connection, path)?;
     let synchronous = match options.durability {
@@ -96,6 +92,24 @@ pub(crate) fn open(path: &Path, options: &LogOptions, metrics: &Arc<StoreMetrics
         ))
         .map_err(OpenError::sqlite(path))?;
     Ok(connection)
+}
+
+/// Opens a segment with nothing in its write-ahead log, to look at it at the start, and refuses one whose format this
+/// hitlog does not know.
+pub(crate) fn open_at_rest(path: &Path) -> Result<Connection, OpenError> {
+    refuse_empty(path)?;
+    let connection = open_read_only(path, true).map_err(OpenError::sqlite(path))?;
+    schema::check_segment(&connection, path)?;
+    Ok(connection)
+}
+
+/// SQLite would take an empty file for a new database and delete its write-ahead log.
+fn refuse_empty(path: &Path) -> Result<(), OpenError> {
+    let file = fs::metadata(path).map_err(OpenError::io("find the segment", path))?;
+    if file.len() == 0 {
+        return Err(OpenError::NotOurs { path: path.into(), reason: "it is empty".into() });
+    }
+    Ok(())
 }
 
 /// Opens a segment for reading only. A sealed one never changes, which spares every statement its file locks.

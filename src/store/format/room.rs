@@ -98,9 +98,14 @@ fn bytes_of_start(directory: &DataDir, paths: &SegmentPaths) -> (u64, u64) {
         is_open.then_some(path)
     };
     let segments = fs::read_dir(paths.folder()).into_iter().flatten().filter_map(open);
-    let (mut least, mut all) = (BESIDE, BESIDE);
+    // The catalog, the active segment and the prepared one are opened for writing, whatever is in their logs.
+    let begin = BESIDE + 3 * 2 * INDEX_BYTES;
+    let (mut least, mut all) = (begin, begin);
     for path in segments.chain([directory.catalog_path()]) {
         let wal = file::bytes(&file::with_suffix(&path, "-wal"));
+        if wal == 0 {
+            continue;
+        }
         let index = INDEX_BYTES * (2 + wal / FRAME_BYTES_MIN / FRAMES);
         least += index;
         all += index + wal;

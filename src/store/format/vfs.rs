@@ -218,6 +218,9 @@ unsafe extern "C" fn truncate(file: *mut ffi::sqlite3_file, length: i64) -> c_in
 /// A part of the index of a write-ahead log. COMMIT asks for the next one only after its frames are written and synced:
 /// when there is no room for it then, a start may find the rows, and that is no full disk which leaves things as they
 /// were. So it has a code of its own, and a part more than is needed is asked for ahead, while nothing is at stake.
+///
+/// SQLite lengthens the file by a byte a page, which on file systems with small blocks leaves holes in it. To write to
+/// one through the mapping ends the process with SIGBUS if the disk is full by then; so the holes are filled first.
 unsafe extern "C" fn shm_map(
     file: *mut ffi::sqlite3_file,
     region: c_int,
@@ -231,12 +234,47 @@ unsafe extern "C" fn shm_map(
         let code = map(file, region, bytes, extend, out);
         let errno = io::Error::last_os_error().raw_os_error().unwrap_or(0);
         if code == ffi::SQLITE_OK && extend != 0 {
+            if !fill_holes(*out, bytes) {
+                // SQLite would keep the place and write to it all the same.
+                *out = std::ptr::null_mut();
+                return WAL_INDEX_FULL;
+            }
             let mut ahead = std::ptr::null_mut();
-            map(file, region + 1, bytes, extend, &raw mut ahead);
+            if map(file, region + 1, bytes, extend, &raw mut ahead) == ffi::SQLITE_OK {
+                fill_holes(ahead, bytes);
+            }
         }
         let is_growth = code == ffi::SQLITE_IOERR_SHMSIZE || code == ffi::SQLITE_IOERR_SHMOPEN;
         if is_growth && is_errno_of_full_disk(errno) { WAL_INDEX_FULL } else { code }
     }
+}
+
+/// Has the system find room for so many bytes of a file that is mapped there. Returns whether there was room.
+///
+/// # Safety
+///
+/// `at` is null, or a part of the index that the own VFS has mapped.
+#[cfg(target_os = "linux")]
+unsafe fn fill_holes(at: *mut c_void, bytes: c_int) -> bool {
+    use rustix::{
+        io::Errno,
+        mm::{Advice, madvise},
+    };
+
+    let Ok(bytes) = usize::try_from(bytes) else { return true };
+    // SAFETY: this advice changes no byte. Elsewhere than at the beginning of a page, and from a system before Linux
+    // 5.14, the answer is EINVAL, and things are as SQLite made them.
+    at.is_null() || unsafe { madvise(at, bytes, Advice::LinuxPopulateWrite) } != Err(Errno::FAULT)
+}
+
+/// Elsewhere nothing is known that would do it.
+///
+/// # Safety
+///
+/// None is needed.
+#[cfg(not(target_os = "linux"))]
+unsafe fn fill_holes(_at: *mut c_void, _bytes: c_int) -> bool {
+    true
 }
 
 /// A sync. A failed one leaves in doubt what is on the disk, whatever the system says, so its code stays as it is.

@@ -134,7 +134,9 @@ impl Segment {
         if !matches!(&*open.keys.read(), OpenKeys::Laid(keys) if Arc::ptr_eq(keys, damaged)) {
             return Ok(());
         }
-        let columns = Arc::new(Columns::read(&file::open_read_only(&self.path, false)?, sites)?);
+        // Nobody writes to a full segment, and a full disk has no room for a file beside it.
+        let rows = file::open_read_only(&self.path, !file::has_wal(&self.path))?;
+        let columns = Arc::new(Columns::read(&rows, sites)?);
         *open.keys.write() = OpenKeys::InMemory(Arc::clone(&columns));
         Ok(self.write_keys(open, &columns.snapshot(), sites)?)
     }
