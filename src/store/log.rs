@@ -70,7 +70,7 @@ impl Log {
     ) -> Self {
         metrics.wal_bytes_max.set(options.wal_bytes_max as f64);
         metrics.high_water_mark.set((next_sequence - 1) as f64);
-        let mut log = Self {
+        let log = Self {
             active,
             next_sequence,
             keys: Vec::new(),
@@ -95,7 +95,7 @@ impl Log {
     }
 
     /// Makes the reserve again, if there is room. Returns whether it stands.
-    fn restore_reserve(&mut self) -> bool {
+    fn restore_reserve(&self) -> bool {
         let stands = self.reserve.restore();
         self.metrics.reserve_standing.set(if stands { 1.0 } else { 0.0 });
         stands

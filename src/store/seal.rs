@@ -29,8 +29,8 @@ use self::{
 };
 use super::{
     catalog::{ErasedRows, Erasures, ExpiryNotes, SegmentChange, Target},
-    error::{OpenError, is_damage},
-    format::sync_directory,
+    error::{CatalogError, OpenError, is_damage},
+    format::{room::Reserve, sync_directory},
     priority::lower_priority,
     segments::{Segment, retention},
 };
@@ -70,6 +70,8 @@ pub(super) struct Sealing {
     /// Has a message when there is something new to erase.
     pub(super) wake: Receiver<()>,
     pub(super) retention: Retention,
+    /// Given up where a full disk has no room to note that something is removed.
+    pub(super) reserve: Reserve,
 }
 
 /// What decides when an expired segment leaves the disk.
@@ -341,9 +343,18 @@ impl Sealing {
         let Rewriter { metrics, catalog, .. } = &self.rewriter;
         let (number, rows) = (segment.number, rows(segment));
         let sequence_floor = segment.sequence_floor();
-        let not_counted = |Target { erasure, .. }| ErasedRows { erasure, rows: 0 };
-        let erased = self.erasures.in_segment(number).into_iter().map(not_counted).collect();
-        let dropped = catalog.change_segments(SegmentChange::Dropped { number, sequence_floor, erased });
+        let drop = || {
+            let not_counted = |Target { erasure, .. }| ErasedRows { erasure, rows: 0 };
+            let erased = self.erasures.in_segment(number).into_iter().map(not_counted).collect();
+            catalog.change_segments(SegmentChange::Dropped { number, sequence_floor, erased })
+        };
+        let mut dropped = drop();
+        // A disk that is full of what has expired gets its room back from nothing else.
+        if let Err(CatalogError::StorageFull) = dropped
+            && self.reserve.give_up("an expired segment can be removed").is_ok()
+        {
+            dropped = drop();
+        }
         match &dropped {
             Ok(()) => {
                 metrics.retention_removed_segments.increment(1);

@@ -6,6 +6,7 @@ use std::{
     io::Write,
     path::Path,
     process::{Command, Stdio},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use harness::{
@@ -252,6 +253,41 @@ fn a_start_on_a_full_disk_serves_reads_until_there_is_room() {
     let work = work_dir();
     let disk = Mount::in_memory(96, work.path());
     start_on_full(work.path(), "--segment-rows-max=40", 100, 0.0);
+    drop(disk);
+}
+
+#[test]
+fn what_has_expired_makes_room_on_a_full_disk() {
+    if !is_root() {
+        println!("skipped: only root can mount a small disk");
+        return;
+    }
+    let work = work_dir();
+    let disk = Mount::in_memory(32, work.path());
+    let data = work.path().join("data");
+    let daemon = Daemon::start_in(&data, &["--segment-rows-max=3000"]);
+    let code = daemon.register("example.com");
+    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64;
+    let old = event_with(&code, json!({"timestamp": now_ms - 40 * 24 * 60 * 60 * 1_000}));
+    let batch = json!({"events": vec![old; 500]}).to_string();
+    for _ in 0..7 {
+        assert_eq!(daemon.client().post("/api/v1/events/batch", &batch).status, 201);
+    }
+    daemon.wait_until_sealed();
+    daemon.stop();
+    let daemon = Daemon::start_in(&data, &["--retention-days=30", "--retention-grace-seconds=3"]);
+    daemon.wait_for_log("all events of a segment have expired: it is about to be removed");
+    let ballast = work.path().join("ballast");
+    fill(&ballast);
+    let event = event_with(&code, json!({})).to_string();
+    wait_until("it is gone, and ingest resumes", || {
+        let is_gone = !data.join("segments/000000000001.g2.db").exists();
+        (is_gone && daemon.client().post("/api/v1/events", &event).status == 201).then_some(())
+    });
+    daemon.wait_for_log("the reserve is given up so that an expired segment can be removed");
+    assert_eq!(daemon.metrics()["hitlog_reserve_standing"], 1.0);
+    assert_eq!(fs::metadata(data.join("reserve")).unwrap().len(), 4 << 20);
+    daemon.stop();
     drop(disk);
 }
 

@@ -8,9 +8,11 @@ use std::{
     fs::{self, OpenOptions},
     io::{self, Write},
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use rand::Rng;
 use rustix::{io::Errno, process::geteuid};
 
@@ -39,7 +41,7 @@ pub(crate) fn open_with_room<T>(
 ) -> Result<(T, Reserve), OpenError> {
     let paths = directory.segment_paths();
     remove_unfinished(&paths)?;
-    let mut reserve = Reserve::find(directory, reserve_bytes);
+    let reserve = Reserve::find(directory, reserve_bytes);
     let (least, all) = bytes_of_start(directory, &paths);
     let free = free_bytes(directory.path());
     // What is free by the system's word may be less to hitlog: by a quota, by a limit, by what file systems keep for
@@ -58,7 +60,7 @@ pub(crate) fn open_with_room<T>(
             );
         }
         if !keeps_reserve {
-            reserve.give_up()?;
+            reserve.give_up("reads are answered")?;
         }
         match open(room) {
             Err(error) if error.is_for_want_of_room() => failed = Some(error),
@@ -120,9 +122,12 @@ pub(crate) fn free_bytes(folder: &Path) -> Option<u64> {
     Some(blocks.saturating_mul(of.f_frsize))
 }
 
-/// The file that keeps room.
+/// The file that keeps room, shared by those who make it and those who need the room.
+#[derive(Debug, Clone)]
+pub(crate) struct Reserve(Arc<Mutex<Kept>>);
+
 #[derive(Debug)]
-pub(crate) struct Reserve {
+struct Kept {
     path: PathBuf,
     bytes: u64,
     stands: bool,
@@ -138,26 +143,34 @@ impl Reserve {
     fn find(directory: &DataDir, bytes: u64) -> Self {
         let path = directory.path().join(RESERVE);
         let stands = file::bytes(&path) == bytes;
-        Self { path, bytes, stands, next_try: None }
+        Self(Arc::new(Mutex::new(Kept { path, bytes, stands, next_try: None })))
     }
 
     /// Whether it keeps the room that it is to keep.
     pub(crate) fn stands(&self) -> bool {
-        self.stands
+        self.0.lock().stands
     }
 
-    fn give_up(&mut self) -> Result<(), OpenError> {
-        self.stands = false;
-        match fs::remove_file(&self.path) {
-            Ok(()) => tracing::warn!(file = %self.path.display(), "the reserve is given up so that reads are answered"),
+    /// Gives the room to something that cannot go on without: no event is taken until there is as much again.
+    pub(crate) fn give_up(&self, wherefore: &str) -> Result<(), OpenError> {
+        let mut kept = self.0.lock();
+        kept.stands = false;
+        match fs::remove_file(&kept.path) {
+            Ok(()) => tracing::warn!(file = %kept.path.display(), "the reserve is given up so that {wherefore}"),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(OpenError::io("give up the reserve", &self.path)(error)),
+            Err(error) => return Err(OpenError::io("give up the reserve", &kept.path)(error)),
         }
         Ok(())
     }
 
     /// Makes it, if it does not stand and there is room. Returns whether it stands.
-    pub(crate) fn restore(&mut self) -> bool {
+    pub(crate) fn restore(&self) -> bool {
+        self.0.lock().restore()
+    }
+}
+
+impl Kept {
+    fn restore(&mut self) -> bool {
         if self.stands {
             return true;
         }
@@ -223,12 +236,12 @@ mod tests {
         let work = tempfile::tempdir().unwrap();
         let directory = DataDir::open(work.path()).unwrap();
         let path = work.path().join(RESERVE);
-        let ((), mut reserve) = open_with_room(&directory, 100_000, |_| Ok(())).unwrap();
+        let ((), reserve) = open_with_room(&directory, 100_000, |_| Ok(())).unwrap();
         assert!(!reserve.stands() && reserve.restore() && reserve.stands());
         assert_eq!(file::bytes(&path), 100_000);
 
         let mut tried = Vec::new();
-        let (opened, mut reserve) = open_with_room(&directory, 100_000, |room| {
+        let (opened, reserve) = open_with_room(&directory, 100_000, |room| {
             tried.push((room, path.exists()));
             if room == Room::Enough { Err(sqlite_full(&path)) } else { Ok(7) }
         })
@@ -236,7 +249,7 @@ mod tests {
         assert_eq!((opened, tried), (7, vec![(Room::Enough, true), (Room::Scarce, true)]));
         assert!(reserve.restore(), "it stands");
         tried = Vec::new();
-        let (opened, mut reserve) = open_with_room(&directory, 100_000, |room| {
+        let (opened, reserve) = open_with_room(&directory, 100_000, |room| {
             tried.push((room, path.exists()));
             if path.exists() { Err(sqlite_full(&path)) } else { Ok(8) }
         })
@@ -261,7 +274,7 @@ mod tests {
         let work = tempfile::tempdir().unwrap();
         let directory = DataDir::open(work.path()).unwrap();
         fs::write(work.path().join(RESERVE), "an older run's").unwrap();
-        let ((), mut reserve) = open_with_room(&directory, 0, |_| Ok(())).unwrap();
+        let ((), reserve) = open_with_room(&directory, 0, |_| Ok(())).unwrap();
         assert!(reserve.restore() && !work.path().join(RESERVE).exists());
     }
 
