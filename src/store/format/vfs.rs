@@ -22,7 +22,7 @@ use rusqlite::ffi;
 
 use crate::{
     metrics::StoreMetrics,
-    store::error::{WAL_INDEX_FULL, is_errno_of_full_disk},
+    store::error::{WAL_INDEX_FULL, io_advice, is_errno_of_full_disk},
 };
 
 /// The default VFS from the first [`install`] on.
@@ -190,16 +190,35 @@ unsafe fn last_errno(file: *mut ffi::sqlite3_file) -> i32 {
     errno
 }
 
+/// What a failure means to SQLite: a full disk, or what SQLite makes of it, which keeps the system's words to itself.
+///
+/// # Safety
+///
+/// `file` is SQLite's argument to one of the methods below.
+unsafe fn full_or_told(action: &str, file: *mut ffi::sqlite3_file, code: c_int) -> c_int {
+    // SAFETY: as above.
+    let errno = unsafe { last_errno(file) };
+    if is_errno_of_full_disk(errno) {
+        return ffi::SQLITE_FULL;
+    }
+    tell(action, errno);
+    code
+}
+
+/// Tells what the system said, which ends the process: SQLite calls all of it a disk I/O error.
+fn tell(action: &str, errno: i32) {
+    let error = io::Error::from_raw_os_error(errno);
+    let advice = io_advice(&error);
+    tracing::error!(%error, "the system refuses to {action} a file of the store: {advice}");
+}
+
 /// A write. Nothing of a transaction counts before its last frame is written whole, so one that fails for want of room
 /// is a full disk, whatever word the system has for it.
 unsafe extern "C" fn write(file: *mut ffi::sqlite3_file, data: *const c_void, bytes: c_int, at: i64) -> c_int {
     // SAFETY: `file` is a file of the own VFS, so that VFS's own method takes it; the arguments are SQLite's.
     unsafe {
         let code = own(file).xWrite.map_or(ffi::SQLITE_IOERR_WRITE, |write| write(file, data, bytes, at));
-        if code == ffi::SQLITE_IOERR_WRITE && is_errno_of_full_disk(last_errno(file)) {
-            return ffi::SQLITE_FULL;
-        }
-        code
+        if code == ffi::SQLITE_IOERR_WRITE { full_or_told("write to", file, code) } else { code }
     }
 }
 
@@ -208,10 +227,7 @@ unsafe extern "C" fn truncate(file: *mut ffi::sqlite3_file, length: i64) -> c_in
     // SAFETY: as above.
     unsafe {
         let code = own(file).xTruncate.map_or(ffi::SQLITE_IOERR_TRUNCATE, |truncate| truncate(file, length));
-        if code == ffi::SQLITE_IOERR_TRUNCATE && is_errno_of_full_disk(last_errno(file)) {
-            return ffi::SQLITE_FULL;
-        }
-        code
+        if code == ffi::SQLITE_IOERR_TRUNCATE { full_or_told("set the length of", file, code) } else { code }
     }
 }
 
@@ -281,8 +297,13 @@ unsafe fn fill_holes(_at: *mut c_void, _bytes: c_int) -> bool {
 unsafe extern "C" fn sync(file: *mut ffi::sqlite3_file, flags: c_int) -> c_int {
     let started = Instant::now();
     // SAFETY: as above.
-    let (code, is_timed) =
-        unsafe { (own(file).xSync.map_or(ffi::SQLITE_IOERR_FSYNC, |sync| sync(file, flags)), table_of(file).is_timed) };
+    let (code, is_timed) = unsafe {
+        let code = own(file).xSync.map_or(ffi::SQLITE_IOERR_FSYNC, |sync| sync(file, flags));
+        if code != ffi::SQLITE_OK {
+            tell("sync", last_errno(file));
+        }
+        (code, table_of(file).is_timed)
+    };
     if is_timed
         && let Some(Some(shim)) = SHIM.get()
         && let Some(metrics) = &*shim.observer.read()
