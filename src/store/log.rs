@@ -297,6 +297,11 @@ impl Log {
                 .map_err(AppendError::Fatal);
         }
         for segment in prepared.into_iter().chain([self.active]) {
+            // The threads may have taken a while to end.
+            if let Err(lost) = self.segments.directory.check() {
+                std::mem::forget(segment);
+                return Err(lost.into());
+            }
             self.segments.directory.unwatch(&segment.segment.path);
             match segment.retire() {
                 // What could not be copied stays in the write-ahead log, where it is as durable.

@@ -23,9 +23,10 @@ use super::{
     format::{DataDir, SegmentPaths, blocks::BlockError, file, room::Room, schema},
     log::active::ActiveSegment,
     options::{ErasureOptions, LogOptions},
-    read::{list::lookup::HidingRoom, snapshot::Snapshot},
+    read::{list::hiding::HidingRoom, snapshot::Snapshot},
     segments::{
-        Columns, Content, Facts, LaidKeys, OpenKeys, Segment, Segments, Sites, Summary, SummaryError, sample_of_rows,
+        Columns, Content, Facts, HiddenVisitor, LaidKeys, OpenKeys, Segment, Segments, Sites, Summary, SummaryError,
+        sample_of_rows,
     },
 };
 use crate::metrics::{ReadRefused, StoreMetrics};
@@ -263,6 +264,7 @@ fn recover_keys(
         }
     } else if let Err(error) = fs::remove_file(&keys_path)
         && error.kind() != io::ErrorKind::NotFound
+        && !keys_path.is_dir()
     {
         // Rows that come in would not be in them.
         return Err(OpenError::io("remove the keys", keys_path)(error));
@@ -333,11 +335,13 @@ pub(super) fn recover_erasures(
     let mut room = HidingRoom { free: usize::MAX, ..HidingRoom::new(options.hidden_events_max, 0) };
     for mut erasure in listed {
         if let Some(Subject { website_id, visitor: Some(visitor) }) = &erasure.subject {
+            let (website_id, visitor_id) = (Arc::clone(website_id), Arc::clone(&visitor.visitor_id));
+            let visitor = HiddenVisitor { website_id, visitor_id, up_to: visitor.up_to };
             let mut remade = 0;
             let found = loop {
                 let damaged = segments.damaged();
                 let snapshot = Snapshot::at_start(segments);
-                match snapshot.find_visitor(website_id, &visitor.visitor_id, visitor.up_to, room) {
+                match snapshot.find_visitor(&visitor, room) {
                     Ok(found) => break found,
                     // A segment was found to be damaged, and is in no view any more.
                     Err(_) if segments.damaged() > damaged => {}

@@ -170,10 +170,12 @@ impl Sealing {
                 Ok(()) => {
                     plan.unsealed.retain(|unsealed| unsealed.number != segment.number);
                     plan.retry_at.remove(&segment.number);
+                    self.rewriter.segments.note_rewriting(segment.number, None);
                 }
                 Err(RewriteError::Stopping) => return,
                 Err(error) => {
                     self.rewriter.clear_away(&segment, &error);
+                    self.rewriter.segments.note_rewriting(segment.number, Some(error.is_damage()));
                     if let RewriteError::Sqlite(error) = &error
                         && segment.is_sealed()
                         && is_damage(error)

@@ -15,6 +15,7 @@ mod edge;
 mod epochs;
 mod full_disk;
 mod guide;
+mod hidden;
 mod lifecycle;
 mod log;
 mod messages;

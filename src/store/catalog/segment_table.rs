@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use rusqlite::{Connection, params};
 
-use super::{erasure::ErasedRows, erasure_table};
+use super::{erasure::ErasedRows, erasure_table, written_off_table};
 use crate::{
     clock::now_ms,
     store::segments::{FACTS_COLUMNS, Facts, Identity, Segment},
@@ -221,6 +221,7 @@ pub(super) fn apply(connection: &mut Connection, change: &SegmentChange) -> rusq
             forget_damage(&transaction, *number)?;
             raise_number_floor(&transaction, *number)?;
             raise_floor(&transaction, *sequence_floor)?;
+            written_off_table::insert(&transaction, *number)?;
         }
         SegmentChange::Adopted(adopted) => adopt(&transaction, adopted)?,
         SegmentChange::Quarantined { files, number_floor, sequence_floor } => {
@@ -294,6 +295,7 @@ fn adopt(connection: &Connection, adopted: &ListedSegment) -> rusqlite::Result<(
     let list = "INSERT OR REPLACE INTO Segment(number, generation, state) VALUES(?1, ?2, ?3)";
     connection.execute(list, params![number, generation, state.as_str()])?;
     forget_damage(connection, number)?;
+    written_off_table::remove(connection, number)?;
     if let Some(facts) = &facts {
         note_facts(connection, number, facts)?;
         raise_floor(connection, facts.last_sequence + 1)?;

@@ -18,7 +18,7 @@ use rustix::{io::Errno, process::geteuid};
 
 use super::{
     access::make_file,
-    directory::{DataDir, RESERVE, SegmentName, SegmentPaths},
+    directory::{DataDir, RESERVE, SegmentName, SegmentPaths, is_file},
     file,
 };
 use crate::store::error::{OpenError, is_no_room};
@@ -77,6 +77,9 @@ fn remove_unfinished(paths: &SegmentPaths) -> Result<(), OpenError> {
     for entry in fs::read_dir(paths.folder()).map_err(OpenError::io("read the directory", paths.folder()))? {
         let entry = entry.map_err(OpenError::io("read the directory", paths.folder()))?;
         if entry.file_name().to_str().map(SegmentPaths::parse) == Some(SegmentName::Unfinished) {
+            if !is_file(&entry)? {
+                continue;
+            }
             tracing::info!(file = %entry.path().display(), "removing what an interrupted rewriting has left");
             fs::remove_file(entry.path()).map_err(OpenError::io("remove the leftover", entry.path()))?;
         }
@@ -285,8 +288,11 @@ mod tests {
         let paths = directory.segment_paths();
         fs::write(paths.unfinished(3), "half").unwrap();
         fs::write(paths.of(3, 1), "whole").unwrap();
+        let no_files = [paths.unfinished(4), paths.of(4, 1).with_extension("making"), paths.hidden(4, 3)];
+        no_files.iter().for_each(|path| fs::create_dir(path).unwrap());
         open_with_room(&directory, 0, |_| {
             assert!(!paths.unfinished(3).exists() && paths.of(3, 1).exists());
+            assert!(no_files.iter().all(|path| path.is_dir()), "what is no file is left alone");
             Ok(())
         })
         .unwrap();

@@ -46,7 +46,7 @@ use super::{
 use crate::{
     clock::now_ms,
     store::{
-        catalog::{ListedSegment, SegmentState, mark_backup, note_sealed},
+        catalog::{ListedSegment, SegmentState, forget_files, mark_backup, note_sealed},
         error::is_transient,
         format::{CATALOG, Owner, SegmentPaths, file, sync_directory},
         segments::{Facts, Sites, Summary, SummaryError},
@@ -278,10 +278,11 @@ impl<'a> Backup<'a> {
         self.change_copy(|copy| {
             copy.execute_batch("PRAGMA journal_mode = DELETE; DELETE FROM Segment WHERE state = 'dropped';")?;
             // About files of the original: where the copy is put over a directory, they would be about others.
-            for table in ["Leftover", "Quarantine"] {
-                if copy.table_exists(None, table)? {
-                    copy.execute(&format!("DELETE FROM {table}"), [])?;
-                }
+            if copy.table_exists(None, "Leftover")? {
+                copy.execute("DELETE FROM Leftover", [])?;
+            }
+            if copy.table_exists(None, "Quarantine")? {
+                forget_files(copy)?;
             }
             mark_backup(copy, now_ms())
         })?;
