@@ -37,7 +37,7 @@ pub(super) use self::{
         read_segments,
     },
     website_table::read_websites,
-    written_off_table::{forget_files, is_erased_since},
+    written_off_table::read_erased_since,
 };
 pub use self::{
     erasure::Erasure,

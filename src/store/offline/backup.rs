@@ -46,7 +46,7 @@ use super::{
 use crate::{
     clock::now_ms,
     store::{
-        catalog::{ListedSegment, SegmentState, forget_files, mark_backup, note_sealed},
+        catalog::{ListedSegment, SegmentState, mark_backup, note_sealed},
         error::is_transient,
         format::{CATALOG, Owner, SegmentPaths, file, sync_directory},
         segments::{Facts, Sites, Summary, SummaryError},
@@ -282,7 +282,7 @@ impl<'a> Backup<'a> {
                 copy.execute("DELETE FROM Leftover", [])?;
             }
             if copy.table_exists(None, "Quarantine")? {
-                forget_files(copy)?;
+                copy.execute("DELETE FROM Quarantine", [])?;
             }
             mark_backup(copy, now_ms())
         })?;

@@ -1,7 +1,7 @@
 //! The catalog, read in one transaction and never written.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     path::Path,
     sync::Arc,
 };
@@ -14,7 +14,7 @@ use crate::{
     event_id::Epochs,
     store::{
         catalog::{
-            ListedSegment, SegmentState, Website, is_erased_since, read_damage, read_epochs, read_leftovers,
+            ListedSegment, SegmentState, Website, read_damage, read_epochs, read_erased_since, read_leftovers,
             read_quarantine, read_segments, read_websites,
         },
         error::OpenError,
@@ -35,6 +35,8 @@ pub struct CatalogContents {
     pub(super) damage: BTreeMap<i64, String>,
     /// Why files are in quarantine, by their names there.
     pub(super) quarantine: HashMap<String, String>,
+    /// Segments that were written off, and may have had events that were erased since.
+    erased_since: BTreeSet<i64>,
     pub(super) erasures: PendingErasures,
     /// What public ids are made with.
     pub epochs: Epochs,
@@ -74,7 +76,7 @@ impl CatalogContents {
 
     /// Whether this segment was written off and may have had events that were erased since.
     pub(crate) fn is_erased_since(&self, number: i64) -> bool {
-        is_erased_since(&self.quarantine, number)
+        self.erased_since.contains(&number)
     }
 
     pub(crate) fn segment(&self, number: i64) -> Option<ListedSegment> {
@@ -142,6 +144,7 @@ fn read_tables(connection: &Connection) -> rusqlite::Result<CatalogContents> {
         leftovers: read_leftovers(connection)?,
         damage: read_damage(connection)?,
         quarantine: read_quarantine(connection)?.into_iter().collect(),
+        erased_since: read_erased_since(connection)?,
         erasures,
         epochs: read_epochs(connection)?,
     })
