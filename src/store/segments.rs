@@ -78,6 +78,8 @@ pub(crate) struct Segments {
     hidden_lists: AtomicU64,
     /// Held while a list of hidden events is made anew: it may take a while, and whoever else needs it comes back.
     pub(crate) remaking_list: Mutex<()>,
+    /// Held while keys are made anew: not more of them than may be must stay in memory.
+    remaking_keys: Mutex<()>,
     pub(crate) sites: Sites,
     options: SegmentOptions,
     metrics: Arc<StoreMetrics>,
@@ -100,6 +102,7 @@ impl Segments {
             refused_rows: AtomicU64::new(0),
             hidden_lists: AtomicU64::new(0),
             remaking_list: Mutex::default(),
+            remaking_keys: Mutex::default(),
             sites: Sites::default(),
             options,
             metrics,
@@ -304,6 +307,7 @@ impl Segments {
         damaged: &Arc<LaidKeys>,
     ) -> Result<Option<BlockError>, RemakeError> {
         self.directory.check().map_err(|lost| BlockError::from(std::io::Error::other(lost)))?;
+        let _nobody_else = self.remaking_keys.lock();
         let view = self.view();
         let may_stay = rows_in_memory(&view) + segment.span() <= self.options.unsealed_rows_max;
         let refused = segment.remake_keys(damaged, &self.sites, may_stay)?;

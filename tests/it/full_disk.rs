@@ -4,7 +4,8 @@
 use std::{
     fs::{self, OpenOptions},
     io::Write,
-    path::Path,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -355,5 +356,61 @@ fn an_index_that_cannot_grow_leaves_in_doubt_what_may_be_stored() {
     assert!(sents.values().any(|sent| sent.outcome == Outcome::Unknown), "somebody waited for that commit");
     let daemon = Daemon::start_in(&data, &flags);
     check_store(&daemon, &code, &sents);
+    daemon.stop();
+}
+
+/// Keys and lists of hidden events that turn out to be damaged on a full disk: what is asked of them is refused, with the
+/// reason, until there is room to make them anew.
+#[test]
+fn what_is_damaged_is_made_anew_when_there_is_room() {
+    if !is_root() {
+        eprintln!("skipped: it needs root to mount");
+        return;
+    }
+    let work = work_dir();
+    let _mounted = Mount::in_memory(48, work.path());
+    let (data, ballast) = (work.path().join("data"), work.path().join("ballast"));
+    let segments = data.join("segments");
+    let flags = ["--segment-rows-max=60", "--unsealed-rows-max=1", "--hidden-events-max=10"];
+    let daemon = Daemon::start_in(&data, &flags);
+    // A folder in the way of its rewriting keeps each as it is.
+    (1..=2).for_each(|number| fs::create_dir_all(segments.join(format!("{number:012}.building/x"))).unwrap());
+    let code = daemon.register("example.com");
+    let mut client = daemon.client();
+    for _ in 0..3 {
+        let of = |visitor: &str| event_with(&code, json!({"visitorId": visitor}));
+        let events: Vec<_> = (0..15).flat_map(|_| [of("many"), of("other")]).collect();
+        let sent = client.post("/api/v1/events/batch", json!({ "events": events }).to_string());
+        assert_eq!(sent.status, 201, "{}", sent.text());
+    }
+    let keys = segments.join("000000000001.db-keys");
+    wait_until("keys are laid down", || keys.exists().then_some(()));
+    let erased = client.send("DELETE", &format!("/api/v1/visitors/many?trackingCode={code}"), &[], b"");
+    assert_eq!(erased.status, 202, "{}", erased.text());
+    let is_list = |path: &PathBuf| path.to_str().unwrap().contains(".hidden-");
+    let lists = fs::read_dir(&segments).unwrap().map(|entry| entry.unwrap().path()).filter(is_list);
+    let lists: Vec<_> = lists.collect();
+    assert_eq!(lists.len(), 2);
+    for damaged in [vec![keys], lists] {
+        fill(&ballast);
+        for path in &damaged {
+            // In its place, so that there is no room from what it had.
+            let file = OpenOptions::new().read(true).write(true).open(path).unwrap();
+            let mut byte = [0];
+            file.read_exact_at(&mut byte, 0).unwrap();
+            file.write_all_at(&[byte[0] ^ 1], 0).unwrap();
+        }
+        let path = format!("/api/v1/events?trackingCode={code}&limit=100");
+        for _ in 0..3 {
+            let refused = client.get(&path);
+            assert_eq!(refused.status, 503, "{}", refused.text());
+            assert!(refused.text().contains("The disk is full"), "{}", refused.text());
+        }
+        fs::remove_file(&ballast).unwrap();
+        let page = wait_until("there is an answer", || Some(client.get(&path)).filter(|page| page.status != 503));
+        assert_eq!((page.status, page.json()["pagination"]["total"].as_u64()), (200, Some(45)), "{}", page.text());
+    }
+    daemon.wait_for_log("there is no room to lay them down");
+    daemon.wait_for_log("there is no room to make a list of events that are being erased anew");
     daemon.stop();
 }

@@ -6,6 +6,7 @@ use std::{
     fs,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use rusqlite::{Connection, OpenFlags};
@@ -592,6 +593,12 @@ fn folders_that_are_called_like_files_are_left_alone() {
     let folders: Vec<_> = names.iter().map(|name| data.join("segments").join(name)).collect();
     folders.iter().for_each(|folder| fs::create_dir_all(folder.join("x")).unwrap());
     fs::create_dir_all(data.join("quarantine/000000000004.db")).unwrap();
+    fs::create_dir_all(data.join("scratch/etilqs_x")).unwrap();
+    // Whoever opened it would wait for ever.
+    let pipe = data.join("segments/000000000006.db");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let check = tool(&data, &["check"]);
+    assert_eq!(check.code, 0, "{}", check.out);
     let daemon = Daemon::start_in(&data, &FLAGS);
     daemon.wait_for_log("000000000001.building");
     daemon.wait_for_log("it is left alone; give it another name");
@@ -606,7 +613,7 @@ fn folders_that_are_called_like_files_are_left_alone() {
     wait_until("it is told", || waits(&daemon).contains("segment 1, which could not be rewritten").then_some(()));
     daemon.wait_for_log("000000000001.building is no file of hitlog's, and is in the way");
     daemon.stop();
-    assert!(folders.iter().all(|folder| folder.join("x").is_dir()), "nothing was touched");
+    assert!(folders.iter().all(|folder| folder.join("x").is_dir()) && pipe.exists(), "nothing was touched");
 }
 
 /// A segment that turns out to be damaged before it has its indexes is told to whoever waits for an erasure.

@@ -9,6 +9,7 @@ use std::{
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
+use rustix::io::Errno;
 
 pub(crate) use super::names::with_suffix;
 use super::{access::make_file, directory::sync_directory, schema, vfs};
@@ -57,6 +58,9 @@ fn build(path: &Path, options: &LogOptions, metrics: &Arc<StoreMetrics>) -> Resu
 /// Removes what a start that was cut short left under this name. The catalog does not know the file, so it has no
 /// events; if it has, then it is the catalog that is lost, and nothing may be touched.
 fn remove_leftover(path: &Path) -> Result<(), OpenError> {
+    if path.is_dir() {
+        return Err(OpenError::io("make the segment", path)(Errno::ISDIR.into()));
+    }
     if bytes(path) > 0 {
         let connection = Connection::open_with_flags(path, schema::write_flags()).map_err(OpenError::sqlite(path))?;
         let tables: i64 = connection

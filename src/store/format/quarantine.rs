@@ -52,7 +52,7 @@ impl Quarantine {
         for entry in entries {
             let Some(name) = entry.file_name().to_str().and_then(database_of) else { continue };
             let Some((number, generation)) = parse(&name) else { continue };
-            if entry.path().is_dir() {
+            if !entry.path().is_file() {
                 continue;
             }
             let path = self.0.join(&name);

@@ -154,7 +154,7 @@ fn generations(paths: &SegmentPaths) -> Result<Vec<(Identity, Vec<OsString>)>, O
         let entry = entry.map_err(OpenError::io("read the directory", paths.folder()))?;
         match entry.file_name().to_str().map(SegmentPaths::parse) {
             // A link to a file may lead to where there is more room.
-            Some(SegmentName::Generation(number, generation)) if !entry.path().is_dir() => {
+            Some(SegmentName::Generation(number, generation)) if entry.path().is_file() => {
                 found.entry((number, generation)).or_default().push(entry.file_name());
             }
             Some(SegmentName::Generation(..)) => drop(is_file(&entry)?),

@@ -96,7 +96,7 @@ impl Rewriter {
     /// Builds the new generation under its unfinished name.
     fn build(&self, segment: &Segment, targets: &[Target], stopping: &Arc<AtomicBool>) -> Result<Built, RewriteError> {
         let unfinished = self.paths.unfinished(segment.number);
-        if unfinished.is_dir() {
+        if unfinished.symlink_metadata().is_ok_and(|found| !found.is_file()) {
             return Err(RewriteError::Blocked(unfinished));
         }
         file::remove(&unfinished)?;

@@ -175,7 +175,9 @@ impl Snapshot<'_> {
                 open.push((source, newer));
             }
         }
-        // Fence posts nearly always decide; an index is walked only close to the place that is looked for.
+        // Fence posts nearly always decide; an index is walked only close to the place that is looked for, and last, as
+        // that takes longest.
+        open.sort_by_key(|(source, _)| matches!(source.run, Run::Index { .. }));
         for (source, newer) in open {
             if least > count || most <= count {
                 break;
