@@ -49,7 +49,7 @@ pub use read::{
     list::page::{EventFilter, Page, PageStart, PageSummary, WalkPlace},
     snapshot::Snapshot,
 };
-use recover::Recovered;
+use recover::{Recovered, Start};
 use seal::{Retention, Sealer, Sealing, rewrite::Rewriter};
 use segments::{ReaderInterrupt, Segments, retention};
 
@@ -137,7 +137,7 @@ impl Store {
             options: options.erasures,
             looking: Arc::default(),
         };
-        let behind = (roller, sealer, watch);
+        let behind = (roller, sealer, watch, catalog.clone());
         let (active, next) = (recovered.active, recovered.next_sequence);
         let held = (interrupt, reserve);
         let log = Log::new(active, next, behind, segments, options.log, held, Arc::clone(metrics));
@@ -179,11 +179,16 @@ fn recover(
     metrics: &Arc<StoreMetrics>,
     room: Room,
 ) -> Result<(CatalogFile, Arc<Segments>, Recovered), OpenError> {
-    let mut catalog = CatalogFile::open(directory)?;
+    let unmade = recover::copies::check(directory, options.is_restored, room)?;
+    let mut catalog = CatalogFile::open(directory, room)?;
     directory.watch(&directory.catalog_path())?;
     let segments = Arc::new(Segments::new(directory.clone(), options.segments, Arc::clone(metrics)));
-    let recovered = recover::recover_segments(directory, &mut catalog, &segments, &options.log, metrics, room)?;
-    catalog.begin_epoch_of_copy(options.is_restored, recovered.next_sequence)?;
+    let start = Start { directory, options: &options.log, metrics, room, unmade };
+    let recovered = recover::recover_segments(&start, &mut catalog, &segments)?;
+    // What is in a log that was set aside had sequences that may be given again.
+    let is_copy = options.is_restored || directory.ties().is_copy();
+    catalog.begin_epoch_of_copy(is_copy, recovered.next_sequence)?;
+    directory.ties().settle(room == Room::Enough)?;
     Ok((catalog, segments, recovered))
 }
 

@@ -33,8 +33,8 @@ pub(super) use self::{
     erasures::Erasures,
     expiry_table::ExpiryNotes,
     segment_table::{
-        ListedSegment, SegmentChange, SegmentState, note_sealed, read_damage, read_leftovers, read_quarantine,
-        read_segments,
+        ListedSegment, SegmentChange, SegmentState, note_sealed, read_damage, read_leftovers, read_open_notes,
+        read_quarantine, read_segments,
     },
     website_table::read_websites,
     written_off_table::read_erased_since,
@@ -97,6 +97,12 @@ impl CatalogFile {
         if directory.check().is_err() {
             // To close it would remove what has the name of its write-ahead log by now.
             std::mem::forget(self);
+            return ended;
+        }
+        let is_log_closed = self.is_log_closed;
+        drop(self);
+        if is_log_closed && ended.is_ok() {
+            directory.end_ties();
         }
         ended
     }
@@ -226,6 +232,7 @@ impl CatalogFile {
             | SegmentChange::Built(_)
             | SegmentChange::Unlinked(_)
             | SegmentChange::Noted(_)
+            | SegmentChange::OpenNoted { .. }
             | SegmentChange::Damaged(..) => {}
             // What the start does, or a tool that has the directory to itself, before anything is in memory.
             SegmentChange::Unlisted(_)
@@ -328,6 +335,15 @@ impl Catalog {
     /// Changes the list of segments, and then what readers see of it. Blocks: for the store's own threads.
     pub(super) fn change_segments(&self, change: SegmentChange) -> Result<(), CatalogError> {
         self.ask_blocking(move |catalog, memory| catalog.change_segment(change, memory))
+    }
+
+    /// Notes that the log is closed: what the files of segments hold, and the next sequence. Blocks: for the log.
+    pub(super) fn note_end(&self, last: Vec<(i64, u64)>, sequence_floor: u64) -> Result<(), CatalogError> {
+        self.ask_blocking(move |catalog, memory| {
+            catalog.change_segment(SegmentChange::OpenNoted { last, sequence_floor }, memory)?;
+            catalog.is_log_closed = true;
+            Ok(())
+        })
     }
 
     /// Forgets whose events an erasure has removed. Returns whether nothing of it is left: a program that reads the

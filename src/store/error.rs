@@ -22,8 +22,8 @@ impl DirectoryLost {
     }
 }
 
-/// Why a data directory cannot be opened. [`Self::InUse`], [`Self::Foreign`], [`Self::NoCatalog`], [`Self::Newer`] and
-/// [`Self::NotOurs`] are found before anything that is stored is changed.
+/// Why a data directory cannot be opened. [`Self::InUse`], [`Self::Foreign`], [`Self::NoCatalog`], [`Self::Newer`],
+/// [`Self::NotOurs`], [`Self::OlderCopy`] and [`Self::Overlap`] are found before anything that is stored is changed.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another process holds the lock.
@@ -119,15 +119,46 @@ pub enum OpenError {
     /// A segment that has no indexes yet is listed and has no file.
     #[error(
         "{path} is listed in catalog.db and is not there; put that very file back, with its -wal: an older copy lacks \
-         what came after it. If catalog.db was replaced by an older one, put that back. `hitlog quarantine list` tells \
-         of files that may take its place, and `hitlog segments write-off {number}` what it would mean to go on \
-         without it"
+         what came after it. If catalog.db was replaced by an older one, put that back; if that is lost, start once \
+         with --restored. Then `hitlog quarantine list` tells of files that may take its place, and `hitlog segments \
+         write-off {number}` what it would mean to go on without it"
     )]
     LostSegment {
         /// The file.
         path: PathBuf,
         /// The segment's number.
         number: i64,
+    },
+    /// A segment without indexes holds less than it is known to have held.
+    #[error(
+        "{path} holds {}, and catalog.db knows that it held events up to sequence {noted}: it is an older copy. Put \
+         the very file back that was there, with its -wal. If that is lost, `hitlog serve --restored`, said once, goes \
+         on with what this one holds", held(*.found)
+    )]
+    OlderCopy {
+        /// The file.
+        path: PathBuf,
+        /// The last sequence in it.
+        found: Option<u64>,
+        /// The last sequence that the catalog knows of.
+        noted: u64,
+    },
+    /// A segment has sequences that belong to another, or to one after it.
+    #[error(
+        "{path} holds sequences {} to {}, and {other}, which comes before it, {} to {}: one was put into the place of \
+         another file. Put the file that was there back. If it is lost, `hitlog segments write-off NUMBER` tells what \
+         it would mean to go on without one of them",
+        .sequences.0, .sequences.1, .other_sequences.0, .other_sequences.1
+    )]
+    Overlap {
+        /// The file.
+        path: PathBuf,
+        /// The first and the last sequence in it.
+        sequences: (u64, u64),
+        /// The file of the segment before it.
+        other: PathBuf,
+        /// The first and the last sequence in that one.
+        other_sequences: (u64, u64),
     },
     /// The list of segments could not be changed.
     #[error("cannot change the list of segments: {0}")]
@@ -171,6 +202,11 @@ impl OpenError {
             _ => false,
         }
     }
+}
+
+/// The words for what a segment holds that is an older copy.
+fn held(found: Option<u64>) -> String {
+    found.map_or_else(|| "no events".into(), |last| format!("events up to sequence {last}"))
 }
 
 /// Why a group was not appended.

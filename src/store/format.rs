@@ -14,9 +14,11 @@ pub(super) mod room;
 pub(super) mod row;
 pub(super) mod schema;
 pub(super) mod scratch;
+pub(super) mod ties;
 pub(super) mod vfs;
 
 pub use access::{FileAccess, set_file_access};
 pub(super) use access::{Owner, make_file};
 pub use directory::DataDir;
-pub(super) use directory::{CATALOG, SCRATCH, SegmentName, SegmentPaths, is_file, sync_directory};
+pub(super) use directory::{SCRATCH, SegmentName, SegmentPaths, is_file, sync_directory};
+pub(super) use names::CATALOG;

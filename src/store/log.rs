@@ -21,8 +21,9 @@ use self::{
     watch::{WATCH_PAUSE, Watch},
 };
 use super::{
+    catalog::Catalog,
     error::{AppendError, is_disk_full},
-    format::{room::Reserve, schema},
+    format::{file, room::Reserve, schema},
     options::{Durability, LogOptions},
     seal::Sealer,
     segments::{ReaderInterrupt, RowKeys, Segments},
@@ -54,6 +55,8 @@ pub struct Log {
     interrupt: ReaderInterrupt,
     /// While it does not stand, nothing is written: what room there is belongs to reads and to the next start.
     reserve: Reserve,
+    /// Hears what the segments hold when the log is closed.
+    catalog: Catalog,
     metrics: Arc<StoreMetrics>,
 }
 
@@ -62,7 +65,7 @@ impl Log {
     pub(super) fn new(
         active: ActiveSegment,
         next_sequence: u64,
-        (roller, sealer, watch): (Roller, Sealer, Watch),
+        (roller, sealer, watch, catalog): (Roller, Sealer, Watch, Catalog),
         segments: Arc<Segments>,
         options: LogOptions,
         (interrupt, reserve): (ReaderInterrupt, Reserve),
@@ -81,6 +84,7 @@ impl Log {
             options,
             interrupt,
             reserve,
+            catalog,
             metrics,
         };
         if !log.restore_reserve() {
@@ -296,7 +300,10 @@ impl Log {
                 .try_for_each(ActiveSegment::leave)
                 .map_err(AppendError::Fatal);
         }
-        for segment in prepared.into_iter().chain([self.active]) {
+        let open: Vec<_> = prepared.into_iter().chain([self.active]).collect();
+        let mut closed = self.segments.view().segments.clone();
+        closed.extend(open.iter().map(|segment| Arc::clone(&segment.segment)));
+        for segment in open {
             // The threads may have taken a while to end.
             if let Err(lost) = self.segments.directory.check() {
                 std::mem::forget(segment);
@@ -308,6 +315,12 @@ impl Log {
                 Err(Unretired { error, .. }) if !is_disk_full(&error) => return Err(AppendError::Fatal(error)),
                 _ => {}
             }
+        }
+        // Of what is still in a log nothing is promised.
+        let emptied = closed.iter().filter(|segment| !segment.is_sealed() && !file::has_wal(&segment.path));
+        let last = emptied.map(|segment| (segment.number, segment.sequence_floor().saturating_sub(1))).collect();
+        if let Err(error) = self.catalog.note_end(last, self.next_sequence) {
+            tracing::warn!(%error, "the catalog did not take note of what the segments hold; the next start does");
         }
         Ok(())
     }

@@ -5,9 +5,11 @@
 //! index are recovered from their write-ahead logs, checked if hitlog did not stop in order, and found again through
 //! the keys that were laid down beside them, or those of their rows.
 
+pub(super) mod copies;
 mod strays;
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     path::Path,
     sync::Arc,
@@ -15,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rusqlite::{Connection, Row};
+use rusqlite::Connection;
 
 use super::{
     catalog::{CatalogFile, Erasure, Erasures, ListedSegment, SegmentChange, SegmentState, Subject},
@@ -46,15 +48,23 @@ pub(super) struct Recovered {
     pub(super) next_number: i64,
 }
 
+/// What a start is given.
+pub(super) struct Start<'a> {
+    pub(super) directory: &'a DataDir,
+    pub(super) options: &'a LogOptions,
+    pub(super) metrics: &'a Arc<StoreMetrics>,
+    pub(super) room: Room,
+    /// The numbers of listed segments that have no file, as nothing was ever in them.
+    pub(super) unmade: BTreeSet<i64>,
+}
+
 /// Recovers every segment and shows them all in `segments`.
 pub(super) fn recover_segments(
-    directory: &DataDir,
+    start: &Start<'_>,
     catalog: &mut CatalogFile,
     segments: &Segments,
-    options: &LogOptions,
-    metrics: &Arc<StoreMetrics>,
-    room: Room,
 ) -> Result<Recovered, OpenError> {
+    let Start { directory, options, metrics, room, .. } = *start;
     let paths = &directory.segment_paths();
     let listed = catalog.segments()?;
     recover_all_sealed(paths, &listed, catalog, segments)?;
@@ -63,20 +73,23 @@ pub(super) fn recover_segments(
     let last_number = listed.last().map_or(0, |segment| segment.number);
     let next_number = last_number.max(highest_stray).max(catalog.number_floor()?) + 1;
     let recover = |listed: &ListedSegment| recover_open(paths, *listed, options, metrics, room);
-    let mut found = recover_all_open(paths, &listed, catalog, highest_stray, recover)?;
+    let mut found = recover_all_open(paths, &listed, catalog, (highest_stray, &start.unmade), recover)?;
     // A crash may have kept the roll from the catalog, but rows tell: a prepared segment that has some was rolled to.
     let is_begun = |found: &OpenFound| found.listed.state == SegmentState::Active || found.sequences.is_some();
     // Nothing more goes into a segment whose number, or a later one, was given to what is in quarantine, or whose rows
     // the next one would not follow.
-    let floor = catalog.sequence_floor().max(strays.sequence_floor);
+    let noted = catalog.open_notes()?.into_values().max().map_or(0, |last| last + 1);
+    let floor = catalog.sequence_floor().max(strays.sequence_floor).max(noted);
     let is_usable = |found: &OpenFound| {
         found.listed.number > highest_stray && found.sequences.is_none_or(|(_, last)| last + 1 >= floor)
     };
     let begun = found.iter().rposition(is_begun);
-    let at = match begun.filter(|at| is_usable(&found[*at])).or_else(|| found.iter().position(is_usable)) {
+    let after = begun.map_or(0, |at| at + 1);
+    let next_usable = || found[after..].iter().position(is_usable).map(|at| after + at);
+    let at = match begun.filter(|at| is_usable(&found[*at])).or_else(next_usable) {
         Some(at) => at,
         None => {
-            file::create(&paths.of(next_number, 1), options, metrics)?;
+            file::create(&paths.of(next_number, 1), directory.ties(), options, metrics)?;
             catalog.change_segments(&SegmentChange::Prepared(next_number))?;
             let (generation, facts) = (1, None);
             let listed = ListedSegment { number: next_number, generation, state: SegmentState::Prepared, facts };
@@ -99,29 +112,36 @@ pub(super) fn recover_segments(
     if state != SegmentState::Active {
         catalog.change_segments(&SegmentChange::Activated { number: active.number, sequence_floor: next_sequence })?;
     }
-    let open = |segment| ActiveSegment::open(segment, options, metrics, room);
-    Ok(Recovered {
+    let open = |segment| ActiveSegment::open(segment, options, metrics, (directory, room));
+    let recovered = Recovered {
         next_number: next_number.max(active.number + 1),
         active: open(active)?,
         prepared: prepared.map(open).transpose()?,
         unsealed,
         next_sequence,
-    })
+    };
+    if room == Room::Enough {
+        // What was found is in the files by now, and no longer only in their write-ahead logs.
+        let last = found.iter().map(|found| (found.listed.number, found.sequences.map_or(0, |(_, last)| last)));
+        let noted = SegmentChange::OpenNoted { last: last.collect(), sequence_floor: next_sequence };
+        strays::if_there_is_room(catalog.change_segments(&noted))?;
+    }
+    Ok(recovered)
 }
 
-/// Recovers the segments that have no indexes, and has the catalog forget those in which there is nothing.
+/// Recovers the segments that have no indexes, and has the catalog forget those in which there is nothing: those that
+/// are known as unmade, and empty ones up to the highest number that is in quarantine.
 fn recover_all_open(
     paths: &SegmentPaths,
     listed: &[ListedSegment],
     catalog: &mut CatalogFile,
-    highest_stray: i64,
+    (highest_stray, unmade): (i64, &BTreeSet<i64>),
     recover: impl Fn(&ListedSegment) -> Result<OpenFound, OpenError>,
 ) -> Result<Vec<OpenFound>, OpenError> {
     let mut open = Vec::new();
     for listed in listed.iter().filter(|of| !matches!(of.state, SegmentState::Sealed | SegmentState::Dropped)) {
         let path = paths.of(listed.number, listed.generation);
-        let is_unmade = listed.is_unmade(file::bytes(&path)) && !file::has_wal(&path);
-        if !is_unmade {
+        if !unmade.contains(&listed.number) {
             let segment = recover(listed)?;
             // One that is empty may be gone, and must be where its number was given to another that is in quarantine.
             if segment.sequences.is_some() || listed.number > highest_stray {
@@ -235,10 +255,7 @@ fn recover_open(
     if unclean {
         quick_check(&connection, &path)?;
     }
-    let select = "SELECT (SELECT min(id) FROM Event), (SELECT max(id) FROM Event)";
-    let number = |row: &Row<'_>, column| row.get::<_, Option<i64>>(column).map(|id| id.map(i64::unsigned_abs));
-    let sequences = connection.query_row(select, [], |row| Ok(number(row, 0)?.zip(number(row, 1)?)));
-    Ok(OpenFound { listed, sequences: sequences.map_err(OpenError::sqlite(&path))? })
+    Ok(OpenFound { listed, sequences: file::sequences(&connection).map_err(OpenError::sqlite(&path))? })
 }
 
 /// The keys of a segment without an index: of a full one those that were laid down, where they are sound and of these

@@ -6,6 +6,7 @@
 mod adopt;
 mod error;
 mod locked;
+mod neighbours;
 mod write_off;
 
 use std::path::Path;

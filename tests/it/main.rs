@@ -7,6 +7,7 @@ mod bounds;
 mod browsers;
 mod clients;
 mod clocks;
+mod copies;
 mod crash;
 mod denied;
 mod disk;

@@ -1,6 +1,10 @@
 //! The open file of the catalog: how it is opened, made and brought up to date, and what a start reads of it.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use rusqlite::Connection;
 
@@ -9,7 +13,7 @@ use super::{
     erasure::Erasure,
     erasure_table,
     expiry_table::{self, ExpiryNotes},
-    segment_table::{self, ListedSegment, SegmentChange, read_damage, read_leftovers, read_segments},
+    segment_table::{self, ListedSegment, SegmentChange, read_damage, read_leftovers, read_open_notes, read_segments},
     website_table::read_websites,
     websites::Websites,
 };
@@ -18,7 +22,7 @@ use crate::{
     event_id::Epochs,
     store::{
         error::{OpenError, is_disk_full},
-        format::{DataDir, file, make_file, quarantine::Quarantine, schema, sync_directory},
+        format::{DataDir, file, make_file, quarantine::Quarantine, room::Room, schema, sync_directory},
         segments::Identity,
     },
 };
@@ -35,28 +39,20 @@ pub(crate) struct CatalogFile {
     pub(super) websites: Arc<Websites>,
     sequence_floor: u64,
     epochs: Epochs,
+    /// Whether the log has said that it is closed, so that nothing writes any more but to the catalog.
+    pub(super) is_log_closed: bool,
 }
 
 impl CatalogFile {
-    /// Opens `catalog.db`, makes it if there is none, and reads all websites into memory.
-    pub(crate) fn open(directory: &DataDir) -> Result<Self, OpenError> {
+    /// Opens `catalog.db`, makes it if there is none, and reads all websites into memory. From now on the files of the
+    /// directory may be written to.
+    pub(crate) fn open(directory: &DataDir, room: Room) -> Result<Self, OpenError> {
         let path = directory.catalog_path();
+        begin_ties(directory, &path, room)?;
         let sqlite = || OpenError::sqlite(&path);
-        if file::has_foreign_wal(&path).map_err(OpenError::io("read", &path))? {
-            let name = Quarantine::of_directory(directory.path()).take_in_beside(&path)?;
-            tracing::warn!(
-                to = %name,
-                "catalog.db was put here, and catalog.db-wal is the log of the one that was here before: it is in the \
-                 folder quarantine now, as nothing of it belongs to this one"
-            );
-        }
         make_file(&path).map_err(OpenError::io("make", &path))?;
         let mut connection = Connection::open_with_flags(&path, schema::write_flags()).map_err(sqlite())?;
-        schema::check_application_id(&connection, &path)?;
-        let found: i64 = schema::pragma(&connection, &path, "user_version")?;
-        if found > schema::CATALOG_VERSION {
-            return Err(OpenError::Newer { path, found, known: schema::CATALOG_VERSION });
-        }
+        schema::check_catalog(&connection, &path)?;
         // The very first write: a start that is cut short later must leave a file that is known as hitlog's. Written
         // only once, so that a start which fails further on, at a segment of a newer hitlog say, changes nothing.
         if schema::pragma::<i32>(&connection, &path, "application_id")? != schema::APPLICATION_ID {
@@ -86,7 +82,11 @@ impl CatalogFile {
             connection.query_row("SELECT sequenceFloor FROM Log", [], |row| row.get(0)).map_err(sqlite())?;
         let epochs = read_epochs(&connection).map_err(sqlite())?;
         let websites = Arc::new(read_websites(&connection).map_err(sqlite())?);
-        Ok(Self { path, connection, websites, sequence_floor: sequence_floor.unsigned_abs(), epochs })
+        if room == Room::Enough {
+            file::tie(&connection, &path, directory.ties()).map_err(sqlite())?;
+        }
+        let sequence_floor = sequence_floor.unsigned_abs();
+        Ok(Self { path, connection, websites, sequence_floor, epochs, is_log_closed: false })
     }
 
     /// The lowest sequence that may be given from now on.
@@ -145,6 +145,11 @@ impl CatalogFile {
         floor.map_err(OpenError::sqlite(&self.path))
     }
 
+    /// What the files of segments without indexes hold at the least: the last sequence, by the number of the segment.
+    pub(crate) fn open_notes(&self) -> Result<BTreeMap<i64, u64>, OpenError> {
+        read_open_notes(&self.connection).map_err(OpenError::sqlite(&self.path))
+    }
+
     /// The damage that reads have found, by the number of the segment.
     pub(crate) fn damage(&self) -> Result<BTreeMap<i64, String>, OpenError> {
         read_damage(&self.connection).map_err(OpenError::sqlite(&self.path))
@@ -184,4 +189,28 @@ impl CatalogFile {
             _ => Ok(()),
         }
     }
+}
+
+/// Begins the run, unless this is no catalog that hitlog can write to: lists which write-ahead logs belong to which
+/// files. The catalog's own, where it is another's, is set aside first, as SQLite would write it into this one.
+fn begin_ties(directory: &DataDir, path: &Path, room: Room) -> Result<(), OpenError> {
+    let ties = directory.ties();
+    ties.load()?;
+    // With a log of its own it is one that hitlog has written to.
+    if file::bytes(path) > 0 && (!file::has_wal(path) || ties.is_foreign(path)?) {
+        let connection = file::open_read_only(path, true).map_err(OpenError::sqlite(path))?;
+        schema::check_catalog(&connection, path)?;
+    }
+    ties.begin(&directory.logged_files()?, room == Room::Scarce)?;
+    if ties.is_foreign(path)? {
+        ties.note_copy()?;
+        let name = Quarantine::of_directory(directory.path()).take_in_beside(path)?;
+        tracing::warn!(
+            to = %name,
+            "catalog.db was put here, and catalog.db-wal is the log of the one that was here before: it is in the \
+             folder quarantine now, as nothing of it belongs to this one"
+        );
+        ties.admit(path)?;
+    }
+    Ok(())
 }

@@ -102,6 +102,13 @@ pub(crate) enum SegmentChange {
     Noted(Vec<(i64, Facts)>),
     /// A read has found that a sealed segment is damaged, and how; `None` when its file is whole again.
     Damaged(i64, Option<String>),
+    /// What files of segments without indexes hold by now, durably: the last sequence, by number.
+    OpenNoted {
+        /// 0 where nothing is in it.
+        last: Vec<(i64, u64)>,
+        /// No sequence below this one is given any more.
+        sequence_floor: u64,
+    },
     /// The segment with this number is none: nothing is in it.
     Unlisted(i64),
     /// The segment is given up.
@@ -166,6 +173,15 @@ pub(crate) fn read_damage(connection: &Connection) -> rusqlite::Result<BTreeMap<
     select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
 }
 
+/// What the files of segments without indexes hold at the least: the last sequence, by the number of the segment.
+pub(crate) fn read_open_notes(connection: &Connection) -> rusqlite::Result<BTreeMap<i64, u64>> {
+    if !connection.table_exists(None, "OpenSegment")? {
+        return Ok(BTreeMap::new());
+    }
+    let mut select = connection.prepare("SELECT number, lastSequence FROM OpenSegment")?;
+    select.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs())))?.collect()
+}
+
 /// Why each file is in the quarantine, by its name there.
 pub(crate) fn read_quarantine(connection: &Connection) -> rusqlite::Result<Vec<(String, String)>> {
     if !connection.table_exists(None, "Quarantine")? {
@@ -185,6 +201,7 @@ pub(super) fn apply(connection: &mut Connection, change: &SegmentChange) -> rusq
                 "INSERT OR REPLACE INTO Segment(number, generation, state) VALUES(?1, 1, 'prepared')",
                 [number],
             )?;
+            note_open(&transaction, *number, 0)?;
         }
         SegmentChange::Activated { number, sequence_floor } => {
             let before = "UPDATE Segment SET state = 'unsealed' WHERE number < ?1 AND state IN ('active', 'prepared')";
@@ -197,10 +214,12 @@ pub(super) fn apply(connection: &mut Connection, change: &SegmentChange) -> rusq
             let identity = Identity { number: segment.number, generation: segment.generation };
             replace_listed(&transaction, identity)?;
             note_sealed(&transaction, identity, facts, *sequence_floor)?;
+            forget_open(&transaction, segment.number)?;
             erasure_table::segment_done(&transaction, erased)?;
         }
         SegmentChange::Dropped { number, sequence_floor, erased } => {
             transaction.execute("UPDATE Segment SET state = 'dropped' WHERE number = ?1", [number])?;
+            forget_open(&transaction, *number)?;
             raise_floor(&transaction, *sequence_floor)?;
             erasure_table::segment_done(&transaction, erased)?;
         }
@@ -212,23 +231,22 @@ pub(super) fn apply(connection: &mut Connection, change: &SegmentChange) -> rusq
             transaction.execute("INSERT OR REPLACE INTO Damage VALUES(?1, ?2)", params![number, reason])?;
         }
         SegmentChange::Damaged(number, None) => forget_damage(&transaction, *number)?,
+        SegmentChange::OpenNoted { last, sequence_floor } => {
+            last.iter().try_for_each(|(number, last)| note_open(&transaction, *number, *last))?;
+            raise_floor(&transaction, *sequence_floor)?;
+        }
         SegmentChange::Unlisted(number) => {
             transaction.execute("DELETE FROM Segment WHERE number = ?1", [number])?;
+            forget_open(&transaction, *number)?;
         }
         SegmentChange::WrittenOff { number, sequence_floor } => {
-            transaction.execute("DELETE FROM Segment WHERE number = ?1", [number])?;
-            transaction.execute("DELETE FROM Leftover WHERE number = ?1", [number])?;
-            forget_damage(&transaction, *number)?;
-            raise_number_floor(&transaction, *number)?;
+            write_off(&transaction, *number)?;
             raise_floor(&transaction, *sequence_floor)?;
             written_off_table::insert(&transaction, *number)?;
         }
         SegmentChange::Adopted(adopted) => adopt(&transaction, adopted)?,
         SegmentChange::Quarantined { files, number_floor, sequence_floor } => {
-            let insert = "INSERT OR REPLACE INTO Quarantine(file, reason, since) VALUES(?1, ?2, ?3)";
-            for (file, reason) in files {
-                transaction.execute(insert, params![file, reason, now_ms()])?;
-            }
+            files.iter().try_for_each(|(file, reason)| note_quarantined(&transaction, file, reason))?;
             raise_number_floor(&transaction, *number_floor)?;
             raise_floor(&transaction, *sequence_floor)?;
         }
@@ -296,6 +314,7 @@ fn adopt(connection: &Connection, adopted: &ListedSegment) -> rusqlite::Result<(
     connection.execute(list, params![number, generation, state.as_str()])?;
     forget_damage(connection, number)?;
     written_off_table::remove(connection, number)?;
+    forget_open(connection, number)?;
     if let Some(facts) = &facts {
         note_facts(connection, number, facts)?;
         raise_floor(connection, facts.last_sequence + 1)?;
@@ -303,8 +322,30 @@ fn adopt(connection: &Connection, adopted: &ListedSegment) -> rusqlite::Result<(
     Ok(())
 }
 
+fn write_off(connection: &Connection, number: i64) -> rusqlite::Result<()> {
+    connection.execute("DELETE FROM Segment WHERE number = ?1", [number])?;
+    connection.execute("DELETE FROM Leftover WHERE number = ?1", [number])?;
+    forget_damage(connection, number)?;
+    forget_open(connection, number)?;
+    raise_number_floor(connection, number)
+}
+
+fn note_quarantined(connection: &Connection, file: &str, reason: &str) -> rusqlite::Result<()> {
+    let insert = "INSERT OR REPLACE INTO Quarantine(file, reason, since) VALUES(?1, ?2, ?3)";
+    connection.execute(insert, params![file, reason, now_ms()]).map(drop)
+}
+
 fn forget_damage(connection: &Connection, number: i64) -> rusqlite::Result<()> {
     connection.execute("DELETE FROM Damage WHERE number = ?1", [number]).map(drop)
+}
+
+fn note_open(connection: &Connection, number: i64, last: u64) -> rusqlite::Result<()> {
+    let note = "INSERT OR REPLACE INTO OpenSegment(number, lastSequence) VALUES(?1, ?2)";
+    connection.execute(note, params![number, last.cast_signed()]).map(drop)
+}
+
+fn forget_open(connection: &Connection, number: i64) -> rusqlite::Result<()> {
+    connection.execute("DELETE FROM OpenSegment WHERE number = ?1", [number]).map(drop)
 }
 
 fn raise_number_floor(connection: &Connection, number_floor: i64) -> rusqlite::Result<()> {

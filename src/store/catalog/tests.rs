@@ -6,14 +6,14 @@ use super::{catalog_file::WAL_DUE_BYTES, *};
 use crate::{
     event_id::{Epoch, Epochs},
     store::{
-        format::{DataDir, file},
+        format::{DataDir, file, room::Room},
         tests::{metrics, options},
     },
 };
 
 fn open(path: &Path) -> (DataDir, CatalogFile) {
     let directory = DataDir::open(path).unwrap();
-    let catalog = CatalogFile::open(&directory).unwrap();
+    let catalog = CatalogFile::open(&directory, Room::Enough).unwrap();
     (directory, catalog)
 }
 
@@ -88,12 +88,12 @@ fn a_newer_or_foreign_catalog_is_refused() {
     };
     set("user_version", 99);
     let directory = DataDir::open(work.path()).unwrap();
-    assert!(matches!(CatalogFile::open(&directory), Err(OpenError::Newer { found: 99, .. })));
+    assert!(matches!(CatalogFile::open(&directory, Room::Enough), Err(OpenError::Newer { found: 99, .. })));
     set("user_version", 1);
     set("application_id", 5);
-    assert!(matches!(CatalogFile::open(&directory), Err(OpenError::NotOurs { .. })));
+    assert!(matches!(CatalogFile::open(&directory, Room::Enough), Err(OpenError::NotOurs { .. })));
     std::fs::write(&path, "not a database at all, but longer than a header".repeat(9)).unwrap();
-    assert!(matches!(CatalogFile::open(&directory), Err(OpenError::Sqlite { .. })));
+    assert!(matches!(CatalogFile::open(&directory, Room::Enough), Err(OpenError::Sqlite { .. })));
 }
 
 #[test]

@@ -21,21 +21,20 @@ use super::{
     access,
     identity::{FileId, leads_to},
     lock::{LOCK, is_lock_file, lock_directory, lock_file},
-    names::with_suffix,
+    names::{CATALOG, SEGMENTS, bytes, with_suffix},
+    ties::{TIES, Ties, UNFINISHED_TIES},
     vfs,
 };
 use crate::store::error::{DirectoryLost, OpenError};
 
-pub(crate) const CATALOG: &str = "catalog.db";
-pub(crate) const SEGMENTS: &str = "segments";
 /// What is kept from others beside the catalog, as far as it is there.
-const RESTRICTED: [&str; 5] = [LOCK, SEGMENTS, SCRATCH, RESERVE, "quarantine"];
+const RESTRICTED: [&str; 6] = [LOCK, SEGMENTS, SCRATCH, RESERVE, TIES, "quarantine"];
 /// Where SQLite sorts what does not fit into memory, unless a setting names another folder.
 pub(crate) const SCRATCH: &str = "scratch";
 /// The file that keeps room for a start.
 pub(crate) const RESERVE: &str = "reserve";
 /// What an interrupted first start, or `mkfs`, may have left in a directory that is otherwise new.
-const NEW_DIRECTORY_MAY_HOLD: [&str; 5] = [LOCK, SEGMENTS, SCRATCH, RESERVE, "lost+found"];
+const NEW_DIRECTORY_MAY_HOLD: [&str; 7] = [LOCK, SEGMENTS, SCRATCH, RESERVE, TIES, UNFINISHED_TIES, "lost+found"];
 
 /// A data directory, locked for this process until the last clone of the value is gone.
 #[derive(Debug, Clone)]
@@ -56,6 +55,7 @@ struct Opened {
     lost: OnceLock<DirectoryLost>,
     /// Whether somebody was told that the lock could not be made anew.
     lock_failed: AtomicBool,
+    ties: Ties,
 }
 
 impl DataDir {
@@ -87,6 +87,7 @@ impl DataDir {
             files: Mutex::default(),
             lost: OnceLock::new(),
             lock_failed: AtomicBool::new(false),
+            ties: Ties::of_directory(path),
         };
         let directory = Self(Arc::new(opened));
         directory.check()?;
@@ -206,6 +207,32 @@ impl DataDir {
 
     pub(crate) fn segment_paths(&self) -> SegmentPaths {
         SegmentPaths::of_directory(&self.0.path)
+    }
+
+    /// What says which write-ahead log belongs to which file.
+    pub(crate) fn ties(&self) -> &Ties {
+        &self.0.ties
+    }
+
+    /// Every file that hitlog writes to through a write-ahead log, or has written to: the catalog, whether it is there
+    /// or not, and the first generations of segments.
+    pub(crate) fn logged_files(&self) -> Result<Vec<PathBuf>, OpenError> {
+        let (mut files, folder) = (vec![self.catalog_path()], self.0.path.join(SEGMENTS));
+        for entry in fs::read_dir(&folder).map_err(OpenError::io("read the directory", &folder))? {
+            let path = entry.map_err(OpenError::io("read the directory", &folder))?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).filter(|name| name.ends_with(".db"));
+            if matches!(name.map(SegmentPaths::parse), Some(SegmentName::Generation(_, 1))) && bytes(&path) > 0 {
+                files.push(path);
+            }
+        }
+        Ok(files)
+    }
+
+    /// Nothing is written to any file from now on, and whatever had one open has closed it.
+    pub(crate) fn end_ties(&self) {
+        if let Err(error) = self.logged_files().and_then(|files| self.0.ties.end(&files)) {
+            tracing::warn!(%error, "the list of write-ahead logs stays, which does no harm");
+        }
     }
 
     /// The kind of file system, for people to see: durability is only as good as what it does with a sync.

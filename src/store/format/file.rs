@@ -8,11 +8,11 @@ use std::{
 };
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
-use rusqlite::{Connection, OpenFlags, config::DbConfig};
+use rusqlite::{Connection, OpenFlags, Row, config::DbConfig};
 use rustix::io::Errno;
 
-pub(crate) use super::names::with_suffix;
-use super::{access::make_file, directory::sync_directory, schema, vfs};
+pub(crate) use super::names::{bytes, has_wal, with_suffix};
+use super::{access::make_file, directory::sync_directory, schema, ties::Ties, vfs};
 use crate::{
     metrics::StoreMetrics,
     store::{
@@ -27,23 +27,29 @@ const KEYS_SUFFIX: &str = "-keys";
 pub(crate) const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
 
 /// Makes a segment's file, complete and durable, before anybody hears of it. Until then it has another
-/// name, so that a file with a segment's name is always one that was whole.
-pub(crate) fn create(path: &Path, options: &LogOptions, metrics: &Arc<StoreMetrics>) -> Result<(), OpenError> {
+/// name, so that a file with a segment's name is always one that was whole. It has its tag from the beginning.
+pub(crate) fn create(
+    path: &Path,
+    ties: &Ties,
+    options: &LogOptions,
+    metrics: &Arc<StoreMetrics>,
+) -> Result<(), OpenError> {
     remove_leftover(path)?;
     let unfinished = path.with_extension("making");
     remove(&unfinished).map_err(OpenError::io("remove the leftover", &unfinished))?;
-    build(&unfinished, options, metrics)?;
+    build(&unfinished, ties.tag_of(path), options, metrics)?;
     fs::rename(&unfinished, path).map_err(OpenError::io("rename", &unfinished))?;
     sync_directory(path.parent().unwrap_or(path))
 }
 
-fn build(path: &Path, options: &LogOptions, metrics: &Arc<StoreMetrics>) -> Result<(), OpenError> {
+fn build(path: &Path, tag: u32, options: &LogOptions, metrics: &Arc<StoreMetrics>) -> Result<(), OpenError> {
     make_file(path).map_err(OpenError::io("make the segment", path))?;
     let flags = schema::write_flags() | OpenFlags::SQLITE_OPEN_CREATE;
     let connection = connect(path, flags, metrics)?;
     let sql = format!(
         "PRAGMA page_size = {}; PRAGMA journal_mode = WAL;
-         BEGIN; PRAGMA application_id = {}; PRAGMA user_version = {}; {} COMMIT;",
+         BEGIN; PRAGMA application_id = {}; PRAGMA user_version = {}; {} COMMIT;
+         PRAGMA schema_version = {tag};",
         options.page_bytes,
         schema::APPLICATION_ID,
         schema::SEGMENT_VERSION,
@@ -143,9 +149,43 @@ pub(crate) fn truncate_wal(connection: &Connection) -> rusqlite::Result<bool> {
     connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| Ok(row.get::<_, i64>(0)? != 0))
 }
 
+/// Gives a file this run's tag, and empties its write-ahead log, so that the tag is in its header. The list must have
+/// the tag that is there now. Where another program is in the way, both count until the end.
+pub(crate) fn tie(connection: &Connection, path: &Path, ties: &Ties) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "schema_version", ties.tag_of(path))?;
+    if !truncate_wal(connection)? {
+        ties.note_tied(path);
+    }
+    Ok(())
+}
+
+/// Copies what is in the write-ahead log of a file that nobody serves from into it. Returns whether another program was
+/// in the way.
+pub(crate) fn empty_wal(path: &Path) -> Result<bool, OpenError> {
+    let connection = Connection::open_with_flags(path, schema::write_flags()).map_err(OpenError::sqlite(path))?;
+    truncate_wal(&connection).map_err(OpenError::sqlite(path))
+}
+
 /// Has the connection leave the write-ahead log as it is when it is closed, also as the last one.
 pub(crate) fn leave_wal(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map(drop)
+}
+
+/// The version that the header of a sealed segment tells, which nobody writes to; `None` if it has none.
+pub(crate) fn user_version_of_sealed(path: &Path) -> Option<i64> {
+    // Where the format has it, <https://sqlite.org/fileformat2.html#the_database_header>.
+    let mut header = [0; 64];
+    File::open(path).and_then(|mut file| file.read_exact(&mut header)).ok()?;
+    header
+        .starts_with(b"SQLite format 3\0")
+        .then(|| i32::from_be_bytes([header[60], header[61], header[62], header[63]]).into())
+}
+
+/// The first and the last sequence in a segment; `None` if it is empty.
+pub(crate) fn sequences(connection: &Connection) -> rusqlite::Result<Option<(u64, u64)>> {
+    let select = "SELECT (SELECT min(id) FROM Event), (SELECT max(id) FROM Event)";
+    let number = |row: &Row<'_>, column| row.get::<_, Option<i64>>(column).map(|id| id.map(i64::unsigned_abs));
+    connection.query_row(select, [], |row| Ok(number(row, 0)?.zip(number(row, 1)?)))
 }
 
 /// The highest sequence in a segment.
@@ -171,32 +211,6 @@ pub(crate) fn last_sequence_of(path: &Path) -> Result<Option<u64>, OpenError> {
     }
     schema::check_segment(&connection, path)?;
     last_sequence(&connection).map_err(sqlite())
-}
-
-/// The size of a file; 0 if there is none.
-pub(crate) fn bytes(path: &Path) -> u64 {
-    fs::metadata(path).map_or(0, |file| file.len())
-}
-
-/// Whether a segment was left without an orderly end: there is something in its write-ahead log.
-pub(crate) fn has_wal(path: &Path) -> bool {
-    bytes(&with_suffix(path, "-wal")) > 0
-}
-
-/// Whether the write-ahead log beside a database is another's: this one was copied there and never had any. SQLite
-/// would write into it what the log says of the one that was there before. No connection to it may be open here.
-pub(crate) fn has_foreign_wal(path: &Path) -> io::Result<bool> {
-    // Bytes 18 and 19 of the header tell, <https://sqlite.org/fileformat2.html#file_format_version_numbers>.
-    const NEVER_HAD_A_WAL: [u8; 2] = [1, 1];
-    if !has_wal(path) || bytes(path) == 0 {
-        return Ok(false);
-    }
-    let mut header = [0; 20];
-    match File::open(path).and_then(|mut file| file.read_exact(&mut header)) {
-        Ok(()) => Ok(header.starts_with(b"SQLite format 3\0") && header[18..] == NEVER_HAD_A_WAL),
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
-        Err(error) => Err(error),
-    }
 }
 
 /// Removes a segment's file with all that is kept beside it; what is not there need not be removed. The file goes

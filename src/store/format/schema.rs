@@ -237,6 +237,12 @@ const CATALOG_4: &str = "
     CREATE TABLE IF NOT EXISTS Backup(
         madeAt INTEGER NOT NULL -- milliseconds since 1970, UTC
     ) STRICT;
+    -- What the file of a segment without indexes holds at the least, on the disk and not only in memory: events up to
+    -- this sequence; 0 if nothing is promised. One that holds less is an older copy.
+    CREATE TABLE OpenSegment(
+        number INTEGER PRIMARY KEY,
+        lastSequence INTEGER NOT NULL
+    ) STRICT;
     -- For how long hitlog has run since all events of a segment had expired.
     CREATE TABLE Expiry(
         number INTEGER PRIMARY KEY,
@@ -259,6 +265,16 @@ pub(crate) fn check_application_id(connection: &Connection, path: &Path) -> Resu
         return Ok(());
     }
     Err(OpenError::NotOurs { path: path.into(), reason: format!("its application id is {id:#x}") })
+}
+
+/// Refuses a catalog that is not hitlog's, or one of a newer hitlog.
+pub(crate) fn check_catalog(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+    check_application_id(connection, path)?;
+    let found: i64 = pragma(connection, path, "user_version")?;
+    if found > CATALOG_VERSION {
+        return Err(OpenError::Newer { path: path.into(), found, known: CATALOG_VERSION });
+    }
+    Ok(())
 }
 
 /// Refuses a file that is not a segment of hitlog's, or one of a newer hitlog.

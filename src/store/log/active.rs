@@ -11,7 +11,7 @@ use crate::{
     metrics::StoreMetrics,
     store::{
         error::OpenError,
-        format::{file, room::Room, schema},
+        format::{DataDir, file, room::Room, schema},
         options::LogOptions,
         segments::{Columns, Content, Segment},
     },
@@ -50,7 +50,7 @@ impl ActiveSegment {
         segment: Arc<Segment>,
         options: &LogOptions,
         metrics: &Arc<StoreMetrics>,
-        room: Room,
+        (directory, room): (&DataDir, Room),
     ) -> Result<Self, OpenError> {
         let path = &segment.path;
         let sqlite = || OpenError::sqlite(path);
@@ -60,11 +60,8 @@ impl ActiveSegment {
             .query_row("SELECT (SELECT receivedAt FROM Event ORDER BY id LIMIT 1)", [], |row| row.get(0))
             .map_err(sqlite())?;
         if room == Room::Enough {
-            // Makes the file of the write-ahead log now, so that the first group need not wait for that.
-            connection
-                .pragma_update(None, "user_version", schema::SEGMENT_VERSION)
-                .and_then(|()| file::truncate_wal(&connection))
-                .map_err(sqlite())?;
+            // Makes the file of the write-ahead log, too, so that the first group need not wait for that.
+            file::tie(&connection, path, directory.ties()).map_err(sqlite())?;
         }
         connection.wal_hook(Some(|_, frames| {
             WAL_FRAMES.set(frames.unsigned_abs().into());

@@ -187,11 +187,13 @@ impl Rolling {
         // What is listed must not be made again: a crash half-way would leave a listed segment without a usable file.
         self.segments.directory.check()?;
         if self.listed_number != Some(self.next_number) {
-            file::create(&segment.path, &self.options, &self.metrics)?;
+            let ties = self.segments.directory.ties();
+            file::create(&segment.path, ties, &self.options, &self.metrics)?;
             self.catalog.change_segments(SegmentChange::Prepared(self.next_number))?;
             self.listed_number = Some(self.next_number);
         }
-        let active = ActiveSegment::open(Arc::new(segment), &self.options, &self.metrics, Room::Enough)?;
+        let with_room = (&self.segments.directory, Room::Enough);
+        let active = ActiveSegment::open(Arc::new(segment), &self.options, &self.metrics, with_room)?;
         self.segments.directory.watch(&active.segment.path)?;
         Ok(active)
     }
@@ -214,10 +216,22 @@ impl Rolling {
             }
             // What could not be copied stays in the write-ahead log, where it is as durable.
             Err(unretired) => self.unretired.push(unretired),
-            Ok(()) => {}
+            Ok(()) => self.note_full(&segment),
         }
         self.lay_down_keys();
         self.sealer.order(segment);
+    }
+
+    /// Has the catalog note how far a full segment goes, if all of it is in its file.
+    fn note_full(&self, segment: &Segment) {
+        let sequence_floor = segment.sequence_floor();
+        if file::has_wal(&segment.path) || sequence_floor == 0 {
+            return;
+        }
+        let noted = SegmentChange::OpenNoted { last: vec![(segment.number, sequence_floor - 1)], sequence_floor };
+        if let Err(error) = self.catalog.change_segments(noted) {
+            tracing::warn!(%error, segment = segment.number, "the catalog did not take note of how far it goes");
+        }
     }
 
     /// Gives the memory of full segments' keys back. What the disk does not take now stays in memory until it is tried

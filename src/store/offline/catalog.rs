@@ -15,7 +15,7 @@ use crate::{
     store::{
         catalog::{
             ListedSegment, SegmentState, Website, read_damage, read_epochs, read_erased_since, read_leftovers,
-            read_quarantine, read_segments, read_websites,
+            read_open_notes, read_quarantine, read_segments, read_websites,
         },
         error::OpenError,
         format::schema,
@@ -33,6 +33,8 @@ pub struct CatalogContents {
     pub(crate) leftovers: Vec<Identity>,
     /// The damage that reads have found, by the number of the segment.
     pub(super) damage: BTreeMap<i64, String>,
+    /// How far the files of segments without indexes go at the least, by the number of the segment.
+    open_notes: BTreeMap<i64, u64>,
     /// Why files are in quarantine, by their names there.
     pub(super) quarantine: HashMap<String, String>,
     /// Segments that were written off, and may have had events that were erased since.
@@ -83,6 +85,13 @@ impl CatalogContents {
         self.segments.iter().find(|listed| listed.number == number).copied()
     }
 
+    /// What a segment without indexes lacks that holds events up to this sequence; `None` if nothing is known of that.
+    pub(crate) fn lacking(&self, number: i64, last: Option<u64>) -> Option<String> {
+        let noted = self.open_notes.get(&number).copied().filter(|noted| last.unwrap_or(0) < *noted)?;
+        let held = last.map_or_else(|| "no events".to_owned(), |last| format!("events up to sequence {last}"));
+        Some(format!("it is an older copy: it holds {held}, and the catalog knows that it held them up to {noted}"))
+    }
+
     /// The segments that may have rows, by number.
     pub(crate) fn segments_in_use(&self) -> impl DoubleEndedIterator<Item = ListedSegment> {
         self.segments.iter().filter(|listed| listed.state != SegmentState::Dropped).copied()
@@ -121,12 +130,8 @@ impl PendingErasures {
 pub(super) fn read_catalog(connection: &Connection, path: &Path) -> Result<CatalogContents, OfflineError> {
     let sqlite = || OfflineError::read(path);
     let transaction = connection.unchecked_transaction().map_err(sqlite())?;
-    schema::check_application_id(&transaction, path)?;
-    let found: i64 = schema::pragma(&transaction, path, "user_version")?;
-    if found > schema::CATALOG_VERSION {
-        return Err(OpenError::Newer { path: path.into(), found, known: schema::CATALOG_VERSION }.into());
-    }
-    if found == 0 {
+    schema::check_catalog(&transaction, path)?;
+    if schema::pragma::<i64>(&transaction, path, "user_version")? == 0 {
         let reason = "its making was cut short; start `hitlog serve` once, which finishes it".into();
         return Err(OpenError::NotOurs { path: path.into(), reason }.into());
     }
@@ -143,6 +148,7 @@ fn read_tables(connection: &Connection) -> rusqlite::Result<CatalogContents> {
         segments: read_segments(connection)?,
         leftovers: read_leftovers(connection)?,
         damage: read_damage(connection)?,
+        open_notes: read_open_notes(connection)?,
         quarantine: read_quarantine(connection)?.into_iter().collect(),
         erased_since: read_erased_since(connection)?,
         erasures,

@@ -56,6 +56,8 @@ const RESTORE_SEALED: &str = "keep a copy of what is there, and restore this fil
                               serves without its events, or with wrong totals";
 const RESTORE_OPEN: &str = "leave it as it is, restore a backup into another directory, and look at the disk of this \
                             machine";
+const PUT_BACK: &str = "put the very file back that was there, with its -wal; where that is lost, `hitlog serve \
+                        --restored`, said once, goes on with this one";
 const WILL_MOVE: &str = "start hitlog anew, which puts it into quarantine";
 const ADOPT_OR_DISCARD: &str = "adopt or discard it; `hitlog quarantine list` tells more";
 
@@ -107,9 +109,15 @@ impl<'a> Check<'a> {
                         if first <= last_before {
                             let what =
                                 format!("it begins with event {first}, but one before it ends with {last_before}");
-                            tell(path, what, advice);
+                            tell(path.clone(), what, advice);
                         }
                         last_before = last_before.max(last);
+                    }
+                    let last = segment.sequences.map(|(_, last)| last.unsigned_abs());
+                    if now.state != SegmentState::Sealed
+                        && let Some(what) = self.catalog.lacking(now.number, last)
+                    {
+                        tell(path, what, PUT_BACK);
                     }
                     report.rows += segment.rows;
                 }

@@ -14,16 +14,16 @@ use super::{
 use crate::store::{
     DataDir,
     catalog::{CatalogFile, SegmentChange},
-    format::file,
+    format::{file, room::Room},
     tests::{metrics, options},
 };
 
 /// A directory with one active segment, not open anywhere.
 fn directory(path: &Path) -> OfflineDir {
     let directory = DataDir::open(path).unwrap();
-    let mut catalog = CatalogFile::open(&directory).unwrap();
+    let mut catalog = CatalogFile::open(&directory, Room::Enough).unwrap();
     let paths = directory.segment_paths();
-    file::create(&paths.of(1, 1), &options(100).log, &metrics().store).unwrap();
+    file::create(&paths.of(1, 1), directory.ties(), &options(100).log, &metrics().store).unwrap();
     catalog.change_segments(&SegmentChange::Prepared(1)).unwrap();
     catalog.change_segments(&SegmentChange::Activated { number: 1, sequence_floor: 1 }).unwrap();
     OfflineDir::open(path).unwrap()

@@ -46,7 +46,7 @@ pub(super) fn clear(
         match if only_keys { Fate::Remove } else { known.fate(identity, &path) } {
             Fate::Stay => {
                 kept.insert((identity.number, identity.generation));
-                moved.extend(set_foreign_log_aside(&quarantine, &path)?);
+                moved.extend(set_foreign_log_aside(directory, &quarantine, &path)?);
             }
             Fate::Remove => {
                 tracing::info!(files = ?names, "removing what an interrupted rewriting has left");
@@ -134,11 +134,18 @@ fn put_into(quarantine: &Quarantine, path: &Path, reason: &str) -> Option<String
 }
 
 /// A database that was copied over another, such as a backup's, has nothing to do with the log of that.
-fn set_foreign_log_aside(quarantine: &Quarantine, path: &Path) -> Result<Option<(String, String)>, OpenError> {
-    if !file::has_foreign_wal(path).map_err(OpenError::io("read", path))? {
+fn set_foreign_log_aside(
+    directory: &DataDir,
+    quarantine: &Quarantine,
+    path: &Path,
+) -> Result<Option<(String, String)>, OpenError> {
+    let ties = directory.ties();
+    if !ties.is_foreign(path)? {
         return Ok(None);
     }
+    ties.note_copy()?;
     let name = quarantine.take_in_beside(path)?;
+    ties.admit(path)?;
     tracing::error!(
         file = %path.display(), to = %name,
         "its write-ahead log is that of another file which was here before: put into quarantine, as it may hold events \

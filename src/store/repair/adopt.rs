@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{error::RepairError, locked::LockedDir};
+use super::{error::RepairError, locked::LockedDir, neighbours::check_neighbours};
 use crate::store::{
     catalog::{ListedSegment, SegmentChange, SegmentState},
     format::{SegmentPaths, file, quarantine, schema},
@@ -80,6 +80,11 @@ pub(super) fn adopt(directory: &LockedDir, line: &QuarantineLine) -> Result<Adop
     if path.exists() {
         return Err(unfit(format!("{} is in the way; start hitlog once, which moves or removes it", path.display())));
     }
+    // A log that comes along would be nobody's where it goes.
+    let is_busy = file::has_wal(&line.path) && file::empty_wal(&line.path)?;
+    if is_busy {
+        return Err(unfit("another program has it open: end that one".into()));
+    }
     quarantine::move_database(&line.path, &path)?;
     changes.extend([SegmentChange::Adopted(adopted), SegmentChange::Released(line.file.clone())]);
     directory.change(&changes)?;
@@ -154,31 +159,6 @@ fn rows_lacking(listed: &Path, line: &QuarantineLine) -> rusqlite::Result<u64> {
          EXCEPT SELECT {columns} FROM main.Event NOT INDEXED)"
     );
     connection.query_row(&lacking, [], |row| row.get::<_, i64>(0)).map(i64::unsigned_abs)
-}
-
-/// The segments with lower numbers hold lower sequences, those with higher ones higher.
-fn check_neighbours(
-    files: &OfflineDir,
-    catalog: &CatalogContents,
-    number: i64,
-    (first, last): (u64, u64),
-) -> Result<(), String> {
-    for other in catalog.segments_in_use().filter(|other| other.number != number) {
-        let held = match other.facts {
-            Some(facts) => Some((facts.first_sequence, facts.last_sequence)),
-            None => Holdings::read(&files.path_of(&other)).ok().and_then(|holdings| holdings.sequences),
-        };
-        let Some((other_first, other_last)) = held else { continue };
-        let is_in_order = if other.number < number { other_last < first } else { last < other_first };
-        if !is_in_order {
-            return Err(format!(
-                "it holds sequences {first} to {last} of segment {number}, and segment {} is listed with {other_first} \
-                 to {other_last}",
-                other.number
-            ));
-        }
-    }
-    Ok(())
 }
 
 /// A generation that no file and no row of the catalog has.

@@ -6,7 +6,7 @@ use super::error::RepairError;
 use crate::store::{
     catalog::{CatalogFile, SegmentChange},
     error::OpenError,
-    format::DataDir,
+    format::{DataDir, room::Room},
     offline::OfflineDir,
 };
 
@@ -25,13 +25,17 @@ impl LockedDir {
 
     /// The lowest sequence that may be given from now on.
     pub(super) fn sequence_floor(&self) -> Result<u64, RepairError> {
-        Ok(CatalogFile::open(&self.directory)?.sequence_floor())
+        let floor = CatalogFile::open(&self.directory, Room::Enough)?.sequence_floor();
+        self.directory.end_ties();
+        Ok(floor)
     }
 
     /// The catalog is open only as long as it is changed: everything else reads its file.
     pub(super) fn change(&self, changes: &[SegmentChange]) -> Result<(), RepairError> {
-        let mut catalog = CatalogFile::open(&self.directory)?;
+        let mut catalog = CatalogFile::open(&self.directory, Room::Enough)?;
         let changed: Result<(), OpenError> = changes.iter().try_for_each(|change| catalog.change_segments(change));
+        drop(catalog);
+        self.directory.end_ties();
         Ok(changed?)
     }
 }

@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use super::{error::RepairError, locked::LockedDir};
+use super::{error::RepairError, locked::LockedDir, neighbours::check_neighbours};
 use crate::store::{
     catalog::{ListedSegment, SegmentChange, SegmentState},
     error::{OpenError, is_transient},
     format::{file, sync_directory},
-    offline::{Holdings, OfflineDir, check_file},
+    offline::{CatalogContents, Holdings, OfflineDir, check_file},
 };
 
 /// More sequences than any segment holds. Nobody knows how far those of a lost active one went.
@@ -45,10 +45,10 @@ impl Loss {
         let listed = catalog.segment(number).ok_or(RepairError::NoSegment(number))?;
         let path = files.path_of(&listed);
         let is_there = file::bytes(&path) > 0 || file::has_wal(&path);
-        if listed.state == SegmentState::Dropped || (!is_there && listed.state == SegmentState::Prepared) {
+        if listed.state == SegmentState::Dropped {
             return Err(RepairError::NothingIn(number));
         }
-        let damage = if is_there { Some(damage(&listed, path.clone())?) } else { None };
+        let damage = if is_there { Some(damage(files, &catalog, &listed)?) } else { None };
         // What a damaged file says of itself is worth something only if nothing better is known.
         let found = if listed.facts.is_none() && is_there { Holdings::read(&path).ok() } else { None };
         let known = listed.facts.map(|facts| Holdings::of_facts(&facts)).or(found);
@@ -78,16 +78,34 @@ impl Loss {
 
 /// What is wrong with a segment's file. A sound one is an error, and so is one that cannot be read for a reason that
 /// may pass.
-fn damage(listed: &ListedSegment, path: PathBuf) -> Result<String, RepairError> {
+fn damage(files: &OfflineDir, catalog: &CatalogContents, listed: &ListedSegment) -> Result<String, RepairError> {
+    let path = files.path_of(listed);
     if let Err(error) = file::last_sequence_of(&path) {
         return if is_passing(&error) { Err(error.into()) } else { Ok(error.reason()) };
     }
     match check_file(&path, listed) {
-        Ok(checked) if checked.faults.is_empty() => Err(RepairError::Sound { number: listed.number, path }),
+        Ok(checked) if checked.faults.is_empty() => match misplaced(files, catalog, listed)? {
+            Some(reason) => Ok(reason),
+            None => Err(RepairError::Sound { number: listed.number, path }),
+        },
         Ok(checked) => Ok(checked.faults.join("; ")),
         Err(error) if is_passing(&error) => Err(error.into()),
         Err(error) => Ok(error.reason()),
     }
+}
+
+/// Why a sound file without indexes is not the listed one; a sealed one says itself which it is.
+fn misplaced(
+    files: &OfflineDir,
+    catalog: &CatalogContents,
+    listed: &ListedSegment,
+) -> Result<Option<String>, OpenError> {
+    if listed.state == SegmentState::Sealed {
+        return Ok(None);
+    }
+    let held = Holdings::read(&files.path_of(listed))?.sequences;
+    let lacking = catalog.lacking(listed.number, held.map(|(_, last)| last));
+    Ok(lacking.or_else(|| check_neighbours(files, catalog, listed.number, held?).err()))
 }
 
 fn is_passing(error: &OpenError) -> bool {
