@@ -15,9 +15,11 @@
 //! what the headers have and what they are about to get, then writes the new tags, empties the logs, which brings the
 //! tags into the headers, and only then takes the old ones from the list.
 //!
-//! A copy of a directory that was stopped has no list, and tags that no later run has. So a log beside a file whose tag
-//! is not in the list is another's. A hitlog that knows nothing of this leaves the tags as they are, and a list with
-//! more tags than there are logs takes no log away from anybody.
+//! A copy of a directory that was stopped has tags that no later run has, and no list, so that the one of the directory
+//! that it is put over stays. So a log beside a file whose tag is not in the list is another's. Where there is no list,
+//! no copy was put over anything, but somebody has left the list out, or an older hitlog was killed: the log is the
+//! file's own, as it is to SQLite. A hitlog that knows nothing of this leaves the tags as they are, and a list with more
+//! tags than there are logs takes no log away from anybody.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -155,11 +157,10 @@ impl State {
     }
 }
 
-/// Whether the log beside a file is another's. Without a list, one that was never tagged is an older hitlog's, and so
-/// is its log.
+/// Whether the log beside a file is another's.
 fn is_foreign(list: Option<&List>, path: &Path, header: Option<&Header>) -> bool {
     let Some(header) = header.filter(|_| has_wal(path)) else { return false };
-    let is_own = list.map_or(header.cookie < TAG, |list| list.covers(&name_of(path), header.cookie));
+    let is_own = list.is_none_or(|list| list.covers(&name_of(path), header.cookie));
     !header.has_log || !is_own
 }
 
@@ -317,8 +318,14 @@ impl Ties {
             Err(error) if error.kind() == io::ErrorKind::InvalidData => String::new(),
             Err(error) => return Err(OpenError::io("read", path)(error)),
         };
-        let reason = || "it does not say which write-ahead logs belong to which files".to_owned();
-        List::parse(&text).map(Some).ok_or_else(|| OpenError::NotOurs { path, reason: reason() })
+        let list = List::parse(&text);
+        if list.is_none() {
+            tracing::warn!(
+                file = %path.display(),
+                "it does not say which write-ahead logs belong to which files: each is taken for that of its file"
+            );
+        }
+        Ok(list)
     }
 
     fn path_of(&self, name: &str) -> PathBuf {
