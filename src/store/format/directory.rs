@@ -221,7 +221,10 @@ impl DataDir {
         for entry in fs::read_dir(&folder).map_err(OpenError::io("read the directory", &folder))? {
             let path = entry.map_err(OpenError::io("read the directory", &folder))?.path();
             let name = path.file_name().and_then(|name| name.to_str()).filter(|name| name.ends_with(".db"));
-            if matches!(name.map(SegmentPaths::parse), Some(SegmentName::Generation(_, 1))) && bytes(&path) > 0 {
+            if matches!(name.map(SegmentPaths::parse), Some(SegmentName::Generation(_, 1)))
+                && path.is_file()
+                && bytes(&path) > 0
+            {
                 files.push(path);
             }
         }
