@@ -105,7 +105,8 @@ impl Store {
             cache_bytes: options.seal_cache_bytes,
             metrics: Arc::clone(metrics),
         };
-        let sealing = Sealing { rewriter, erasures: Arc::clone(&erasures), wake: woken, retention };
+        let sealing =
+            Sealing { rewriter, erasures: Arc::clone(&erasures), wake: woken, retention, reserve: reserve.clone() };
         let (sealer, sealer_orders) = Sealer::spawn(sealing)?;
         recovered.unsealed.into_iter().for_each(|segment| sealer_orders.order(segment));
         for segment in recovered.prepared.iter().chain([&recovered.active]) {

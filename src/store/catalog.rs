@@ -13,6 +13,7 @@ mod expiry_table;
 mod segment_table;
 mod website_table;
 mod websites;
+mod written_off_table;
 
 use std::{
     sync::Arc,
@@ -36,6 +37,7 @@ pub(super) use self::{
         read_quarantine, read_segments,
     },
     website_table::read_websites,
+    written_off_table::read_erased_since,
 };
 pub use self::{
     erasure::Erasure,

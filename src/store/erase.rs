@@ -10,8 +10,8 @@ use super::{
     catalog::{Catalog, Erasure, Erasures, NewErasure},
     error::{CatalogError, ReadError},
     options::ErasureOptions,
-    read::{Readers, list::lookup::HidingRoom},
-    segments::Segments,
+    read::{Readers, list::hiding::HidingRoom},
+    segments::{HiddenVisitor, Segments},
 };
 
 /// Why nothing is erased.
@@ -49,17 +49,17 @@ impl Eraser {
         let _nobody_else = self.looking.lock().await;
         let mut tries = 0;
         loop {
-            let (website, visitor) = (Arc::clone(&website_id), Arc::clone(&visitor_id));
+            let (website_id, visitor_id) = (Arc::clone(&website_id), Arc::clone(&visitor_id));
             let (_, in_memory) = self.segments.view().hidden_events();
             let room = HidingRoom::new(self.options.hidden_events_max, in_memory);
             let begun_at = self.segments.begun_at();
             let found = self.readers.ask_within(LOOK_TIMEOUT, move |snapshot| {
                 // What is in quarantine may have higher sequences, and be adopted before the erasure is done.
                 let up_to = snapshot.high_water_mark().max(begun_at.saturating_sub(1));
-                Ok((up_to, snapshot.find_visitor(&website, &visitor, up_to, room)?))
+                let visitor = HiddenVisitor { website_id, visitor_id, up_to };
+                Ok((snapshot.find_visitor(&visitor, room)?, visitor))
             });
-            let (up_to, found) = found.await?;
-            let (website_id, visitor_id) = (Arc::clone(&website_id), Arc::clone(&visitor_id));
+            let (found, HiddenVisitor { website_id, visitor_id, up_to }) = found.await?;
             let new = NewErasure { website_id, visitor_id, up_to, found };
             match self.catalog.erase_visitor(new).await {
                 Err(CatalogError::Stale) if tries < TRIES_MAX => tries += 1,

@@ -20,5 +20,5 @@ pub(super) mod vfs;
 pub use access::{FileAccess, set_file_access};
 pub(super) use access::{Owner, make_file};
 pub use directory::DataDir;
-pub(super) use directory::{SCRATCH, SegmentName, SegmentPaths, sync_directory};
+pub(super) use directory::{SCRATCH, SegmentName, SegmentPaths, is_file, sync_directory};
 pub(super) use names::CATALOG;

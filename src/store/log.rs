@@ -73,7 +73,7 @@ impl Log {
     ) -> Self {
         metrics.wal_bytes_max.set(options.wal_bytes_max as f64);
         metrics.high_water_mark.set((next_sequence - 1) as f64);
-        let mut log = Self {
+        let log = Self {
             active,
             next_sequence,
             keys: Vec::new(),
@@ -99,7 +99,7 @@ impl Log {
     }
 
     /// Makes the reserve again, if there is room. Returns whether it stands.
-    fn restore_reserve(&mut self) -> bool {
+    fn restore_reserve(&self) -> bool {
         let stands = self.reserve.restore();
         self.metrics.reserve_standing.set(if stands { 1.0 } else { 0.0 });
         stands
@@ -304,6 +304,11 @@ impl Log {
         let mut closed = self.segments.view().segments.clone();
         closed.extend(open.iter().map(|segment| Arc::clone(&segment.segment)));
         for segment in open {
+            // The threads may have taken a while to end.
+            if let Err(lost) = self.segments.directory.check() {
+                std::mem::forget(segment);
+                return Err(lost.into());
+            }
             self.segments.directory.unwatch(&segment.segment.path);
             match segment.retire() {
                 // What could not be copied stays in the write-ahead log, where it is as durable.

@@ -25,9 +25,10 @@ use super::{
     format::{DataDir, SegmentPaths, blocks::BlockError, file, room::Room, schema},
     log::active::ActiveSegment,
     options::{ErasureOptions, LogOptions},
-    read::{list::lookup::HidingRoom, snapshot::Snapshot},
+    read::{list::hiding::HidingRoom, snapshot::Snapshot},
     segments::{
-        Columns, Content, Facts, LaidKeys, OpenKeys, Segment, Segments, Sites, Summary, SummaryError, sample_of_rows,
+        Columns, Content, Facts, HiddenVisitor, LaidKeys, OpenKeys, Segment, Segments, Sites, Summary, SummaryError,
+        sample_of_rows,
     },
 };
 use crate::metrics::{ReadRefused, StoreMetrics};
@@ -237,11 +238,20 @@ fn recover_open(
         return Err(OpenError::LostSegment { path, number: listed.number });
     }
     let unclean = file::has_wal(&path);
-    let connection = file::open(&path, options, metrics)?;
-    match room {
-        Room::Enough => truncate_or_wait(&connection, &path)?,
-        Room::Scarce => file::leave_wal(&connection).map_err(OpenError::sqlite(&path))?,
-    }
+    let connection = match room {
+        Room::Enough => {
+            let connection = file::open(&path, options, metrics)?;
+            truncate_or_wait(&connection, &path)?;
+            connection
+        }
+        Room::Scarce if unclean => {
+            let connection = file::open(&path, options, metrics)?;
+            file::leave_wal(&connection).map_err(OpenError::sqlite(&path))?;
+            connection
+        }
+        // Takes no room at all: many segments may wait to be sealed.
+        Room::Scarce => file::open_at_rest(&path)?,
+    };
     if unclean {
         quick_check(&connection, &path)?;
     }
@@ -271,12 +281,13 @@ fn recover_keys(
         }
     } else if let Err(error) = fs::remove_file(&keys_path)
         && error.kind() != io::ErrorKind::NotFound
+        && !keys_path.is_dir()
     {
         // Rows that come in would not be in them.
         return Err(OpenError::io("remove the keys", keys_path)(error));
     }
     let columns = match found.sequences {
-        Some(_) => file::open_read_only(&path, false).and_then(|connection| Columns::read(&connection, sites)),
+        Some(_) => open_for_keys(&path).and_then(|connection| Columns::read(&connection, sites)),
         None => Ok(Columns::default()),
     };
     let columns = Arc::new(columns.map_err(OpenError::sqlite(&path))?);
@@ -290,12 +301,17 @@ fn recover_keys(
     Ok(segment)
 }
 
+/// Opens a segment that nobody writes to yet; with nothing in its write-ahead log that takes no file beside it.
+fn open_for_keys(path: &Path) -> rusqlite::Result<Connection> {
+    file::open_read_only(path, !file::has_wal(path))
+}
+
 /// Whether keys were laid down for the rows that are in the segment.
 fn is_of(keys: &LaidKeys, sequences: Option<(u64, u64)>, path: &Path, sites: &Sites) -> Result<bool, OpenError> {
     let Some(sequences) = sequences.filter(|of| *of == (keys.first_sequence, keys.last_sequence)) else {
         return Ok(false);
     };
-    let sample = file::open_read_only(path, false).and_then(|rows| sample_of_rows(&rows, sequences, sites));
+    let sample = open_for_keys(path).and_then(|rows| sample_of_rows(&rows, sequences, sites));
     Ok(sample.map_err(OpenError::sqlite(path))? == keys.sample)
 }
 
@@ -336,11 +352,13 @@ pub(super) fn recover_erasures(
     let mut room = HidingRoom { free: usize::MAX, ..HidingRoom::new(options.hidden_events_max, 0) };
     for mut erasure in listed {
         if let Some(Subject { website_id, visitor: Some(visitor) }) = &erasure.subject {
+            let (website_id, visitor_id) = (Arc::clone(website_id), Arc::clone(&visitor.visitor_id));
+            let visitor = HiddenVisitor { website_id, visitor_id, up_to: visitor.up_to };
             let mut remade = 0;
             let found = loop {
                 let damaged = segments.damaged();
                 let snapshot = Snapshot::at_start(segments);
-                match snapshot.find_visitor(website_id, &visitor.visitor_id, visitor.up_to, room) {
+                match snapshot.find_visitor(&visitor, room) {
                     Ok(found) => break found,
                     // A segment was found to be damaged, and is in no view any more.
                     Err(_) if segments.damaged() > damaged => {}

@@ -29,8 +29,8 @@ use self::{
 };
 use super::{
     catalog::{ErasedRows, Erasures, ExpiryNotes, SegmentChange, Target},
-    error::{OpenError, is_damage},
-    format::sync_directory,
+    error::{CatalogError, OpenError, is_damage},
+    format::{room::Reserve, sync_directory},
     priority::lower_priority,
     segments::{Segment, retention},
 };
@@ -70,6 +70,8 @@ pub(super) struct Sealing {
     /// Has a message when there is something new to erase.
     pub(super) wake: Receiver<()>,
     pub(super) retention: Retention,
+    /// Given up where a full disk has no room to note that something is removed.
+    pub(super) reserve: Reserve,
 }
 
 /// What decides when an expired segment leaves the disk.
@@ -168,10 +170,12 @@ impl Sealing {
                 Ok(()) => {
                     plan.unsealed.retain(|unsealed| unsealed.number != segment.number);
                     plan.retry_at.remove(&segment.number);
+                    self.rewriter.segments.note_rewriting(segment.number, None);
                 }
                 Err(RewriteError::Stopping) => return,
                 Err(error) => {
                     self.rewriter.clear_away(&segment, &error);
+                    self.rewriter.segments.note_rewriting(segment.number, Some(error.is_damage()));
                     if let RewriteError::Sqlite(error) = &error
                         && segment.is_sealed()
                         && is_damage(error)
@@ -273,6 +277,8 @@ impl Sealing {
         let mut expired = retention::expired_segments(&segments.view().segments, expired_before);
         let numbers: Vec<_> = expired.iter().map(|segment| segment.number).collect();
         let look = plan.expiry.look(times, &numbers);
+        // Before it is told: whoever reads that line and looks finds it so.
+        metrics.retention_suspended.set(f64::from(u8::from(plan.expiry.is_suspended())));
         if !is_kept {
             self.tell(&look, &plan.expiry, &expired);
         }
@@ -286,7 +292,6 @@ impl Sealing {
         metrics.retention_due_segments.set(expired.len() as f64);
         metrics.retention_due_events.set(expired.iter().map(|segment| rows(segment)).sum::<u64>() as f64);
         metrics.retention_due_seconds.set(plan.expiry.due_in().unwrap_or_default().as_secs_f64());
-        metrics.retention_suspended.set(f64::from(u8::from(plan.expiry.is_suspended())));
         let notes = plan.expiry.notes();
         if notes != plan.noted {
             match self.rewriter.catalog.note_expiry(notes.clone()) {
@@ -340,9 +345,18 @@ impl Sealing {
         let Rewriter { metrics, catalog, .. } = &self.rewriter;
         let (number, rows) = (segment.number, rows(segment));
         let sequence_floor = segment.sequence_floor();
-        let not_counted = |Target { erasure, .. }| ErasedRows { erasure, rows: 0 };
-        let erased = self.erasures.in_segment(number).into_iter().map(not_counted).collect();
-        let dropped = catalog.change_segments(SegmentChange::Dropped { number, sequence_floor, erased });
+        let drop = || {
+            let not_counted = |Target { erasure, .. }| ErasedRows { erasure, rows: 0 };
+            let erased = self.erasures.in_segment(number).into_iter().map(not_counted).collect();
+            catalog.change_segments(SegmentChange::Dropped { number, sequence_floor, erased })
+        };
+        let mut dropped = drop();
+        // A disk that is full of what has expired gets its room back from nothing else.
+        if let Err(CatalogError::StorageFull) = dropped
+            && self.reserve.give_up("an expired segment can be removed").is_ok()
+        {
+            dropped = drop();
+        }
         match &dropped {
             Ok(()) => {
                 metrics.retention_removed_segments.increment(1);

@@ -17,7 +17,7 @@ mod summary;
 mod view;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fmt::Display,
     path::Path,
     sync::{
@@ -35,11 +35,11 @@ pub(crate) use self::{
     connections::{ReadConnection, ReaderInterrupt, WatchState},
     facts::{FACTS_COLUMNS, Facts, Identity},
     fence::{FENCE_ENTRIES, RankBounds},
-    hidden::{FoundEvents, FoundIn, Hidden, HiddenKeys, LaidEvents},
+    hidden::{FoundEvents, FoundIn, Hidden, HiddenKeys, HiddenOf, HiddenVisitor, LaidEvents, UnreadableList},
     keys::{Key, Sites, Stream, fingerprint, session_hash, visitor_hash},
     laid::{LaidKeys, LaidRun},
     sample::sample_of_rows,
-    segment::{Content, KeysSnapshot, OpenKeys, Segment},
+    segment::{Content, KeysSnapshot, OpenKeys, RemakeError, Segment},
     summary::{StreamSummary, Summary, SummaryError},
     view::View,
 };
@@ -64,6 +64,9 @@ pub(crate) struct Segments {
     /// What of it reads have found, for the catalog to note; no more entries than segments.
     found_by_reads: Mutex<Vec<(i64, String)>>,
     on_damage: OnceLock<Sender<()>>,
+    /// The segments that could not be rewritten when that was last tried, and whether their files were found to be
+    /// damaged by it.
+    unrewritten: Mutex<BTreeMap<i64, bool>>,
     /// Files in quarantine; they come and go only while hitlog does not serve.
     quarantined: AtomicUsize,
     begun_at: AtomicU64,
@@ -73,6 +76,10 @@ pub(crate) struct Segments {
     refused_rows: AtomicU64,
     /// Lists of hidden events that were laid down since the start.
     hidden_lists: AtomicU64,
+    /// Held while a list of hidden events is made anew: it may take a while, and whoever else needs it comes back.
+    pub(crate) remaking_list: Mutex<()>,
+    /// Held while keys are made anew: not more of them than may be must stay in memory.
+    remaking_keys: Mutex<()>,
     pub(crate) sites: Sites,
     options: SegmentOptions,
     metrics: Arc<StoreMetrics>,
@@ -88,11 +95,14 @@ impl Segments {
             directory,
             found_by_reads: Mutex::default(),
             on_damage: OnceLock::new(),
+            unrewritten: Mutex::default(),
             quarantined: AtomicUsize::new(0),
             begun_at: AtomicU64::new(0),
             roll_requested: AtomicI64::new(0),
             refused_rows: AtomicU64::new(0),
             hidden_lists: AtomicU64::new(0),
+            remaking_list: Mutex::default(),
+            remaking_keys: Mutex::default(),
             sites: Sites::default(),
             options,
             metrics,
@@ -144,11 +154,29 @@ impl Segments {
         });
     }
 
-    /// Lays events that are to be hidden in the segment with this number down.
-    pub(crate) fn lay_hidden_down(&self, number: i64, events: &mut [(Stream, Key)]) -> Result<LaidEvents, BlockError> {
-        let list = self.hidden_lists.fetch_add(1, Ordering::Relaxed);
-        let path = self.directory.segment_paths().hidden(number, list);
-        LaidEvents::write(events, number, &self.sites, &path)
+    /// Lays a visitor's events that are to be hidden in the segment with this number down.
+    pub(crate) fn lay_hidden_down(
+        &self,
+        number: i64,
+        events: &mut [(Stream, Key)],
+        visitor: HiddenVisitor,
+    ) -> Result<LaidEvents, BlockError> {
+        self.directory.check().map_err(std::io::Error::other)?;
+        let paths = self.directory.segment_paths();
+        // What is not hitlog's may have one of the names.
+        let path = loop {
+            let path = paths.hidden(number, self.hidden_lists.fetch_add(1, Ordering::Relaxed));
+            if path.symlink_metadata().is_err() {
+                break path;
+            }
+        };
+        LaidEvents::write(events, visitor, (number, &self.sites), (&self.directory, &path))
+    }
+
+    /// Puts a list of hidden events that was made anew into the place of the one that it is of.
+    pub(crate) fn replace_list(&self, number: i64, list: &Arc<LaidEvents>, new: LaidEvents) {
+        let new = Arc::new(new);
+        self.change(|view| view.replace_list(number, list, &new));
     }
 
     /// A sealed segment that is not what was written: the others serve without it.
@@ -175,6 +203,19 @@ impl Segments {
              `hitlog segments write-off {number}` tells what it would mean to give it up"
         );
         self.change(|view| drop(view.remove(number)));
+    }
+
+    /// Notes how the last rewriting of a segment has ended: well, or with an error, which may have shown damage.
+    pub(crate) fn note_rewriting(&self, number: i64, failed: Option<bool>) {
+        match failed {
+            Some(is_damaged) => self.unrewritten.lock().insert(number, is_damaged),
+            None => self.unrewritten.lock().remove(&number),
+        };
+    }
+
+    /// Whether the last rewriting of a segment has failed, and has shown damage.
+    pub(crate) fn failed_rewriting(&self, number: i64) -> Option<bool> {
+        self.unrewritten.lock().get(&number).copied()
     }
 
     /// Has damage that is found from now on told of by a message here.
@@ -251,13 +292,29 @@ impl Segments {
 
     /// Lays the keys of full segments that are still in memory down; an error leaves the rest there.
     pub(crate) fn lay_down_keys(&self) -> Result<(), BlockError> {
+        self.directory.check().map_err(std::io::Error::other)?;
         let view = self.view();
-        // All but the newest, which rows go to.
-        let full = || view.segments.iter().rev().skip(1);
-        let laid = full().try_for_each(|segment| segment.lay_down_keys(&self.sites));
-        let rows_in_memory = full().filter(|segment| segment.has_keys_in_memory()).map(|segment| segment.span());
-        self.refused_rows.store(if laid.is_ok() { 0 } else { rows_in_memory.sum() }, Ordering::Relaxed);
+        let laid = full(&view).try_for_each(|segment| segment.lay_down_keys(&self.sites));
+        self.refused_rows.store(if laid.is_ok() { 0 } else { rows_in_memory(&view) }, Ordering::Relaxed);
         laid
+    }
+
+    /// Makes the keys of a full segment, which turned out to be damaged, anew from its rows. They stay in memory where
+    /// they cannot be laid down, and why is returned, as long as no more keys than may be are there for that.
+    pub(crate) fn remake_keys(
+        &self,
+        segment: &Segment,
+        damaged: &Arc<LaidKeys>,
+    ) -> Result<Option<BlockError>, RemakeError> {
+        self.directory.check().map_err(|lost| BlockError::from(std::io::Error::other(lost)))?;
+        let _nobody_else = self.remaking_keys.lock();
+        let view = self.view();
+        let may_stay = rows_in_memory(&view) + segment.span() <= self.options.unsealed_rows_max;
+        let refused = segment.remake_keys(damaged, &self.sites, may_stay)?;
+        if refused.is_some() {
+            self.refused_rows.store(rows_in_memory(&view), Ordering::Relaxed);
+        }
+        Ok(refused)
     }
 
     /// Whether more keys of full segments are in memory than may be, because the disk did not take them.
@@ -325,4 +382,14 @@ impl Segments {
         let (website_id, event_type) = (row.website_id, row.event_type);
         RowKeys::new(&self.sites, (website_id, event_type), row.created_at, (row.session_id, row.visitor_id))
     }
+}
+
+/// All but the newest, which rows go to.
+fn full(view: &View) -> impl Iterator<Item = &Arc<Segment>> {
+    view.segments.iter().rev().skip(1)
+}
+
+/// The rows of full segments whose keys are in memory.
+fn rows_in_memory(view: &View) -> u64 {
+    full(view).filter(|segment| segment.has_keys_in_memory()).map(|segment| segment.span()).sum()
 }

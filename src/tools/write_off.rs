@@ -25,7 +25,7 @@ pub struct WriteOffOptions {
 pub fn run(options: &WriteOffOptions) -> Outcome {
     let repair = Repair::open(&options.data_dir)?;
     let loss = repair.loss(options.number)?;
-    print(what_goes(&loss).as_bytes())?;
+    print(what_goes(&loss, options.discard).as_bytes())?;
     if !options.yes {
         let file = match loss.damage {
             Some(_) if options.discard => " Its file would be removed for good.",
@@ -50,7 +50,30 @@ pub fn run(options: &WriteOffOptions) -> Outcome {
     Ok(true)
 }
 
-fn what_goes(loss: &Loss) -> String {
+/// Most erasures that are named.
+const ERASURES_TOLD: usize = 20;
+
+/// The erasures that hitlog cannot bring to an end in this segment any more.
+fn unproven(loss: &Loss, discard: bool) -> String {
+    if loss.erasures.is_empty() {
+        return String::new();
+    }
+    let mut named = loss.erasures[..loss.erasures.len().min(ERASURES_TOLD)].join(", ");
+    if loss.erasures.len() > ERASURES_TOLD {
+        named.push_str(&format!(" and {} more", loss.erasures.len() - ERASURES_TOLD));
+    }
+    let how = match loss.damage {
+        Some(_) if discard => "They end when its file is removed",
+        Some(_) => "They end when its file has left the quarantine",
+        None => {
+            "They end without proof that those are gone: see that its file is nowhere any more, in a backup or on \
+             another disk"
+        }
+    };
+    format!("Erasures that are under way may mean events in it: {named}. {how}.\n")
+}
+
+fn what_goes(loss: &Loss, discard: bool) -> String {
     let (number, state, path) = (loss.number, loss.state, loss.path.display());
     let what_is_wrong = match &loss.damage {
         Some(damage) => format!("is damaged: {path}: {damage}"),
@@ -65,7 +88,8 @@ fn what_goes(loss: &Loss) -> String {
         false => format!("Other files of it would go to the quarantine: {}.\n", leftovers.join(", ")),
     };
     format!(
-        "Segment {number} ({state}) {what_is_wrong}.\nWith it go {rows}{sequences}{}.\n{leftovers}",
-        times.unwrap_or_default()
+        "Segment {number} ({state}) {what_is_wrong}.\nWith it go {rows}{sequences}{}.\n{leftovers}{}",
+        times.unwrap_or_default(),
+        unproven(loss, discard)
     )
 }

@@ -11,7 +11,7 @@ use harness::{
     checker::{Load, Outcome, check_store, check_store_above},
     command, event_with,
     mount::{Mount, is_root},
-    traffic, turn, wait_until, work_dir,
+    side_by_side, traffic, turn, wait_until, work_dir,
 };
 use serde_json::json;
 
@@ -20,21 +20,21 @@ const SMALL: [&str; 3] = ["--segment-page-bytes=4096", "--wal-checkpoint-bytes=6
 
 #[test]
 fn an_error_at_every_sync() {
-    let (failures, _) = fail_at_every("fdatasync", usize::MAX);
+    let (failures, _) = fail_at_every("fdatasync", usize::MAX, |_| 0);
     assert!(failures > 10, "only {failures} failures: what is injected does not fit any more");
 }
 
 /// Of folders and of files that are made aside: what fails there is tried again, or hitlog ends.
 #[test]
 fn an_error_at_every_sync_of_names() {
-    // A segment has two, and a run that nothing ends has any number of segments.
-    let (_, hits) = fail_at_every("fsync", 6);
+    // A segment has two, the last roll may not have come to them, and a run that nothing ends has any number of segments.
+    let (_, hits) = fail_at_every("fsync", 6, |at| at);
     assert!(hits > 2, "only {hits} hits: what is injected does not fit any more");
 }
 
 #[test]
 fn an_error_at_every_write() {
-    let (failures, _) = fail_at_every("pwrite64", usize::MAX);
+    let (failures, _) = fail_at_every("pwrite64", usize::MAX, |_| 0);
     assert!(failures > 40, "only {failures} failures: what is injected does not fit any more");
 }
 
@@ -44,8 +44,9 @@ fn has_met_eio(daemon: &Daemon) -> bool {
 }
 
 /// Runs hitlog again and again, with EIO at the first, the second, ... such call of each thread, until a run has so few
-/// that none fails, or `at_most` times. Returns how many runs the failure ended, and how many met it.
-fn fail_at_every(call: &str, at_most: usize) -> (usize, usize) {
+/// that none fails, or `at_most` times. A run that meets none has rolled so many times, by the number of the call.
+/// Returns how many runs the failure ended, and how many met it.
+fn fail_at_every(call: &str, at_most: usize, rolls_min: fn(usize) -> usize) -> (usize, usize) {
     let work = work_dir();
     let data = work.path().join("data");
     let (mut failures, mut hits, mut floor) = (0, 0, 0);
@@ -57,7 +58,8 @@ fn fail_at_every(call: &str, at_most: usize) -> (usize, usize) {
         let has_ended = wait_until("it has ended, or has done what it can", || {
             let Some(metrics) = daemon.try_metrics() else { return Some(true) };
             // What fails beside the writer is tried again after some time.
-            let is_done = has_met_eio(&daemon) || metrics["hitlog_segments{state=\"unsealed\"}"] == 0.0;
+            let has_rolled = metrics["hitlog_rolls_total"] >= rolls_min(at) as f64;
+            let is_done = has_met_eio(&daemon) || (has_rolled && metrics["hitlog_segments{state=\"unsealed\"}"] == 0.0);
             (load.answers() >= 30 && is_done).then_some(false)
         });
         let sents = load.finish();
@@ -93,6 +95,27 @@ fn fail_at_every(call: &str, at_most: usize) -> (usize, usize) {
     let check = command(&["check", "--data-dir", data.to_str().unwrap()]).output().unwrap();
     assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stdout));
     (failures, hits)
+}
+
+#[test]
+fn what_the_system_said_is_told() {
+    let cases = [
+        ("pwrite64:error=EROFS", "Read-only file system", "mount it for writing"),
+        ("pwrite64:error=EACCES", "Permission denied", "chown"),
+        ("fdatasync:error=EIO", "Input/output error", "dmesg"),
+    ];
+    side_by_side(cases, |(refusal, words, advice)| {
+        let mut daemon = Daemon::start(&SMALL);
+        let code = daemon.register("example.com");
+        let mut client = daemon.client();
+        let refused = Tampering::with(&daemon, refusal);
+        let response = client.post("/api/v1/events", event_with(&code, json!({})).to_string());
+        assert_eq!((response.status, response.error().as_str()), (503, "COMMIT_UNKNOWN"), "{refusal}");
+        drop(refused);
+        assert_eq!(daemon.wait().code(), Some(1), "{refusal}: {}", daemon.log());
+        let log = daemon.log();
+        assert!(log.contains(words) && log.contains(advice), "{refusal}: {log}");
+    });
 }
 
 #[test]

@@ -4,8 +4,10 @@
 use std::{
     fs::{self, OpenOptions},
     io::Write,
-    path::Path,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use harness::{
@@ -176,8 +178,8 @@ fn fill(ballast: &Path) {
 /// Log that is long at the kill: megabytes in it that no checkpoint has copied.
 const LONG_LOG: [&str; 2] = ["--wal-checkpoint-bytes=64MiB", "--wal-bytes-max=64MiB"];
 
-/// Kills a hitlog with a log of megabytes on a disk that is filled to the last byte, and starts it there.
-fn start_on_full(folder: &Path, rows_max: &str, unsealed: usize) {
+/// Kills a hitlog with a log of so many bytes on a disk that is filled to the last byte, and starts it there.
+fn start_on_full(folder: &Path, rows_max: &str, unsealed: usize, wal_bytes_min: f64) {
     let (data, ballast) = (folder.join("data"), folder.join("ballast"));
     let flags = [&LONG_LOG[..], &[rows_max]].concat();
     let mut daemon = Daemon::start_in(&data, &flags);
@@ -185,8 +187,8 @@ fn start_on_full(folder: &Path, rows_max: &str, unsealed: usize) {
     // No seal comes to its end.
     let stalled = Tampering::with(&daemon, "setpriority:delay_enter=100000000");
     let load = Load::start(&daemon.address, &code, 8);
-    wait_until("segments wait, and the log has megabytes", || {
-        (daemon.segments("unsealed") >= unsealed && daemon.metrics()["hitlog_wal_bytes"] > 6e6).then_some(())
+    wait_until("segments wait, and the log is long enough", || {
+        (daemon.segments("unsealed") >= unsealed && daemon.metrics()["hitlog_wal_bytes"] > wal_bytes_min).then_some(())
     });
     let sents = load.finish();
     daemon.signal("KILL");
@@ -233,16 +235,60 @@ fn a_start_on_a_full_disk_serves_reads_until_there_is_room() {
     }
     let work = work_dir();
     let disk = Mount::in_memory(32, work.path());
-    start_on_full(work.path(), "--segment-rows-max=1000000", 0);
+    start_on_full(work.path(), "--segment-rows-max=1000000", 0, 6e6);
     drop(disk);
 
-    // On a file system with blocks that are not free at once, and with segments that wait to be sealed.
-    let (work, device) = (work_dir(), work_dir());
-    let device = device.path().join("disk");
-    fs::File::create(&device).and_then(|file| file.set_len(96 << 20)).unwrap();
-    run("mkfs.ext4", &["-q", "-F", device.to_str().unwrap()]);
-    let disk = Mount::new(&["-o", "loop", device.to_str().unwrap()], work.path());
-    start_on_full(work.path(), "--segment-rows-max=12000", 3);
+    // On a file system with blocks that are not free at once, and with segments that wait to be sealed; once with
+    // blocks smaller than a page of memory, in which a file that is mapped has holes.
+    for block in ["4096", "1024"] {
+        let (work, device) = (work_dir(), work_dir());
+        let device = device.path().join("disk");
+        fs::File::create(&device).and_then(|file| file.set_len(96 << 20)).unwrap();
+        run("mkfs.ext4", &["-q", "-F", "-b", block, device.to_str().unwrap()]);
+        let disk = Mount::new(&["-o", "loop", device.to_str().unwrap()], work.path());
+        start_on_full(work.path(), "--segment-rows-max=12000", 3, 6e6);
+        drop(disk);
+    }
+
+    // With more segments than the reserve has room for the indexes of their logs, if those had any.
+    let work = work_dir();
+    let disk = Mount::in_memory(96, work.path());
+    start_on_full(work.path(), "--segment-rows-max=40", 100, 0.0);
+    drop(disk);
+}
+
+#[test]
+fn what_has_expired_makes_room_on_a_full_disk() {
+    if !is_root() {
+        println!("skipped: only root can mount a small disk");
+        return;
+    }
+    let work = work_dir();
+    let disk = Mount::in_memory(32, work.path());
+    let data = work.path().join("data");
+    let daemon = Daemon::start_in(&data, &["--segment-rows-max=3000"]);
+    let code = daemon.register("example.com");
+    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64;
+    let old = event_with(&code, json!({"timestamp": now_ms - 40 * 24 * 60 * 60 * 1_000}));
+    let batch = json!({"events": vec![old; 500]}).to_string();
+    for _ in 0..7 {
+        assert_eq!(daemon.client().post("/api/v1/events/batch", &batch).status, 201);
+    }
+    daemon.wait_until_sealed();
+    daemon.stop();
+    let daemon = Daemon::start_in(&data, &["--retention-days=30", "--retention-grace-seconds=3"]);
+    daemon.wait_for_log("all events of a segment have expired: it is about to be removed");
+    let ballast = work.path().join("ballast");
+    fill(&ballast);
+    let event = event_with(&code, json!({})).to_string();
+    wait_until("it is gone, and ingest resumes", || {
+        let is_gone = !data.join("segments/000000000001.g2.db").exists();
+        (is_gone && daemon.client().post("/api/v1/events", &event).status == 201).then_some(())
+    });
+    daemon.wait_for_log("the reserve is given up so that an expired segment can be removed");
+    assert_eq!(daemon.metrics()["hitlog_reserve_standing"], 1.0);
+    assert_eq!(fs::metadata(data.join("reserve")).unwrap().len(), 4 << 20);
+    daemon.stop();
     drop(disk);
 }
 
@@ -310,5 +356,61 @@ fn an_index_that_cannot_grow_leaves_in_doubt_what_may_be_stored() {
     assert!(sents.values().any(|sent| sent.outcome == Outcome::Unknown), "somebody waited for that commit");
     let daemon = Daemon::start_in(&data, &flags);
     check_store(&daemon, &code, &sents);
+    daemon.stop();
+}
+
+/// Keys and lists of hidden events that turn out to be damaged on a full disk: what is asked of them is refused, with the
+/// reason, until there is room to make them anew.
+#[test]
+fn what_is_damaged_is_made_anew_when_there_is_room() {
+    if !is_root() {
+        eprintln!("skipped: it needs root to mount");
+        return;
+    }
+    let work = work_dir();
+    let _mounted = Mount::in_memory(48, work.path());
+    let (data, ballast) = (work.path().join("data"), work.path().join("ballast"));
+    let segments = data.join("segments");
+    let flags = ["--segment-rows-max=60", "--unsealed-rows-max=1", "--hidden-events-max=10"];
+    let daemon = Daemon::start_in(&data, &flags);
+    // A folder in the way of its rewriting keeps each as it is.
+    (1..=2).for_each(|number| fs::create_dir_all(segments.join(format!("{number:012}.building/x"))).unwrap());
+    let code = daemon.register("example.com");
+    let mut client = daemon.client();
+    for _ in 0..3 {
+        let of = |visitor: &str| event_with(&code, json!({"visitorId": visitor}));
+        let events: Vec<_> = (0..15).flat_map(|_| [of("many"), of("other")]).collect();
+        let sent = client.post("/api/v1/events/batch", json!({ "events": events }).to_string());
+        assert_eq!(sent.status, 201, "{}", sent.text());
+    }
+    let keys = segments.join("000000000001.db-keys");
+    wait_until("keys are laid down", || keys.exists().then_some(()));
+    let erased = client.send("DELETE", &format!("/api/v1/visitors/many?trackingCode={code}"), &[], b"");
+    assert_eq!(erased.status, 202, "{}", erased.text());
+    let is_list = |path: &PathBuf| path.to_str().unwrap().contains(".hidden-");
+    let lists = fs::read_dir(&segments).unwrap().map(|entry| entry.unwrap().path()).filter(is_list);
+    let lists: Vec<_> = lists.collect();
+    assert_eq!(lists.len(), 2);
+    for damaged in [vec![keys], lists] {
+        fill(&ballast);
+        for path in &damaged {
+            // In its place, so that there is no room from what it had.
+            let file = OpenOptions::new().read(true).write(true).open(path).unwrap();
+            let mut byte = [0];
+            file.read_exact_at(&mut byte, 0).unwrap();
+            file.write_all_at(&[byte[0] ^ 1], 0).unwrap();
+        }
+        let path = format!("/api/v1/events?trackingCode={code}&limit=100");
+        for _ in 0..3 {
+            let refused = client.get(&path);
+            assert_eq!(refused.status, 503, "{}", refused.text());
+            assert!(refused.text().contains("The disk is full"), "{}", refused.text());
+        }
+        fs::remove_file(&ballast).unwrap();
+        let page = wait_until("there is an answer", || Some(client.get(&path)).filter(|page| page.status != 503));
+        assert_eq!((page.status, page.json()["pagination"]["total"].as_u64()), (200, Some(45)), "{}", page.text());
+    }
+    daemon.wait_for_log("there is no room to lay them down");
+    daemon.wait_for_log("there is no room to make a list of events that are being erased anew");
     daemon.stop();
 }

@@ -16,6 +16,7 @@ mod edge;
 mod epochs;
 mod full_disk;
 mod guide;
+mod hidden;
 mod lifecycle;
 mod log;
 mod messages;

@@ -12,7 +12,7 @@ use std::{
 use serde_json::json;
 
 use harness::{
-    Client, Daemon, command, event_with,
+    Client, Daemon, Tampering, command, event_with,
     mount::{Mount, is_root},
     wait_until, work_dir,
 };
@@ -119,6 +119,39 @@ fn a_directory_that_is_moved_keeps_every_event_and_its_successor_is_not_touched(
     assert!(contents(&data).into_iter().map(|(_, bytes)| bytes).eq(before), "what is there now was changed");
     assert!(stored > 0);
     assert_kept(&away, &code, stored);
+}
+
+/// A full segment is emptied and closed, and its keys are laid down beside it, a moment after the next has begun.
+#[test]
+fn a_full_segment_leaves_nothing_in_the_successor_of_a_directory() {
+    let send = |daemon: &Daemon, code: &str| {
+        let events = vec![event_with(code, json!({})); 35];
+        let response = daemon.client().post("/api/v1/events/batch", json!({ "events": events }).to_string());
+        assert_eq!(response.status, 201, "{}", response.text());
+    };
+    for _ in 0..2 {
+        let work = work_dir();
+        let (data, away, other) = (work.path().join("data"), work.path().join("away"), work.path().join("other"));
+        let (mut second, code) = filled(&other);
+        send(&second, &code);
+        second.crash();
+        assert!(fs::metadata(other.join("segments/000000000002.db-wal")).unwrap().len() > 0);
+        let before = contents(&other).into_iter().map(|(_, bytes)| bytes).collect::<Vec<_>>();
+        let (mut daemon, code) = filled(&data);
+        send(&daemon, &code);
+        let rolls = daemon.metrics()["hitlog_rolls_total"];
+        let slow = Tampering::with(&daemon, "fdatasync:delay_enter=250000:when=2+");
+        send(&daemon, &code);
+        wait_until("it is full", || (daemon.metrics()["hitlog_rolls_total"] > rolls).then_some(()));
+        // By now it is at that.
+        thread::sleep(Duration::from_millis(50));
+        fs::rename(&data, &away).unwrap();
+        fs::rename(&other, &data).unwrap();
+        assert_eq!(daemon.wait().code(), Some(1), "{}", daemon.log());
+        drop(slow);
+        assert!(contents(&data).into_iter().map(|(_, bytes)| bytes).eq(before), "what is there now was changed");
+        assert_eq!(total(&away, &code), 140);
+    }
 }
 
 #[test]

@@ -97,12 +97,23 @@ fn files_are_their_owners_alone_whatever_the_umask() {
     fs::remove_file(data.join("note")).unwrap();
     assert_modes(&data, 0o600, 0o700);
     // The group may read them where the settings say so, and not longer.
-    fs::set_permissions(&data, Permissions::from_mode(0o750)).unwrap();
-    let daemon = start_open(&data, &["--file-access=group"]);
+    fs::set_permissions(&data, Permissions::from_mode(0o700)).unwrap();
+    let daemon = start_open(&data, &["--file-access=group", "--log-level=info"]);
     fill(&daemon, &code);
     assert_modes(&data, 0o640, 0o750);
+    assert_eq!(fs::metadata(&data).unwrap().mode() & 0o777, 0o750, "the group can get there");
+    daemon.wait_for_log("may read it from now on: its mode is 750");
     assert!(!daemon.log().contains("chmod"), "{}", daemon.log());
     daemon.stop();
+    if is_root() {
+        std::os::unix::fs::chown(&data, Some(NOBODY), None).unwrap();
+        fs::set_permissions(&data, Permissions::from_mode(0o700)).unwrap();
+        let daemon = start_open(&data, &["--file-access=group"]);
+        daemon.wait_for_log(&format!("chmod 750 {}", data.display()));
+        daemon.stop();
+        assert_eq!(fs::metadata(&data).unwrap().mode() & 0o777, 0o700, "what is another's is left to them");
+        std::os::unix::fs::chown(&data, Some(0), None).unwrap();
+    }
     start_open(&data, &[]).stop();
     assert_modes(&data, 0o600, 0o700);
     let new = work.path().join("new");

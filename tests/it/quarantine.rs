@@ -4,7 +4,9 @@
 use std::{
     collections::BTreeSet,
     fs,
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use rusqlite::{Connection, OpenFlags};
@@ -445,8 +447,8 @@ fn a_catalog_of_an_older_hitlog_with_an_interrupted_rewriting() {
             "ALTER TABLE Log ADD COLUMN node INTEGER NOT NULL DEFAULT 0;
              ALTER TABLE Log ADD COLUMN idKey BLOB NOT NULL DEFAULT x'00000000000000000000000000000000';
              UPDATE Log SET idKey = (SELECT idKey FROM Epoch);
-             DROP TABLE Leftover; DROP TABLE Quarantine; DROP TABLE Damage; DROP TABLE Epoch; DROP TABLE Expiry;
-             DROP TABLE Backup; DROP TABLE Clock; DROP TABLE OpenSegment;
+             DROP TABLE Leftover; DROP TABLE Quarantine; DROP TABLE WrittenOff; DROP TABLE Damage; DROP TABLE Epoch;
+             DROP TABLE Expiry; DROP TABLE Backup; DROP TABLE Clock; DROP TABLE OpenSegment;
              ALTER TABLE Log DROP COLUMN numberFloor;
              ALTER TABLE Segment DROP COLUMN rows; ALTER TABLE Segment DROP COLUMN digest;
              ALTER TABLE Segment DROP COLUMN firstSequence; ALTER TABLE Segment DROP COLUMN lastSequence;
@@ -503,5 +505,142 @@ fn a_damaged_active_segment_is_written_off() {
     assert_eq!(total(&daemon, &code), 0);
     send(&daemon, &code, 1);
     assert_eq!(total(&daemon, &code), 20);
+    daemon.stop();
+}
+
+/// A file of a segment that was written off turns up again: whose events were erased since, nobody knows any more.
+#[test]
+fn what_was_written_off_brings_nobody_back() {
+    for is_erased in [true, false] {
+        let Filled { data, code, _work, .. } = filled(7);
+        let (listed, kept) = (data.join("segments/000000000001.g2.db"), data.join("kept"));
+        fs::copy(&listed, &kept).unwrap();
+        fs::remove_file(&listed).unwrap();
+        let daemon = Daemon::start_in(&data, &FLAGS);
+        let erase = |visitor: &str| {
+            let path = format!("/api/v1/visitors/{visitor}?trackingCode={code}");
+            let erased = daemon.client().send("DELETE", &path, &[], b"");
+            assert_eq!(erased.status, 202, "{}", erased.text());
+            erased.json()["id"].as_str().unwrap().to_owned()
+        };
+        let ids = if is_erased { ["v3", "v4"].map(erase).to_vec() } else { Vec::new() };
+        daemon.stop();
+        let told = tool(&data, &["segments", "write-off", "1"]).out;
+        assert_eq!(told.contains("without proof"), is_erased, "{told}");
+        assert!(ids.iter().all(|id| told.contains(id)), "{told}");
+        assert_eq!(tool(&data, &["segments", "write-off", "1", "--yes"]).code, 0);
+        // A copy of the catalog knows it as well.
+        let backup = data.with_file_name("backup");
+        assert_eq!(tool(&data, &["backup", backup.to_str().unwrap()]).code, 0);
+        for data in [&data, &backup] {
+            let daemon = Daemon::start_in(data, &FLAGS);
+            for id in &ids {
+                wait_until("the erasure is done", || {
+                    let erasure = daemon.client().get(&format!("/api/v1/erasures/{id}")).json();
+                    (erasure["state"] == "done").then_some(())
+                });
+            }
+            let left = total(&daemon, &code);
+            daemon.stop();
+            fs::copy(&kept, data.join("segments/000000000001.g2.db")).unwrap();
+            Daemon::start_in(data, &FLAGS).stop();
+            let adopted = tool(data, &["quarantine", "adopt", "1"]);
+            if is_erased {
+                assert_eq!(adopted.code, 1, "{}", adopted.out);
+                for words in ["segment 1 was written off", "hitlog quarantine discard 000000000001.g2.db --yes"] {
+                    assert!(adopted.err.contains(words), "{}", adopted.err);
+                }
+                let discard = ["quarantine", "discard", "000000000001.g2.db", "--yes"];
+                assert_eq!(tool(data, &discard).code, 0, "discarded");
+            } else {
+                assert_eq!(adopted.code, 0, "{}", adopted.err);
+            }
+            let daemon = Daemon::start_in(data, &FLAGS);
+            assert_eq!(total(&daemon, &code), left + if is_erased { 0 } else { 60 });
+            daemon.stop();
+        }
+    }
+}
+
+/// A number that hitlog never gives would leave no number for the segments to come.
+#[test]
+fn a_number_that_is_never_given_is_not_adopted() {
+    let Filled { data, code, _work, .. } = filled(4);
+    let quarantine = data.join("quarantine");
+    fs::create_dir(&quarantine).unwrap();
+    fs::copy(data.join("segments/000000000002.db"), quarantine.join("999999999999.db")).unwrap();
+    let adopted = tool(&data, &["quarantine", "adopt", "999999999999.db"]);
+    assert_eq!(adopted.code, 1, "{}", adopted.out);
+    assert!(adopted.err.contains("a number that hitlog never gives"), "{}", adopted.err);
+    let daemon = Daemon::start_in(&data, &FLAGS);
+    assert_eq!(total(&daemon, &code), 80);
+    daemon.stop();
+}
+
+/// Folders with the names of files that hitlog leaves behind are not hitlog's: they keep nobody from starting.
+#[test]
+fn folders_that_are_called_like_files_are_left_alone() {
+    let Filled { data, code, _work, .. } = filled(4);
+    let names = [
+        "000000000001.building",
+        "000000000009.making",
+        "000000000007.hidden-3",
+        "000000000002.laying",
+        "000000000002.db-keys",
+        "000000000008.db",
+        "000000000001.g7.db",
+    ];
+    let folders: Vec<_> = names.iter().map(|name| data.join("segments").join(name)).collect();
+    folders.iter().for_each(|folder| fs::create_dir_all(folder.join("x")).unwrap());
+    fs::create_dir_all(data.join("quarantine/000000000004.db")).unwrap();
+    fs::create_dir_all(data.join("scratch/etilqs_x")).unwrap();
+    // Whoever opened it would wait for ever.
+    let pipe = data.join("segments/000000000006.db");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let check = tool(&data, &["check"]);
+    assert_eq!(check.code, 0, "{}", check.out);
+    let daemon = Daemon::start_in(&data, &FLAGS);
+    daemon.wait_for_log("000000000001.building");
+    daemon.wait_for_log("it is left alone; give it another name");
+    send(&daemon, &code, 8);
+    assert_eq!(total(&daemon, &code), 240);
+    let erased = daemon.client().send("DELETE", &format!("/api/v1/visitors/v3?trackingCode={code}"), &[], b"");
+    assert_eq!(erased.status, 202, "{}", erased.text());
+    assert_eq!(total(&daemon, &code), 228);
+    // One stands in the way of the rewriting, and that is said.
+    let path = format!("/api/v1/erasures/{}", erased.json()["id"].as_str().unwrap());
+    let waits = |daemon: &Daemon| daemon.client().get(&path).json()["waitsFor"].to_string();
+    wait_until("it is told", || waits(&daemon).contains("segment 1, which could not be rewritten").then_some(()));
+    daemon.wait_for_log("000000000001.building is no file of hitlog's, and is in the way");
+    daemon.stop();
+    assert!(folders.iter().all(|folder| folder.join("x").is_dir()) && pipe.exists(), "nothing was touched");
+}
+
+/// A segment that turns out to be damaged before it has its indexes is told to whoever waits for an erasure.
+#[test]
+fn an_erasure_tells_of_a_damaged_segment_without_indexes() {
+    let work = work_dir();
+    let data = work.path().join("data");
+    let daemon = Daemon::start_in(&data, &[]);
+    let code = daemon.register("example.com");
+    let events = vec![event_with(&code, json!({"properties": {"long": "x".repeat(4_000)}})); 100];
+    let sent = daemon.client().post("/api/v1/events/batch", json!({ "events": events }).to_string());
+    assert_eq!(sent.status, 201, "{}", sent.text());
+    daemon.stop();
+    let daemon = Daemon::start_in(&data, &[]);
+    send(&daemon, &code, 1);
+    let active = data.join("segments/000000000001.db");
+    let page = 16 * 1024;
+    assert!(fs::metadata(&active).unwrap().len() > 12 * page);
+    fs::File::options().write(true).open(&active).unwrap().write_all_at(&vec![7; page as usize], 6 * page).unwrap();
+    let erased = daemon.client().send("DELETE", &format!("/api/v1/visitors/v3?trackingCode={code}"), &[], b"");
+    assert_eq!(erased.status, 202, "{}", erased.text());
+    let path = format!("/api/v1/erasures/{}", erased.json()["id"].as_str().unwrap());
+    wait_until("the damage is told", || {
+        let erasure = daemon.client().get(&path).json();
+        assert_eq!(erasure["state"], "running", "{erasure:#}");
+        let waits = erasure["waitsFor"].to_string();
+        (waits.contains("segment 1, whose file is damaged") && waits.contains("write-off 1 --yes")).then_some(())
+    });
     daemon.stop();
 }

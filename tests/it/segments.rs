@@ -493,3 +493,32 @@ fn keys_that_were_laid_down() {
     sent.check(&daemon, &code);
     daemon.stop();
 }
+
+/// Keys that are made anew and that the disk does not take stay in memory, as far as that may be. Beyond it, what is
+/// asked of their segment is refused until the disk takes them.
+#[test]
+fn keys_that_are_made_anew_and_find_no_place() {
+    let work = work_dir();
+    let data = work.path().join("data");
+    let rows: u64 = ROWS_MAX.parse().unwrap();
+    let daemon = Daemon::start_in(&data, &["--segment-rows-max", ROWS_MAX, "--unsealed-rows-max", ROWS_MAX]);
+    (1..=3).for_each(|number| fs::create_dir_all(in_the_way(&data, number)).unwrap());
+    let (code, mut sent) = (daemon.register("example.com"), Sent::default());
+    sent.send(&daemon, &code, 8);
+    wait_until("keys are laid down", || keys_file(&data, 2).exists().then_some(()));
+    assert_eq!(daemon.segments("unsealed"), 2);
+    let laying = [1, 2].map(|number| data.join(format!("segments/{number:012}.laying")));
+    laying.iter().for_each(|folder| fs::create_dir(folder).unwrap());
+    let status = || daemon.client().get(&format!("/api/v1/events?trackingCode={code}&limit=1000")).status;
+    fs::write(keys_file(&data, 1), "no keys").unwrap();
+    assert_eq!([status(), status()], [503, 200]);
+    daemon.wait_for_log("are made anew, and stay in memory: they could not be laid down");
+    sent.check(&daemon, &code);
+    fs::write(keys_file(&data, 2), "no keys").unwrap();
+    assert_eq!([status(), status(), status()], [503; 3], "more than {rows} keys would be in memory");
+    daemon.wait_for_log("what is asked of it is refused until they are");
+    laying.iter().for_each(|folder| fs::remove_dir(folder).unwrap());
+    assert_eq!([status(), status()], [503, 200]);
+    sent.check(&daemon, &code);
+    daemon.stop();
+}

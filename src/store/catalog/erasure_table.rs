@@ -4,7 +4,10 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use rusqlite::{Connection, Row, params};
 
-use super::erasure::{ErasedRows, Erasure, NewErasure, Subject, VisitorSubject};
+use super::{
+    erasure::{ErasedRows, Erasure, NewErasure, Subject, VisitorSubject},
+    written_off_table,
+};
 use crate::store::format::file;
 
 /// Every erasure; which segments still hold its events is not in the table.
@@ -76,6 +79,11 @@ pub(super) fn segment_done(connection: &Connection, erased: &[ErasedRows]) -> ru
 /// Forgets whose events an erasure removed, in the write-ahead log too, and notes that it is done. Returns whether it
 /// is: a program that reads the catalog can keep the write-ahead log from being emptied.
 pub(super) fn finish(connection: &Connection, id: &str, done_at: i64) -> rusqlite::Result<bool> {
+    let is_of_visitor = "SELECT EXISTS (SELECT 1 FROM Erasure WHERE id = ?1 AND visitorId IS NOT NULL)";
+    // A website's events are in no answer, wherever they turn up.
+    if connection.query_row(is_of_visitor, [id], |row| row.get(0))? {
+        written_off_table::note_erased(connection)?;
+    }
     connection.execute("UPDATE Erasure SET websiteId = NULL, visitorId = NULL, upTo = NULL WHERE id = ?1", [id])?;
     if file::truncate_wal(connection)? {
         return Ok(false);
@@ -86,6 +94,7 @@ pub(super) fn finish(connection: &Connection, id: &str, done_at: i64) -> rusqlit
 
 /// Adds an erasure that found nothing, and tells of nobody.
 pub(super) fn insert_done(connection: &Connection, id: &str, done_at: i64) -> rusqlite::Result<()> {
+    written_off_table::note_erased(connection)?;
     let sql = "INSERT INTO Erasure(id, requestedAt, doneAt, segmentsDone, rows) VALUES(?1, ?2, ?2, 0, 0)";
     connection.execute(sql, params![id, done_at]).map(|_| ())
 }

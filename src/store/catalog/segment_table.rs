@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use rusqlite::{Connection, params};
 
-use super::{erasure::ErasedRows, erasure_table};
+use super::{erasure::ErasedRows, erasure_table, written_off_table};
 use crate::{
     clock::now_ms,
     store::segments::{FACTS_COLUMNS, Facts, Identity, Segment},
@@ -242,6 +242,7 @@ pub(super) fn apply(connection: &mut Connection, change: &SegmentChange) -> rusq
         SegmentChange::WrittenOff { number, sequence_floor } => {
             write_off(&transaction, *number)?;
             raise_floor(&transaction, *sequence_floor)?;
+            written_off_table::insert(&transaction, *number)?;
         }
         SegmentChange::Adopted(adopted) => adopt(&transaction, adopted)?,
         SegmentChange::Quarantined { files, number_floor, sequence_floor } => {
@@ -313,6 +314,7 @@ fn adopt(connection: &Connection, adopted: &ListedSegment) -> rusqlite::Result<(
     connection.execute(list, params![number, generation, state.as_str()])?;
     forget_damage(connection, number)?;
     forget_open(connection, number)?;
+    written_off_table::remove(connection, number)?;
     if let Some(facts) = &facts {
         note_facts(connection, number, facts)?;
         raise_floor(connection, facts.last_sequence + 1)?;

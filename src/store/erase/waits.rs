@@ -2,7 +2,7 @@
 
 use crate::store::{catalog::Erasure, segments::Segments};
 
-/// Most damaged segments that are named.
+/// Most segments that are named for each reason.
 const DAMAGED_TOLD: usize = 10;
 
 /// What an erasure waits for; empty when it is done.
@@ -13,9 +13,11 @@ pub(super) fn waits_for(segments: &Segments, erasure: &Erasure) -> Vec<String> {
     let mut waits = out_of_reach(&segments.damaged_numbers(), segments.quarantined());
     let view = segments.view();
     let newest = view.segments.last().map(|segment| segment.number);
-    let (mut sealed, mut unsealed) = (0, 0);
+    let (mut sealed, mut unsealed, mut failed) = (0, 0, Vec::new());
     for segment in erasure.remaining.iter().filter_map(|number| view.segment(*number)) {
-        if segment.is_sealed() {
+        if let Some(is_damaged) = segments.failed_rewriting(segment.number) {
+            failed.push((segment.number, is_damaged));
+        } else if segment.is_sealed() {
             sealed += 1;
         } else if Some(segment.number) == newest {
             waits.push(format!("segment {}, which is written to, to be followed by the next", segment.number));
@@ -23,6 +25,7 @@ pub(super) fn waits_for(segments: &Segments, erasure: &Erasure) -> Vec<String> {
             unsealed += 1;
         }
     }
+    waits.extend(not_rewritten(&failed));
     for (count, what) in [(unsealed, "to get its indexes"), (sealed, "to be rewritten without its events")] {
         match count {
             0 => {}
@@ -37,6 +40,22 @@ pub(super) fn waits_for(segments: &Segments, erasure: &Erasure) -> Vec<String> {
             "the last reader of a file that was replaced"
         };
         waits.push(last.into());
+    }
+    waits
+}
+
+/// The segments, still served, whose rewriting has failed, each with whether that has shown damage.
+fn not_rewritten(failed: &[(i64, bool)]) -> Vec<String> {
+    let told = failed.iter().take(DAMAGED_TOLD).map(|(number, is_damaged)| match is_damaged {
+        true => format!(
+            "segment {number}, whose file is damaged: stop hitlog, put the file back from a backup or give it up with \
+             `hitlog segments write-off {number} --yes`, and start hitlog again"
+        ),
+        false => format!("segment {number}, which could not be rewritten: hitlog's log says why, and tries it again"),
+    });
+    let mut waits: Vec<_> = told.collect();
+    if failed.len() > DAMAGED_TOLD {
+        waits.push(format!("{} more segments that could not be rewritten", failed.len() - DAMAGED_TOLD));
     }
     waits
 }
@@ -76,5 +95,15 @@ mod tests {
         let waits = out_of_reach(&(1..=1_000).collect::<Vec<_>>(), 1);
         assert_eq!((waits.len(), waits[10].as_str()), (12, "990 more segments that are damaged or lost"));
         assert!(waits[11].starts_with("1 file in quarantine"));
+    }
+
+    #[test]
+    fn a_segment_that_cannot_be_rewritten_is_named_up_to_a_bound() {
+        assert_eq!(not_rewritten(&[]), [""; 0]);
+        let waits = not_rewritten(&[(7, true), (8, false)]);
+        assert!(waits[0].contains("damaged") && waits[0].contains("write-off 7 --yes"), "{waits:?}");
+        assert!(waits[1].contains("segment 8") && !waits[1].contains("write-off"), "{waits:?}");
+        let waits = not_rewritten(&(1..=1_000).map(|number| (number, true)).collect::<Vec<_>>());
+        assert_eq!((waits.len(), waits[10].as_str()), (11, "990 more segments that could not be rewritten"));
     }
 }

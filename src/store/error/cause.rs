@@ -22,6 +22,7 @@ const ALLOW: &str = "hitlog may not do that: have the user that it runs as own t
 const MOUNT: &str = "its file system may only be read: mount it for writing";
 const LOOK_AT_DISK: &str = "look at the disk and at what the system says of it (dmesg); what is stored there stays as \
                             it is, and the next start goes on with it";
+const CLEAR_THE_WAY: &str = "a folder has the name of a file of hitlog's: give it another name";
 const RAISE_DESCRIPTORS: &str = "raise the limit on open files (ulimit -n)";
 const LEAVE: &str = "leave the file where it is, as others may be able to read it, and restore a backup into another \
                      directory";
@@ -83,6 +84,7 @@ fn errno_advice(errno: Errno) -> &'static str {
         _ if is_errno_of_full_disk(errno.raw_os_error()) => MAKE_ROOM,
         Errno::ACCESS | Errno::PERM => ALLOW,
         Errno::ROFS => MOUNT,
+        Errno::ISDIR => CLEAR_THE_WAY,
         Errno::MFILE | Errno::NFILE => RAISE_DESCRIPTORS,
         Errno::NOENT | Errno::NOTDIR => "see that the path is right, and that the disk is mounted",
         _ => LOOK_AT_DISK,
@@ -180,6 +182,7 @@ mod tests {
             (Errno::ACCESS, "chown"),
             (Errno::ROFS, "mount it for writing"),
             (Errno::IO, "dmesg"),
+            (Errno::ISDIR, "give it another name"),
             (Errno::MFILE, "ulimit -n"),
         ] {
             assert!(io_advice(&errno.into()).contains(words), "{errno}");

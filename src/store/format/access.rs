@@ -14,7 +14,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{Gid, Mode, OFlags, Uid, fchown},
+    fs::{Gid, Mode, OFlags, Uid, fchmod, fchown},
     process::{geteuid, umask},
 };
 
@@ -130,6 +130,21 @@ pub(super) fn restrict(paths: impl IntoIterator<Item = impl AsRef<Path>>) -> io:
         }
     }
     Ok(())
+}
+
+/// Lets the group into an open directory, where the settings say so and the directory is the process's own. Returns
+/// its mode, if that was changed; an error tells which one it should have.
+pub(super) fn let_group_in(directory: &File) -> Result<Option<u32>, u32> {
+    let Ok(found) = directory.metadata() else { return Ok(None) };
+    let mode = found.mode() & 0o7777;
+    let wanted = mode | (directory_mode() & 0o070);
+    if mode == wanted {
+        return Ok(None);
+    }
+    if found.uid() != geteuid().as_raw() {
+        return Err(wanted);
+    }
+    fchmod(directory, Mode::from_raw_mode(wanted)).map(|()| Some(wanted)).map_err(|_| wanted)
 }
 
 /// The mode that a directory should have, if others may do more with it than they should.

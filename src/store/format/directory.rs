@@ -95,7 +95,8 @@ impl DataDir {
         Ok(directory)
     }
 
-    /// Takes what is in the directory from those who may not read it. The directory itself is whoever's it is.
+    /// Takes what is in the directory from those who may not read it, and lets in who may: the group, where the
+    /// settings say so. Of the directory itself nothing is taken, as it may have been made for more.
     fn restrict_access(&self) {
         let opened = &*self.0;
         let catalog = ["", "-wal", "-shm", "-journal"].map(|suffix| with_suffix(&self.catalog_path(), suffix));
@@ -106,8 +107,16 @@ impl DataDir {
                 "the files of the data directory can't be kept from other users of this machine"
             );
         }
+        let path = opened.path.display();
+        match access::let_group_in(&opened.directory) {
+            Ok(None) => {}
+            Ok(Some(mode)) => tracing::info!("the group of {path} may read it from now on: its mode is {mode:o}"),
+            Err(mode) => tracing::warn!(
+                "file_access lets the group of {path} read what is in it, and its mode keeps the group out. Let its \
+                 owner do: chmod {mode:o} {path}"
+            ),
+        }
         if let Some(mode) = access::wider_than(&opened.directory) {
-            let path = opened.path.display();
             tracing::warn!(
                 "other users of this machine may look into the data directory, though not into its files; to keep them \
                  out: chmod {mode:o} {path}"
@@ -212,7 +221,10 @@ impl DataDir {
         for entry in fs::read_dir(&folder).map_err(OpenError::io("read the directory", &folder))? {
             let path = entry.map_err(OpenError::io("read the directory", &folder))?.path();
             let name = path.file_name().and_then(|name| name.to_str()).filter(|name| name.ends_with(".db"));
-            if matches!(name.map(SegmentPaths::parse), Some(SegmentName::Generation(_, 1))) && bytes(&path) > 0 {
+            if matches!(name.map(SegmentPaths::parse), Some(SegmentName::Generation(_, 1)))
+                && path.is_file()
+                && bytes(&path) > 0
+            {
                 files.push(path);
             }
         }
@@ -332,6 +344,20 @@ impl SegmentPaths {
             _ => SegmentName::Foreign,
         }
     }
+}
+
+/// Whether an entry of a folder that has the name of a file of hitlog's is a file. What else it may be was never
+/// hitlog's: it is told of and left alone.
+pub(crate) fn is_file(entry: &fs::DirEntry) -> Result<bool, OpenError> {
+    let path = entry.path();
+    let kind = entry.file_type().map_err(OpenError::io("look at", &path))?;
+    if !kind.is_file() {
+        tracing::warn!(
+            path = %path.display(),
+            "it has the name of a file of hitlog's and is none: it is left alone; give it another name"
+        );
+    }
+    Ok(kind.is_file())
 }
 
 fn refuse_foreign(path: &Path) -> Result<(), OpenError> {

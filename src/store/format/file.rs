@@ -9,6 +9,7 @@ use std::{
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use rusqlite::{Connection, OpenFlags, Row, config::DbConfig};
+use rustix::io::Errno;
 
 pub(crate) use super::names::{bytes, has_wal, with_suffix};
 use super::{access::make_file, directory::sync_directory, schema, ties::Ties, vfs};
@@ -63,6 +64,9 @@ fn build(path: &Path, tag: u32, options: &LogOptions, metrics: &Arc<StoreMetrics
 /// Removes what a start that was cut short left under this name. The catalog does not know the file, so it has no
 /// events; if it has, then it is the catalog that is lost, and nothing may be touched.
 fn remove_leftover(path: &Path) -> Result<(), OpenError> {
+    if path.is_dir() {
+        return Err(OpenError::io("make the segment", path)(Errno::ISDIR.into()));
+    }
     if bytes(path) > 0 {
         let connection = Connection::open_with_flags(path, schema::write_flags()).map_err(OpenError::sqlite(path))?;
         let tables: i64 = connection
@@ -78,11 +82,7 @@ fn remove_leftover(path: &Path) -> Result<(), OpenError> {
 
 /// Opens a segment for writing, and refuses one whose format this hitlog does not know.
 pub(crate) fn open(path: &Path, options: &LogOptions, metrics: &Arc<StoreMetrics>) -> Result<Connection, OpenError> {
-    // SQLite would take an empty file for a new database and delete its write-ahead log.
-    let file = fs::metadata(path).map_err(OpenError::io("find the segment", path))?;
-    if file.len() == 0 {
-        return Err(OpenError::NotOurs { path: path.into(), reason: "it is empty".into() });
-    }
+    refuse_empty(path)?;
     let connection = connect(path, schema::write_flags(), metrics)?;
     schema::check_segment(&connection, path)?;
     let synchronous = match options.durability {
@@ -102,6 +102,24 @@ pub(crate) fn open(path: &Path, options: &LogOptions, metrics: &Arc<StoreMetrics
         ))
         .map_err(OpenError::sqlite(path))?;
     Ok(connection)
+}
+
+/// Opens a segment with nothing in its write-ahead log, to look at it at the start, and refuses one whose format this
+/// hitlog does not know.
+pub(crate) fn open_at_rest(path: &Path) -> Result<Connection, OpenError> {
+    refuse_empty(path)?;
+    let connection = open_read_only(path, true).map_err(OpenError::sqlite(path))?;
+    schema::check_segment(&connection, path)?;
+    Ok(connection)
+}
+
+/// SQLite would take an empty file for a new database and delete its write-ahead log.
+fn refuse_empty(path: &Path) -> Result<(), OpenError> {
+    let file = fs::metadata(path).map_err(OpenError::io("find the segment", path))?;
+    if file.len() == 0 {
+        return Err(OpenError::NotOurs { path: path.into(), reason: "it is empty".into() });
+    }
+    Ok(())
 }
 
 /// Opens a segment for reading only. A sealed one never changes, which spares every statement its file locks.

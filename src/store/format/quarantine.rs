@@ -52,6 +52,9 @@ impl Quarantine {
         for entry in entries {
             let Some(name) = entry.file_name().to_str().and_then(database_of) else { continue };
             let Some((number, generation)) = parse(&name) else { continue };
+            if !entry.path().is_file() {
+                continue;
+            }
             let path = self.0.join(&name);
             files.insert(name.clone(), QuarantinedFile { name, path, number, generation });
         }
@@ -188,6 +191,8 @@ mod tests {
             );
         }
         assert!(!source.exists() && !file::with_suffix(&source, "-wal").exists());
+        fs::create_dir(work.path().join("quarantine/000000000008.db")).unwrap();
+        assert_eq!(names(&quarantine).len(), 3, "what is no file is none of a segment");
     }
 
     #[test]

@@ -8,15 +8,17 @@ use std::{
     fs::{self, OpenOptions},
     io::{self, Write},
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use rand::Rng;
 use rustix::{io::Errno, process::geteuid};
 
 use super::{
     access::make_file,
-    directory::{DataDir, RESERVE, SegmentName, SegmentPaths},
+    directory::{DataDir, RESERVE, SegmentName, SegmentPaths, is_file},
     file,
 };
 use crate::store::error::{OpenError, is_no_room};
@@ -39,7 +41,7 @@ pub(crate) fn open_with_room<T>(
 ) -> Result<(T, Reserve), OpenError> {
     let paths = directory.segment_paths();
     remove_unfinished(&paths)?;
-    let mut reserve = Reserve::find(directory, reserve_bytes);
+    let reserve = Reserve::find(directory, reserve_bytes);
     let (least, all) = bytes_of_start(directory, &paths);
     let free = free_bytes(directory.path());
     // What is free by the system's word may be less to hitlog: by a quota, by a limit, by what file systems keep for
@@ -58,7 +60,7 @@ pub(crate) fn open_with_room<T>(
             );
         }
         if !keeps_reserve {
-            reserve.give_up()?;
+            reserve.give_up("reads are answered")?;
         }
         match open(room) {
             Err(error) if error.is_for_want_of_room() => failed = Some(error),
@@ -75,6 +77,9 @@ fn remove_unfinished(paths: &SegmentPaths) -> Result<(), OpenError> {
     for entry in fs::read_dir(paths.folder()).map_err(OpenError::io("read the directory", paths.folder()))? {
         let entry = entry.map_err(OpenError::io("read the directory", paths.folder()))?;
         if entry.file_name().to_str().map(SegmentPaths::parse) == Some(SegmentName::Unfinished) {
+            if !is_file(&entry)? {
+                continue;
+            }
             tracing::info!(file = %entry.path().display(), "removing what an interrupted rewriting has left");
             fs::remove_file(entry.path()).map_err(OpenError::io("remove the leftover", entry.path()))?;
         }
@@ -98,9 +103,14 @@ fn bytes_of_start(directory: &DataDir, paths: &SegmentPaths) -> (u64, u64) {
         is_open.then_some(path)
     };
     let segments = fs::read_dir(paths.folder()).into_iter().flatten().filter_map(open);
-    let (mut least, mut all) = (BESIDE, BESIDE);
+    // The catalog, the active segment and the prepared one are opened for writing, whatever is in their logs.
+    let begin = BESIDE + 3 * 2 * INDEX_BYTES;
+    let (mut least, mut all) = (begin, begin);
     for path in segments.chain([directory.catalog_path()]) {
         let wal = file::bytes(&file::with_suffix(&path, "-wal"));
+        if wal == 0 {
+            continue;
+        }
         let index = INDEX_BYTES * (2 + wal / FRAME_BYTES_MIN / FRAMES);
         least += index;
         all += index + wal;
@@ -115,9 +125,12 @@ pub(crate) fn free_bytes(folder: &Path) -> Option<u64> {
     Some(blocks.saturating_mul(of.f_frsize))
 }
 
-/// The file that keeps room.
+/// The file that keeps room, shared by those who make it and those who need the room.
+#[derive(Debug, Clone)]
+pub(crate) struct Reserve(Arc<Mutex<Kept>>);
+
 #[derive(Debug)]
-pub(crate) struct Reserve {
+struct Kept {
     path: PathBuf,
     bytes: u64,
     stands: bool,
@@ -133,26 +146,34 @@ impl Reserve {
     fn find(directory: &DataDir, bytes: u64) -> Self {
         let path = directory.path().join(RESERVE);
         let stands = file::bytes(&path) == bytes;
-        Self { path, bytes, stands, next_try: None }
+        Self(Arc::new(Mutex::new(Kept { path, bytes, stands, next_try: None })))
     }
 
     /// Whether it keeps the room that it is to keep.
     pub(crate) fn stands(&self) -> bool {
-        self.stands
+        self.0.lock().stands
     }
 
-    fn give_up(&mut self) -> Result<(), OpenError> {
-        self.stands = false;
-        match fs::remove_file(&self.path) {
-            Ok(()) => tracing::warn!(file = %self.path.display(), "the reserve is given up so that reads are answered"),
+    /// Gives the room to something that cannot go on without: no event is taken until there is as much again.
+    pub(crate) fn give_up(&self, wherefore: &str) -> Result<(), OpenError> {
+        let mut kept = self.0.lock();
+        kept.stands = false;
+        match fs::remove_file(&kept.path) {
+            Ok(()) => tracing::warn!(file = %kept.path.display(), "the reserve is given up so that {wherefore}"),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(OpenError::io("give up the reserve", &self.path)(error)),
+            Err(error) => return Err(OpenError::io("give up the reserve", &kept.path)(error)),
         }
         Ok(())
     }
 
     /// Makes it, if it does not stand and there is room. Returns whether it stands.
-    pub(crate) fn restore(&mut self) -> bool {
+    pub(crate) fn restore(&self) -> bool {
+        self.0.lock().restore()
+    }
+}
+
+impl Kept {
+    fn restore(&mut self) -> bool {
         if self.stands {
             return true;
         }
@@ -218,12 +239,12 @@ mod tests {
         let work = tempfile::tempdir().unwrap();
         let directory = DataDir::open(work.path()).unwrap();
         let path = work.path().join(RESERVE);
-        let ((), mut reserve) = open_with_room(&directory, 100_000, |_| Ok(())).unwrap();
+        let ((), reserve) = open_with_room(&directory, 100_000, |_| Ok(())).unwrap();
         assert!(!reserve.stands() && reserve.restore() && reserve.stands());
         assert_eq!(file::bytes(&path), 100_000);
 
         let mut tried = Vec::new();
-        let (opened, mut reserve) = open_with_room(&directory, 100_000, |room| {
+        let (opened, reserve) = open_with_room(&directory, 100_000, |room| {
             tried.push((room, path.exists()));
             if room == Room::Enough { Err(sqlite_full(&path)) } else { Ok(7) }
         })
@@ -231,7 +252,7 @@ mod tests {
         assert_eq!((opened, tried), (7, vec![(Room::Enough, true), (Room::Scarce, true)]));
         assert!(reserve.restore(), "it stands");
         tried = Vec::new();
-        let (opened, mut reserve) = open_with_room(&directory, 100_000, |room| {
+        let (opened, reserve) = open_with_room(&directory, 100_000, |room| {
             tried.push((room, path.exists()));
             if path.exists() { Err(sqlite_full(&path)) } else { Ok(8) }
         })
@@ -256,7 +277,7 @@ mod tests {
         let work = tempfile::tempdir().unwrap();
         let directory = DataDir::open(work.path()).unwrap();
         fs::write(work.path().join(RESERVE), "an older run's").unwrap();
-        let ((), mut reserve) = open_with_room(&directory, 0, |_| Ok(())).unwrap();
+        let ((), reserve) = open_with_room(&directory, 0, |_| Ok(())).unwrap();
         assert!(reserve.restore() && !work.path().join(RESERVE).exists());
     }
 
@@ -267,8 +288,11 @@ mod tests {
         let paths = directory.segment_paths();
         fs::write(paths.unfinished(3), "half").unwrap();
         fs::write(paths.of(3, 1), "whole").unwrap();
+        let no_files = [paths.unfinished(4), paths.of(4, 1).with_extension("making"), paths.hidden(4, 3)];
+        no_files.iter().for_each(|path| fs::create_dir(path).unwrap());
         open_with_room(&directory, 0, |_| {
             assert!(!paths.unfinished(3).exists() && paths.of(3, 1).exists());
+            assert!(no_files.iter().all(|path| path.is_dir()), "what is no file is left alone");
             Ok(())
         })
         .unwrap();

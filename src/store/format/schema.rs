@@ -208,6 +208,11 @@ const CATALOG_3: &str = "
         file TEXT PRIMARY KEY,
         reason TEXT NOT NULL,
         since INTEGER NOT NULL -- milliseconds since 1970, UTC
+    ) STRICT;
+    -- Segments that were given up. One of which a file turns up again may hold events that were erased since.
+    CREATE TABLE WrittenOff(
+        number INTEGER PRIMARY KEY,
+        erasedSince INTEGER NOT NULL DEFAULT 0 -- whether an erasure of a visitor's events has ended since
     ) STRICT;";
 
 const CATALOG_4: &str = "

@@ -9,7 +9,7 @@ use std::{ffi::CString, fs, io, os::unix::ffi::OsStrExt, path::Path};
 use parking_lot::Mutex;
 use rusqlite::ffi;
 
-use super::access::make_directory;
+use super::{access::make_directory, directory::is_file};
 use crate::store::error::{OpenError, is_no_room};
 
 /// How SQLite's names for such files begin.
@@ -34,7 +34,7 @@ pub(crate) fn sort_in(folder: &Path) -> Result<(), OpenError> {
     }
     for entry in fs::read_dir(folder).map_err(OpenError::io("read the directory", folder))? {
         let entry = entry.map_err(OpenError::io("read the directory", folder))?;
-        if entry.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX)) {
+        if entry.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX)) && is_file(&entry)? {
             fs::remove_file(entry.path()).map_err(OpenError::io("remove the leftover", entry.path()))?;
         }
     }

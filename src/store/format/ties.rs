@@ -90,10 +90,11 @@ impl Header {
         let mut header = [0; 44];
         match File::open(path).and_then(|mut file| file.read_exact(&mut header)) {
             Ok(()) => {}
-            Err(error) if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::NotFound) => {
-                return Ok(None);
+            Err(error) => {
+                use io::ErrorKind::{IsADirectory, NotFound, UnexpectedEof};
+                let is_none = matches!(error.kind(), IsADirectory | NotFound | UnexpectedEof);
+                return if is_none { Ok(None) } else { Err(error) };
             }
-            Err(error) => return Err(error),
         }
         let cookie = u32::from_be_bytes([header[40], header[41], header[42], header[43]]);
         let is_database = header.starts_with(b"SQLite format 3\0");

@@ -22,7 +22,7 @@ use rusqlite::ffi;
 
 use crate::{
     metrics::StoreMetrics,
-    store::error::{WAL_INDEX_FULL, is_errno_of_full_disk},
+    store::error::{WAL_INDEX_FULL, io_advice, is_errno_of_full_disk},
 };
 
 /// The default VFS from the first [`install`] on.
@@ -190,16 +190,35 @@ unsafe fn last_errno(file: *mut ffi::sqlite3_file) -> i32 {
     errno
 }
 
+/// What a failure means to SQLite: a full disk, or what SQLite makes of it, which keeps the system's words to itself.
+///
+/// # Safety
+///
+/// `file` is SQLite's argument to one of the methods below.
+unsafe fn full_or_told(action: &str, file: *mut ffi::sqlite3_file, code: c_int) -> c_int {
+    // SAFETY: as above.
+    let errno = unsafe { last_errno(file) };
+    if is_errno_of_full_disk(errno) {
+        return ffi::SQLITE_FULL;
+    }
+    tell(action, errno);
+    code
+}
+
+/// Tells what the system said, which ends the process: SQLite calls all of it a disk I/O error.
+fn tell(action: &str, errno: i32) {
+    let error = io::Error::from_raw_os_error(errno);
+    let advice = io_advice(&error);
+    tracing::error!(%error, "the system refuses to {action} a file of the store: {advice}");
+}
+
 /// A write. Nothing of a transaction counts before its last frame is written whole, so one that fails for want of room
 /// is a full disk, whatever word the system has for it.
 unsafe extern "C" fn write(file: *mut ffi::sqlite3_file, data: *const c_void, bytes: c_int, at: i64) -> c_int {
     // SAFETY: `file` is a file of the own VFS, so that VFS's own method takes it; the arguments are SQLite's.
     unsafe {
         let code = own(file).xWrite.map_or(ffi::SQLITE_IOERR_WRITE, |write| write(file, data, bytes, at));
-        if code == ffi::SQLITE_IOERR_WRITE && is_errno_of_full_disk(last_errno(file)) {
-            return ffi::SQLITE_FULL;
-        }
-        code
+        if code == ffi::SQLITE_IOERR_WRITE { full_or_told("write to", file, code) } else { code }
     }
 }
 
@@ -208,16 +227,16 @@ unsafe extern "C" fn truncate(file: *mut ffi::sqlite3_file, length: i64) -> c_in
     // SAFETY: as above.
     unsafe {
         let code = own(file).xTruncate.map_or(ffi::SQLITE_IOERR_TRUNCATE, |truncate| truncate(file, length));
-        if code == ffi::SQLITE_IOERR_TRUNCATE && is_errno_of_full_disk(last_errno(file)) {
-            return ffi::SQLITE_FULL;
-        }
-        code
+        if code == ffi::SQLITE_IOERR_TRUNCATE { full_or_told("set the length of", file, code) } else { code }
     }
 }
 
 /// A part of the index of a write-ahead log. COMMIT asks for the next one only after its frames are written and synced:
 /// when there is no room for it then, a start may find the rows, and that is no full disk which leaves things as they
 /// were. So it has a code of its own, and a part more than is needed is asked for ahead, while nothing is at stake.
+///
+/// SQLite lengthens the file by a byte a page, which on file systems with small blocks leaves holes in it. To write to
+/// one through the mapping ends the process with SIGBUS if the disk is full by then; so the holes are filled first.
 unsafe extern "C" fn shm_map(
     file: *mut ffi::sqlite3_file,
     region: c_int,
@@ -231,20 +250,60 @@ unsafe extern "C" fn shm_map(
         let code = map(file, region, bytes, extend, out);
         let errno = io::Error::last_os_error().raw_os_error().unwrap_or(0);
         if code == ffi::SQLITE_OK && extend != 0 {
+            if !fill_holes(*out, bytes) {
+                // SQLite would keep the place and write to it all the same.
+                *out = std::ptr::null_mut();
+                return WAL_INDEX_FULL;
+            }
             let mut ahead = std::ptr::null_mut();
-            map(file, region + 1, bytes, extend, &raw mut ahead);
+            if map(file, region + 1, bytes, extend, &raw mut ahead) == ffi::SQLITE_OK {
+                fill_holes(ahead, bytes);
+            }
         }
         let is_growth = code == ffi::SQLITE_IOERR_SHMSIZE || code == ffi::SQLITE_IOERR_SHMOPEN;
         if is_growth && is_errno_of_full_disk(errno) { WAL_INDEX_FULL } else { code }
     }
 }
 
+/// Has the system find room for so many bytes of a file that is mapped there. Returns whether there was room.
+///
+/// # Safety
+///
+/// `at` is null, or a part of the index that the own VFS has mapped.
+#[cfg(target_os = "linux")]
+unsafe fn fill_holes(at: *mut c_void, bytes: c_int) -> bool {
+    use rustix::{
+        io::Errno,
+        mm::{Advice, madvise},
+    };
+
+    let Ok(bytes) = usize::try_from(bytes) else { return true };
+    // SAFETY: this advice changes no byte. Elsewhere than at the beginning of a page, and from a system before Linux
+    // 5.14, the answer is EINVAL, and things are as SQLite made them.
+    at.is_null() || unsafe { madvise(at, bytes, Advice::LinuxPopulateWrite) } != Err(Errno::FAULT)
+}
+
+/// Elsewhere nothing is known that would do it.
+///
+/// # Safety
+///
+/// None is needed.
+#[cfg(not(target_os = "linux"))]
+unsafe fn fill_holes(_at: *mut c_void, _bytes: c_int) -> bool {
+    true
+}
+
 /// A sync. A failed one leaves in doubt what is on the disk, whatever the system says, so its code stays as it is.
 unsafe extern "C" fn sync(file: *mut ffi::sqlite3_file, flags: c_int) -> c_int {
     let started = Instant::now();
     // SAFETY: as above.
-    let (code, is_timed) =
-        unsafe { (own(file).xSync.map_or(ffi::SQLITE_IOERR_FSYNC, |sync| sync(file, flags)), table_of(file).is_timed) };
+    let (code, is_timed) = unsafe {
+        let code = own(file).xSync.map_or(ffi::SQLITE_IOERR_FSYNC, |sync| sync(file, flags));
+        if code != ffi::SQLITE_OK {
+            tell("sync", last_errno(file));
+        }
+        (code, table_of(file).is_timed)
+    };
     if is_timed
         && let Some(Some(shim)) = SHIM.get()
         && let Some(metrics) = &*shim.observer.read()

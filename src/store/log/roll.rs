@@ -105,6 +105,15 @@ impl Roller {
     }
 }
 
+impl Drop for Rolling {
+    fn drop(&mut self) {
+        // To close a file removes what has the name of its write-ahead log, be it another's by now.
+        if self.segments.directory.check().is_err() {
+            std::mem::forget(std::mem::take(&mut self.unretired));
+        }
+    }
+}
+
 impl Rolling {
     fn run(
         mut self,
@@ -140,6 +149,9 @@ impl Rolling {
 
     /// Tries once more to empty the write-ahead logs for which there was no room; a sealed segment needs its no more.
     fn retry_retiring(&mut self) {
+        if let Err(lost) = self.segments.directory.check() {
+            return (self.on_failure)(lost.to_string());
+        }
         let Self { unretired, segments, on_failure, .. } = self;
         let view = segments.view();
         unretired.retain(|Unretired { segment, writer, .. }| {
@@ -193,6 +205,10 @@ impl Rolling {
             tracing::warn!(%error, segment = next, "the catalog did not take note of a roll");
         }
         let segment = Arc::clone(&full.segment);
+        if let Err(lost) = self.segments.directory.check() {
+            std::mem::forget(full);
+            return (self.on_failure)(lost.to_string());
+        }
         self.segments.directory.unwatch(&segment.path);
         match full.retire() {
             Err(Unretired { error, .. }) if !is_disk_full(&error) => {

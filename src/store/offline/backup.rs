@@ -278,10 +278,11 @@ impl<'a> Backup<'a> {
         self.change_copy(|copy| {
             copy.execute_batch("PRAGMA journal_mode = DELETE; DELETE FROM Segment WHERE state = 'dropped';")?;
             // About files of the original: where the copy is put over a directory, they would be about others.
-            for table in ["Leftover", "Quarantine"] {
-                if copy.table_exists(None, table)? {
-                    copy.execute(&format!("DELETE FROM {table}"), [])?;
-                }
+            if copy.table_exists(None, "Leftover")? {
+                copy.execute("DELETE FROM Leftover", [])?;
+            }
+            if copy.table_exists(None, "Quarantine")? {
+                copy.execute("DELETE FROM Quarantine", [])?;
             }
             mark_backup(copy, now_ms())
         })?;

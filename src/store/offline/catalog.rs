@@ -1,7 +1,7 @@
 //! The catalog, read in one transaction and never written.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     path::Path,
     sync::Arc,
 };
@@ -14,8 +14,8 @@ use crate::{
     event_id::Epochs,
     store::{
         catalog::{
-            ListedSegment, SegmentState, Website, read_damage, read_epochs, read_leftovers, read_open_notes,
-            read_quarantine, read_segments, read_websites,
+            ListedSegment, SegmentState, Website, read_damage, read_epochs, read_erased_since, read_leftovers,
+            read_open_notes, read_quarantine, read_segments, read_websites,
         },
         error::OpenError,
         format::schema,
@@ -37,6 +37,8 @@ pub struct CatalogContents {
     open_notes: BTreeMap<i64, u64>,
     /// Why files are in quarantine, by their names there.
     pub(super) quarantine: HashMap<String, String>,
+    /// Segments that were written off, and may have had events that were erased since.
+    erased_since: BTreeSet<i64>,
     pub(super) erasures: PendingErasures,
     /// What public ids are made with.
     pub epochs: Epochs,
@@ -68,6 +70,17 @@ impl CatalogContents {
         self.erasures.websites.contains(website_id)
     }
 
+    /// The ids of the erasures under way that may mean events with this sequence or higher ones, in order.
+    pub(crate) fn erasures_from(&self, sequence: u64) -> Vec<String> {
+        let may_mean = |of: &&(String, u64)| of.1 >= sequence;
+        self.erasures.pending.iter().filter(may_mean).map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Whether this segment was written off and may have had events that were erased since.
+    pub(crate) fn is_erased_since(&self, number: i64) -> bool {
+        self.erased_since.contains(&number)
+    }
+
     pub(crate) fn segment(&self, number: i64) -> Option<ListedSegment> {
         self.segments.iter().find(|listed| listed.number == number).copied()
     }
@@ -88,6 +101,8 @@ impl CatalogContents {
 /// Events that are to be erased: no answer shows them, although their rows may still be there.
 #[derive(Debug, Default)]
 pub(super) struct PendingErasures {
+    /// The id of each, and the last sequence that it means.
+    pending: Vec<(String, u64)>,
     websites: HashSet<String>,
     visitors: HashMap<Box<[u8]>, Vec<OfVisitor>>,
 }
@@ -135,6 +150,7 @@ fn read_tables(connection: &Connection) -> rusqlite::Result<CatalogContents> {
         damage: read_damage(connection)?,
         open_notes: read_open_notes(connection)?,
         quarantine: read_quarantine(connection)?.into_iter().collect(),
+        erased_since: read_erased_since(connection)?,
         erasures,
         epochs: read_epochs(connection)?,
     })
@@ -142,11 +158,13 @@ fn read_tables(connection: &Connection) -> rusqlite::Result<CatalogContents> {
 
 fn read_erasures(connection: &Connection) -> rusqlite::Result<PendingErasures> {
     let mut erasures = PendingErasures::default();
-    let mut select = connection.prepare("SELECT websiteId, visitorId, upTo FROM Erasure WHERE doneAt IS NULL")?;
+    let select = "SELECT websiteId, visitorId, upTo, id FROM Erasure WHERE doneAt IS NULL ORDER BY requestedAt, id";
+    let mut select = connection.prepare(select)?;
     let mut rows = select.query([])?;
     while let Some(row) = rows.next()? {
         let (website_id, visitor, up_to): (Option<String>, Option<String>, Option<i64>) =
             (row.get(0)?, row.get(1)?, row.get(2)?);
+        erasures.pending.push((row.get(3)?, up_to.map_or(u64::MAX, i64::unsigned_abs)));
         match visitor {
             Some(visitor) => {
                 let up_to = up_to.map_or(u64::MAX, i64::unsigned_abs);

@@ -156,6 +156,9 @@ impl<'a> Check<'a> {
 fn unknown_holds(catalog: &CatalogContents, path: &Path) -> Option<String> {
     let name = path.file_name()?.to_str()?;
     let SegmentName::Generation(number, generation) = SegmentPaths::parse(name) else { return None };
+    if !path.is_file() {
+        return None;
+    }
     let is_left = catalog.leftovers.contains(&Identity { number, generation });
     // What SQLite keeps beside a file is told of with that.
     if is_left || !name.ends_with(".db") {

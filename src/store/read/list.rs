@@ -2,11 +2,13 @@
 //!
 //! A listing by website and type is merged from sorted sources ([`merge`]); one by session or visitor has few matches,
 //! which are looked up and sorted ([`lookup`]). Either gives the keys of a page, and only then whole rows are read.
-//! What is hidden or has expired is left out of pages and totals alike.
+//! What is hidden ([`hiding`]) or has expired is left out of pages and totals alike.
 
+pub(crate) mod hiding;
 pub(crate) mod lookup;
 pub(crate) mod merge;
 pub(crate) mod page;
+mod source;
 
 use self::page::{EventFilter, Page, PageStart, PageSummary, WalkPlace, Wanted};
 use super::snapshot::Snapshot;

@@ -16,8 +16,8 @@ use crate::{
         error::{ReadError, is_transient},
         format::{blocks::BlockError, file, row},
         segments::{
-            Content, Hidden, Key, KeysSnapshot, LaidEvents, LaidKeys, ReadConnection, ReaderInterrupt, Segment,
-            Segments, Stream, View, WatchState,
+            Content, Hidden, Key, KeysSnapshot, LaidKeys, ReadConnection, ReaderInterrupt, Segment, Segments, Stream,
+            View, WatchState,
         },
     },
 };
@@ -67,6 +67,17 @@ impl<'a> Snapshot<'a> {
         Self::new(segments, ReaderInterrupt::default(), limits, i64::MIN, usize::MAX)
     }
 
+    /// Another, of the present moment, for what must not end with the question.
+    pub(crate) fn without_limits(&self, deadline: Instant) -> Self {
+        let limits = WatchState { deadline, interrupts: self.interrupt.count() };
+        Self::new(self.segments, self.interrupt.clone(), limits, i64::MIN, usize::MAX)
+    }
+
+    /// What the segments share.
+    pub(crate) fn shared(&self) -> &'a Segments {
+        self.segments
+    }
+
     /// One event, mapped while its row is at hand.
     pub fn event<T>(
         &self,
@@ -76,10 +87,12 @@ impl<'a> Snapshot<'a> {
         let Some(segment) = self.segment_with(sequence) else { return Ok(None) };
         let hidden = self.hidden(segment.number);
         let is_gone = |row: &EventRow<'_>| {
-            let key = Key { created_at: row.created_at, sequence };
-            Ok::<_, ReadError>(
-                row.created_at < self.expired_before || hidden.map_or(Ok(false), |hidden| hidden.holds(key))?,
-            )
+            let Some(hidden) = hidden.filter(|_| row.created_at >= self.expired_before) else {
+                return Ok(row.created_at < self.expired_before);
+            };
+            let stream = Stream::new(self.segments.sites.number(row.website_id), row.event_type);
+            let is_hidden = hidden.of(stream).holds(Key { created_at: row.created_at, sequence });
+            is_hidden.map_err(|unreadable| self.remake_list(segment.number, &unreadable))
         };
         let event = self.on(segment, |connection| {
             row::fetch(connection, sequence, |row| if is_gone(row)? { Ok(None) } else { map(row).map(Some) })
@@ -98,8 +111,8 @@ impl<'a> Snapshot<'a> {
         Some(&self.keys[at].1)
     }
 
-    /// What was read of keys that were laid down. Damaged ones are made anew from the rows; as the question looks at
-    /// the segments of one moment, it must be asked again.
+    /// What was read of keys that were laid down. Those that cannot be read are made anew from the rows; as the
+    /// question looks at the segments of one moment, it must be asked again.
     pub(crate) fn read_laid<T>(
         &self,
         segment: &Segment,
@@ -108,14 +121,29 @@ impl<'a> Snapshot<'a> {
     ) -> Result<T, ReadError> {
         let error = match read {
             Ok(read) => return Ok(read),
-            Err(BlockError::Io(error)) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(BlockError::Io(error).into());
-            }
             Err(error) => error,
         };
-        tracing::warn!(segment = segment.number, %error, "the keys of a segment are made anew from its rows");
-        if let Err(error) = segment.remake_keys(keys, &self.segments.sites) {
-            tracing::error!(segment = segment.number, %error, "the keys of a segment could not be made anew");
+        let number = segment.number;
+        tracing::warn!(segment = number, %error, "the keys of a segment are made anew from its rows");
+        match self.segments.remake_keys(segment, keys) {
+            Ok(None) => {}
+            Ok(Some(error)) => tracing::warn!(
+                segment = number, %error,
+                "the keys of a segment are made anew, and stay in memory: they could not be laid down"
+            ),
+            Err(error) if error.is_for_want_of_room() => {
+                tracing::error!(
+                    segment = number, %error,
+                    "the keys of a segment can't be made anew: there is no room to lay them down, and with them \
+                     more than unsealed_rows_max would be in memory. What is asked of it is refused until there is \
+                     room: make some on the file system of the data directory"
+                );
+                return Err(ReadError::Refused(ReadRefused::NoRoom));
+            }
+            Err(error) => tracing::error!(
+                segment = number, %error,
+                "the keys of a segment could not be made anew: what is asked of it is refused until they are"
+            ),
         }
         Err(ReadError::Refused(ReadRefused::Keys))
     }
@@ -123,11 +151,6 @@ impl<'a> Snapshot<'a> {
     /// What is hidden in the segment with this number.
     pub(crate) fn hidden(&self, number: i64) -> Option<&Hidden> {
         self.view.hidden(number)
-    }
-
-    /// Lays events that are to be hidden in the segment with this number down.
-    pub(crate) fn lay_hidden_down(&self, number: i64, events: &mut [(Stream, Key)]) -> Result<LaidEvents, ReadError> {
-        Ok(self.segments.lay_hidden_down(number, events)?)
     }
 
     /// The highest sequence of all that there is to see.

@@ -14,7 +14,9 @@ use std::{
 use crate::store::{
     catalog::{CatalogFile, ListedSegment, SegmentChange, SegmentState},
     error::{OpenError, is_disk_full},
-    format::{DataDir, SegmentName, SegmentPaths, file, quarantine::Quarantine, schema::SEQUENCE_MAX, sync_directory},
+    format::{
+        DataDir, SegmentName, SegmentPaths, file, is_file, quarantine::Quarantine, schema::SEQUENCE_MAX, sync_directory,
+    },
     segments::{Identity, Segments},
 };
 
@@ -158,9 +160,11 @@ fn generations(paths: &SegmentPaths) -> Result<Vec<(Identity, Vec<OsString>)>, O
     for entry in fs::read_dir(paths.folder()).map_err(OpenError::io("read the directory", paths.folder()))? {
         let entry = entry.map_err(OpenError::io("read the directory", paths.folder()))?;
         match entry.file_name().to_str().map(SegmentPaths::parse) {
-            Some(SegmentName::Generation(number, generation)) => {
+            // A link to a file may lead to where there is more room.
+            Some(SegmentName::Generation(number, generation)) if entry.path().is_file() => {
                 found.entry((number, generation)).or_default().push(entry.file_name());
             }
+            Some(SegmentName::Generation(..)) => drop(is_file(&entry)?),
             // What was being built is gone by now: it made room for this start.
             Some(SegmentName::Unfinished | SegmentName::Foreign) | None => {}
         }

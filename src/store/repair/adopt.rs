@@ -5,7 +5,7 @@ use std::path::Path;
 use super::{error::RepairError, locked::LockedDir, neighbours::check_neighbours};
 use crate::store::{
     catalog::{ListedSegment, SegmentChange, SegmentState},
-    format::{file, quarantine, schema},
+    format::{SegmentPaths, file, quarantine, schema},
     offline::{CatalogContents, Holdings, OfflineDir, QuarantineLine, check_file},
 };
 
@@ -37,7 +37,20 @@ pub(super) fn adopt(directory: &LockedDir, line: &QuarantineLine) -> Result<Adop
         return Err(unfit("it holds sequences that hitlog never gives".into()));
     }
     let number = holdings.identity.map_or(line.segment, |identity| identity.number);
+    if !(1..=SegmentPaths::NUMBER_MAX).contains(&number) {
+        return Err(unfit(format!(
+            "it says that it is segment {number}, a number that hitlog never gives; discard it"
+        )));
+    }
     let catalog = directory.files.catalog()?;
+    if catalog.segment(number).is_none() && catalog.is_erased_since(number) {
+        return Err(unfit(format!(
+            "segment {number} was written off, and erasures have ended since that may have meant events in it; hitlog \
+             has forgotten whose they were and cannot leave them out. `hitlog quarantine discard {} --yes` removes it \
+             for good",
+            line.file
+        )));
+    }
     let state = if holdings.facts.is_some() { SegmentState::Sealed } else { SegmentState::Unsealed };
     let is_sealed = state == SegmentState::Sealed;
     let mut adopted = ListedSegment { number, generation: 1, state, facts: holdings.facts };

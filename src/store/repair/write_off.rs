@@ -32,6 +32,8 @@ pub struct Loss {
     pub times: Option<(i64, i64)>,
     /// Other files of the segment that the catalog knows, which may be all that is left of it.
     pub leftovers: Vec<PathBuf>,
+    /// The ids of the erasures under way that may mean events in it.
+    pub erasures: Vec<String>,
     /// Whether the catalog knows of no sequence after its last.
     is_newest: bool,
 }
@@ -50,6 +52,7 @@ impl Loss {
         // What a damaged file says of itself is worth something only if nothing better is known.
         let found = if listed.facts.is_none() && is_there { Holdings::read(&path).ok() } else { None };
         let known = listed.facts.map(|facts| Holdings::of_facts(&facts)).or(found);
+        let known_sequences = known.as_ref().and_then(|known| known.sequences);
         let mut later = catalog.segments_in_use().filter(|other| other.number > number);
         let is_begun = |other: &ListedSegment| {
             other.facts.is_some() || matches!(file::last_sequence_of(&files.path_of(other)), Ok(Some(_)))
@@ -64,9 +67,10 @@ impl Loss {
             path,
             damage,
             rows: known.as_ref().map(|known| known.rows),
-            sequences: known.as_ref().and_then(|known| known.sequences),
+            sequences: known_sequences,
             times: known.and_then(|known| known.times),
             leftovers: leftovers.collect(),
+            erasures: catalog.erasures_from(known_sequences.map_or(0, |(first, _)| first)),
             is_newest,
         })
     }

@@ -5,7 +5,7 @@ use std::{io, path::PathBuf};
 use rusqlite::ErrorCode;
 
 use crate::store::{
-    error::{CatalogError, DirectoryLost, OpenError},
+    error::{CatalogError, DirectoryLost, OpenError, is_damage},
     segments::SummaryError,
 };
 
@@ -30,8 +30,21 @@ pub(crate) enum RewriteError {
         "{0} is there already, and the catalog does not know it; stop hitlog and start it again, which moves it away"
     )]
     InTheWay(PathBuf),
+    #[error("{0} is no file of hitlog's, and is in the way: give it another name")]
+    Blocked(PathBuf),
     #[error("the catalog: {0}")]
     Catalog(#[from] CatalogError),
+}
+
+impl RewriteError {
+    /// Whether the segment's file is not what was written.
+    pub(crate) fn is_damage(&self) -> bool {
+        match self {
+            Self::Sqlite(error) => is_damage(error),
+            Self::Summary(_) => true,
+            _ => false,
+        }
+    }
 }
 
 impl From<rusqlite::Error> for RewriteError {

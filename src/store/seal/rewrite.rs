@@ -96,6 +96,9 @@ impl Rewriter {
     /// Builds the new generation under its unfinished name.
     fn build(&self, segment: &Segment, targets: &[Target], stopping: &Arc<AtomicBool>) -> Result<Built, RewriteError> {
         let unfinished = self.paths.unfinished(segment.number);
+        if unfinished.symlink_metadata().is_ok_and(|found| !found.is_file()) {
+            return Err(RewriteError::Blocked(unfinished));
+        }
         file::remove(&unfinished)?;
         make_file(&unfinished)?;
         let mut built = Connection::open(&unfinished)?;
@@ -138,10 +141,17 @@ impl Rewriter {
         if self.segments.directory.check().is_err() {
             return;
         }
-        let mut leftovers = vec![self.paths.unfinished(segment.number)];
+        // What is no file of hitlog's stays.
+        let mut leftovers = match error {
+            RewriteError::Blocked(_) => Vec::new(),
+            _ => vec![self.paths.unfinished(segment.number)],
+        };
         // When the catalog's commit is in doubt, the new generation may be the one that is listed. What was there
         // before is not ours to remove.
-        if !matches!(error, RewriteError::Catalog(CatalogError::Unknown) | RewriteError::InTheWay(_)) {
+        if !matches!(
+            error,
+            RewriteError::Catalog(CatalogError::Unknown) | RewriteError::InTheWay(_) | RewriteError::Blocked(_)
+        ) {
             leftovers.push(self.paths.of(segment.number, segment.generation + 1));
         }
         for path in leftovers {

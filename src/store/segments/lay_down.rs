@@ -89,7 +89,7 @@ const LAID_ROW_BYTES: u64 = 30;
 
 /// Looks for twice the room that the keys of so many rows take: on a disk that is about to be full, events and what is
 /// asked of them go first.
-fn look_for_room(path: &Path, rows: usize) -> io::Result<()> {
+pub(crate) fn look_for_room(path: &Path, rows: usize) -> io::Result<()> {
     match free_bytes(path.parent().unwrap_or(path)) {
         Some(free) if free / 2 < LAID_ROW_BYTES * rows as u64 => Err(Errno::NOSPC.into()),
         _ => Ok(()),

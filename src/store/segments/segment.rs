@@ -11,13 +11,16 @@ use super::{
     columns::{Columns, ColumnsSnapshot},
     keys::Sites,
     laid::LaidKeys,
-    lay_down::lay_down,
+    lay_down::{lay_down, look_for_room},
     summary::Summary,
 };
-use crate::store::format::{
-    SegmentPaths,
-    blocks::BlockError,
-    file::{self, keys_path},
+use crate::store::{
+    error::is_no_room,
+    format::{
+        SegmentPaths,
+        blocks::BlockError,
+        file::{self, keys_path},
+    },
 };
 
 /// One generation of a segment.
@@ -69,6 +72,13 @@ pub(crate) enum RemakeError {
     Rows(#[from] rusqlite::Error),
     #[error(transparent)]
     File(#[from] BlockError),
+}
+
+impl RemakeError {
+    /// Whether the disk had no room for them.
+    pub(crate) fn is_for_want_of_room(&self) -> bool {
+        matches!(self, Self::File(BlockError::Io(error)) if is_no_room(error))
+    }
 }
 
 impl Segment {
@@ -127,16 +137,34 @@ impl Segment {
         }
     }
 
-    /// Makes keys that turned out to be damaged anew from the rows; nothing if somebody else has by now.
-    pub(crate) fn remake_keys(&self, damaged: &Arc<LaidKeys>, sites: &Sites) -> Result<(), RemakeError> {
-        let Content::Open(open) = &self.content else { return Ok(()) };
+    /// Makes keys that turned out to be damaged anew from the rows; nothing if somebody else has by now. Where they
+    /// cannot be laid down they stay in memory, if that may be, and why is returned.
+    pub(crate) fn remake_keys(
+        &self,
+        damaged: &Arc<LaidKeys>,
+        sites: &Sites,
+        may_stay: bool,
+    ) -> Result<Option<BlockError>, RemakeError> {
+        let Content::Open(open) = &self.content else { return Ok(None) };
         let _nobody_else = open.laying.lock();
         if !matches!(&*open.keys.read(), OpenKeys::Laid(keys) if Arc::ptr_eq(keys, damaged)) {
-            return Ok(());
+            return Ok(None);
         }
-        let columns = Arc::new(Columns::read(&file::open_read_only(&self.path, false)?, sites)?);
-        *open.keys.write() = OpenKeys::InMemory(Arc::clone(&columns));
-        Ok(self.write_keys(open, &columns.snapshot(), sites)?)
+        if !may_stay {
+            // Before all rows are read in vain.
+            look_for_room(&self.path, self.span() as usize).map_err(BlockError::from)?;
+        }
+        // Nobody writes to a full segment, and a full disk has no room for a file beside it.
+        let rows = file::open_read_only(&self.path, !file::has_wal(&self.path))?;
+        let columns = Arc::new(Columns::read(&rows, sites)?);
+        match self.write_keys(open, &columns.snapshot(), sites) {
+            Ok(()) => Ok(None),
+            Err(error) if may_stay => {
+                *open.keys.write() = OpenKeys::InMemory(columns);
+                Ok(Some(error))
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn write_keys(&self, open: &OpenContent, columns: &ColumnsSnapshot, sites: &Sites) -> Result<(), BlockError> {

@@ -7,7 +7,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use super::{
-    hidden::{FoundEvents, FoundIn, Hidden},
+    hidden::{FoundIn, Hidden, LaidEvents},
     segment::Segment,
 };
 
@@ -29,17 +29,13 @@ impl View {
         self.hidden.get(&number)
     }
 
-    /// Whether what was found is what the segments still hold, and what was laid down is not hidden yet: nothing was
-    /// rewritten or hidden since.
+    /// Whether what was found is what the segments still hold, and not hidden yet: nothing was rewritten or hidden
+    /// since.
     pub(crate) fn still_holds(&self, found: &[FoundIn]) -> bool {
         let hidden_by = |number| self.hidden(number).map_or(0, Hidden::erasures);
         let is_same = |found: &FoundIn| {
             let is_listed = self.segment(found.segment).is_some_and(|segment| segment.generation == found.generation);
-            is_listed
-                && match &found.events {
-                    FoundEvents::InMemory(_) => true,
-                    FoundEvents::Laid { hidden_by: before, .. } => hidden_by(found.segment) == *before,
-                }
+            is_listed && hidden_by(found.segment) == found.hidden_by
         };
         found.iter().all(is_same)
     }
@@ -53,6 +49,13 @@ impl View {
     /// Hides events of a segment.
     pub(crate) fn hide(&mut self, erasure: &Arc<str>, found: FoundIn) {
         self.hidden.entry(found.segment).or_default().hide(erasure, found.events);
+    }
+
+    /// Puts a list of hidden events that was made anew into the place of the one that it is of, if that is in use.
+    pub(crate) fn replace_list(&mut self, number: i64, list: &Arc<LaidEvents>, new: &Arc<LaidEvents>) {
+        if let Some(hidden) = self.hidden.get_mut(&number) {
+            hidden.replace(list, new);
+        }
     }
 
     /// Ends the hiding of what these erasures hid in a segment: its new generation does not hold it.

@@ -11,12 +11,12 @@ use crate::{
     store::{
         error::ReadError,
         read::snapshot::Snapshot,
-        segments::{
-            Content, FoundEvents, FoundIn, Hidden, Key, KeysSnapshot, Segment, Stream, fingerprint, session_hash,
-            visitor_hash,
-        },
+        segments::{Content, Hidden, Key, KeysSnapshot, Segment, Stream, fingerprint, session_hash, visitor_hash},
     },
 };
+
+/// Matches that are looked up at once among what is hidden in their segment: 24 bytes each.
+const LOOKED_UP_AT_ONCE: usize = 16 * 1024;
 
 impl Snapshot<'_> {
     /// The total of a listing by session or visitor (with any other conditions), and the keys of its page.
@@ -28,80 +28,37 @@ impl Snapshot<'_> {
     ) -> Result<(u64, Vec<Key>), ReadError> {
         let mut matches = Matches::new(wanted, self.keys_max);
         for segment in self.segments() {
-            let hidden = self.hidden(segment.number);
-            self.find(segment, filter, site, |key, _| {
-                if !hidden.map_or(Ok(false), |hidden| hidden.holds(key))? {
+            let hides = |hidden: &Hidden| types(filter).any(|of| !hidden.of(stream(site, of)).is_empty());
+            if !self.hidden(segment.number).is_some_and(hides) {
+                self.find(segment, filter, site, |key, _| {
                     matches.add(key);
+                    Ok(())
+                })?;
+                continue;
+            }
+            // Found in any order, and looked up among what is hidden in that of the keys.
+            let mut found = Vec::new();
+            self.find(segment, filter, site, |key, event_type| {
+                found.push((Stream::new(site, event_type), key));
+                if found.len() == LOOKED_UP_AT_ONCE {
+                    self.add_shown(segment.number, &mut found, &mut matches)?;
                 }
                 Ok(())
             })?;
+            self.add_shown(segment.number, &mut found, &mut matches)?;
         }
         matches.into_page()
     }
 
-    /// Every event of a visitor of a website up to a sequence, by segment, the hidden ones too; or, laid down, those
-    /// that are not hidden yet.
-    pub(crate) fn find_visitor(
-        &self,
-        website_id: &Arc<str>,
-        visitor_id: &str,
-        up_to: u64,
-        room: HidingRoom,
-    ) -> Result<Vec<FoundIn>, ReadError> {
-        let filter = EventFilter {
-            website_id: Arc::clone(website_id),
-            event_type: None,
-            session_id: None,
-            visitor_id: Some(visitor_id.to_owned()),
-            from: i64::MIN,
-            to: i64::MAX,
-        };
-        let (mut found, mut in_memory) = (Vec::new(), 0);
-        let Some(site) = self.site(website_id) else { return Ok(found) };
-        for segment in self.segments() {
-            let mut here = Vec::new();
-            self.find(segment, &filter, site, |key, event_type| {
-                if key.sequence <= up_to {
-                    here.push((Stream::new(site, event_type), key));
-                }
-                Ok(())
-            })?;
-            if !here.is_empty() {
-                in_memory += here.len();
-                let (number, generation) = (segment.number, segment.generation);
-                found.push(FoundIn { segment: number, generation, events: FoundEvents::InMemory(here) });
-            }
-            // Once there are so many, those of every further segment are laid down when they are found.
-            if in_memory > room.laid_from {
-                found.iter_mut().try_for_each(|found| self.lay_found_down(found))?;
-            }
-        }
-        if in_memory > room.free && in_memory <= room.laid_from {
-            return Err(ReadError::Refused(ReadRefused::Memory));
-        }
-        Ok(found)
-    }
-
-    fn lay_found_down(&self, found: &mut FoundIn) -> Result<(), ReadError> {
-        let FoundEvents::InMemory(events) = &mut found.events else { return Ok(()) };
-        let hidden = self.hidden(found.segment);
-        let mut failed = None;
-        events.retain(|(_, key)| {
-            let is_hidden = hidden.map_or(Ok(false), |hidden| hidden.holds(*key));
-            !is_hidden.unwrap_or_else(|error| failed.replace(error).is_some())
-        });
-        if let Some(error) = failed {
-            return Err(error.into());
-        }
-        if !events.is_empty() {
-            let events = Arc::new(self.lay_hidden_down(found.segment, events)?);
-            found.events = FoundEvents::Laid { events, hidden_by: hidden.map_or(0, Hidden::erasures) };
-        }
+    /// Adds what is not hidden of what was found in a segment, and empties it.
+    fn add_shown(&self, number: i64, found: &mut Vec<(Stream, Key)>, matches: &mut Matches) -> Result<(), ReadError> {
+        self.retain_shown(number, found)?;
+        found.drain(..).for_each(|(_, key)| matches.add(key));
         Ok(())
     }
 
     /// Shows every match in a segment with its type, in no order.
-    fn find(
+    pub(super) fn find(
         &self,
         segment: &Arc<Segment>,
         filter: &EventFilter,
@@ -149,22 +106,6 @@ impl Snapshot<'_> {
             }
             Ok(())
         })
-    }
-}
-
-/// How many events an erasure may hide in memory.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct HidingRoom {
-    /// Most that one of few events may take.
-    pub(crate) free: usize,
-    /// One of more than this has them laid down on the disk.
-    pub(crate) laid_from: usize,
-}
-
-impl HidingRoom {
-    /// What is left of room for so many.
-    pub(crate) fn new(events_max: usize, in_memory: usize) -> Self {
-        Self { free: events_max.saturating_sub(in_memory), laid_from: events_max / 2 }
     }
 }
 

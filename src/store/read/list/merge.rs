@@ -3,22 +3,25 @@
 //! Client timestamps make segments overlap in time, so an offset cannot skip whole segments. Instead every sorted
 //! source (a stream of a sealed segment or of keys that were laid down, a stream of a chunk in memory) can say how many
 //! of its entries are newer than a key; the key that stands at an offset is then found by bisection over the sum of
-//! those ranks, and the page is merged from there.
+//! those ranks, and the page is merged from there. Keys that are hidden are sources too, which count against the
+//! others: a run of very many of them is passed by bisection as well.
 
 use std::{cell::RefCell, cmp::Reverse, ops::Range, sync::Arc};
 
 use rusqlite::params;
 
-use super::page::{EventFilter, Wanted, key_of_row, sql_integer, stream, types};
+use super::{
+    page::{EventFilter, Wanted, key_of_row, sql_integer, stream, types},
+    source::{Run, Source, Taking},
+};
 use crate::{
     event::EventType,
     store::{
         error::ReadError,
-        format::blocks::BlockError,
         read::snapshot::Snapshot,
         segments::{
-            Chunk, Content, FENCE_ENTRIES, Hidden, HiddenKeys, Key, KeysSnapshot, LaidKeys, LaidRun, RankBounds,
-            Segment, StreamSummary, Summary,
+            Chunk, Content, FENCE_ENTRIES, Hidden, HiddenKeys, HiddenOf, Key, KeysSnapshot, RankBounds, Segment,
+            StreamSummary, Summary, UnreadableList,
         },
     },
 };
@@ -26,7 +29,8 @@ use crate::{
 impl Snapshot<'_> {
     /// The keys of a listing by website and type, and the total.
     pub(super) fn merge(&self, filter: &EventFilter, site: u32, wanted: Wanted) -> Result<(u64, Vec<Key>), ReadError> {
-        let mut sources = self.sources(filter, site)?;
+        let sources = self.sources(filter, site)?;
+        let mut sources: Vec<_> = sources.iter().collect();
         // The listing lies between two keys: the lower one is not in it.
         let (lowest, highest) = bounds(filter);
         let newer = self.newer(&sources, filter, highest)?;
@@ -47,14 +51,9 @@ impl Snapshot<'_> {
                 break;
             }
             if source.oldest_created_at() <= from.created_at {
-                let failed = RefCell::new(None);
-                let is_hidden =
-                    |key| source.is_hidden(key).unwrap_or_else(|error| failed.replace(Some(error)).is_none());
-                let is_wanted = |key: Key| key.sequence <= wanted.high_water_mark && !is_hidden(key);
-                self.between(source, filter, (floor, from), limit, is_wanted, &mut keys)?;
-                if let Some(error) = failed.into_inner() {
-                    return Err(error.into());
-                }
+                let hidden = self.hidden(source.segment).map_or_else(HiddenOf::default, |here| here.of(source.stream));
+                let taking = Taking::new(keys, limit, (floor, wanted.high_water_mark), hidden);
+                keys = self.take_from(source, &sources, filter, from, taking)?;
                 keys.sort_unstable_by_key(|key| Reverse(*key));
                 keys.truncate(limit);
                 floor = keys.last().filter(|_| keys.len() == limit).copied().unwrap_or(lowest);
@@ -63,15 +62,43 @@ impl Snapshot<'_> {
         Ok((total, keys))
     }
 
+    /// Takes the keys of a source that a page may want, and passes by those that are hidden. Returns all that were
+    /// taken.
+    fn take_from(
+        &self,
+        source: &Source<'_>,
+        sources: &[&Source<'_>],
+        filter: &EventFilter,
+        mut from: Key,
+        mut taking: Taking<'_>,
+    ) -> Result<Vec<Key>, ReadError> {
+        loop {
+            self.between(source, filter, from, &mut taking)?;
+            if let Some(unreadable) = taking.failed {
+                return Err(self.remake_list(source.segment, &unreadable));
+            }
+            let Some(hidden) = taking.stopped_at.take() else { break };
+            // The newest event below that is shown, of all that the segment has in this stream.
+            let is_near = |other: &&&Source<'_>| (other.segment, other.stream) == (source.segment, source.stream);
+            let near: Vec<_> = sources.iter().filter(is_near).copied().collect();
+            let newer = self.newer(&near, filter, hidden)?;
+            if newer >= self.newer(&near, filter, taking.floor)? {
+                break;
+            }
+            from = self.key_at(&near, filter, newer)?;
+        }
+        Ok(taking.keys)
+    }
+
     /// Every sorted run of keys that a listing is merged from.
     fn sources(&self, filter: &EventFilter, site: u32) -> Result<Vec<Source<'_>>, ReadError> {
         let mut sources = Vec::new();
         for segment in self.segments() {
             let first_sequence = segment.sequences().map_or(0, |(first, _)| first);
-            let hidden = self.hidden(segment.number);
-            let source = |run| Source { run, hidden, first_sequence };
+            let number = segment.number;
             for event_type in types(filter) {
                 let stream = stream(site, event_type);
+                let source = |run| Source { run, segment: number, stream, first_sequence };
                 if let Content::Sealed(summary) = &segment.content {
                     let index = |of| Run::Index { segment, summary, of, event_type, fenced: RefCell::default() };
                     sources.extend(summary.of(stream).map(index).map(source));
@@ -91,11 +118,11 @@ impl Snapshot<'_> {
                     }
                     None => {}
                 }
-                let hidden = hidden.into_iter().flat_map(Hidden::streams);
+                let hidden = self.hidden(number).into_iter().flat_map(Hidden::streams);
                 let hidden = hidden.filter(|(of, _)| *of == stream);
                 let hidden = hidden.map(|(_, keys)| match keys {
                     HiddenKeys::InMemory(keys) => Run::Hidden(keys),
-                    HiddenKeys::Laid(run) => Run::LaidHidden { run, fenced: RefCell::default() },
+                    HiddenKeys::Laid(list, run) => Run::LaidHidden { list, run, fenced: RefCell::default() },
                 });
                 sources.extend(hidden.filter(|run| !matches!(run, Run::Hidden([]))).map(source));
             }
@@ -104,9 +131,9 @@ impl Snapshot<'_> {
     }
 
     /// The key that has exactly `offset` others before it.
-    fn key_at(&self, sources: &[Source<'_>], filter: &EventFilter, offset: u64) -> Result<Key, ReadError> {
-        let oldest = sources.iter().map(Source::oldest_created_at).min().unwrap_or(0);
-        let newest = sources.iter().map(Source::newest_created_at).max().unwrap_or(0);
+    fn key_at(&self, sources: &[&Source<'_>], filter: &EventFilter, offset: u64) -> Result<Key, ReadError> {
+        let oldest = sources.iter().map(|source| source.oldest_created_at()).min().unwrap_or(0);
+        let newest = sources.iter().map(|source| source.newest_created_at()).max().unwrap_or(0);
         // The latest time from which on there are more than `offset` events, counting its own.
         let created_at = bisect(oldest, newest, |time| {
             self.more_than(sources, filter, Key { created_at: time, sequence: 0 }, offset)
@@ -120,7 +147,7 @@ impl Snapshot<'_> {
     }
 
     /// How many events are newer than the key.
-    fn newer(&self, sources: &[Source<'_>], filter: &EventFilter, key: Key) -> Result<u64, ReadError> {
+    fn newer(&self, sources: &[&Source<'_>], filter: &EventFilter, key: Key) -> Result<u64, ReadError> {
         let mut newer = 0;
         for source in sources {
             newer += source.sign() * self.newer_exact(source, filter, key)?.cast_signed();
@@ -129,7 +156,13 @@ impl Snapshot<'_> {
     }
 
     /// Whether more than `count` events are newer than the key.
-    fn more_than(&self, sources: &[Source<'_>], filter: &EventFilter, key: Key, count: u64) -> Result<bool, ReadError> {
+    fn more_than(
+        &self,
+        sources: &[&Source<'_>],
+        filter: &EventFilter,
+        key: Key,
+        count: u64,
+    ) -> Result<bool, ReadError> {
         let count = count.cast_signed();
         let (mut least, mut most) = (0, 0);
         let mut open = Vec::new();
@@ -142,7 +175,9 @@ impl Snapshot<'_> {
                 open.push((source, newer));
             }
         }
-        // Fence posts nearly always decide; an index is walked only close to the place that is looked for.
+        // Fence posts nearly always decide; an index is walked only close to the place that is looked for, and last, as
+        // that takes longest.
+        open.sort_by_key(|(source, _)| matches!(source.run, Run::Index { .. }));
         for (source, newer) in open {
             if least > count || most <= count {
                 break;
@@ -211,7 +246,11 @@ impl Snapshot<'_> {
                     let range = before..before + FENCE_ENTRIES;
                     *fenced = self.read_laid(segment, keys, run.read(range))?;
                 }
-                Run::LaidHidden { run, .. } => *fenced = run.read(before..before + FENCE_ENTRIES)?,
+                Run::LaidHidden { list, run, .. } => {
+                    *fenced = run.read(before..before + FENCE_ENTRIES).map_err(|error| {
+                        self.remake_list(source.segment, &UnreadableList { list: Arc::clone(list), error })
+                    })?;
+                }
                 Run::Index { segment, event_type, .. } => {
                     self.walk(segment, FROM_KEY_UP, (filter, *event_type, post), FENCE_ENTRIES, |key| {
                         fenced.push(key);
@@ -240,46 +279,35 @@ impl Snapshot<'_> {
         }
     }
 
-    /// Adds the wanted keys of a source, the newest first, from `from` down to but not including `floor`; at most
-    /// `limit`.
+    /// Offers the keys of a source from `from` on, the newest first, for as long as more are wanted.
     fn between(
         &self,
         source: &Source<'_>,
         filter: &EventFilter,
-        (floor, from): (Key, Key),
-        limit: usize,
-        is_wanted: impl Fn(Key) -> bool,
-        keys: &mut Vec<Key>,
+        from: Key,
+        taking: &mut Taking<'_>,
     ) -> Result<(), ReadError> {
         match &source.run {
             Run::Chunk { chunk, entries } => {
-                let older = entries.start..entries.start + chunk.count_up_to(entries, from);
-                let older = older.rev().map(|entry| chunk.key(entry)).take_while(|key| *key > floor);
-                keys.extend(older.filter(|key| is_wanted(*key)).take(limit));
+                let mut older = entries.start..entries.start + chunk.count_up_to(entries, from);
+                while older.next_back().is_some_and(|entry| taking.take(chunk.key(entry))) {}
             }
             Run::Keys(run) => {
-                let older = run[..run.partition_point(|key| *key <= from)].iter().rev().copied();
-                keys.extend(older.take_while(|key| *key > floor).filter(|key| is_wanted(*key)).take(limit));
+                let mut older = run[..run.partition_point(|key| *key <= from)].iter();
+                while older.next_back().is_some_and(|key| taking.take(*key)) {}
             }
             Run::Index { segment, event_type, .. } => {
-                let enough = keys.len() + limit;
-                self.walk(segment, FROM_KEY_DOWN, (filter, *event_type, from), u64::MAX, |key| {
-                    if key > floor && is_wanted(key) {
-                        keys.push(key);
-                    }
-                    key > floor && keys.len() < enough
-                })?;
+                self.walk(segment, FROM_KEY_DOWN, (filter, *event_type, from), u64::MAX, |key| taking.take(key))?;
             }
             Run::Laid { segment, keys: laid, run, .. } => {
-                let enough = keys.len() + limit;
                 let mut end = run.rank_bounds(from).most;
-                while end > 0 && keys.len() < enough {
+                while end > 0 {
                     let begin = end.saturating_sub(FENCE_ENTRIES);
                     let older = self.read_laid(segment, laid, run.read(begin..end))?;
-                    let is_last = older.first().is_none_or(|oldest| *oldest <= floor);
-                    let older = older.into_iter().rev().filter(|key| *key <= from && *key > floor && is_wanted(*key));
-                    keys.extend(older.take(enough - keys.len()));
-                    end = if is_last { 0 } else { begin };
+                    if !older.into_iter().rev().filter(|key| *key <= from).all(|key| taking.take(key)) {
+                        break;
+                    }
+                    end = begin;
                 }
             }
             Run::Hidden(_) | Run::LaidHidden { .. } => {}
@@ -319,104 +347,6 @@ pub(crate) const FROM_KEY_UP: &str = "SELECT createdAt, id FROM Event INDEXED BY
 pub(crate) const FROM_KEY_DOWN: &str = "SELECT createdAt, id FROM Event INDEXED BY EventByType
      WHERE websiteId = ?1 AND eventType = ?2 AND (createdAt, id) <= (?3, ?4 COLLATE BINARY)
      ORDER BY createdAt DESC, id DESC LIMIT ?5";
-
-/// Keys of one stream in one segment.
-struct Source<'a> {
-    run: Run<'a>,
-    /// What is hidden in the segment.
-    hidden: Option<&'a Hidden>,
-    /// The first sequence of the segment.
-    first_sequence: u64,
-}
-
-/// Keys that are sorted, or that an index has sorted.
-enum Run<'a> {
-    Chunk {
-        chunk: Arc<Chunk>,
-        entries: Range<usize>,
-    },
-    Keys(Vec<Key>),
-    Index {
-        segment: &'a Arc<Segment>,
-        summary: &'a Summary,
-        of: StreamSummary,
-        event_type: EventType,
-        /// The entries behind the fence post that was looked behind last.
-        fenced: RefCell<Vec<Key>>,
-    },
-    Laid {
-        segment: &'a Arc<Segment>,
-        keys: &'a Arc<LaidKeys>,
-        run: LaidRun,
-        /// The entries behind the fence post that was looked behind last.
-        fenced: RefCell<Vec<Key>>,
-    },
-    /// Keys that other runs hold too and that no answer may show.
-    Hidden(&'a [Key]),
-    /// The same, on the disk.
-    LaidHidden {
-        run: &'a LaidRun,
-        /// The entries behind the fence post that was looked behind last.
-        fenced: RefCell<Vec<Key>>,
-    },
-}
-
-impl Run<'_> {
-    /// Sorted keys, the oldest first; nothing if there are none.
-    fn keys(keys: Vec<Key>) -> Option<Self> {
-        (!keys.is_empty()).then_some(Self::Keys(keys))
-    }
-}
-
-impl Source<'_> {
-    /// Whether its keys count for events or against them.
-    fn sign(&self) -> i64 {
-        if matches!(self.run, Run::Hidden(_) | Run::LaidHidden { .. }) { -1 } else { 1 }
-    }
-
-    /// The least and the most that so many of its keys count.
-    fn counted(&self, keys: &Range<u64>) -> (i64, i64) {
-        let (fewest, most) = (self.sign() * keys.start.cast_signed(), self.sign() * keys.end.cast_signed());
-        (fewest.min(most), fewest.max(most))
-    }
-
-    fn is_hidden(&self, key: Key) -> Result<bool, BlockError> {
-        self.hidden.map_or(Ok(false), |hidden| hidden.holds(key))
-    }
-
-    fn count(&self) -> u64 {
-        match &self.run {
-            Run::Chunk { entries, .. } => entries.len() as u64,
-            Run::Keys(keys) => keys.len() as u64,
-            Run::Hidden(keys) => keys.len() as u64,
-            Run::Index { of, .. } => of.count,
-            Run::Laid { run, .. } => run.count,
-            Run::LaidHidden { run, .. } => run.count,
-        }
-    }
-
-    fn oldest_created_at(&self) -> i64 {
-        match &self.run {
-            Run::Chunk { chunk, entries } => chunk.key(entries.start).created_at,
-            Run::Keys(keys) => keys[0].created_at,
-            Run::Hidden(keys) => keys[0].created_at,
-            Run::Index { of, .. } => of.first_created_at,
-            Run::Laid { run, .. } => run.first_created_at,
-            Run::LaidHidden { run, .. } => run.first_created_at,
-        }
-    }
-
-    fn newest_created_at(&self) -> i64 {
-        match &self.run {
-            Run::Chunk { chunk, entries } => chunk.key(entries.end - 1).created_at,
-            Run::Keys(keys) => keys[keys.len() - 1].created_at,
-            Run::Hidden(keys) => keys[keys.len() - 1].created_at,
-            Run::Index { of, .. } => of.last_created_at,
-            Run::Laid { run, .. } => run.last_created_at,
-            Run::LaidHidden { run, .. } => run.last_created_at,
-        }
-    }
-}
 
 /// The keys that a filter's times lie between: those that are higher than the first, up to and with the second.
 fn bounds(filter: &EventFilter) -> (Key, Key) {
