@@ -242,6 +242,8 @@ fn an_older_active_segment_is_refused_and_a_person_may_go_on_with_it() {
         for words in ["holds events up to sequence 80", "up to sequence 100", "--restored", "with its -wal"] {
             assert!(message.contains(words), "{words}: {message}");
         }
+        let check = tool(&copied.data, &["check"]);
+        assert!(check.code == 1 && check.out.contains("it is an older copy"), "{}", check.out);
         assert!(before == contents(&copied.data), "a refused start has changed something");
         copy(&right, &copied.data.join(ACTIVE));
         let mut daemon = Daemon::start_in(&copied.data, &FLAGS);
@@ -286,6 +288,20 @@ fn two_segments_that_hold_the_same_are_refused() {
     let daemon = Daemon::start_in(data, &FLAGS);
     assert_eq!(total(&daemon, code), 80);
     assert_found(&daemon, old, false, "everything is back");
+    daemon.stop();
+    // Where what was there is lost, one of the two is given up, and may be had back.
+    copy(&data.join(ACTIVE), &data.join(prepared));
+    let check = tool(data, &["check"]);
+    assert!(check.code == 1 && check.out.contains("one before it ends with 80"), "{}", check.out);
+    let ran = tool(data, &["segments", "write-off", "3", "--yes"]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert!(data.join("quarantine/000000000003.db").exists());
+    let daemon = Daemon::start_in(data, &FLAGS);
+    assert_eq!(total(&daemon, code), 80);
+    let new = send(&daemon, code, "new", 4);
+    for stored in [old, &new] {
+        assert_found(&daemon, stored, false, "it goes on");
+    }
     daemon.stop();
 }
 
@@ -333,9 +349,9 @@ fn cut_starts_short(call: &str, is_stopped: bool) -> usize {
         let why = format!("{call} {at}, stopped in order: {is_stopped}");
         stored.extend(send(&daemon, &code, &why, 1));
         if is_stopped {
-            daemon.stop()
+            daemon.stop();
         } else {
-            daemon.crash()
+            daemon.crash();
         }
         let serve = command(&["serve", "--listen", "127.0.0.1:0", "--data-dir", data.to_str().unwrap()]);
         let mut traced = Command::new("strace");
