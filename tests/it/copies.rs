@@ -4,8 +4,9 @@
 use std::{
     collections::BTreeSet,
     fs,
+    io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use serde_json::{Value, json};
@@ -241,6 +242,8 @@ fn an_older_active_segment_is_refused_and_a_person_may_go_on_with_it() {
         for words in ["holds events up to sequence 80", "up to sequence 100", "--restored", "with its -wal"] {
             assert!(message.contains(words), "{words}: {message}");
         }
+        let check = tool(&copied.data, &["check"]);
+        assert!(check.code == 1 && check.out.contains("it is an older copy"), "{}", check.out);
         assert!(before == contents(&copied.data), "a refused start has changed something");
         copy(&right, &copied.data.join(ACTIVE));
         let mut daemon = Daemon::start_in(&copied.data, &FLAGS);
@@ -286,6 +289,20 @@ fn two_segments_that_hold_the_same_are_refused() {
     assert_eq!(total(&daemon, code), 80);
     assert_found(&daemon, old, false, "everything is back");
     daemon.stop();
+    // Where what was there is lost, one of the two is given up, and may be had back.
+    copy(&data.join(ACTIVE), &data.join(prepared));
+    let check = tool(data, &["check"]);
+    assert!(check.code == 1 && check.out.contains("one before it ends with 80"), "{}", check.out);
+    let ran = tool(data, &["segments", "write-off", "3", "--yes"]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert!(data.join("quarantine/000000000003.db").exists());
+    let daemon = Daemon::start_in(data, &FLAGS);
+    assert_eq!(total(&daemon, code), 80);
+    let new = send(&daemon, code, "new", 4);
+    for stored in [old, &new] {
+        assert_found(&daemon, stored, false, "it goes on");
+    }
+    daemon.stop();
 }
 
 /// Nothing was ever in it, if hitlog stopped in order; after a kill nobody knows.
@@ -309,4 +326,58 @@ fn a_prepared_segment_that_is_missing() {
     let daemon = Daemon::start_in(&copied.data, &FLAGS);
     assert_eq!(total(&daemon, &copied.code), 240);
     daemon.stop();
+}
+
+/// A start that is killed at its first, second, ... such call leaves no file of which the next one thinks that its log
+/// is another's: everything that was acknowledged is there, and nothing is in quarantine.
+#[test]
+fn a_start_that_is_cut_short_anywhere_loses_no_log() {
+    let calls = ["pwrite64", "fdatasync", "fsync", "rename", "ftruncate", "unlink"];
+    let parts = calls.into_iter().flat_map(|call| [false, true].map(|is_stopped| (call, is_stopped)));
+    let kills: usize = side_by_side(parts, |(call, is_stopped)| cut_starts_short(call, is_stopped)).into_iter().sum();
+    assert!(kills > 60, "only {kills} kills: what is injected does not fit any more");
+}
+
+/// Starts hitlog where it was killed, or has stopped, and kills it at every such call. Returns the number of kills.
+fn cut_starts_short(call: &str, is_stopped: bool) -> usize {
+    let work = work_dir();
+    let data = work.path().join("data");
+    let mut daemon = Daemon::start_in(&data, &FLAGS);
+    let code = daemon.register("example.com");
+    let mut stored = Stored::new();
+    for at in 1.. {
+        let why = format!("{call} {at}, stopped in order: {is_stopped}");
+        stored.extend(send(&daemon, &code, &why, 1));
+        if is_stopped {
+            daemon.stop();
+        } else {
+            daemon.crash();
+        }
+        let serve = command(&["serve", "--listen", "127.0.0.1:0", "--data-dir", data.to_str().unwrap()]);
+        let mut traced = Command::new("strace");
+        traced.args(["-D", "-f", "-o", "/dev/null", "-e", &format!("trace={call}")]);
+        traced.args(["-e", &format!("inject={call}:signal=KILL:when={at}")]);
+        let mut cut = traced
+            .arg(serve.get_program())
+            .args(serve.get_args())
+            .args(FLAGS)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut ready = String::new();
+        BufReader::new(cut.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+        cut.kill().unwrap();
+        cut.wait().unwrap();
+        daemon = Daemon::start_in(&data, &FLAGS);
+        assert_eq!(total(&daemon, &code), stored.len(), "{why}");
+        assert!(!data.join("quarantine").exists(), "{why}: {}", daemon.log());
+        assert!(!daemon.log().contains("starts from a copy"), "{why}: {}", daemon.log());
+        if !ready.is_empty() {
+            assert_found(&daemon, &stored, false, &why);
+            daemon.stop();
+            return at - 1;
+        }
+    }
+    unreachable!("it is killed at most as often as it calls")
 }

@@ -447,8 +447,8 @@ fn a_catalog_of_an_older_hitlog_with_an_interrupted_rewriting() {
             "ALTER TABLE Log ADD COLUMN node INTEGER NOT NULL DEFAULT 0;
              ALTER TABLE Log ADD COLUMN idKey BLOB NOT NULL DEFAULT x'00000000000000000000000000000000';
              UPDATE Log SET idKey = (SELECT idKey FROM Epoch);
-             DROP TABLE Leftover; DROP TABLE Quarantine; DROP TABLE Damage; DROP TABLE Epoch; DROP TABLE Expiry;
-             DROP TABLE Backup; DROP TABLE Clock; DROP TABLE OpenSegment; DROP TABLE WrittenOff;
+             DROP TABLE Leftover; DROP TABLE Quarantine; DROP TABLE WrittenOff; DROP TABLE Damage; DROP TABLE Epoch;
+             DROP TABLE Expiry; DROP TABLE Backup; DROP TABLE Clock; DROP TABLE OpenSegment;
              ALTER TABLE Log DROP COLUMN numberFloor;
              ALTER TABLE Segment DROP COLUMN rows; ALTER TABLE Segment DROP COLUMN digest;
              ALTER TABLE Segment DROP COLUMN firstSequence; ALTER TABLE Segment DROP COLUMN lastSequence;

@@ -313,8 +313,8 @@ fn adopt(connection: &Connection, adopted: &ListedSegment) -> rusqlite::Result<(
     let list = "INSERT OR REPLACE INTO Segment(number, generation, state) VALUES(?1, ?2, ?3)";
     connection.execute(list, params![number, generation, state.as_str()])?;
     forget_damage(connection, number)?;
-    written_off_table::remove(connection, number)?;
     forget_open(connection, number)?;
+    written_off_table::remove(connection, number)?;
     if let Some(facts) = &facts {
         note_facts(connection, number, facts)?;
         raise_floor(connection, facts.last_sequence + 1)?;

@@ -92,10 +92,11 @@ impl Header {
         let mut header = [0; 44];
         match File::open(path).and_then(|mut file| file.read_exact(&mut header)) {
             Ok(()) => {}
-            Err(error) if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::NotFound) => {
-                return Ok(None);
+            Err(error) => {
+                use io::ErrorKind::{IsADirectory, NotFound, UnexpectedEof};
+                let is_none = matches!(error.kind(), IsADirectory | NotFound | UnexpectedEof);
+                return if is_none { Ok(None) } else { Err(error) };
             }
-            Err(error) => return Err(error),
         }
         let cookie = u32::from_be_bytes([header[40], header[41], header[42], header[43]]);
         let is_database = header.starts_with(b"SQLite format 3\0");
@@ -335,4 +336,112 @@ impl Ties {
 
 fn read_header(path: &Path) -> Result<Option<Header>, OpenError> {
     Header::read(path).map_err(OpenError::io("read", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAME: &str = "000000000007.db";
+
+    /// A file with such a header, and with a log of so many bytes.
+    fn write(folder: &Path, versions: u8, cookie: u32, log_bytes: usize) -> PathBuf {
+        let path = folder.join(NAME);
+        let mut header = [0; 100];
+        header[..16].copy_from_slice(b"SQLite format 3\0");
+        header[18..20].fill(versions);
+        header[40..44].copy_from_slice(&cookie.to_be_bytes());
+        fs::write(&path, header).unwrap();
+        fs::write(super::super::names::with_suffix(&path, "-wal"), vec![7; log_bytes]).unwrap();
+        path
+    }
+
+    #[test]
+    fn whose_a_log_is() {
+        let work = tempfile::tempdir().unwrap();
+        let list = List { run: 77, files: BTreeMap::from([(NAME.to_owned(), TAG | 0x1240)]), is_copy: false };
+        let (tag, other) = (list.tag_of(NAME), list.tag_of("000000000008.db"));
+        assert!(tag >= TAG && tag != other && list.tag_of(NAME) == tag);
+        assert!(i32::try_from(tag | CHANGES).is_ok(), "SQLite takes it");
+        for (list, versions, cookie, log_bytes, foreign, why) in [
+            (Some(&list), 2, tag, 9, false, "this run's"),
+            (Some(&list), 2, tag + 5, 9, false, "tables were changed"),
+            (Some(&list), 2, TAG | 0x1240, 9, false, "what it had before this run"),
+            (Some(&list), 2, TAG | 0x9940, 9, true, "another run's"),
+            (Some(&list), 2, other, 9, true, "another file's"),
+            (Some(&list), 2, 12, 9, true, "an older hitlog's, put here"),
+            (Some(&list), 1, tag, 9, true, "a file that is written through no log"),
+            (Some(&list), 1, 12, 0, false, "there is none"),
+            (None, 2, 12, 9, false, "an older hitlog's"),
+            (None, 2, tag, 9, true, "a copy of what had stopped"),
+            (None, 2, tag, 0, false, "what had stopped"),
+        ] {
+            let path = write(work.path(), versions, cookie, log_bytes);
+            let header = Header::read(&path).unwrap();
+            assert_eq!(is_foreign(list, &path, header.as_ref()), foreign, "{why}");
+        }
+        fs::write(work.path().join(NAME), "no database").unwrap();
+        assert!(Header::read(&work.path().join(NAME)).unwrap().is_none());
+    }
+
+    #[test]
+    fn the_list_says_what_it_said() {
+        let files = BTreeMap::from([(CATALOG.to_owned(), 5), (NAME.to_owned(), TAG | 0x40)]);
+        for list in [List::default(), List { run: u64::MAX, files, is_copy: true }] {
+            let text = list.text();
+            assert_eq!(List::parse(&text), Some(list));
+            // What was cut off anywhere is no list, rather than one that lacks something.
+            assert!((0..text.len() - 1).all(|length| List::parse(&text[..length]).is_none()), "{text}");
+        }
+        let work = tempfile::tempdir().unwrap();
+        fs::write(work.path().join(TIES), "something else").unwrap();
+        let ties = Ties::of_directory(work.path());
+        assert!(matches!(ties.load(), Err(OpenError::NotOurs { .. })));
+    }
+
+    #[test]
+    fn a_run_lists_what_there_is_until_it_is_done() {
+        let work = tempfile::tempdir().unwrap();
+        fs::create_dir(work.path().join(SEGMENTS)).unwrap();
+        let path = write(&work.path().join(SEGMENTS), 2, 12, 9);
+        let files = [path.clone()];
+        let begin = |may_go_on| {
+            let ties = Ties::of_directory(work.path());
+            ties.begin(&files, may_go_on).unwrap();
+            ties
+        };
+        let ties = begin(false);
+        assert!(ties.was_ended() && !ties.is_foreign(&path).unwrap());
+        let tag = ties.tag_of(&path);
+        // Cut short before and after the new tag is in the header, each start finds its log.
+        for cookie in [12, tag] {
+            write(&work.path().join(SEGMENTS), 2, cookie, 9);
+            let again = Ties::of_directory(work.path());
+            again.load().unwrap();
+            assert!(!again.was_ended() && !again.is_foreign(&path).unwrap(), "{cookie:x}");
+        }
+        ties.note_tied(&path);
+        ties.settle(true).unwrap();
+        write(&work.path().join(SEGMENTS), 2, 12, 9);
+        assert!(ties.is_foreign(&path).unwrap(), "what it had before is another's from now on");
+        ties.end(&files).unwrap();
+        assert!(work.path().join(TIES).exists(), "its log is not empty");
+
+        // With little room the run that was killed is gone on with.
+        write(&work.path().join(SEGMENTS), 2, tag, 9);
+        let scarce = begin(true);
+        assert_eq!(scarce.tag_of(&path), tag);
+        let next = begin(false);
+        assert_ne!(next.tag_of(&path), tag);
+        assert!(!next.is_foreign(&path).unwrap());
+        write(&work.path().join(SEGMENTS), 2, tag, 0);
+        next.note_copy().unwrap();
+        next.end(&files).unwrap();
+        assert!(begin(false).is_copy(), "no start has begun another epoch yet");
+        next.load().unwrap();
+        next.settle(true).unwrap();
+        next.end(&files).unwrap();
+        assert!(!work.path().join(TIES).exists());
+        next.end(&files).unwrap();
+    }
 }
