@@ -1,6 +1,5 @@
 //! The command line: which commands there are, and what each takes and does.
 
-mod allocator;
 mod arguments;
 mod log;
 mod memory;
@@ -20,13 +19,13 @@ use self::{
     serve::serve,
     signals::Signals,
 };
-use crate::config::RawSettings;
+use crate::{allocator, config::RawSettings};
 
 const RESTORED: &str = "restored";
 
 /// Runs the command that the process was started with.
 pub fn run() -> ExitCode {
-    allocator::give_memory_back();
+    allocator::keep_little();
     // Before anything else: a daemon's start may be stopped at any moment.
     let is_daemon = env::args_os().nth(1).is_some_and(|command| command == "serve");
     let signals = match Signals::listen(is_daemon) {

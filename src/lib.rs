@@ -20,15 +20,16 @@
 //! # The rooms, in reading order
 //!
 //! [`cli`] is where a process begins, [`app`] builds the rooms, [`config`] says how; then along the path: [`http`],
-//! [`event`], [`queue`], [`writer`], [`store`], [`event_id`]. [`metrics`], [`clock`], [`budget`] and [`domain`] serve
-//! whoever needs them, and beside the path stand the [`tools`] of the command line. Who may know whom is held by
-//! `tests/it/architecture.rs`.
+//! [`event`], [`queue`], [`writer`], [`store`], [`event_id`]. [`metrics`], [`clock`], [`budget`], [`domain`] and
+//! `allocator` serve whoever needs them, and beside the path stand the [`tools`] of the command line. Who may know whom
+//! is held by `tests/it/architecture.rs`.
 
 // Of what is shipped more is asked than of tests and benches.
 #![warn(missing_docs, unreachable_pub)]
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 #![warn(clippy::needless_pass_by_value)]
 
+mod allocator;
 pub mod app;
 pub mod budget;
 pub mod cli;

@@ -34,7 +34,10 @@ use super::{
     priority::lower_priority,
     segments::{Segment, retention},
 };
-use crate::clock::{now_ms, since_boot};
+use crate::{
+    allocator,
+    clock::{now_ms, since_boot},
+};
 
 /// The pause after a failure before the same thing is tried again.
 const RETRY: Duration = Duration::from_secs(30);
@@ -171,6 +174,9 @@ impl Sealing {
                     plan.unsealed.retain(|unsealed| unsealed.number != segment.number);
                     plan.retry_at.remove(&segment.number);
                     self.rewriter.segments.note_rewriting(segment.number, None);
+                    if plan.unsealed.is_empty() {
+                        allocator::give_back();
+                    }
                 }
                 Err(RewriteError::Stopping) => return,
                 Err(error) => {
