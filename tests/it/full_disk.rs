@@ -179,14 +179,14 @@ fn fill(ballast: &Path) {
 const LONG_LOG: [&str; 2] = ["--wal-checkpoint-bytes=64MiB", "--wal-bytes-max=64MiB"];
 
 /// Kills a hitlog with a log of so many bytes on a disk that is filled to the last byte, and starts it there.
-fn start_on_full(folder: &Path, rows_max: &str, unsealed: usize, wal_bytes_min: f64) {
+fn start_on_full(folder: &Path, rows_max: &str, clients: usize, unsealed: usize, wal_bytes_min: f64) {
     let (data, ballast) = (folder.join("data"), folder.join("ballast"));
     let flags = [&LONG_LOG[..], &[rows_max]].concat();
     let mut daemon = Daemon::start_in(&data, &flags);
     let (code, other) = (daemon.register("example.com"), daemon.register("other.example"));
     // No seal comes to its end.
     let stalled = Tampering::with(&daemon, "setpriority:delay_enter=100000000");
-    let load = Load::start(&daemon.address, &code, 8);
+    let load = Load::start(&daemon.address, &code, clients);
     wait_until("segments wait, and the log is long enough", || {
         (daemon.segments("unsealed") >= unsealed && daemon.metrics()["hitlog_wal_bytes"] > wal_bytes_min).then_some(())
     });
@@ -235,7 +235,7 @@ fn a_start_on_a_full_disk_serves_reads_until_there_is_room() {
     }
     let work = work_dir();
     let disk = Mount::in_memory(32, work.path());
-    start_on_full(work.path(), "--segment-rows-max=1000000", 0, 6e6);
+    start_on_full(work.path(), "--segment-rows-max=1000000", 8, 0, 6e6);
     drop(disk);
 
     // On a file system with blocks that are not free at once, and with segments that wait to be sealed; once with
@@ -246,14 +246,15 @@ fn a_start_on_a_full_disk_serves_reads_until_there_is_room() {
         fs::File::create(&device).and_then(|file| file.set_len(96 << 20)).unwrap();
         run("mkfs.ext4", &["-q", "-F", "-b", block, device.to_str().unwrap()]);
         let disk = Mount::new(&["-o", "loop", device.to_str().unwrap()], work.path());
-        start_on_full(work.path(), "--segment-rows-max=12000", 3, 6e6);
+        start_on_full(work.path(), "--segment-rows-max=12000", 8, 3, 6e6);
         drop(disk);
     }
 
-    // With more segments than the reserve has room for the indexes of their logs, if those had any.
+    // With more segments than the reserve has room for the indexes of their logs, if those had any. One client sends no
+    // faster than they can be made.
     let work = work_dir();
     let disk = Mount::in_memory(96, work.path());
-    start_on_full(work.path(), "--segment-rows-max=40", 100, 0.0);
+    start_on_full(work.path(), "--segment-rows-max=40", 1, 100, 0.0);
     drop(disk);
 }
 

@@ -18,8 +18,8 @@
 //! A copy of a directory that was stopped has tags that no later run has, and no list, so that the one of the directory
 //! that it is put over stays. So a log beside a file whose tag is not in the list is another's. Where there is no list,
 //! no copy was put over anything, but somebody has left the list out, or an older hitlog was killed: the log is the
-//! file's own, as it is to SQLite. A hitlog that knows nothing of this leaves the tags as they are, and a list with more
-//! tags than there are logs takes no log away from anybody.
+//! file's own, as it is to SQLite. A hitlog that knows nothing of this leaves the tags as they are, and a list that has
+//! more tags than there are logs takes no log away from anybody.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
