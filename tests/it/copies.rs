@@ -170,7 +170,15 @@ fn a_copy_over_the_directory_of_a_killed_hitlog() {
         let copied = copied(made);
         let lost = copied.go_on(batches);
         copy(&copied.copy.join("."), &copied.data);
-        copied.check(&lost, copied.old.len(), &why);
+        // What only reads passes over the logs of others, too.
+        let events = copied.old.len();
+        assert_eq!(tool(&copied.data, &["export"]).out.lines().count(), events, "{why}");
+        let backup = copied.data.with_extension("backup");
+        assert_eq!(tool(&copied.data, &["backup", backup.to_str().unwrap()]).code, 0, "{why}");
+        let daemon = Daemon::start_in(&backup, &FLAGS);
+        assert_eq!(total(&daemon, &copied.code), events, "{why}: in a backup");
+        daemon.stop();
+        copied.check(&lost, events, &why);
         let quarantine = copied.data.join("quarantine");
         // What was active when it was killed; by then the copy's active segment was sealed, or had a log.
         let active = if batches == 1 { "000000000002.db-wal" } else { "000000000005.db" };

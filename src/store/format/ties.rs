@@ -165,6 +165,17 @@ fn is_foreign(list: Option<&List>, path: &Path, header: Option<&Header>) -> bool
     !header.has_log || !is_own
 }
 
+/// Whether the write-ahead log beside a file of a data directory holds something, and is its own: for who only reads.
+pub(crate) fn has_own_wal(path: &Path) -> bool {
+    if !has_wal(path) {
+        return false;
+    }
+    let above = if name_of(path) == CATALOG { 1 } else { 2 };
+    let list = path.ancestors().nth(above).and_then(|folder| Ties::of_directory(folder).read().ok().flatten());
+    // What can't be read SQLite can't read either, and says why.
+    !is_foreign(list.as_ref(), path, Header::read(path).ok().flatten().as_ref())
+}
+
 fn name_of(path: &Path) -> String {
     path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }

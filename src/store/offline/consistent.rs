@@ -4,7 +4,7 @@
 //! beside a writer, and must still have its name afterwards: had the daemon unlinked its log before it was opened, rows
 //! would be missing. One without a log (hitlog has stopped, or it is a backup, perhaps on a disk that cannot be written
 //! to) is read as though it never changed, because SQLite would otherwise leave a log of its own beside it, and must be
-//! found unchanged afterwards.
+//! found unchanged afterwards; so is one beside which the log of another is left, which the next start sets aside.
 
 use std::{
     fs, io,
@@ -16,7 +16,7 @@ use std::{
 
 use rusqlite::{Connection, ErrorCode};
 
-use crate::store::format::file;
+use crate::store::format::{file, ties::has_own_wal};
 
 /// What came of a look at a file.
 pub(super) enum Observed<T> {
@@ -57,7 +57,7 @@ pub(super) enum Guard {
     Sealed,
     /// The file still has its name.
     Live,
-    /// The file is the same, and still has no write-ahead log.
+    /// The file is the same, and still has no write-ahead log of its own.
     Still(Stamp),
 }
 
@@ -69,7 +69,7 @@ impl Guard {
             thread::sleep(CLOCK_TICK);
             stamp = Stamp::of(path).ok()?;
         }
-        Some(match (sealed, file::has_wal(path)) {
+        Some(match (sealed, has_own_wal(path)) {
             (true, _) => Self::Sealed,
             (false, true) => Self::Live,
             (false, false) => Self::Still(stamp),
@@ -87,7 +87,7 @@ impl Guard {
             Self::Sealed => true,
             Self::Live => path.exists(),
             // A daemon that has started writes to the log first, and into the file only from there.
-            Self::Still(stamp) => !file::has_wal(path) && Stamp::of(path).is_ok_and(|now| now == *stamp),
+            Self::Still(stamp) => !has_own_wal(path) && Stamp::of(path).is_ok_and(|now| now == *stamp),
         }
     }
 }
