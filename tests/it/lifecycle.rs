@@ -135,13 +135,22 @@ fn a_directory_that_cannot_be_used_is_told_and_left_alone() {
     let no_segment = lost("no-segment", "segments/000000000001.db");
     let emptied = lost("emptied", "segments/000000000001.db");
     fs::write(emptied.join("segments/000000000001.db"), "").unwrap();
+    // What a copy leaves for which there was no room.
+    let empty_catalog = lost("empty-catalog", "catalog.db");
+    fs::write(empty_catalog.join("catalog.db"), "").unwrap();
+    let empty_with_log = work.path().join("empty-with-log");
+    fs::create_dir(&empty_with_log).unwrap();
+    fs::write(empty_with_log.join("catalog.db"), "").unwrap();
+    fs::write(empty_with_log.join("catalog.db-wal"), "websites").unwrap();
     let missing = work.path().join("not-mounted/data");
     for (path, words) in [
         (&foreign, "no catalog.db of hitlog's"),
         (&damaged, "catalog.db"),
         (&newer, "format version 99"),
         (&missing, "not-mounted"),
-        (&no_catalog, "has segments but no catalog.db"),
+        (&no_catalog, "has events but no catalog.db"),
+        (&empty_catalog, "or an empty one"),
+        (&empty_with_log, "or an empty one"),
         (&no_segment, "000000000001.db"),
         (&emptied, "it is empty"),
     ] {

@@ -376,16 +376,27 @@ fn a_catalog_of_another_day() {
     send(&daemon, &code, 10);
     daemon.wait_until_sealed();
     daemon.stop();
-    let before = sequences(&data);
-    assert_eq!(before.len(), 280);
-    fs::write(data.join("catalog.db"), catalog).unwrap();
-    let refused =
-        command(&["serve", "--listen", "127.0.0.1:0", "--data-dir", data.to_str().unwrap()]).output().unwrap();
-    let log = String::from_utf8_lossy(&refused.stderr);
-    assert_eq!(refused.status.code(), Some(1), "{log}");
-    assert!(log.contains("000000000002.db is listed in catalog.db and is not there"), "{log}");
-    assert!(log.contains("hitlog quarantine list") && log.contains("hitlog segments write-off 2"), "{log}");
-    assert_eq!(sequences(&data), before, "nothing is gone");
+    let before = (sequences(&data), names(&data.join("segments")));
+    assert_eq!(before.0.len(), 280);
+    let right = fs::read(data.join("catalog.db")).unwrap();
+    let refused = |flags: &[&str]| {
+        fs::write(data.join("catalog.db"), &catalog).unwrap();
+        let mut serve = command(&["serve", "--listen", "127.0.0.1:0", "--data-dir", data.to_str().unwrap()]);
+        let ran = serve.args(flags).output().unwrap();
+        let log = String::from_utf8(ran.stderr).unwrap();
+        assert_eq!(ran.status.code(), Some(1), "{log}");
+        assert!(log.contains("000000000002.db is listed in catalog.db and is not there"), "{log}");
+        assert!(log.contains("hitlog quarantine list") && log.contains("hitlog segments write-off 2"), "{log}");
+    };
+    refused(&[]);
+    assert_eq!((sequences(&data), names(&data.join("segments"))), before, "nothing is changed");
+    fs::write(data.join("catalog.db"), &right).unwrap();
+    let daemon = Daemon::start_in(&data, &FLAGS);
+    assert_eq!(total(&daemon, &code), 280, "with the right one nothing has happened");
+    daemon.stop();
+    // Where that is lost.
+    refused(&["--restored"]);
+    assert_eq!(sequences(&data), before.0, "nothing is gone");
     for number in ["2", "3", "4", "5"] {
         let ran = tool(&data, &["quarantine", "adopt", number]);
         assert_eq!(ran.code, 0, "{number}: {}", ran.err);

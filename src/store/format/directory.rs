@@ -21,7 +21,7 @@ use super::{
     access,
     identity::{FileId, leads_to},
     lock::{LOCK, is_lock_file, lock_directory, lock_file},
-    names::{CATALOG, SEGMENTS, bytes, with_suffix},
+    names::{CATALOG, SEGMENTS, bytes, has_wal, with_suffix},
     ties::{TIES, Ties, UNFINISHED_TIES},
     vfs,
 };
@@ -361,8 +361,15 @@ pub(crate) fn is_file(entry: &fs::DirEntry) -> Result<bool, OpenError> {
 }
 
 fn refuse_foreign(path: &Path) -> Result<(), OpenError> {
-    if path.join(CATALOG).exists() {
-        return Ok(());
+    let catalog = path.join(CATALOG);
+    if catalog.exists() {
+        // A first start that was cut short leaves it empty, before there is anything else. So does a copy for which
+        // there was no room; SQLite would take it for a new one, and delete its log.
+        return match bytes(&catalog) {
+            0 if has_wal(&catalog) => Err(OpenError::NoCatalog(path.into())),
+            0 => refuse_orphans(path),
+            _ => Ok(()),
+        };
     }
     for entry in fs::read_dir(path).map_err(OpenError::io("read the directory", path))? {
         let name = entry.map_err(OpenError::io("read the directory", path))?.file_name();

@@ -7,6 +7,7 @@
 use std::{
     fs::{self, OpenOptions},
     io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -14,7 +15,7 @@ use std::{
 
 use parking_lot::Mutex;
 use rand::Rng;
-use rustix::{io::Errno, process::geteuid};
+use rustix::{fs::OFlags, io::Errno, process::geteuid};
 
 use super::{
     access::make_file,
@@ -208,7 +209,9 @@ impl Kept {
             });
         }
         make_file(&self.path)?;
-        let mut file = OpenOptions::new().truncate(true).write(true).open(&self.path)?;
+        // Where a link leads is not hitlog's.
+        let no_link = OFlags::NOFOLLOW.bits().cast_signed();
+        let mut file = OpenOptions::new().truncate(true).write(true).custom_flags(no_link).open(&self.path)?;
         let (mut written, mut part) = (0, vec![0; 64 << 10]);
         while written < self.bytes {
             // What could be compressed or shared would keep no room.

@@ -5,8 +5,8 @@
 //! their pages into files that know nothing of them. So the two are tied to each other:
 //!
 //! - Each file that is written through a log has a **tag** in its header: its schema cookie, which is of no use to
-//!   hitlog otherwise and whose change is a write like any other. Every start gives new ones, made of a number that is
-//!   random for each run and of the file's name.
+//!   hitlog otherwise and whose change is a write like any other. Every start after an orderly
+//!   end gives new ones, made of a number that is random for each run and of the file's name.
 //! - The **list** in the data directory says which tags the files may have whose logs hold something. It is there while
 //!   hitlog runs and after a crash, and is removed at an orderly end, when every log is empty.
 //!
@@ -204,6 +204,11 @@ impl Ties {
             let (name, header) = (name_of(path), read_header(path)?);
             if is_foreign(before.as_ref(), path, header.as_ref()) {
                 continue;
+            }
+            // The log may have the tag that an earlier start has written into it, and any checkpoint brings that into
+            // the header. So a run whose logs are not empty yet goes on, however often its starts are cut short.
+            if let Some(before) = before.as_ref().filter(|_| has_wal(path)) {
+                list.run = before.run;
             }
             let cookie = header.map_or(0, |header| header.cookie);
             if name == CATALOG && bytes(path) > 0 && before.as_ref().is_some_and(|list| !list.covers(&name, cookie)) {
@@ -444,10 +449,23 @@ mod tests {
         write(&work.path().join(SEGMENTS), 2, tag, 9);
         let scarce = begin(true);
         assert_eq!(scarce.tag_of(&path), tag);
+        // And with enough as well, as long as a log may have its tag and the header not, yet.
+        write(&work.path().join(SEGMENTS), 2, 12, 9);
+        fs::remove_file(work.path().join(TIES)).unwrap();
+        let tag = begin(false).tag_of(&path);
+        for cookie in [12, 12, tag, tag] {
+            write(&work.path().join(SEGMENTS), 2, cookie, 9);
+            let again = begin(false);
+            assert_eq!(again.tag_of(&path), tag);
+            assert!(!again.is_foreign(&path).unwrap(), "{cookie:x}");
+            // A checkpoint of what the log has.
+            write(&work.path().join(SEGMENTS), 2, tag, 9);
+            assert!(!again.is_foreign(&path).unwrap(), "{cookie:x}");
+        }
+        write(&work.path().join(SEGMENTS), 2, tag, 0);
         let next = begin(false);
         assert_ne!(next.tag_of(&path), tag);
         assert!(!next.is_foreign(&path).unwrap());
-        write(&work.path().join(SEGMENTS), 2, tag, 0);
         next.note_copy().unwrap();
         next.end(&files).unwrap();
         assert!(begin(false).is_copy(), "no start has begun another epoch yet");

@@ -249,12 +249,13 @@ unsafe extern "C" fn shm_map(
         let Some(map) = own(file).xShmMap else { return ffi::SQLITE_IOERR_SHMMAP };
         let code = map(file, region, bytes, extend, out);
         let errno = io::Error::last_os_error().raw_os_error().unwrap_or(0);
+        // Also where it was there before: after a failure SQLite goes on with what it had mapped.
+        if code == ffi::SQLITE_OK && !fill_holes(*out, bytes) {
+            // SQLite would keep the place and write to it all the same.
+            *out = std::ptr::null_mut();
+            return WAL_INDEX_FULL;
+        }
         if code == ffi::SQLITE_OK && extend != 0 {
-            if !fill_holes(*out, bytes) {
-                // SQLite would keep the place and write to it all the same.
-                *out = std::ptr::null_mut();
-                return WAL_INDEX_FULL;
-            }
             let mut ahead = std::ptr::null_mut();
             if map(file, region + 1, bytes, extend, &raw mut ahead) == ffi::SQLITE_OK {
                 fill_holes(ahead, bytes);
@@ -278,8 +279,8 @@ unsafe fn fill_holes(at: *mut c_void, bytes: c_int) -> bool {
     };
 
     let Ok(bytes) = usize::try_from(bytes) else { return true };
-    // SAFETY: this advice changes no byte. Elsewhere than at the beginning of a page, and from a system before Linux
-    // 5.14, the answer is EINVAL, and things are as SQLite made them.
+    // SAFETY: this advice changes no byte. Where only reading is allowed, elsewhere than at the beginning of a page, and
+    // from a system before Linux 5.14, the answer is EINVAL, and things are as SQLite made them.
     at.is_null() || unsafe { madvise(at, bytes, Advice::LinuxPopulateWrite) } != Err(Errno::FAULT)
 }
 

@@ -24,8 +24,6 @@ struct Listing {
     segments: Vec<ListedSegment>,
     /// How far the files of those without indexes go at the least.
     notes: BTreeMap<i64, u64>,
-    /// Whether the log beside the catalog is another's: an older catalog was put here.
-    is_put_here: bool,
 }
 
 /// Refuses files that are not the listed ones; `is_restored`: somebody says that they may be older. Returns the numbers
@@ -59,7 +57,7 @@ pub(crate) fn check(directory: &DataDir, is_restored: bool, room: Room) -> Resul
             if is_unmade(directory, segment, &listing) && !file::has_wal(&path) {
                 unmade.insert(segment.number);
             } else {
-                refuse_lost(&paths, segment, listing.is_put_here && !is_restored)?;
+                refuse_lost(&paths, segment, is_restored)?;
             }
             None
         };
@@ -80,17 +78,16 @@ fn read_listing(directory: &DataDir, room: Room) -> Result<Option<Listing>, Open
     if file::bytes(&path) == 0 {
         return Ok(None);
     }
-    let is_put_here = directory.ties().is_foreign(&path)?;
     look(directory, &path, room, |connection| {
         schema::check_catalog(connection, &path)?;
         let sqlite = || OpenError::sqlite(&path);
         let transaction = connection.unchecked_transaction().map_err(sqlite())?;
         // Of one whose making was cut short there is nothing to read.
         if schema::pragma::<i64>(&transaction, &path, "user_version")? == 0 {
-            return Ok(Listing { segments: Vec::new(), notes: BTreeMap::new(), is_put_here });
+            return Ok(Listing { segments: Vec::new(), notes: BTreeMap::new() });
         }
         let segments = read_segments(&transaction).map_err(sqlite())?;
-        Ok(Listing { segments, notes: read_open_notes(&transaction).map_err(sqlite())?, is_put_here })
+        Ok(Listing { segments, notes: read_open_notes(&transaction).map_err(sqlite())? })
     })
 }
 
@@ -104,10 +101,10 @@ fn is_unmade(directory: &DataDir, segment: &ListedSegment, listing: &Listing) ->
     segment.state == SegmentState::Prepared && is_empty
 }
 
-/// Refuses a segment whose file is lost, unless something is there that may take its place: that goes to the
-/// quarantine, from where a person may list it, before the start is refused; but not while it is the catalog that is to
-/// be put back.
-fn refuse_lost(paths: &SegmentPaths, segment: &ListedSegment, is_put_back: bool) -> Result<(), OpenError> {
+/// Refuses a segment whose file is lost: the file or the catalog may be put back, and everything is as it was. Only
+/// where somebody says that what is here may be older, what may take its place goes to the quarantine, from where a
+/// person may list it, before the start is refused.
+fn refuse_lost(paths: &SegmentPaths, segment: &ListedSegment, is_restored: bool) -> Result<(), OpenError> {
     let path = paths.of(segment.number, segment.generation);
     if path.exists() {
         return Err(OpenError::NotOurs { path, reason: "it is empty".into() });
@@ -116,7 +113,7 @@ fn refuse_lost(paths: &SegmentPaths, segment: &ListedSegment, is_put_back: bool)
     let number = segment.number;
     let is_of = |name: &str| matches!(SegmentPaths::parse(name), SegmentName::Generation(of, _) if of == number);
     let mut names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    if is_put_back || !names.any(|name| is_of(&name) && name.ends_with(".db")) {
+    if !is_restored || !names.any(|name| is_of(&name) && name.ends_with(".db")) {
         return Err(OpenError::LostSegment { path, number });
     }
     Ok(())
