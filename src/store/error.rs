@@ -38,8 +38,8 @@ pub enum OpenError {
     Foreign(PathBuf),
     /// There are segments, but the catalog that lists them is lost.
     #[error(
-        "the data directory {0} has events but no catalog.db, or an empty one; put the one that was there back, with its \
-         -wal, or restore a backup of both into another directory"
+        "the data directory {0} has events but no catalog.db, or an empty one; put the one that was there back, with \
+         its -wal, or restore a backup of both into another directory"
     )]
     NoCatalog(PathBuf),
     /// A file was written by a newer hitlog.

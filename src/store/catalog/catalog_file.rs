@@ -196,8 +196,10 @@ impl CatalogFile {
 fn begin_ties(directory: &DataDir, path: &Path, room: Room) -> Result<(), OpenError> {
     let ties = directory.ties();
     ties.load()?;
-    // With a log of its own it is one that hitlog has written to.
-    if file::bytes(path) > 0 && (!file::has_wal(path) || ties.is_foreign(path)?) {
+    // With a log of its own it is one that hitlog has written to; and a first start that was cut short leaves a
+    // journal, without which the file may be anything.
+    let is_half_made = file::bytes(&file::with_suffix(path, "-journal")) > 0;
+    if file::bytes(path) > 0 && !is_half_made && (!file::has_wal(path) || ties.is_foreign(path)?) {
         let connection = file::open_read_only(path, true).map_err(OpenError::sqlite(path))?;
         schema::check_catalog(&connection, path)?;
     }

@@ -279,8 +279,8 @@ unsafe fn fill_holes(at: *mut c_void, bytes: c_int) -> bool {
     };
 
     let Ok(bytes) = usize::try_from(bytes) else { return true };
-    // SAFETY: this advice changes no byte. Where only reading is allowed, elsewhere than at the beginning of a page, and
-    // from a system before Linux 5.14, the answer is EINVAL, and things are as SQLite made them.
+    // SAFETY: this advice changes no byte. Where only reading is allowed, elsewhere than at the beginning of a page,
+    // and from a system before Linux 5.14, the answer is EINVAL, and things are as SQLite made them.
     at.is_null() || unsafe { madvise(at, bytes, Advice::LinuxPopulateWrite) } != Err(Errno::FAULT)
 }
 
