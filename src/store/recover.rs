@@ -287,7 +287,7 @@ fn recover_keys(
         return Err(OpenError::io("remove the keys", keys_path)(error));
     }
     let columns = match found.sequences {
-        Some(_) => open_for_keys(&path).and_then(|connection| Columns::read(&connection, sites)),
+        Some(_) => file::open_unwritten(&path).and_then(|connection| Columns::read(&connection, sites)),
         None => Ok(Columns::default()),
     };
     let columns = Arc::new(columns.map_err(OpenError::sqlite(&path))?);
@@ -301,17 +301,12 @@ fn recover_keys(
     Ok(segment)
 }
 
-/// Opens a segment that nobody writes to yet; with nothing in its write-ahead log that takes no file beside it.
-fn open_for_keys(path: &Path) -> rusqlite::Result<Connection> {
-    file::open_read_only(path, !file::has_wal(path))
-}
-
 /// Whether keys were laid down for the rows that are in the segment.
 fn is_of(keys: &LaidKeys, sequences: Option<(u64, u64)>, path: &Path, sites: &Sites) -> Result<bool, OpenError> {
     let Some(sequences) = sequences.filter(|of| *of == (keys.first_sequence, keys.last_sequence)) else {
         return Ok(false);
     };
-    let sample = open_for_keys(path).and_then(|rows| sample_of_rows(&rows, sequences, sites));
+    let sample = file::open_unwritten(path).and_then(|rows| sample_of_rows(&rows, sequences, sites));
     Ok(sample.map_err(OpenError::sqlite(path))? == keys.sample)
 }
 

@@ -22,6 +22,7 @@ use super::{
     identity::{FileId, leads_to},
     lock::{LOCK, is_lock_file, lock_directory, lock_file},
     names::{CATALOG, SEGMENTS, bytes, has_wal, with_suffix},
+    sync::sync_directory,
     ties::{TIES, Ties, UNFINISHED_TIES},
     vfs,
 };
@@ -390,13 +391,6 @@ fn refuse_orphans(path: &Path) -> Result<(), OpenError> {
         }
     }
     Ok(())
-}
-
-/// Makes the names in a directory durable.
-pub(crate) fn sync_directory(path: &Path) -> Result<(), OpenError> {
-    // The parent of a relative path of one part is the empty path.
-    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-    File::open(path).and_then(|directory| directory.sync_all()).map_err(OpenError::io("sync the directory", path))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Read},
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -12,7 +12,7 @@ use rusqlite::{Connection, OpenFlags, Row, config::DbConfig};
 use rustix::io::Errno;
 
 pub(crate) use super::names::{bytes, has_wal, with_suffix};
-use super::{access::make_file, directory::sync_directory, schema, ties::Ties, vfs};
+use super::{access::make_file, schema, sync::sync_directory, ties::Ties, vfs};
 use crate::{
     metrics::StoreMetrics,
     store::{
@@ -130,6 +130,12 @@ pub(crate) fn open_read_only(path: &Path, sealed: bool) -> rusqlite::Result<Conn
     Ok(connection)
 }
 
+/// Opens a file that nobody writes to, for reading only. With nothing in its write-ahead log it is what never changes,
+/// and to read it takes no file beside it, for which a full disk has no room.
+pub(crate) fn open_unwritten(path: &Path) -> rusqlite::Result<Connection> {
+    open_read_only(path, !has_wal(path))
+}
+
 /// The name under which SQLite reads a file, <https://sqlite.org/uri.html>.
 pub(crate) fn read_only_uri(path: &Path, sealed: bool) -> String {
     const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'-').remove(b'_');
@@ -171,16 +177,6 @@ pub(crate) fn leave_wal(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map(drop)
 }
 
-/// The version that the header of a sealed segment tells, which nobody writes to; `None` if it has none.
-pub(crate) fn user_version_of_sealed(path: &Path) -> Option<i64> {
-    // Where the format has it, <https://sqlite.org/fileformat2.html#the_database_header>.
-    let mut header = [0; 64];
-    File::open(path).and_then(|mut file| file.read_exact(&mut header)).ok()?;
-    header
-        .starts_with(b"SQLite format 3\0")
-        .then(|| i32::from_be_bytes([header[60], header[61], header[62], header[63]]).into())
-}
-
 /// The first and the last sequence in a segment; `None` if it is empty.
 pub(crate) fn sequences(connection: &Connection) -> rusqlite::Result<Option<(u64, u64)>> {
     let select = "SELECT (SELECT min(id) FROM Event), (SELECT max(id) FROM Event)";
@@ -202,7 +198,7 @@ pub(crate) fn last_sequence_of(path: &Path) -> Result<Option<u64>, OpenError> {
         return if has_wal(path) { Err(OpenError::NotOurs { path: path.into(), reason: reason() }) } else { Ok(None) };
     }
     let sqlite = || OpenError::sqlite(path);
-    let connection = open_read_only(path, !has_wal(path)).map_err(sqlite())?;
+    let connection = open_unwritten(path).map_err(sqlite())?;
     // An older hitlog left files without a table when it was killed while it made them.
     let is_made: bool =
         connection.query_row("SELECT EXISTS (SELECT 1 FROM sqlite_schema)", [], |row| row.get(0)).map_err(sqlite())?;

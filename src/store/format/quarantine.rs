@@ -11,8 +11,9 @@ use std::{
 
 use super::{
     access::make_directory,
-    directory::{SegmentName, SegmentPaths, sync_directory},
+    directory::{SegmentName, SegmentPaths},
     file,
+    sync::sync_directory,
 };
 use crate::store::error::OpenError;
 

@@ -24,8 +24,8 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
-    fs::{self, File, OpenOptions},
-    io::{self, Read},
+    fs::{self, OpenOptions},
+    io,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
@@ -36,7 +36,9 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::{
     access::make_file,
+    header::Header,
     names::{CATALOG, SEGMENTS, bytes, has_wal},
+    sync::sync_directory,
 };
 use crate::store::error::{OpenError, is_no_room};
 
@@ -76,32 +78,6 @@ struct List {
     files: BTreeMap<String, u32>,
     /// Logs of other files were found, and no start has begun another epoch of ids for that yet.
     is_copy: bool,
-}
-
-/// What the header of a database says of its log, <https://sqlite.org/fileformat2.html#the_database_header>.
-struct Header {
-    /// Whether it is written through a log. A backup's is not, until hitlog has started from it.
-    has_log: bool,
-    cookie: u32,
-}
-
-impl Header {
-    /// `None` for what has no header of SQLite's. No connection to the file may be open in this process: closing any
-    /// descriptor gives up SQLite's locks.
-    fn read(path: &Path) -> io::Result<Option<Self>> {
-        let mut header = [0; 44];
-        match File::open(path).and_then(|mut file| file.read_exact(&mut header)) {
-            Ok(()) => {}
-            Err(error) => {
-                use io::ErrorKind::{IsADirectory, NotFound, UnexpectedEof};
-                let is_none = matches!(error.kind(), IsADirectory | NotFound | UnexpectedEof);
-                return if is_none { Ok(None) } else { Err(error) };
-            }
-        }
-        let cookie = u32::from_be_bytes([header[40], header[41], header[42], header[43]]);
-        let is_database = header.starts_with(b"SQLite format 3\0");
-        Ok(is_database.then_some(Self { has_log: header[18..20] != [1, 1], cookie }))
-    }
 }
 
 impl List {
@@ -294,7 +270,8 @@ impl Ties {
             return Ok(());
         }
         let path = self.folder.join(TIES);
-        fs::remove_file(&path).and_then(|()| self.sync()).map_err(OpenError::io("remove", path))?;
+        fs::remove_file(&path).map_err(OpenError::io("remove", path))?;
+        sync_directory(&self.folder)?;
         state.list = None;
         Ok(())
     }
@@ -318,13 +295,9 @@ impl Ties {
             return Err(OpenError::io("write", unfinished)(error));
         }
         fs::rename(&unfinished, &path).map_err(OpenError::io("rename", &unfinished))?;
-        self.sync().map_err(OpenError::io("sync the directory", &self.folder))?;
+        sync_directory(&self.folder)?;
         state.list = Some(list);
         Ok(())
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        File::open(&self.folder)?.sync_all()
     }
 
     fn read(&self) -> Result<Option<List>, OpenError> {

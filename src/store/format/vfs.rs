@@ -82,7 +82,7 @@ fn register() -> Option<Shim> {
             vfs.pNext = std::ptr::null_mut();
             ffi::sqlite3_vfs_register(Box::leak(Box::new(vfs)), is_default) == ffi::SQLITE_OK
         };
-        let stand = add(TIMED, open_timed, 0) && add(PLAIN, open_plain, 1);
+        let stand = add(TIMED, open::<true>, 0) && add(PLAIN, open::<false>, 1);
         stand.then(|| Shim { unix, tables: Mutex::new(Vec::new()), observer: RwLock::new(None) })
     }
 }
@@ -110,30 +110,8 @@ impl Shim {
     }
 }
 
-unsafe extern "C" fn open_plain(
+unsafe extern "C" fn open<const IS_TIMED: bool>(
     _vfs: *mut ffi::sqlite3_vfs,
-    name: *const c_char,
-    file: *mut ffi::sqlite3_file,
-    flags: c_int,
-    flags_out: *mut c_int,
-) -> c_int {
-    // SAFETY: SQLite's arguments, as they are.
-    unsafe { open(false, name, file, flags, flags_out) }
-}
-
-unsafe extern "C" fn open_timed(
-    _vfs: *mut ffi::sqlite3_vfs,
-    name: *const c_char,
-    file: *mut ffi::sqlite3_file,
-    flags: c_int,
-    flags_out: *mut c_int,
-) -> c_int {
-    // SAFETY: SQLite's arguments, as they are.
-    unsafe { open(true, name, file, flags, flags_out) }
-}
-
-unsafe fn open(
-    is_timed: bool,
     name: *const c_char,
     file: *mut ffi::sqlite3_file,
     flags: c_int,
@@ -147,7 +125,7 @@ unsafe fn open(
         let Some(own_open) = (*shim.unix).xOpen else { return ffi::SQLITE_CANTOPEN };
         let code = own_open(shim.unix, name, file, flags, flags_out);
         if code == ffi::SQLITE_OK && !(*file).pMethods.is_null() {
-            (*file).pMethods = std::ptr::from_ref(shim.table((*file).pMethods, is_timed)).cast();
+            (*file).pMethods = std::ptr::from_ref(shim.table((*file).pMethods, IS_TIMED)).cast();
         }
         code
     }

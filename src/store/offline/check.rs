@@ -204,7 +204,7 @@ pub(crate) struct CheckedSegment {
 
 /// Checks a file that nobody writes to. `listed` is what the catalog says of it, or would.
 pub(crate) fn check_file(path: &Path, listed: &ListedSegment) -> Result<CheckedSegment, OpenError> {
-    let connection = file::open_read_only(path, !file::has_wal(path)).map_err(OpenError::sqlite(path))?;
+    let connection = file::open_unwritten(path).map_err(OpenError::sqlite(path))?;
     schema::check_segment(&connection, path)?;
     CheckedSegment::check(path, listed, &connection).map_err(OpenError::sqlite(path))
 }

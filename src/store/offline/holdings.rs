@@ -31,7 +31,7 @@ impl Holdings {
             return Ok(Self::default());
         }
         let sqlite = || OpenError::sqlite(path);
-        let connection = file::open_read_only(path, !file::has_wal(path)).map_err(sqlite())?;
+        let connection = file::open_unwritten(path).map_err(sqlite())?;
         schema::check_segment(&connection, path)?;
         Self::of(&connection).map_err(sqlite())
     }

@@ -16,7 +16,7 @@ use rusqlite::Connection;
 use crate::store::{
     catalog::{ListedSegment, SegmentState, read_open_notes, read_segments},
     error::{OpenError, is_transient},
-    format::{DataDir, SegmentName, SegmentPaths, file, room::Room, schema},
+    format::{DataDir, SegmentName, SegmentPaths, file, header::Header, room::Room, schema},
 };
 
 /// What the catalog says.
@@ -98,7 +98,7 @@ fn is_unmade(directory: &DataDir, segment: &ListedSegment, listing: &Listing) ->
         None => true,
         Some(last) => *last == 0 && directory.ties().was_ended(),
     };
-    segment.state == SegmentState::Prepared && is_empty
+    segment.is_unmade(0) && is_empty
 }
 
 /// Refuses a segment whose file is lost: the file or the catalog may be put back, and everything is as it was. Only
@@ -121,7 +121,7 @@ fn refuse_lost(paths: &SegmentPaths, segment: &ListedSegment, is_restored: bool)
 
 /// Refuses a sealed segment that a newer hitlog wrote. Of one that cannot be read who opens it says why.
 fn refuse_newer(path: &Path) -> Result<(), OpenError> {
-    match file::user_version_of_sealed(path) {
+    match Header::read(path).ok().flatten().map(|header| i64::from(header.user_version)) {
         Some(found) if found > schema::SEGMENT_VERSION => {
             Err(OpenError::Newer { path: path.into(), found, known: schema::SEGMENT_VERSION })
         }

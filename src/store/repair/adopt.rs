@@ -100,7 +100,7 @@ pub(super) fn adopt(directory: &LockedDir, line: &QuarantineLine) -> Result<Adop
 }
 
 fn rows_of_unknown(path: &Path, catalog: &CatalogContents) -> rusqlite::Result<u64> {
-    let connection = file::open_read_only(path, !file::has_wal(path))?;
+    let connection = file::open_unwritten(path)?;
     let mut select = connection.prepare("SELECT websiteId, count(*) FROM Event GROUP BY websiteId")?;
     let mut rows = select.query([])?;
     let mut unknown = 0;
@@ -151,7 +151,7 @@ fn place_of(
 
 /// How many rows of a listed file are not in this one, or are others there.
 fn rows_lacking(listed: &Path, line: &QuarantineLine) -> rusqlite::Result<u64> {
-    let connection = file::open_read_only(&line.path, !file::has_wal(&line.path))?;
+    let connection = file::open_unwritten(&line.path)?;
     connection.execute("ATTACH ?1 AS listed", [file::read_only_uri(listed, !file::has_wal(listed))])?;
     let columns = schema::EVENT_COLUMNS;
     let lacking = format!(

@@ -154,8 +154,8 @@ impl Segment {
             // Before all rows are read in vain.
             look_for_room(&self.path, self.span() as usize).map_err(BlockError::from)?;
         }
-        // Nobody writes to a full segment, and a full disk has no room for a file beside it.
-        let rows = file::open_read_only(&self.path, !file::has_wal(&self.path))?;
+        // Nobody writes to a full segment.
+        let rows = file::open_unwritten(&self.path)?;
         let columns = Arc::new(Columns::read(&rows, sites)?);
         match self.write_keys(open, &columns.snapshot(), sites) {
             Ok(()) => Ok(None),
