@@ -178,6 +178,6 @@ fn is_hypers_own(head: &[u8]) -> bool {
     const EMPTY: &[u8] = b"\r\ncontent-length: 0\r\n";
     // Of nearly all answers one byte is enough to tell.
     head.get(9) == Some(&b'4')
-        && head.starts_with(b"HTTP/1.1 4")
+        && head.starts_with(b"HTTP/1.")
         && head.windows(EMPTY.len()).any(|part| part.eq_ignore_ascii_case(EMPTY))
 }
