@@ -4,7 +4,7 @@
 //! some moments then comes from the heaps that threads share with what lives for long, and stays with the process:
 //! 88 MiB after a few million events, and 48 with the sizes that are set here (`benches/sustained`). And it makes eight
 //! heaps a processor, each of which keeps what one seal left there: 155 MiB after a hundred million events on two
-//! processors, growing with the hours, 137 with few heaps, and 54 when these are trimmed after the last seal. Other
+//! processors, growing with the hours, 137 with few heaps, and 86 when these are trimmed after the last seal. Other
 //! allocators need no word.
 #![allow(unsafe_code)]
 
