@@ -11,6 +11,7 @@ mod copies;
 mod crash;
 mod denied;
 mod disk;
+mod docs;
 mod durability;
 mod edge;
 mod epochs;
