@@ -5,36 +5,36 @@ use std::{fs::File, io::Read, process::ExitCode};
 use clap::{Arg, ArgAction, ArgMatches};
 
 use super::output::{EXIT_BAD_SETTING, fail};
-use crate::config::{Config, ConfigError, Environment, Layer, RawSettings, SETTINGS, contract};
+use crate::config::{Config, ConfigError, Environment, Key, Layer, RawSettings, SETTINGS, contract};
 
 /// The settings in the help of a tool that only reads.
-pub(super) const READING: &[&str] = &["data_dir"];
+pub(super) const READING: &[Key] = &[Key::data_dir];
 /// Said of a tool that only reads.
 pub(super) const MAY_RUN: &str = "May run while hitlog serves.";
 
 /// The flags of the settings that are wanted, and of the file that all of them may come from.
-pub(super) fn settings(is_wanted: impl Fn(&str) -> bool) -> Vec<Arg> {
+pub(super) fn settings(is_wanted: impl Fn(Key) -> bool) -> Vec<Arg> {
     let file = Arg::new("config")
         .long("config")
         .value_name("FILE")
         .help("A TOML file of settings; config/hitlog.toml is a commented example [env: HITLOG_CONFIG]");
-    SETTINGS.iter().filter(|setting| is_wanted(setting.name)).fold(vec![file], |mut flags, setting| {
+    SETTINGS.iter().filter(|setting| is_wanted(setting.key)).fold(vec![file], |mut flags, setting| {
         let default =
             if setting.default.is_empty() { String::new() } else { format!(" [default: {}]", setting.default) };
         let help = format!("{}{default} [env: {}]", setting.help, setting.variable());
-        flags.push(Arg::new(setting.name).long(setting.flag()).value_name(setting.value_name()).help(help));
+        flags.push(Arg::new(setting.name).long(setting.flag()).value_name(setting.kind.value_name()).help(help));
         flags
     })
 }
 
-/// The flags of the settings with these names.
-pub(super) fn shown(names: &[&str]) -> Vec<Arg> {
-    settings(|name| names.contains(&name))
+/// The flags of these settings.
+pub(super) fn shown(keys: &[Key]) -> Vec<Arg> {
+    settings(|key| keys.contains(&key))
 }
 
-/// The flags of the settings with these names, before a subcommand or after it.
-pub(super) fn shown_everywhere(names: &[&str]) -> Vec<Arg> {
-    shown(names).into_iter().map(|flag| flag.global(true)).collect()
+/// The flags of these settings, before a subcommand or after it.
+pub(super) fn shown_everywhere(keys: &[Key]) -> Vec<Arg> {
+    shown(keys).into_iter().map(|flag| flag.global(true)).collect()
 }
 
 /// A flag with a value.
@@ -105,7 +105,7 @@ fn read_settings(arguments: &ArgMatches) -> GivenSettings {
     for setting in SETTINGS {
         // The tools show only the flags that matter to them.
         if let Ok(Some(value)) = arguments.try_get_one::<String>(setting.name) {
-            raw.set(setting, value, Layer::Flag);
+            raw.set(setting.key, value, Layer::Flag);
         }
     }
     let warning =

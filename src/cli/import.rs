@@ -16,12 +16,12 @@ use super::{
 };
 use crate::{
     app,
-    config::contract,
+    config::{Key, contract},
     tools::import::{self, ImportOptions, Stop},
 };
 
 /// The settings in its help; it takes all others from the environment and the file.
-const WRITING: &[&str] = &["data_dir", "file_access", "durability", "segment_rows_max"];
+const WRITING: &[Key] = &[Key::data_dir, Key::file_access, Key::durability, Key::segment_rows_max];
 
 pub(super) fn command() -> Command {
     let skip = flag("skip", "LINES", "Leave out this many lines at the beginning, which are imported already");
