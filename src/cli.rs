@@ -1,33 +1,59 @@
 //! The command line: which commands there are, and what each takes and does.
+//!
+//! A command is a file of its own, which has its arguments beside what it does, and a line in the list below. What a
+//! command does with a data directory stands in [`crate::tools`].
 
 mod arguments;
+mod backup;
+mod check;
+mod config;
+mod export;
+mod import;
 mod log;
 mod memory;
 mod output;
+mod quarantine;
 mod reload;
+mod segments;
 mod serve;
 mod signals;
-mod tools;
+mod stats;
+mod tool;
+mod write_off;
 
 use std::{env, process::ExitCode};
 
-use clap::{Arg, ArgAction, Command};
+use clap::{ArgMatches, Command};
 
 use self::{
-    arguments::{settings, with_config},
-    output::{EXIT_BAD_SETTING, EXIT_FAILURE, fail, print},
-    serve::serve,
+    output::{EXIT_BAD_SETTING, EXIT_FAILURE, fail},
     signals::Signals,
 };
-use crate::{allocator, config::RawSettings};
+use crate::allocator;
 
-const RESTORED: &str = "restored";
+/// How a command is called and what it takes.
+type Describe = fn() -> Command;
+/// What a command does.
+type Run = fn(&ArgMatches, &Signals) -> ExitCode;
+
+/// Every command, in the order of `--help`.
+const COMMANDS: &[(Describe, Run)] = &[
+    (serve::command, serve::run),
+    (config::command, config::run),
+    (segments::command, segments::run),
+    (check::command, check::run),
+    (backup::command, backup::run),
+    (export::command, export::run),
+    (import::command, import::run),
+    (stats::command, stats::run),
+    (quarantine::command, quarantine::run),
+];
 
 /// Runs the command that the process was started with.
 pub fn run() -> ExitCode {
     allocator::keep_little();
     // Before anything else: a daemon's start may be stopped at any moment.
-    let is_daemon = env::args_os().nth(1).is_some_and(|command| command == "serve");
+    let is_daemon = env::args_os().nth(1).is_some_and(|command| command == serve::NAME);
     let signals = match Signals::listen(is_daemon) {
         Ok(signals) => signals,
         Err(error) => {
@@ -35,50 +61,17 @@ pub fn run() -> ExitCode {
             return ExitCode::from(EXIT_FAILURE);
         }
     };
-    let arguments = command().get_matches();
-    match arguments.subcommand() {
-        Some(("serve", arguments)) => with_config(arguments, |config, _, warnings| {
-            serve(config, warnings, arguments.get_flag(RESTORED), &signals)
-        }),
-        Some(("config", arguments)) => match arguments.subcommand() {
-            Some(("show", arguments)) => with_config(arguments, |_, raw, warnings| show(raw, warnings)),
-            Some((_, arguments)) => with_config(arguments, |_, _, warnings| check(warnings)),
-            None => ExitCode::from(EXIT_BAD_SETTING),
-        },
-        Some((tool, arguments)) => {
-            with_config(arguments, |config, _, warnings| tools::run(tool, arguments, &config, warnings, &signals))
-        }
-        None => ExitCode::from(EXIT_BAD_SETTING),
-    }
+    let matches = command().get_matches();
+    let asked = matches.subcommand().and_then(|(name, arguments)| Some((find(name)?, arguments)));
+    // Without a command clap has ended the process already.
+    asked.map_or(ExitCode::from(EXIT_BAD_SETTING), |(run, arguments)| run(arguments, &signals))
 }
 
-fn show(raw: &RawSettings, warnings: &[String]) -> ExitCode {
-    for warning in warnings {
-        fail(&format!("hitlog: {warning}"));
-    }
-    print(&raw.show())
-}
-
-/// What `serve` only warns of, it calls wrong: a setting whose name is mistyped is not in force.
-fn check(warnings: &[String]) -> ExitCode {
-    if warnings.is_empty() {
-        return print("The configuration is good.\n");
-    }
-    fail(&format!("hitlog: the configuration is not good:\n{}", warnings.join("\n")));
-    ExitCode::from(EXIT_BAD_SETTING)
-}
-
-/// No setting: it is true of one start, and would be wrong of the next.
-fn restored() -> Arg {
-    Arg::new(RESTORED).long(RESTORED).action(ArgAction::SetTrue).help(
-        "The data directory is a copy that `hitlog backup` did not make, such as the snapshot of a volume. Give it at \
-         the first start from the copy, and only there: ids of events that came after the copy was made then lead \
-         nowhere, and never to events that come from now on",
-    )
+fn find(name: &str) -> Option<Run> {
+    COMMANDS.iter().find(|(describe, _)| describe().get_name() == name).map(|(_, run)| *run)
 }
 
 fn command() -> Command {
-    let settings = || settings(|_| true);
     Command::new("hitlog")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Takes web-analytics events over HTTP and answers 201 only when they are safely on disk")
@@ -88,30 +81,18 @@ fn command() -> Command {
         )
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommand(
-            Command::new("serve")
-                .about("Takes events in and serves them, until SIGTERM or SIGINT; SIGHUP reads token_file anew")
-                .after_help(
-                    "A setting is looked for in the flags, the environment, the file and the defaults, in this order.",
-                )
-                .args(settings())
-                .arg(restored()),
-        )
-        .subcommand(
-            Command::new("config")
-                .about("Checks or shows the configuration that `serve` would run with")
-                .subcommand_required(true)
-                .arg_required_else_help(true)
-                .subcommand(
-                    Command::new("check")
-                        .about("Says what is wrong with the settings, if anything is")
-                        .args(settings()),
-                )
-                .subcommand(
-                    Command::new("show")
-                        .about("Prints every setting, its value and where it comes from")
-                        .args(settings()),
-                ),
-        )
-        .subcommands(tools::commands())
+        .subcommands(COMMANDS.iter().map(|(describe, _)| describe()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_is_sound_and_found_by_its_name() {
+        // clap checks names, flags and defaults against each other, and that no name is there twice.
+        command().debug_assert();
+        assert!(command().get_subcommands().all(|known| find(known.get_name()).is_some()));
+        assert!(find("fly").is_none());
+    }
 }

@@ -1,11 +1,16 @@
-//! Settings as flags, and the configuration that a command runs with.
+//! Settings as flags, the configuration that a command runs with, and the arguments that several commands have.
 
 use std::{fs::File, io::Read, process::ExitCode};
 
-use clap::{Arg, ArgMatches};
+use clap::{Arg, ArgAction, ArgMatches};
 
 use super::output::{EXIT_BAD_SETTING, fail};
 use crate::config::{Config, ConfigError, Environment, Layer, RawSettings, SETTINGS, contract};
+
+/// The settings in the help of a tool that only reads.
+pub(super) const READING: &[&str] = &["data_dir"];
+/// Said of a tool that only reads.
+pub(super) const MAY_RUN: &str = "May run while hitlog serves.";
 
 /// The flags of the settings that are wanted, and of the file that all of them may come from.
 pub(super) fn settings(is_wanted: impl Fn(&str) -> bool) -> Vec<Arg> {
@@ -20,6 +25,41 @@ pub(super) fn settings(is_wanted: impl Fn(&str) -> bool) -> Vec<Arg> {
         flags.push(Arg::new(setting.name).long(setting.flag()).value_name(setting.value_name()).help(help));
         flags
     })
+}
+
+/// The flags of the settings with these names.
+pub(super) fn shown(names: &[&str]) -> Vec<Arg> {
+    settings(|name| names.contains(&name))
+}
+
+/// The flags of the settings with these names, before a subcommand or after it.
+pub(super) fn shown_everywhere(names: &[&str]) -> Vec<Arg> {
+    shown(names).into_iter().map(|flag| flag.global(true)).collect()
+}
+
+/// A flag with a value.
+pub(super) fn flag(name: &'static str, value: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).value_name(value).help(help)
+}
+
+/// The flag that confirms what cannot be undone.
+pub(super) fn yes(help: &'static str) -> Arg {
+    Arg::new("yes").long("yes").action(ArgAction::SetTrue).help(help)
+}
+
+/// The flag for whom the output is.
+pub(super) fn json() -> Arg {
+    Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print JSON, for programs: all numbers exact")
+}
+
+/// The flag that names a website.
+pub(super) fn website() -> Arg {
+    flag("website", "WEBSITE", "Of this website only: its id, tracking code or domain")
+}
+
+/// The text that was given for an argument.
+pub(super) fn text(arguments: &ArgMatches, name: &str) -> Option<String> {
+    arguments.get_one::<String>(name).cloned()
 }
 
 /// Reads and checks the settings, then runs `run` with them and with what there is to warn of.

@@ -7,9 +7,11 @@ use std::{
     thread,
 };
 
+use clap::{Arg, ArgAction, ArgMatches, Command};
 use tokio::{net::TcpListener, runtime, sync::mpsc};
 
 use super::{
+    arguments::{settings, with_config},
     log, memory,
     output::{EXIT_FAILURE, fail},
     reload,
@@ -20,11 +22,33 @@ use crate::{
     config::{Config, contract},
 };
 
+/// The name of the command.
+pub(super) const NAME: &str = "serve";
+const RESTORED: &str = "restored";
+
 /// Connections that the kernel holds ready while we are busy. std's 128 makes bursts wait for retransmissions.
 const LISTEN_BACKLOG: u32 = 4_096;
 
+pub(super) fn command() -> Command {
+    // No setting: it is true of one start, and would be wrong of the next.
+    let restored = Arg::new(RESTORED).long(RESTORED).action(ArgAction::SetTrue).help(
+        "The data directory is a copy that `hitlog backup` did not make, such as the snapshot of a volume. Give it at \
+         the first start from the copy, and only there: ids of events that came after the copy was made then lead \
+         nowhere, and never to events that come from now on",
+    );
+    Command::new(NAME)
+        .about("Takes events in and serves them, until SIGTERM or SIGINT; SIGHUP reads token_file anew")
+        .after_help("A setting is looked for in the flags, the environment, the file and the defaults, in this order.")
+        .args(settings(|_| true))
+        .arg(restored)
+}
+
+pub(super) fn run(arguments: &ArgMatches, signals: &Signals) -> ExitCode {
+    with_config(arguments, |config, _, warnings| serve(config, warnings, arguments.get_flag(RESTORED), signals))
+}
+
 /// Serves until a signal asks for a stop.
-pub(super) fn serve(mut config: Config, warnings: &[String], is_restored: bool, signals: &Signals) -> ExitCode {
+fn serve(mut config: Config, warnings: &[String], is_restored: bool, signals: &Signals) -> ExitCode {
     app::restrict_files(&config);
     if let Err(error) = log::start(&config) {
         fail(&format!("hitlog: cannot start the thread that writes the log: {error}"));
@@ -42,7 +66,7 @@ pub(super) fn serve(mut config: Config, warnings: &[String], is_restored: bool, 
         .build();
     let ended = runtime
         .map_err(|error| format!("cannot start the runtime: {error}"))
-        .and_then(|runtime| runtime.block_on(run(&config, is_restored, signals)));
+        .and_then(|runtime| runtime.block_on(start_and_serve(&config, is_restored, signals)));
     let code = match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
@@ -54,7 +78,7 @@ pub(super) fn serve(mut config: Config, warnings: &[String], is_restored: bool, 
     code
 }
 
-async fn run(config: &Config, is_restored: bool, signals: &Signals) -> Result<(), String> {
+async fn start_and_serve(config: &Config, is_restored: bool, signals: &Signals) -> Result<(), String> {
     let app = App::start(config, is_restored).map_err(|error| error.to_string())?;
     log::count_dropped(app.metrics().log.lines_dropped.clone());
     let listener = listen(config.listen).map_err(|error| {

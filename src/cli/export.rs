@@ -1,0 +1,45 @@
+//! `hitlog export`: writes events out.
+
+use std::process::ExitCode;
+
+use clap::{ArgMatches, Command};
+
+use super::{
+    arguments::{MAY_RUN, READING, flag, shown, text, website},
+    signals::Signals,
+    tool::run_tool,
+};
+use crate::{
+    store,
+    tools::export::{self, ExportOptions, Format},
+};
+
+pub(super) fn command() -> Command {
+    let format = flag("format", "ndjson|csv", "How a line looks");
+    Command::new("export")
+        .about(format!("Writes events to standard output, in the order of their arrival. {MAY_RUN}"))
+        .arg(format.value_parser(["ndjson", "csv"]).default_value("ndjson"))
+        .arg(flag("from", "TIME", "createdAt at or after this: RFC 3339, or milliseconds since 1970"))
+        .arg(flag("to", "TIME", "createdAt before this"))
+        .arg(website())
+        .arg(flag("type", "TYPE", "Of this type only: pageview, click or custom"))
+        .args(shown(READING))
+        .after_help(
+            "Events that arrive while it runs are not in it, and neither are those of deleted websites. In CSV an \
+             apostrophe stands before a cell that a spreadsheet would run as a formula.",
+        )
+}
+
+pub(super) fn run(arguments: &ArgMatches, _: &Signals) -> ExitCode {
+    run_tool(arguments, |config| {
+        export::run(&ExportOptions {
+            data_dir: config.data_dir,
+            format: if text(arguments, "format").as_deref() == Some("csv") { Format::Csv } else { Format::Ndjson },
+            from: text(arguments, "from"),
+            to: text(arguments, "to"),
+            website: text(arguments, "website"),
+            event_type: text(arguments, "type"),
+            expired_before: store::expired_before(config.retention),
+        })
+    })
+}

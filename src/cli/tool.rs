@@ -1,0 +1,40 @@
+//! What the tools have in common: each is given the configuration, logs to standard error, and ends with an exit code.
+
+use std::process::ExitCode;
+
+use clap::ArgMatches;
+
+use super::{
+    arguments::with_config,
+    output::{EXIT_BAD_SETTING, EXIT_FAILURE, fail, start_tool_log},
+};
+use crate::{
+    app,
+    config::Config,
+    tools::{Outcome, ToolError},
+};
+
+/// Runs a tool with the configuration that flags, environment and file give.
+pub(super) fn run_tool(arguments: &ArgMatches, tool: impl FnOnce(Config) -> Outcome) -> ExitCode {
+    with_config(arguments, |config, _, warnings| {
+        start_tool_log(&config);
+        app::restrict_files(&config);
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
+        end(tool(config))
+    })
+}
+
+fn end(outcome: Outcome) -> ExitCode {
+    match outcome {
+        // Whoever read the output has seen enough, as `head` has after its lines.
+        Ok(true) | Err(ToolError::OutputClosed) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(EXIT_FAILURE),
+        Err(error) => {
+            fail(&format!("hitlog: {error}"));
+            let is_argument = matches!(error, ToolError::Arguments(_));
+            ExitCode::from(if is_argument { EXIT_BAD_SETTING } else { EXIT_FAILURE })
+        }
+    }
+}
