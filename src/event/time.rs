@@ -1,5 +1,7 @@
 //! Times as the API writes and takes them.
 
+use std::ops::Range;
+
 use jiff::{
     SignedDuration,
     civil::{DateTime, date},
@@ -26,7 +28,8 @@ pub fn time_text(milliseconds: i64) -> String {
 }
 
 /// Reads milliseconds since 1970, given as digits or as RFC 3339 with its offset. A finer time is
-/// rounded up to a millisecond, so that it divides events into before and after as the finer time does.
+/// rounded up to a millisecond, so that it divides events into before and after as the finer time does. The seconds
+/// since 1970 know no leap second: 23:59:60 is the second that follows it.
 pub fn parse_time(text: &str) -> Option<i64> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) {
         return text.parse().ok();
@@ -35,10 +38,15 @@ pub fn parse_time(text: &str) -> Option<i64> {
     let pieces = Pieces::parse(text).ok().filter(|_| is_rfc_3339(text.as_bytes()))?;
     let offset = pieces.to_numeric_offset()?;
     let local = DateTime::from_parts(pieces.date(), pieces.time()?);
-    let since_1970 = local.duration_since(IN_1970) - SignedDuration::from_secs(offset.seconds().into());
+    // jiff reads a leap second as the second before it.
+    let leap = SignedDuration::from_secs(i64::from(&text.as_bytes()[SECONDS] == b"60"));
+    let since_1970 = local.duration_since(IN_1970) + leap - SignedDuration::from_secs(offset.seconds().into());
     let nanoseconds = since_1970.as_nanos();
     i64::try_from((nanoseconds + 999_999).div_euclid(1_000_000)).ok()
 }
+
+/// Where the seconds stand in a time of RFC 3339.
+const SECONDS: Range<usize> = 17..19;
 
 /// Whether this has the shape of RFC 3339: `2026-01-28T20:00:00`, a fraction or none, and `Z` or `+01:30`.
 fn is_rfc_3339(text: &[u8]) -> bool {
@@ -87,6 +95,11 @@ mod tests {
             ("2026-01-28T20:00:00.0010001Z", Some(1_769_630_400_002)),
             ("1969-12-31T23:59:59.9995Z", Some(0)),
             ("1969-12-31T23:59:59Z", Some(-1_000)),
+            ("2016-12-31T23:59:59Z", Some(1_483_228_799_000)),
+            ("2016-12-31T23:59:60Z", Some(1_483_228_800_000)),
+            ("2016-12-31T18:59:60.25-05:00", Some(1_483_228_800_250)),
+            ("2017-01-01T05:29:60.0001+05:30", Some(1_483_228_800_001)),
+            ("2016-12-31T23:59:61Z", None),
             ("", None),
             ("-1", None),
             ("1.5", None),

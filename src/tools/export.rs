@@ -176,21 +176,57 @@ impl LineWriter {
     }
 }
 
-/// What a spreadsheet takes for the beginning of a formula,
-/// <https://owasp.org/www-community/attacks/CSV_Injection>. The last four are full-width forms, which some take too.
-const FORMULA_BEGINS: [&str; 11] = ["=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠"];
+/// Whether a spreadsheet may take a text for a formula, <https://owasp.org/www-community/attacks/CSV_Injection>. Some
+/// take the full-width and the small forms of the four signs for the signs themselves, some a minus for a hyphen, and
+/// many pass over whatever shows nothing before them.
+fn is_formula(text: &[u8]) -> bool {
+    // Texts are UTF-8, checked when they came in.
+    let text = str::from_utf8(text).unwrap_or_default();
+    let begin = text.chars().find(|char| matches!(char, '\t' | '\r' | '\n') || !is_blank(*char));
+    matches!(
+        begin,
+        Some(
+            '=' | '+'
+                | '-'
+                | '@'
+                | '\t'
+                | '\r'
+                | '\n'
+                | '＝'
+                | '＋'
+                | '－'
+                | '＠'
+                | '﹦'
+                | '﹢'
+                | '﹣'
+                | '﹫'
+                | '\u{2212}'
+        )
+    )
+}
+
+/// Whether a character shows nothing: a space of any kind, a control character, or one of those that Unicode has fonts
+/// ignore (`Default_Ignorable_Code_Point`), such as a byte-order mark.
+fn is_blank(char: char) -> bool {
+    char.is_whitespace()
+        || char.is_control()
+        || matches!(
+            char,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
+                | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+                | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
+                | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}'
+        )
+}
 
 /// Writes a cell as RFC 4180 has it. What trackers send is anybody's text, and a spreadsheet would run some of it as a
 /// formula; an apostrophe before it makes it text.
 fn write_cell(out: &mut Vec<u8>, text: &[u8]) {
-    // Some spreadsheets pass over spaces before a formula.
-    let spaces = text.iter().take_while(|byte| **byte == b' ').count();
-    let is_formula = FORMULA_BEGINS.iter().any(|begin| text[spaces..].starts_with(begin.as_bytes()));
     let is_quoted = text.iter().any(|byte| matches!(byte, b'"' | b',' | b'\n' | b'\r'));
     if is_quoted {
         out.push(b'"');
     }
-    if is_formula {
+    if is_formula(text) {
         out.push(b'\'');
     }
     for part in text.split_inclusive(|byte| *byte == b'"') {
@@ -234,6 +270,27 @@ mod tests {
             let mut out = Vec::new();
             write_cell(&mut out, text.as_bytes());
             assert_eq!(String::from_utf8(out).unwrap(), cell, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_that_is_not_seen_hides_a_formula() {
+        let blanks = " \u{85}\u{a0}\u{ad}\u{1680}\u{180e}\u{2003}\u{200b}\u{200d}\u{200f}\u{2028}\u{2029}\u{202e}\u{202f}\u{205f}\u{2060}\
+                      \u{2800}\u{3000}\u{3164}\u{fe0f}\u{feff}\u{1}\u{7f}\u{e0020}";
+        let signs = "=+-@＝＋－＠﹦﹢﹣﹫\u{2212}";
+        let guarded = |text: &str| {
+            let mut out = Vec::new();
+            write_cell(&mut out, text.as_bytes());
+            out.starts_with(b"'")
+        };
+        for blank in blanks.chars() {
+            for sign in signs.chars() {
+                for text in [format!("{sign}1"), format!("{blank}{sign}1"), format!(" {blank}{blank} {sign}1")] {
+                    assert!(guarded(&text), "{text:?}");
+                }
+                assert!(!guarded(&format!("{blank}a{sign}1")), "{blank:?}");
+            }
+            assert!(guarded(&format!("{blank}\t1")) && !guarded(&blank.to_string()), "{blank:?}");
         }
     }
 

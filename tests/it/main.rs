@@ -3,6 +3,7 @@
 
 mod api;
 mod architecture;
+mod beside;
 mod bounds;
 mod browsers;
 mod clients;

@@ -40,7 +40,7 @@ use rusqlite::{
 use super::{
     catalog::read_catalog,
     consistent::{Observed, read_consistent},
-    directory::{OfflineDir, RETRY_PAUSE, TRIES_MAX},
+    directory::{Fate, OfflineDir, RETRY_PAUSE, TRIES_MAX},
     error::OfflineError,
 };
 use crate::{
@@ -196,32 +196,56 @@ impl<'a> Backup<'a> {
                 SegmentState::Sealed => self.take_sealed(&now, on_bytes)?,
                 _ => self.copy_open(&now, on_bytes)?,
             };
-            if let Some(copied) = copied {
-                let facts = if now.state == SegmentState::Sealed { self.look_at(&now)? } else { Ok(None) };
-                if let Err(damage) = &facts {
-                    damaged.push((self.from.path_of(&now), damage.clone()));
-                }
-                if now.generation != listed.generation {
-                    self.note_generation(&now, facts.unwrap_or(now.facts))?;
-                }
-                return Ok(copied);
-            }
-            let current = self.from.catalog()?.segment(now.number);
-            let Some(current) = current.filter(|current| current.state != SegmentState::Dropped) else {
-                self.change_copy(|copy| copy.execute("DELETE FROM Segment WHERE number = ?1", [now.number]).map(drop))?;
-                return Ok(SegmentCopy::Nothing);
+            let is_gone = copied.is_none() && file::bytes(&self.from.path_of(&now)) == 0;
+            let facts = match &copied {
+                Some(_) if now.state == SegmentState::Sealed => self.look_at(&now)?,
+                _ => Ok(None),
             };
-            if is_newest && current.state == SegmentState::Sealed {
-                return Ok(SegmentCopy::Again);
-            }
-            let path = self.from.path_of(&now);
-            if current == now && file::bytes(&path) == 0 {
+            let fate = match (&copied, &facts) {
+                (Some(_), Ok(_)) => Fate::Listed,
+                // Nothing is told of a generation that was replaced meanwhile: the one in its place is taken.
+                _ => self.from.fate(&now, is_gone)?,
+            };
+            match (fate, copied) {
+                (Fate::Listed, Some(copied)) => {
+                    if let Err(damage) = &facts {
+                        damaged.push((self.from.path_of(&now), damage.clone()));
+                    }
+                    if now.generation != listed.generation {
+                        self.note_generation(&now, facts.unwrap_or(now.facts))?;
+                    }
+                    return Ok(copied);
+                }
+                (Fate::Listed, None) => thread::sleep(RETRY_PAUSE),
+                (Fate::Gone, copied) => {
+                    self.forget(&now, copied.is_some())?;
+                    let delete = "DELETE FROM Segment WHERE number = ?1";
+                    self.change_copy(|copy| copy.execute(delete, [now.number]).map(drop))?;
+                    return Ok(SegmentCopy::Nothing);
+                }
+                (Fate::Replaced(by), _) if is_newest && by.state == SegmentState::Sealed => {
+                    return Ok(SegmentCopy::Again);
+                }
+                (Fate::Replaced(by), copied) => {
+                    self.forget(&now, copied.is_some())?;
+                    now = by;
+                }
                 // A segment whose making was cut short is made anew by the next start.
-                return Ok(if now.is_unmade(0) { SegmentCopy::Nothing } else { SegmentCopy::Missing(path) });
+                (Fate::Unmade, _) => return Ok(SegmentCopy::Nothing),
+                (Fate::Missing, _) => return Ok(SegmentCopy::Missing(self.from.path_of(&now))),
             }
-            now = current;
         }
         Err(OfflineError::KeepsChanging(self.from.path_of(&now)))
+    }
+
+    /// Removes the copy of a generation that does not count any more.
+    fn forget(&mut self, now: &ListedSegment, is_copied: bool) -> Result<(), OfflineError> {
+        if is_copied {
+            let copy = self.segments.of(now.number, now.generation);
+            file::remove(&copy).map_err(OfflineError::io("remove", &copy))?;
+            self.linked.remove(&copy);
+        }
+        Ok(())
     }
 
     /// What the copy of a sealed segment says of itself, or why that is not what the catalog lists.

@@ -6,6 +6,7 @@ use std::{
     fmt::Display,
     fs,
     path::{Path, PathBuf},
+    thread,
 };
 
 use rusqlite::{Connection, OpenFlags};
@@ -13,9 +14,8 @@ use rusqlite::{Connection, OpenFlags};
 use super::{
     catalog::CatalogContents,
     consistent::{Observed, read_consistent},
-    directory::OfflineDir,
+    directory::{OfflineDir, OpenSegment, RETRY_PAUSE, TRIES_MAX, bytes_of},
     error::OfflineError,
-    segment_lines::bytes_of,
 };
 use crate::store::{
     catalog::{ListedSegment, SegmentState},
@@ -26,6 +26,10 @@ use crate::store::{
 
 /// Most faults of one kind that are told of one file; one is enough to act on.
 const FAULTS_TOLD: usize = 5;
+
+/// How often what nothing lists is looked at, with a pause after each: a daemon lists what it has made, and unlinks what
+/// it has replaced, within some hundredths of a second.
+const LOOKS: usize = 10;
 
 /// Something that is not as it was written.
 #[derive(Debug)]
@@ -95,11 +99,12 @@ impl<'a> Check<'a> {
         let mut last_before = 0;
         for listed in self.catalog.segments_in_use() {
             let advice = if listed.state == SegmentState::Sealed { RESTORE_SEALED } else { RESTORE_OPEN };
-            let mut now = listed;
-            let checked = self.directory.on_segment(listed, |listed, connection| {
-                now = *listed;
-                CheckedSegment::check(&self.directory.path_of(listed), listed, connection)
-            });
+            let (mut now, mut bytes) = (listed, 0);
+            let look = |open: &OpenSegment<'_>| {
+                bytes = open.bytes;
+                CheckedSegment::check(&self.directory.path_of(open.listed), open.listed, open.connection)
+            };
+            let checked = self.directory.on_sound_segment(&mut now, look, |checked| checked.faults.is_empty());
             let path = self.directory.path_of(&now);
             match checked {
                 Ok(None) => {}
@@ -127,19 +132,17 @@ impl<'a> Check<'a> {
                     let advice = sqlite_advice(&source, &path);
                     tell(path, format!("it cannot be read: {source}"), advice);
                 }
+                Err(busy @ OfflineError::KeepsChanging(_)) => return Err(busy),
                 Err(error) => tell(path, reason(&error), advice),
             }
             report.segments += 1;
-            done(bytes_of(self.directory, &now));
+            done(bytes);
         }
-        // What the daemon was building when the check began is listed or gone by now.
-        let catalog = self.directory.catalog()?;
-        let still = unlisted(self.directory, &catalog)?;
-        let mut harmless = Vec::new();
-        for path in self.unlisted.intersection(&still) {
-            match unknown_holds(&catalog, path) {
-                Some(what) => tell(path.clone(), what, WILL_MOVE),
-                None => harmless.push(path.clone()),
+        let (catalog, left) = self.left_over()?;
+        for path in left {
+            match unknown_holds(&catalog, &path) {
+                Some(what) => tell(path, what, WILL_MOVE),
+                None => report.unlisted.push(path),
             }
         }
         for line in self.directory.quarantined(&catalog)? {
@@ -147,15 +150,47 @@ impl<'a> Check<'a> {
                 line.fault.map_or(format!("{} events", line.rows), |fault| format!("what cannot be read: {fault}"));
             tell(line.path, format!("it is in quarantine and holds {holds} ({})", line.reason), ADOPT_OR_DISCARD);
         }
-        report.unlisted = harmless;
         Ok(report)
+    }
+
+    /// What the catalog knew nothing of before the check and knows nothing of now, and the catalog as it is now. What a
+    /// daemon is making is listed before long, and what it has replaced is gone: both are waited for.
+    fn left_over(&self) -> Result<(CatalogContents, Vec<PathBuf>), OfflineError> {
+        let mut left = self.unlisted.clone();
+        let mut looks = 0;
+        loop {
+            let catalog = self.directory.catalog()?;
+            let still = unlisted(self.directory, &catalog)?;
+            left.retain(|path| still.contains(path) && !was_listed(path, &self.catalog, &catalog));
+            looks += 1;
+            if looks == LOOKS || left.iter().all(|path| name_of(path) == SegmentName::Foreign) {
+                return Ok((catalog, left.into_iter().collect()));
+            }
+            thread::sleep(RETRY_PAUSE);
+        }
+    }
+}
+
+fn name_of(path: &Path) -> SegmentName {
+    path.file_name().and_then(|name| name.to_str()).map_or(SegmentName::Foreign, SegmentPaths::parse)
+}
+
+/// Whether this is a generation that the catalog began to list while one look at it came after the other, however long
+/// it did: it was made by a daemon, and has been replaced since.
+fn was_listed(path: &Path, before: &CatalogContents, after: &CatalogContents) -> bool {
+    let SegmentName::Generation(number, generation) = name_of(path) else { return false };
+    let listed = |catalog: &CatalogContents| catalog.segment(number).map(|listed| listed.generation);
+    match (listed(before), listed(after)) {
+        (Some(before), after) => generation >= before && after.is_none_or(|after| after > generation),
+        (None, Some(after)) => after > generation,
+        (None, None) => false,
     }
 }
 
 /// What a file holds that the catalog does not list; `None` if the next start removes it, or it is no segment's.
 fn unknown_holds(catalog: &CatalogContents, path: &Path) -> Option<String> {
     let name = path.file_name()?.to_str()?;
-    let SegmentName::Generation(number, generation) = SegmentPaths::parse(name) else { return None };
+    let SegmentName::Generation(number, generation) = name_of(path) else { return None };
     if !path.is_file() {
         return None;
     }
@@ -181,11 +216,14 @@ fn reason(error: &OfflineError) -> String {
 
 fn check_catalog(directory: &OfflineDir) -> Result<Vec<String>, OfflineError> {
     let path = directory.catalog_path();
-    match read_consistent(&path, false, integrity).map_err(OfflineError::read(&path))? {
-        Observed::Consistent(faults) => faults.map_err(OfflineError::read(path)),
-        // A daemon has just started or stopped, and checks its catalog itself.
-        Observed::Changed => Ok(Vec::new()),
+    for _ in 0..TRIES_MAX {
+        match read_consistent(&path, false, integrity).map_err(OfflineError::read(&path))? {
+            Observed::Consistent(faults) => return faults.map_err(OfflineError::read(path)),
+            // A daemon has just started or stopped.
+            Observed::Changed => thread::sleep(RETRY_PAUSE),
+        }
     }
+    Err(OfflineError::KeepsChanging(path))
 }
 
 /// What SQLite finds wrong with a file.
@@ -294,14 +332,15 @@ fn unlisted(directory: &OfflineDir, catalog: &CatalogContents) -> Result<BTreeSe
     let mut found = BTreeSet::new();
     for entry in fs::read_dir(folder).map_err(OfflineError::io("read the directory", folder))? {
         let entry = entry.map_err(OfflineError::io("read the directory", folder))?;
-        let is_listed = match entry.file_name().to_str().map(SegmentPaths::parse) {
-            Some(SegmentName::Generation(number, generation)) => {
+        let path = entry.path();
+        let is_listed = match name_of(&path) {
+            SegmentName::Generation(number, generation) => {
                 catalog.segment(number).is_some_and(|listed| listed.generation == generation)
             }
             _ => false,
         };
         if !is_listed {
-            found.insert(entry.path());
+            found.insert(path);
         }
     }
     Ok(found)

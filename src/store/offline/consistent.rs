@@ -65,15 +65,14 @@ impl Guard {
     /// `None` if there is no such file.
     pub(super) fn of(path: &Path, sealed: bool) -> Option<Self> {
         let mut stamp = Stamp::of(path).ok()?;
+        if sealed {
+            return Some(Self::Sealed);
+        }
         if stamp.is_fresh() {
             thread::sleep(CLOCK_TICK);
             stamp = Stamp::of(path).ok()?;
         }
-        Some(match (sealed, has_own_wal(path)) {
-            (true, _) => Self::Sealed,
-            (false, true) => Self::Live,
-            (false, false) => Self::Still(stamp),
-        })
+        Some(if has_own_wal(path) { Self::Live } else { Self::Still(stamp) })
     }
 
     /// Whether SQLite may take the file for one that never changes.

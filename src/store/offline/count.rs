@@ -13,16 +13,13 @@ use rusqlite::{Connection, Row, params};
 
 use super::{
     catalog::CatalogContents,
-    directory::OfflineDir,
+    directory::{OfflineDir, OpenSegment},
     error::OfflineError,
-    segment_lines::{bytes_of, damage_of},
+    segment_lines::damage_of,
 };
 use crate::{
     event::EventType,
-    store::{
-        catalog::{SegmentState, Website},
-        format::schema,
-    },
+    store::{catalog::Website, format::schema},
 };
 
 /// Counts by type, in the order of [`EventType::ALL`].
@@ -62,22 +59,21 @@ pub fn count(
     let wanted = website.map(|website| &*website.id);
     let mut all = Tally::default();
     let mut segment_bytes = 0;
-    for listed in catalog.segments_in_use() {
-        let mut damage = None;
-        let tally = directory.on_segment(listed, |listed, connection| {
-            let mut tally = Tally::default();
-            match listed.state {
-                SegmentState::Sealed => {
-                    damage = damage_of(connection, listed)?.map(|damage| (directory.path_of(listed), damage));
-                    tally.read_summary(connection, wanted)?;
-                }
-                _ => tally.read_rows(connection, wanted)?,
+    for mut segment in catalog.segments_in_use() {
+        let look = |open: &OpenSegment<'_>| {
+            if let Some(damage) = damage_of(open)? {
+                return Ok(Err(damage));
             }
-            Ok((tally, bytes_of(directory, listed)))
-        })?;
-        if let Some((path, reason)) = damage {
-            return Err(OfflineError::damaged(path, reason));
-        }
+            let mut tally = Tally::default();
+            if open.is_sealed() {
+                tally.read_summary(open.connection, wanted)?;
+            } else {
+                tally.read_rows(open.connection, wanted)?;
+            }
+            Ok(Ok((tally, open.bytes)))
+        };
+        let tally = directory.on_sound_segment(&mut segment, look, Result::is_ok)?.transpose();
+        let tally = tally.map_err(|damage| OfflineError::damaged(directory.path_of(&segment), damage))?;
         let Some((tally, bytes)) = tally else { continue };
         all.merge(tally);
         segment_bytes += bytes;

@@ -18,7 +18,7 @@ use super::{
 use crate::store::{
     catalog::{ListedSegment, SegmentState},
     format::{
-        CATALOG, SegmentPaths,
+        CATALOG, SegmentPaths, file,
         quarantine::{Quarantine, QuarantinedFile},
         schema, vfs,
     },
@@ -85,23 +85,36 @@ impl OfflineDir {
             let reason = catalog.quarantine.get(&file.name).map(String::as_str);
             QuarantineLine::of(file, reason)
         };
-        Ok(files.map(line).collect())
+        // Of one that was adopted or discarded meanwhile nothing is told.
+        let is_there = |line: &QuarantineLine| line.fault.is_none() || line.path.exists();
+        Ok(files.map(line).filter(is_there).collect())
     }
 
     pub(crate) fn path_of(&self, listed: &ListedSegment) -> PathBuf {
         self.segments.of(listed.number, listed.generation)
     }
 
-    /// Puts a question to the file that a segment is in now, which may be a later generation than the listed one.
-    /// `None` if there is no such segment any more, or no row in it yet. A question may be put again, from its
-    /// beginning.
+    /// Puts a question to the file that a segment is in now, which may be a later generation than the listed one;
+    /// `segment` says which it was in the end. `None` if there is no such segment any more, or no row in it yet. A
+    /// question may be put again, from its beginning.
     pub(super) fn on_segment<T>(
         &self,
-        listed: ListedSegment,
-        mut question: impl FnMut(&ListedSegment, &Connection) -> rusqlite::Result<T>,
+        segment: &mut ListedSegment,
+        question: impl FnMut(&OpenSegment<'_>) -> rusqlite::Result<T>,
     ) -> Result<Option<T>, OfflineError> {
-        let mut now = listed;
+        self.on_sound_segment(segment, question, |_| true)
+    }
+
+    /// The same for a question whose answer may tell of damage. No error and no damage is told of a generation that
+    /// was replaced meanwhile: the question is put to the one that took its place.
+    pub(super) fn on_sound_segment<T>(
+        &self,
+        segment: &mut ListedSegment,
+        mut question: impl FnMut(&OpenSegment<'_>) -> rusqlite::Result<T>,
+        is_sound: impl Fn(&T) -> bool,
+    ) -> Result<Option<T>, OfflineError> {
         for _ in 0..TRIES_MAX {
+            let now = *segment;
             if now.state == SegmentState::Dropped {
                 return Ok(None);
             }
@@ -109,25 +122,76 @@ impl OfflineDir {
             if fs::metadata(&path).is_ok_and(|file| now.is_unmade(file.len())) {
                 return Ok(None);
             }
-            let answer = read_consistent(&path, now.state == SegmentState::Sealed, |connection| {
+            // Before it is opened: a file that is open may have no name any more.
+            let bytes = bytes_of(self, &now);
+            let observed = read_consistent(&path, now.state == SegmentState::Sealed, |connection| {
                 schema::check_segment(connection, &path)?;
-                question(&now, connection).map_err(OfflineError::read(&path))
+                let open = OpenSegment { listed: &now, bytes, connection };
+                question(&open).map_err(OfflineError::read(&path))
             });
-            match answer {
-                Ok(Observed::Consistent(answer)) => return answer.map(Some),
-                Ok(Observed::Changed) => {}
-                Err(error) => return Err(OfflineError::read(path)(error)),
+            let answer = match observed {
+                Ok(Observed::Consistent(Ok(answer))) if is_sound(&answer) => return Ok(Some(answer)),
+                Ok(Observed::Consistent(answer)) => Some(answer),
+                Ok(Observed::Changed) => None,
+                Err(error) => Some(Err(OfflineError::read(&path)(error))),
+            };
+            match (self.fate(&now, !path.exists())?, answer) {
+                (Fate::Replaced(by), _) => *segment = by,
+                (Fate::Gone | Fate::Unmade, _) => return Ok(None),
+                (Fate::Missing, _) => return Err(OfflineError::Missing(path)),
+                (Fate::Listed, Some(answer)) => return answer.map(Some),
+                (Fate::Listed, None) => thread::sleep(RETRY_PAUSE),
             }
-            let Some(listed) = self.catalog()?.segment(now.number) else { return Ok(None) };
-            if listed == now && !path.exists() {
-                // The catalog is switched before a file is unlinked, so this one was not replaced.
-                return if now.is_unmade(0) { Ok(None) } else { Err(OfflineError::Missing(path)) };
-            }
-            if listed == now {
-                thread::sleep(RETRY_PAUSE);
-            }
-            now = listed;
         }
-        Err(OfflineError::KeepsChanging(self.path_of(&now)))
+        Err(OfflineError::KeepsChanging(self.path_of(segment)))
     }
+
+    /// What has become of a segment since the catalog listed it like this. `is_gone`: its file was not there; whoever
+    /// asks must have looked before. The catalog is switched before a file is unlinked, so only a file that was gone
+    /// first, and that the catalog lists all the same, was not replaced.
+    pub(super) fn fate(&self, listed: &ListedSegment, is_gone: bool) -> Result<Fate, OfflineError> {
+        Ok(match self.catalog()?.segment(listed.number) {
+            None => Fate::Gone,
+            Some(now) if now.state == SegmentState::Dropped => Fate::Gone,
+            Some(now) if now != *listed => Fate::Replaced(now),
+            Some(now) if is_gone && now.is_unmade(0) => Fate::Unmade,
+            Some(_) if is_gone => Fate::Missing,
+            Some(_) => Fate::Listed,
+        })
+    }
+}
+
+/// A file of a segment, open to questions.
+pub(super) struct OpenSegment<'a> {
+    /// What the catalog says of it.
+    pub(super) listed: &'a ListedSegment,
+    /// The bytes of the file and its write-ahead log.
+    pub(super) bytes: u64,
+    pub(super) connection: &'a Connection,
+}
+
+impl OpenSegment<'_> {
+    pub(super) fn is_sealed(&self) -> bool {
+        self.listed.state == SegmentState::Sealed
+    }
+}
+
+/// What has become of a segment.
+pub(super) enum Fate {
+    /// It is as it was.
+    Listed,
+    /// The catalog says something else of it, such as a later generation.
+    Replaced(ListedSegment),
+    /// All of its events have expired or are erased.
+    Gone,
+    /// It was made ahead, and the next start makes its file.
+    Unmade,
+    /// Its file is lost.
+    Missing,
+}
+
+/// The bytes of a segment's file and its write-ahead log.
+pub(super) fn bytes_of(directory: &OfflineDir, listed: &ListedSegment) -> u64 {
+    let path = directory.path_of(listed);
+    file::bytes(&file::with_suffix(&path, "-wal")) + file::bytes(&path)
 }

@@ -8,7 +8,12 @@ use std::{collections::VecDeque, sync::Arc};
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{catalog::CatalogContents, directory::OfflineDir, error::OfflineError, segment_lines::damage_of};
+use super::{
+    catalog::CatalogContents,
+    directory::{OfflineDir, OpenSegment},
+    error::OfflineError,
+    segment_lines::damage_of,
+};
 use crate::{
     event::{EventRow, EventType},
     store::{
@@ -70,23 +75,21 @@ impl<'a> Export<'a> {
         catalog: &'a CatalogContents,
         choice: EventChoice,
     ) -> Result<Self, OfflineError> {
-        let (mut waiting, mut until, mut damage) = (VecDeque::new(), None, None);
+        let (mut waiting, mut until) = (VecDeque::new(), None);
         // From the newest to the oldest: once a segment has rows, all before it are full.
-        for listed in catalog.segments_in_use().rev() {
-            let held = directory.on_segment(listed, |listed, connection| match listed.state {
-                SegmentState::Sealed => {
-                    damage = damage_of(connection, listed)?.map(|damage| (directory.path_of(listed), damage));
-                    Ok((wanted_rows(connection, catalog, &choice)?, None))
+        for mut listed in catalog.segments_in_use().rev() {
+            let look = |open: &OpenSegment<'_>| {
+                if let Some(damage) = damage_of(open)? {
+                    return Ok(Err(damage));
                 }
-                _ => {
-                    let last = file::last_sequence(connection)?;
-                    let first: Option<i64> = connection.query_row("SELECT min(id) FROM Event", [], |row| row.get(0))?;
-                    Ok((last.zip(first).map(|(last, first)| last - first.unsigned_abs() + 1), last))
+                if open.is_sealed() {
+                    return Ok(Ok((wanted_rows(open.connection, catalog, &choice)?, None)));
                 }
-            })?;
-            if let Some((path, damage)) = damage.take() {
-                return Err(OfflineError::damaged(path, damage));
-            }
+                let sequences = file::sequences(open.connection)?;
+                Ok(Ok((sequences.map(|(first, last)| last - first + 1), sequences.map(|(_, last)| last))))
+            };
+            let held = directory.on_sound_segment(&mut listed, look, Result::is_ok)?.transpose();
+            let held = held.map_err(|damage| OfflineError::damaged(directory.path_of(&listed), damage))?;
             let Some((Some(rows), last)) = held else { continue };
             until = until.or(last);
             waiting.push_front((listed, rows));
@@ -110,11 +113,14 @@ impl<'a> Export<'a> {
         let (begin, after) = (out.len(), self.last);
         while let Some(&(before, rows)) = self.waiting.front() {
             let mut listed = before;
-            let read = self.directory.on_segment(listed, |now, connection| {
-                listed = *now;
+            let read = self.directory.on_segment(&mut listed, |open| {
                 out.truncate(begin);
-                self.read(connection, after, out, &mut write)
+                self.read(open.connection, after, out, &mut write)
             })?;
+            if read.is_none() {
+                // What was read of a segment that is gone by now is to be gone as well.
+                out.truncate(begin);
+            }
             self.waiting[0] = (listed, rows);
             match read {
                 Some(chunk) if chunk.rows > 0 => {

@@ -2,11 +2,14 @@
 
 use rusqlite::{Connection, OptionalExtension};
 
-use super::{catalog::CatalogContents, directory::OfflineDir, error::OfflineError};
+use super::{
+    catalog::CatalogContents,
+    directory::{OfflineDir, OpenSegment, bytes_of},
+    error::OfflineError,
+};
 use crate::store::{
-    catalog::{ListedSegment, SegmentState},
+    catalog::ListedSegment,
     error::OpenError,
-    format::file,
     segments::{Sites, Summary, SummaryError},
 };
 
@@ -42,13 +45,11 @@ pub fn segment_lines(directory: &OfflineDir, catalog: &CatalogContents) -> Vec<S
 
 fn line(directory: &OfflineDir, listed: ListedSegment) -> SegmentLine {
     let mut now = listed;
-    let mut damage = None;
-    let looked = directory.on_segment(listed, |listed, connection| {
-        now = *listed;
-        let holds = what_it_holds(connection, listed.state == SegmentState::Sealed)?;
-        damage = if listed.state == SegmentState::Sealed { damage_of(connection, listed)? } else { None };
-        Ok(holds)
-    });
+    let look = |open: &OpenSegment<'_>| {
+        let (rows, times) = what_it_holds(open.connection, open.is_sealed())?;
+        Ok(Held { rows, times, bytes: open.bytes, damage: damage_of(open)? })
+    };
+    let looked = directory.on_sound_segment(&mut now, look, |held| held.damage.is_none());
     let mut line = SegmentLine {
         number: now.number,
         state: now.state.as_str(),
@@ -56,10 +57,13 @@ fn line(directory: &OfflineDir, listed: ListedSegment) -> SegmentLine {
         rows: 0,
         bytes: bytes_of(directory, &now),
         times: None,
-        fault: damage.map(|damage| format!("damaged: {damage}")),
+        fault: None,
     };
     match looked {
-        Ok(Some((rows, times))) => (line.rows, line.times) = (rows, times),
+        Ok(Some(Held { rows, times, bytes, damage })) => {
+            (line.rows, line.times, line.bytes) = (rows, times, bytes);
+            line.fault = damage.map(|damage| format!("damaged: {damage}"));
+        }
         Ok(None) => {}
         Err(OfflineError::Missing(_)) => line.fault = Some("missing".into()),
         Err(OfflineError::Read { source, .. } | OfflineError::Open(OpenError::Sqlite { source, .. })) => {
@@ -68,6 +72,14 @@ fn line(directory: &OfflineDir, listed: ListedSegment) -> SegmentLine {
         Err(error) => line.fault = Some(error.to_string()),
     }
     line
+}
+
+/// What one look at a segment's file finds.
+struct Held {
+    rows: u64,
+    times: Option<(i64, i64)>,
+    bytes: u64,
+    damage: Option<&'static str>,
 }
 
 fn what_it_holds(connection: &Connection, sealed: bool) -> rusqlite::Result<(u64, Option<(i64, i64)>)> {
@@ -84,16 +96,13 @@ fn what_it_holds(connection: &Connection, sealed: bool) -> rusqlite::Result<(u64
 }
 
 /// Why a sealed file is not what the catalog lists, as far as its summary tells.
-pub(super) fn damage_of(connection: &Connection, listed: &ListedSegment) -> rusqlite::Result<Option<&'static str>> {
-    match Summary::read_listed(connection, &Sites::default(), listed.number, listed.facts) {
+pub(super) fn damage_of(open: &OpenSegment<'_>) -> rusqlite::Result<Option<&'static str>> {
+    if !open.is_sealed() {
+        return Ok(None);
+    }
+    match Summary::read_listed(open.connection, &Sites::default(), open.listed.number, open.listed.facts) {
         Ok(_) => Ok(None),
         Err(SummaryError::Damaged(damage)) => Ok(Some(damage)),
         Err(SummaryError::Sqlite(error)) => Err(error),
     }
-}
-
-/// The bytes of a segment's file and its write-ahead log.
-pub(super) fn bytes_of(directory: &OfflineDir, listed: &ListedSegment) -> u64 {
-    let path = directory.path_of(listed);
-    file::bytes(&file::with_suffix(&path, "-wal")) + file::bytes(&path)
 }

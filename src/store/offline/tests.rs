@@ -9,6 +9,7 @@ use rusqlite::Connection;
 
 use super::{
     consistent::{Observed, read_consistent},
+    directory::{Fate, OpenSegment},
     *,
 };
 use crate::store::{
@@ -78,7 +79,10 @@ fn a_segment_is_followed_to_its_generation() {
     let work = tempfile::tempdir().unwrap();
     let directory = directory(work.path());
     let before = directory.catalog().unwrap().segment(1).unwrap();
-    let generation = |directory: &OfflineDir| directory.on_segment(before, |listed, _| Ok(listed.generation));
+    let generation = |directory: &OfflineDir| {
+        let mut now = before;
+        directory.on_segment(&mut now, |open| Ok(open.listed.generation))
+    };
     assert_eq!(generation(&directory).unwrap(), Some(1));
     fs::rename(directory.segments.of(1, 1), directory.segments.of(1, 2)).unwrap();
     assert!(matches!(generation(&directory), Err(OfflineError::Missing(_))), "the catalog still lists the first");
@@ -88,6 +92,85 @@ fn a_segment_is_followed_to_its_generation() {
     catalog.execute_batch("UPDATE Segment SET state = 'dropped', generation = 3").unwrap();
     fs::remove_file(directory.segments.of(1, 2)).unwrap();
     assert_eq!(generation(&directory).unwrap(), None);
+}
+
+/// What is found wrong with a generation while another takes its place is wrong with nothing any more.
+#[test]
+fn no_fault_is_told_of_what_was_replaced() {
+    let work = tempfile::tempdir().unwrap();
+    let directory = directory(work.path());
+    let listed = directory.catalog().unwrap().segment(1).unwrap();
+    let replace = |by: i64| {
+        let (from, to) = (directory.segments.of(1, by - 1), directory.segments.of(1, by));
+        fs::copy(&from, to).unwrap();
+        let catalog = Connection::open(directory.catalog_path()).unwrap();
+        catalog.execute("UPDATE Segment SET generation = ?1", [by]).unwrap();
+        fs::remove_file(from).unwrap();
+    };
+    let failed = || rusqlite::Error::InvalidQuery;
+    let mut now = listed;
+    let answer = directory.on_segment(&mut now, |open| match open.listed.generation {
+        1 => {
+            replace(2);
+            Err(failed())
+        }
+        generation => Ok(generation),
+    });
+    assert_eq!((answer.unwrap(), now.generation), (Some(2), 2), "an error");
+    let look = |open: &OpenSegment<'_>| {
+        if open.listed.generation == 2 {
+            replace(3);
+        }
+        Ok(open.listed.generation)
+    };
+    let answer = directory.on_sound_segment(&mut now, look, |generation| *generation > 2);
+    assert_eq!(answer.unwrap(), Some(3), "damage");
+    let answer = directory.on_sound_segment(&mut now, |_| Ok(7), |_| false);
+    assert_eq!(answer.unwrap(), Some(7), "damage of what is listed is told");
+    assert!(matches!(directory.on_segment::<()>(&mut now, |_| Err(failed())), Err(OfflineError::Read { .. })));
+    // A file that was there before the catalog was read may have been replaced after that; it is not missing.
+    assert!(matches!(directory.fate(&now, false).unwrap(), Fate::Listed));
+    fs::remove_file(directory.segments.of(1, 3)).unwrap();
+    assert!(matches!(directory.fate(&now, true).unwrap(), Fate::Missing));
+    assert!(matches!(directory.on_segment(&mut now, |_| Ok(())), Err(OfflineError::Missing(_))));
+    let dropped = || {
+        let catalog = Connection::open(directory.catalog_path()).unwrap();
+        catalog.execute_batch("UPDATE Segment SET state = 'dropped'").unwrap();
+    };
+    assert!(matches!(directory.fate(&now, true).unwrap(), Fate::Missing));
+    dropped();
+    assert!(matches!(directory.fate(&now, true).unwrap(), Fate::Gone));
+}
+
+/// A file that the catalog knew before the check or knows after it, or knew in between, is not left over.
+#[test]
+fn what_a_daemon_makes_while_a_check_runs_is_not_left_over() {
+    for (listed_before, file, listed_after, is_told) in
+        [(1, 2, 3, false), (1, 2, 2, false), (2, 1, 2, true), (2, 1, 3, true), (1, 2, 1, true), (2, 3, 9, false)]
+    {
+        let work = tempfile::tempdir().unwrap();
+        let directory = directory(work.path());
+        let list = |generation: i64| {
+            let catalog = Connection::open(directory.catalog_path()).unwrap();
+            catalog.execute("UPDATE Segment SET generation = ?1", [generation]).unwrap();
+            let leave = "INSERT OR IGNORE INTO Leftover VALUES(1, ?1)";
+            for old in 1..9 {
+                catalog.execute(leave, [old]).unwrap();
+            }
+        };
+        let (first, path) = (directory.segments.of(1, 1), directory.segments.of(1, file));
+        for generation in [listed_before, file, listed_after] {
+            let copy = directory.segments.of(1, generation);
+            if copy != first {
+                fs::copy(&first, copy).unwrap();
+            }
+        }
+        list(listed_before);
+        let check = Check::new(&directory).unwrap();
+        list(listed_after);
+        let report = check.run(|_| {}, |fault| panic!("{fault:?}")).unwrap();
+        assert_eq!(report.unlisted.contains(&path), is_told, "{listed_before} {file} {listed_after}: {report:?}");
+    }
 }
 
 #[test]
