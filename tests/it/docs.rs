@@ -11,5 +11,8 @@ pub(crate) fn check(document: &str, made: &str) {
     let written = fs::read_to_string(&path).unwrap_or_default();
     let differs = made.lines().zip(written.lines()).position(|(made, written)| made != written);
     let line = differs.unwrap_or(made.lines().count().min(written.lines().count())) + 1;
-    assert!(written == made, "{document} differs in line {line}: WRITE_DOCS=1 cargo test --test it docs:: makes it anew");
+    assert!(
+        written == made,
+        "{document} differs in line {line}: WRITE_DOCS=1 cargo test --test it docs:: makes it anew"
+    );
 }
