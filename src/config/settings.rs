@@ -72,7 +72,8 @@ impl Setting {
         }
     }
 
-    pub(super) fn is_secret(&self) -> bool {
+    /// Whether its value is never shown.
+    pub fn is_secret(&self) -> bool {
         matches!(self.kind, Kind::Secret(_))
     }
 }
@@ -340,7 +341,7 @@ impl RawSettings {
         let mut problems = Vec::new();
         for (key, value) in &table {
             let Some(setting) = find(key) else {
-                problems.push(format!("{key}: there is no such setting; `hitlog config show` lists them all"));
+                problems.push(format!("{key}: there is no such setting; `hitlog serve --help` lists them all"));
                 continue;
             };
             match value {
