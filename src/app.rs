@@ -140,7 +140,7 @@ impl App {
             metrics: Arc::clone(&metrics),
             stopping: AtomicBool::new(false),
         };
-        Ok(Self { context, drain_timeout: config.drain_timeout, metrics, ended, threads, directory })
+        Ok(Self { context, drain_timeout: config.drain_timeout_seconds, metrics, ended, threads, directory })
     }
 
     /// What the daemon counts.
@@ -244,9 +244,9 @@ pub fn rules(config: &Config) -> Rules {
         text_chars_max: contract::TEXT_CHARS_MAX,
         properties_bytes_max: contract::PROPERTIES_BYTES_MAX,
         properties_depth_max: contract::PROPERTIES_DEPTH_MAX,
-        timestamp_ahead_max_ms: i64::try_from(config.timestamp_ahead_max.as_millis()).unwrap_or(i64::MAX),
+        timestamp_ahead_max_ms: i64::try_from(config.timestamp_ahead_max_seconds.as_millis()).unwrap_or(i64::MAX),
         timestamp_age_max_ms: config
-            .retention
+            .retention_days
             .map_or(i64::MAX, |age| i64::try_from(age.as_millis()).unwrap_or(i64::MAX)),
         batch_events_max: config.batch_events_max,
         item_bytes_max: config.event_bytes_max.max(contract::ITEM_BYTES_MAX),
@@ -272,8 +272,8 @@ fn request_limits(config: &Config) -> RequestLimits {
 
 fn body_limits(config: &Config) -> BodyLimits {
     BodyLimits {
-        stall_timeout: config.body_stall_timeout,
-        timeout: config.body_timeout,
+        stall_timeout: config.body_stall_timeout_seconds,
+        timeout: config.body_timeout_seconds,
         bytes_per_second_min: config.bytes_per_second_min,
         unpack_bytes_max: config.unpack_bytes_max,
         discard_bytes_max: contract::DISCARD_BYTES_MAX,
@@ -289,9 +289,9 @@ fn connection_limits(config: &Config) -> ConnectionLimits {
         bytes_per_second_min: config.bytes_per_second_min,
         warm_connections_max: config.warm_connections_max,
         head_bytes_max: config.head_bytes_max,
-        head_timeout: config.head_timeout,
-        idle_timeout: config.idle_timeout,
-        write_stall_timeout: config.body_stall_timeout,
+        head_timeout: config.head_timeout_seconds,
+        idle_timeout: config.idle_timeout_seconds,
+        write_stall_timeout: config.body_stall_timeout_seconds,
     }
 }
 
@@ -320,14 +320,14 @@ pub fn store_options(config: &Config) -> StoreOptions {
             wal_checkpoint_bytes: config.wal_checkpoint_bytes,
             wal_bytes_max: config.wal_bytes_max,
             segment_rows_max: config.segment_rows_max,
-            segment_age_max: config.segment_age_max,
+            segment_age_max: config.segment_age_max_seconds,
         },
         read: ReadOptions {
             readers: config.readers,
             waiting_max: config.reads_waiting_max,
-            deadline: config.read_timeout,
+            deadline: config.read_timeout_seconds,
             answer_bytes_max: config.read_bytes_max,
-            retention: config.retention,
+            retention: config.retention_days,
         },
         erasures: ErasureOptions { erasures_max: config.erasures_max, hidden_events_max: config.hidden_events_max },
         segments: SegmentOptions {
@@ -336,7 +336,7 @@ pub fn store_options(config: &Config) -> StoreOptions {
             connections_max: config.segment_connections_max,
         },
         seal_cache_bytes: config.seal_cache_bytes,
-        retention_grace: config.retention_grace,
+        retention_grace: config.retention_grace_seconds,
         is_restored: false,
         scratch_dir: config.scratch_dir.clone(),
         reserve_bytes: config.reserve_bytes,

@@ -22,7 +22,7 @@ pub struct Given {
     /// The file of settings, if one was named.
     pub config: Option<OsString>,
     /// The other settings that were given as flags: the flag without its dashes, and the value.
-    pub settings: Vec<(String, String)>,
+    pub settings: Vec<(String, OsString)>,
 }
 
 static GIVEN: OnceLock<Given> = OnceLock::new();

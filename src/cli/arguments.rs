@@ -7,37 +7,37 @@ use clap::{Arg, ArgAction, ArgMatches};
 use super::output::{EXIT_BAD_SETTING, fail};
 use crate::{
     command::{self, Given},
-    config::{Config, ConfigError, Environment, Layer, RawSettings, SETTINGS, Setting, contract},
+    config::{Config, ConfigError, Environment, Key, Layer, RawSettings, SETTINGS, Setting, contract},
 };
 
 /// The settings in the help of a tool that only reads.
-pub(super) const READING: &[&str] = &["data_dir"];
+pub(super) const READING: &[Key] = &[Key::data_dir];
 /// Said of a tool that only reads.
 pub(super) const MAY_RUN: &str = "May run while hitlog serves.";
 
 /// The flags of the settings that are wanted, and of the file that all of them may come from.
-pub(super) fn settings(is_wanted: impl Fn(&str) -> bool) -> Vec<Arg> {
+pub(super) fn settings(is_wanted: impl Fn(Key) -> bool) -> Vec<Arg> {
     let file = Arg::new("config")
         .long("config")
         .value_name("FILE")
         .help("A TOML file of settings; config/hitlog.toml is a commented example [env: HITLOG_CONFIG]");
-    SETTINGS.iter().filter(|setting| is_wanted(setting.name)).fold(vec![file], |mut flags, setting| {
+    SETTINGS.iter().filter(|setting| is_wanted(setting.key)).fold(vec![file], |mut flags, setting| {
         let default =
             if setting.default.is_empty() { String::new() } else { format!(" [default: {}]", setting.default) };
         let help = format!("{}{default} [env: {}]", setting.help, setting.variable());
-        flags.push(Arg::new(setting.name).long(setting.flag()).value_name(setting.value_name()).help(help));
+        flags.push(Arg::new(setting.name).long(setting.flag()).value_name(setting.kind.value_name()).help(help));
         flags
     })
 }
 
-/// The flags of the settings with these names.
-pub(super) fn shown(names: &[&str]) -> Vec<Arg> {
-    settings(|name| names.contains(&name))
+/// The flags of these settings.
+pub(super) fn shown(keys: &[Key]) -> Vec<Arg> {
+    settings(|key| keys.contains(&key))
 }
 
-/// The flags of the settings with these names, before a subcommand or after it.
-pub(super) fn shown_everywhere(names: &[&str]) -> Vec<Arg> {
-    shown(names).into_iter().map(|flag| flag.global(true)).collect()
+/// The flags of these settings, before a subcommand or after it.
+pub(super) fn shown_everywhere(keys: &[Key]) -> Vec<Arg> {
+    shown(keys).into_iter().map(|flag| flag.global(true)).collect()
 }
 
 /// A flag with a value.
@@ -89,14 +89,18 @@ pub(super) fn with_config(
 /// What commands that people are told to run must say again.
 fn given(raw: &RawSettings, file: Option<String>, config: &Config) -> Given {
     let is_given = |setting: &&Setting| {
-        raw.get(setting.name).layer == Layer::Flag && setting.name != "data_dir" && !setting.is_secret()
+        raw.get(setting.key).layer == Layer::Flag && setting.key != Key::data_dir && !setting.is_secret()
     };
-    let settings = SETTINGS.iter().filter(is_given);
+    let again = |setting: &Setting| {
+        let value = OsString::from(raw.get(setting.key).text);
+        let is_path = [Key::scratch_dir, Key::token_file].contains(&setting.key) && !value.is_empty();
+        (setting.flag(), if is_path { command::absolute(value) } else { value })
+    };
     Given {
         command: env::args_os().nth(1).map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
         data_dir: config.data_dir.clone().into_os_string(),
         config: file.map(OsString::from),
-        settings: settings.map(|setting| (setting.flag(), raw.get(setting.name).text)).collect(),
+        settings: SETTINGS.iter().filter(is_given).map(again).collect(),
     }
 }
 
@@ -127,7 +131,7 @@ fn read_settings(arguments: &ArgMatches) -> GivenSettings {
     for setting in SETTINGS {
         // The tools show only the flags that matter to them.
         if let Ok(Some(value)) = arguments.try_get_one::<String>(setting.name) {
-            raw.set(setting, value, Layer::Flag);
+            raw.set(setting.key, value, Layer::Flag);
         }
     }
     let warning =

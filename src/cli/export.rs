@@ -56,7 +56,7 @@ pub(super) fn run(arguments: &ArgMatches, _: &Signals) -> ExitCode {
             to: text(arguments, "to"),
             website: text(arguments, "website"),
             event_type: text(arguments, "type"),
-            expired_before: store::expired_before(config.retention),
+            expired_before: store::expired_before(config.retention_days),
         })
     })
 }

@@ -16,12 +16,12 @@ use super::{
 };
 use crate::{
     app,
-    config::contract,
+    config::{Key, contract},
     tools::import::{self, ImportOptions, Stop, WebsiteRules},
 };
 
 /// The settings in its help; it takes all others from the environment and the file.
-const WRITING: &[&str] = &["data_dir", "file_access", "durability", "segment_rows_max", "scratch_dir"];
+const WRITING: &[Key] = &[Key::data_dir, Key::file_access, Key::durability, Key::segment_rows_max, Key::scratch_dir];
 
 pub(super) fn command() -> Command {
     let skip = flag("skip", "LINES", "Leave out this many lines at the beginning, which are imported already");
@@ -58,7 +58,7 @@ pub(super) fn run(arguments: &ArgMatches, signals: &Signals) -> ExitCode {
             website_rules: WebsiteRules {
                 name_chars_max: contract::WEBSITE_NAME_CHARS_MAX,
                 description_chars_max: contract::WEBSITE_DESCRIPTION_CHARS_MAX,
-                ahead_max_ms: i64::try_from(config.timestamp_ahead_max.as_millis()).unwrap_or(i64::MAX),
+                ahead_max_ms: i64::try_from(config.timestamp_ahead_max_seconds.as_millis()).unwrap_or(i64::MAX),
             },
             store: app::store_options(&config),
             stop: on_stop(signals),

@@ -112,16 +112,16 @@ mod tests {
     }
 
     #[test]
-    fn the_readme_has_the_same_sum() {
-        let readme = include_str!("../../README.md");
+    fn the_paper_has_the_same_sum() {
+        let paper = include_str!("../../docs/operations.md");
         let config = Config::check(&RawSettings::default()).unwrap();
         let config = Config { worker_threads: 1, ..config };
         for part in parts(&config) {
             let mebibytes = (part.bytes as f64 / f64::from(1 << 20)).round();
             let row = format!("| {} | {} | {mebibytes} MiB |", part.what, part.settings);
-            assert!(readme.contains(&row), "the README does not have {row}");
+            assert!(paper.contains(&row), "docs/operations.md does not have {row}");
         }
         let sum = format!("| in all | | {} MiB |", bytes_max(&config).div_ceil(1 << 20));
-        assert!(readme.contains(&sum), "the README does not have {sum}");
+        assert!(paper.contains(&sum), "docs/operations.md does not have {sum}");
     }
 }

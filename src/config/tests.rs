@@ -6,7 +6,7 @@ fn raw(file: &str, flags: &[(&str, &str)]) -> RawSettings {
     let mut raw = RawSettings::default();
     assert_eq!(raw.read_file(file), Vec::<String>::new());
     for (name, value) in flags {
-        raw.set(settings::find(name).unwrap(), *value, Layer::Flag);
+        raw.set(Setting::find(name).unwrap().key, *value, Layer::Flag);
     }
     raw
 }
@@ -34,7 +34,7 @@ fn the_example_names_every_setting_with_its_default() {
         .collect();
     let example = raw(&uncommented, &[]);
     for setting in SETTINGS {
-        let value = example.get(setting.name);
+        let value = example.get(setting.key);
         assert_eq!(value.layer, Layer::File, "{} is missing in config/hitlog.toml", setting.name);
         assert_eq!(value.text, setting.default, "{}", setting.name);
     }
@@ -63,7 +63,7 @@ fn what_is_shown_can_be_read_back() {
     let settings = raw("", &[("queue_bytes_max", "32MiB"), ("read_timeout_seconds", "2.5"), ("log_level", "debug")]);
     let again = raw(&settings.show(), &[]);
     for setting in SETTINGS {
-        assert_eq!(settings.get(setting.name).text, again.get(setting.name).text);
+        assert_eq!(settings.get(setting.key).text, again.get(setting.key).text);
     }
 }
 
@@ -100,8 +100,40 @@ fn a_bad_value_is_told_with_key_value_and_limit() {
 
 #[test]
 fn every_bad_value_is_told_at_once() {
-    let error = Config::check(&raw("", &[("readers", "0"), ("durability", "x")])).unwrap_err();
-    assert_eq!(error.0.len(), 2);
+    let bad = [("readers", "0"), ("durability", "x"), ("token", "short"), ("token_file", "/"), ("listen", "\"x\"")];
+    let error = Config::check(&raw("", &bad)).unwrap_err();
+    for (name, _) in bad {
+        assert_eq!(error.0.iter().filter(|problem| problem.starts_with(&format!("{name} = "))).count(), 1, "{error}");
+    }
+    assert_eq!(error.0.len(), bad.len(), "{error}");
+}
+
+#[test]
+fn the_table_stands_in_the_order_of_its_keys() {
+    for setting in SETTINGS {
+        assert_eq!((setting.key.setting().key, setting.key.setting().name), (setting.key, setting.name));
+        assert_eq!(format!("{:?}", setting.key), setting.name);
+    }
+}
+
+#[test]
+fn a_number_may_have_every_value_within_its_bounds_and_no_other() {
+    let is_read = |setting: &Setting, number: f64| {
+        let flags = [(setting.name, &*number.to_string())];
+        let problems = Config::check(&raw("", &flags)).err().map_or(Vec::new(), |error| error.0);
+        // A bound may contradict another setting's default, which is told only of values that can be read.
+        !problems.iter().any(|problem| problem.contains("expected"))
+    };
+    let mut counted = 0;
+    for setting in SETTINGS {
+        let Kind::Number { unit, min, max } = setting.kind else { continue };
+        counted += 1;
+        let beside = if matches!(unit, Unit::Count | Unit::Bytes) { 1.0 } else { min / 2.0 };
+        assert!(is_read(setting, min) && is_read(setting, max), "{}", setting.name);
+        assert!(min == 0.0 || !is_read(setting, min - beside), "{}", setting.name);
+        assert!(!is_read(setting, max + 1.0), "{}", setting.name);
+    }
+    assert!(counted > 40);
 }
 
 #[test]
@@ -112,6 +144,14 @@ fn settings_that_contradict_each_other() {
         (&[("batch_events_max", "1000"), ("queue_events_max", "999")], "queue_events_max"),
         (&[("batch_bytes_max", "40MiB")], "body_bytes_max"),
         (&[("wal_checkpoint_bytes", "1GiB")], "wal_bytes_max"),
+        (
+            &[("small_body_bytes", "32MiB")],
+            "small_body_bytes * 2 = 67108864 is more than body_bytes_max = 33554432; lower the one or raise the other",
+        ),
+        (
+            &[("small_body_bytes", "1GiB")],
+            "batch_bytes_max * 3 = 12582912 is more than body_bytes_max - small_body_bytes = 0; lower the one or raise",
+        ),
     ] {
         let error = Config::check(&raw("", flags)).unwrap_err().to_string();
         assert!(error.contains(words), "{flags:?}: {error}");
@@ -268,5 +308,5 @@ fn a_file_with_an_unknown_key_or_a_section_is_refused() {
         let problems = RawSettings::default().read_file(file).join("\n");
         assert!(problems.contains(words) && !problems.contains("0123456789abcdef"), "{file}: {problems}");
     }
-    assert_eq!(raw("\u{feff}readers = 2\r\n", &[]).get("readers").text, "2", "a byte-order mark is skipped");
+    assert_eq!(raw("\u{feff}readers = 2\r\n", &[]).get(Key::readers).text, "2", "a byte-order mark is skipped");
 }

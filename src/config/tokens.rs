@@ -67,9 +67,16 @@ pub struct Token {
     pub secret: Secret,
 }
 
-/// The settings that each give one token, and its role.
-pub(super) const TOKEN_SETTINGS: [(&str, Role); 3] =
-    [("token", Role::Admin), ("metrics_token", Role::Metrics), ("read_token", Role::Read)];
+impl Token {
+    /// The token that a setting gives, or what is wrong with it.
+    pub(super) fn of_setting(role: Role, text: &str) -> Result<Self, String> {
+        let begins_with_role = text.split_once(':').is_some_and(|(name, _)| Role::find(name).is_some());
+        if begins_with_role {
+            return Err("a role is said in token_file only; metrics_token and read_token have theirs".into());
+        }
+        Ok(Self { role, secret: checked(text)? })
+    }
+}
 
 /// Where the tokens come from: settings, which stay as they are, and a file, which may be read anew.
 #[derive(Debug, Clone, Default)]
@@ -79,19 +86,8 @@ pub struct TokenSources {
 }
 
 impl TokenSources {
-    /// No tokens yet.
-    pub(super) fn new(file: Option<PathBuf>) -> Self {
-        Self { given: Vec::new(), file }
-    }
-
-    /// Takes the token that a setting gives, or says what is wrong with it.
-    pub(super) fn give(&mut self, role: Role, text: &str) -> Result<(), String> {
-        let begins_with_role = text.split_once(':').is_some_and(|(name, _)| Role::find(name).is_some());
-        if begins_with_role {
-            return Err("a role is said in token_file only; metrics_token and read_token have theirs".into());
-        }
-        self.given.push(Token { role, secret: checked(text)? });
-        Ok(())
+    pub(super) fn new(given: Vec<Token>, file: Option<PathBuf>) -> Self {
+        Self { given, file }
     }
 
     /// The file of tokens.
