@@ -207,8 +207,8 @@ pub fn check_sqlite_version() -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Keeps all that comes from a pipe in a file without a name, so that it can be read more than once: where SQLite sorts,
-/// or beside a data directory that is not there yet. `on_bytes` is called with the bytes that were read.
+/// Keeps all that comes from a pipe in a file without a name, so that it can be read more than once: where SQLite
+/// sorts, or beside a data directory that is not there yet. `on_bytes` is called with the bytes that were read.
 pub fn spool(
     pipe: &mut impl Read,
     data_dir: &Path,

@@ -138,8 +138,8 @@ pub enum OpenError {
     /// A segment without indexes holds less than it is known to have held.
     #[error(
         "{path} holds {}, and catalog.db knows that it held events up to sequence {noted}: it is an older copy. Put \
-         the very file back that was there, with its -wal. If that is lost, `{}`, said once, goes on with what this one \
-         holds", held(*.found), hitlog(["serve", "--restored"])
+         the very file back that was there, with its -wal. If that is lost, `{}`, said once, goes on with what this \
+         one holds", held(*.found), hitlog(["serve", "--restored"])
     )]
     OlderCopy {
         /// The file.

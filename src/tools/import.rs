@@ -1,9 +1,9 @@
 //! `hitlog import`: the lines of an export, appended as new events, and the websites that they tell of.
 //!
-//! The lines are read twice. The first time every line and every website is checked, by the rules of the HTTP interface,
-//! and nothing is written: a bad line means that nothing is imported. The second time the events are appended, group
-//! by group, each durable before the next; a failure there says after which line to go on. No group is appended whose
-//! bytes are not those that were checked.
+//! The lines are read twice. The first time every line and every website is checked, by the rules of the HTTP
+//! interface, and nothing is written: a bad line means that nothing is imported. The second time the events are
+//! appended, group by group, each durable before the next; a failure there says after which line to go on. No group is
+//! appended whose bytes are not those that were checked.
 
 mod lines;
 mod source;

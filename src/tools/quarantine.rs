@@ -106,8 +106,8 @@ fn list(data_dir: &Path, json: bool) -> Outcome {
 /// How to go on with a file, the first of those that are listed.
 fn advice(file: &str) -> String {
     format!(
-        "To list {file} again: {}\nTo see what would go for good with it: {}\nEither of them while hitlog is stopped, and \
-         likewise for any other file.\n",
+        "To list {file} again: {}\nTo see what would go for good with it: {}\nEither of them while hitlog is stopped, \
+         and likewise for any other file.\n",
         hitlog(["quarantine", "adopt", file]),
         hitlog(["quarantine", "discard", file])
     )

@@ -31,8 +31,8 @@ use crate::{
 /// Most faults of one kind that are told of one file; one is enough to act on.
 const FAULTS_TOLD: usize = 5;
 
-/// How often what nothing lists is looked at, with a pause after each: a daemon lists what it has made, and unlinks what
-/// it has replaced, within some hundredths of a second.
+/// How often what nothing lists is looked at, with a pause after each: a daemon lists what it has made, and unlinks
+/// what it has replaced, within some hundredths of a second.
 const LOOKS: usize = 10;
 
 /// Something that is not as it was written.
@@ -140,14 +140,11 @@ impl<'a> Check<'a> {
                     }
                     report.rows += segment.rows;
                 }
-                Err(OfflineError::Missing(path)) => tell(path, "it is listed and not there".into(), advice),
-                // What cannot be read is not damaged for that.
-                Err(OfflineError::Read { path, source }) if !is_damage(&source) => {
-                    let advice = sqlite_advice(&source, &path);
-                    tell(path, format!("it cannot be read: {source}"), advice);
-                }
                 Err(busy @ OfflineError::KeepsChanging(_)) => return Err(busy),
-                Err(error) => tell(path, reason(&error), advice),
+                Err(error) => {
+                    let (what, other_advice) = unread(&error, &path);
+                    tell(path, what, other_advice.unwrap_or(advice));
+                }
             }
             report.segments += 1;
             done(bytes);
@@ -224,11 +221,15 @@ fn unknown_holds(catalog: &CatalogContents, path: &Path) -> Option<String> {
     }
 }
 
-/// What an error says, without the advice to run `hitlog check`.
-fn reason(error: &OfflineError) -> String {
+/// Why a segment could not be read, without the advice to run a check; and what to do where it is not damaged for that.
+fn unread(error: &OfflineError, path: &Path) -> (String, Option<Cow<'static, str>>) {
     match error {
-        OfflineError::Read { source, .. } => format!("it cannot be read: {source}"),
-        other => other.to_string(),
+        OfflineError::Missing(_) => ("it is listed and not there".into(), None),
+        OfflineError::Read { source, .. } => {
+            let advice = (!is_damage(source)).then(|| sqlite_advice(source, path));
+            (format!("it cannot be read: {source}"), advice)
+        }
+        other => (other.to_string(), None),
     }
 }
 

@@ -276,8 +276,8 @@ impl<'a> Destinations<'a> {
                  --website {taken} puts every event into that one"
             ),
             None => format!(
-                "the website {id} is not here, and its domain {domain} belongs to the website {taken}: change the domain \
-                 of one of them first"
+                "the website {id} is not here, and its domain {domain} belongs to the website {taken}: change the \
+                 domain of one of them first"
             ),
         })
     }
