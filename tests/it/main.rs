@@ -19,6 +19,7 @@ mod epochs;
 mod full_disk;
 mod guide;
 mod hidden;
+mod imports;
 mod lifecycle;
 mod log;
 mod messages;
