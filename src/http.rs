@@ -9,6 +9,7 @@
 //! connection is doing), `connections` (who gives way), `memory` (what is held for them), `heavy` (work that takes
 //! long).
 
+mod accept_encoding;
 mod activity;
 mod auth;
 mod body;

@@ -40,7 +40,7 @@ use super::{
     route::{self, Handled},
     socket::TrackedStream,
 };
-use crate::metrics::{Closed, HttpMetrics};
+use crate::metrics::{Closed, HttpMetrics, Outcome};
 
 /// hyper's buffer of a connection, in bytes, unless heads may be larger. Bodies are read through it. A thousand clients
 /// that send large batches hold it a thousand times: hyper's default would be 400 MiB, and 64 KiB were no faster.
@@ -107,7 +107,7 @@ impl Server {
                 // The client left before we accepted it.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
-                    self.context.metrics.http.accept_errors.increment(1);
+                    self.context.metrics.http.accepts(Outcome::Failed).increment(1);
                     if backoff == ACCEPT_BACKOFF_MIN {
                         tracing::warn!(%error, "cannot accept connections; raise the limit on open files (ulimit -n)");
                     }
@@ -138,7 +138,7 @@ impl Server {
         let activity = Arc::new(Activity::new());
         let (metrics, connections) = (Arc::clone(&self.context.metrics.http), &self.context.connections);
         let Some(place) = connections.admit(peer.ip(), slot, &activity) else {
-            metrics.connections_accepted.increment(1);
+            metrics.accepts(Outcome::Ok).increment(1);
             metrics.connections_closed(Closed::OverShare).increment(1);
             return;
         };
@@ -159,7 +159,7 @@ struct OpenConnection<'a>(&'a HttpMetrics);
 
 impl<'a> OpenConnection<'a> {
     fn count(metrics: &'a HttpMetrics) -> Self {
-        metrics.connections_accepted.increment(1);
+        metrics.accepts(Outcome::Ok).increment(1);
         metrics.connections.increment(1);
         Self(metrics)
     }

@@ -198,7 +198,7 @@ async fn dispatch(
         (Route::Erasure, _) => erasures::get(context, id),
         (Route::Live, _) => ops::live(),
         (Route::Ready, _) => ops::ready(context),
-        (Route::Metrics, _) => ops::metrics(context),
+        (Route::Metrics, _) => ops::metrics(context, &head.headers),
         (Route::Description, _) => ops::description(),
         (Route::Unknown, _) => refuse_method(route, allow, head),
     }

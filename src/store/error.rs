@@ -8,7 +8,7 @@ pub(super) use self::cause::{
     WAL_INDEX_FULL, io_advice, is_damage, is_disk_full, is_errno_of_full_disk, is_no_room, is_transient, lacks_room,
     sqlite_advice,
 };
-use crate::metrics::ReadRefused;
+use crate::metrics::{ReadOutcome, ReadRefused};
 
 /// Why a data directory can't be used any more: its paths lead elsewhere, so that what is written would be lost, or
 /// would be in somebody else's files.
@@ -262,7 +262,7 @@ pub enum CatalogError {
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// Refused or given up for now.
-    #[error("the read was given up: {}", .0.as_str())]
+    #[error("the read was given up: {}", ReadOutcome::from(*.0).as_str())]
     Refused(ReadRefused),
     /// SQLite could not read.
     #[error("the storage could not be read: {0}")]

@@ -37,6 +37,7 @@ use super::{
 use crate::{
     allocator,
     clock::{now_ms, since_boot},
+    metrics::Outcome,
 };
 
 /// The pause after a failure before the same thing is tried again.
@@ -171,6 +172,7 @@ impl Sealing {
             let Some(segment) = next else { continue };
             match self.rewrite_beside(&segment, plan.unsealed.len(), stopping) {
                 Ok(()) => {
+                    self.rewriter.count(&segment, Outcome::Ok);
                     plan.unsealed.retain(|unsealed| unsealed.number != segment.number);
                     plan.retry_at.remove(&segment.number);
                     self.rewriter.segments.note_rewriting(segment.number, None);
@@ -192,7 +194,7 @@ impl Sealing {
                         segment = segment.number, %error, retry_seconds = RETRY.as_secs(),
                         "a segment could not be rewritten; it serves as it is, and will be tried again"
                     );
-                    self.rewriter.metrics.seals_failed.increment(1);
+                    self.rewriter.count(&segment, Outcome::Failed);
                     plan.retry_at.insert(segment.number, Instant::now() + RETRY);
                 }
             }
@@ -365,8 +367,8 @@ impl Sealing {
         }
         match &dropped {
             Ok(()) => {
-                metrics.retention_removed_segments.increment(1);
-                metrics.retention_removed_events.increment(rows);
+                metrics.segments_removed.increment(1);
+                metrics.events_removed.increment(rows);
                 tracing::info!(segment = number, rows, "an expired segment is removed");
             }
             // It will be tried again at the next look.

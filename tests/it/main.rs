@@ -21,6 +21,7 @@ mod hidden;
 mod lifecycle;
 mod log;
 mod messages;
+mod metrics;
 mod moved;
 mod oddities;
 mod openapi;
