@@ -19,8 +19,8 @@ use crate::{
     metrics::{self, BuildInfo, Metrics},
     queue,
     store::{
-        self, DataDir, DirectoryLost, ErasureOptions, LogOptions, OpenError, ReadOptions, SegmentOptions, Store,
-        StoreOptions,
+        self, DataDir, DirectoryLost, ErasureOptions, LogOptions, OpenError, ReadOptions, SegmentOptions, SqliteBuild,
+        Store, StoreOptions,
     },
     writer::{self, GroupLimits},
 };
@@ -82,9 +82,11 @@ impl App {
     /// which was not made by `hitlog backup`.
     pub fn start(config: &Config, is_restored: bool) -> Result<Self, StartError> {
         store::check_sqlite_version()?;
+        let sqlite_build = store::sqlite_build()?;
         let metrics = Arc::new(Metrics::new(&BuildInfo {
             version: env!("CARGO_PKG_VERSION"),
             sqlite: store::sqlite_version(),
+            sqlite_build: sqlite_build.as_str(),
             durability: config.durability.as_str(),
         })?);
         let directory = DataDir::open(&config.data_dir)?;
@@ -96,6 +98,7 @@ impl App {
             data_dir = %directory.path().display(),
             "hitlog opens its store"
         );
+        warn_of_build(&sqlite_build);
         let (ended_sender, ended) = mpsc::unbounded_channel();
         let failed = ended_sender.clone();
         let on_failure: store::OnFailure = Arc::new(move |reason| drop(failed.send(Ended::Store(reason))));
@@ -132,7 +135,7 @@ impl App {
             obstacles: Arc::default(),
             directory: directory.clone(),
             tokens: Arc::new(Tokens::new(config.tokens.iter().map(role_and_token))),
-            requests: metrics.of_requests(&http::route_labels()),
+            requests: metrics.of_requests(&http::route_labels(), &http::ingest_labels()),
             metrics: Arc::clone(&metrics),
         };
         Ok(Self { edge, drain_timeout: config.drain_timeout_seconds, metrics, ended, threads, directory })
@@ -192,6 +195,17 @@ impl App {
         tracing::info!("stopped: everything taken in was answered, and the store is closed");
         drop(self.directory);
         Ok(())
+    }
+}
+
+/// Tells what it costs that SQLite was compiled in another way than hitlog wants it.
+fn warn_of_build(sqlite: &SqliteBuild) {
+    if let Some(shortcomings) = sqlite.shortcomings() {
+        tracing::warn!(
+            "SQLite was compiled without the flags in .cargo/config.toml. Everything is stored as safely, and takes \
+             longer: {shortcomings}. Build hitlog where cargo reads that file: within its folder, or there with `cargo \
+             install --path . --locked`"
+        );
     }
 }
 

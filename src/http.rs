@@ -10,6 +10,7 @@
 //! `activity` (what a connection is doing), `connections` (who gives way), `memory` (what is held for them), `heavy`
 //! (work that takes long).
 
+mod accept_encoding;
 mod activity;
 mod asked;
 mod auth;
@@ -49,4 +50,4 @@ pub use memory::SharedMemory;
 pub use obstacles::Obstacles;
 pub use options::{ConnectionLimits, RequestLimits};
 pub use parts::EdgeParts;
-pub use route::route_labels;
+pub use route::{ingest_labels, route_labels};

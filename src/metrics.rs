@@ -21,14 +21,15 @@ use std::{sync::Arc, time::Duration};
 pub use events::EventMetrics;
 pub use http::{HttpMetrics, RequestMetrics};
 pub use labels::{
-    CheckpointBy, Closed, Method, QueryWarning, ReadRefused, Rejected, SegmentLabel, Shed, StatusClass, Warned,
+    CheckpointOutcome, CheckpointRunner, Closed, LineOutcome, Method, Outcome, QueryWarning, ReadOutcome, ReadRefused,
+    Rejected, SegmentLabel, Shed, StatusClass, Warned,
 };
 pub use log::LogMetrics;
 use metrics_exporter_prometheus::BuildError;
-pub use process::BuildInfo;
-use process::ProcessMetrics;
+pub use process::{BuildInfo, ProcessMetrics};
 pub use queue::QueueMetrics;
 use registry::Registry;
+pub use registry::{Described, LabelValues};
 pub use store::StoreMetrics;
 pub use writer::WriterMetrics;
 
@@ -64,25 +65,41 @@ impl Metrics {
             writer: Arc::new(WriterMetrics::register(&registry)),
             store: Arc::new(StoreMetrics::register(&registry)),
             log: LogMetrics::register(&registry),
-            process: ProcessMetrics::register(&registry, build),
+            process: process::register(&registry, build),
             registry,
         })
     }
 
     /// How long requests take, for the routes with these labels, which only whoever serves them knows. To be called
-    /// once.
-    pub fn of_requests(&self, routes: &[&'static str]) -> RequestMetrics {
-        RequestMetrics::register(&self.registry, routes)
+    /// once. The series of POST on those `at_start`, places among the labels, are there from then on.
+    pub fn of_requests(&self, routes: &[&'static str], at_start: &[usize]) -> RequestMetrics {
+        RequestMetrics::register(&self.registry, routes, at_start)
     }
 
     /// Everything in the Prometheus text format.
     pub fn render(&self) -> String {
-        self.process.collect(&self.registry);
-        self.registry.render()
+        process::collect(&self.process, &self.registry);
+        let mut text = self.registry.render();
+        process::write_fractions(&mut text);
+        text
     }
 
     /// Folds the samples of histograms into their buckets; to be called every [`UPKEEP_INTERVAL`].
     pub fn upkeep(&self) {
         self.registry.upkeep();
     }
+}
+
+/// What people are told of every metric, in the order of the rooms that count.
+pub fn described() -> Vec<(&'static str, Vec<Described>)> {
+    let edge = [HttpMetrics::described(), RequestMetrics::described()].into_iter().flatten().collect();
+    vec![
+        ("Events", EventMetrics::described()),
+        ("The edge", edge),
+        ("The queue", QueueMetrics::described()),
+        ("The writer", WriterMetrics::described()),
+        ("The store", StoreMetrics::described()),
+        ("The log on standard error", LogMetrics::described()),
+        ("The process", process::described()),
+    ]
 }

@@ -31,7 +31,7 @@ pub use catalog::{Catalog, Erasure, NewWebsite, Website, WebsiteAge, WebsiteChan
 use catalog::{CatalogFile, Erasures};
 pub use erase::{EraseError, Eraser};
 pub use error::{AppendError, CatalogError, DirectoryLost, OnFailure, OpenError, ReadError};
-pub use format::{DataDir, FileAccess, scratch::SpoolError, set_file_access};
+pub use format::{DataDir, FileAccess, SqliteBuild, scratch::SpoolError, set_file_access};
 use format::{
     SCRATCH,
     room::{Room, open_with_room},
@@ -40,6 +40,7 @@ use format::{
 pub use log::Log;
 use log::{
     roll::{Roller, Rolling},
+    storage::Storage,
     watch::Watch,
 };
 pub use options::{Durability, ErasureOptions, LogOptions, ReadOptions, SegmentOptions, StoreOptions};
@@ -112,7 +113,8 @@ impl Store {
         for segment in recovered.prepared.iter().chain([&recovered.active]) {
             directory.watch(&segment.segment.path)?;
         }
-        let watch = Watch::spawn(directory.clone(), Arc::clone(&on_failure))?;
+        let storage = Storage::new(directory.clone(), Arc::clone(&segments), Arc::clone(metrics));
+        let watch = Watch::spawn(directory.clone(), storage, Arc::clone(&on_failure))?;
         let rolling = Rolling {
             paths,
             catalog: catalog.clone(),
@@ -195,6 +197,11 @@ fn recover(
 /// The version of the SQLite that is linked in.
 pub fn sqlite_version() -> &'static str {
     rusqlite::version()
+}
+
+/// How the SQLite that is linked in was compiled.
+pub fn sqlite_build() -> Result<SqliteBuild, OpenError> {
+    SqliteBuild::of_library().map_err(OpenError::sqlite(Path::new(":memory:")))
 }
 
 /// Refuses a SQLite that can lose commits: 3.7.0 to 3.51.2 do when a checkpoint races a reset of the write-ahead log

@@ -99,7 +99,7 @@ impl Bench {
 
     /// The writer's path without the queue: groups of parsed events into the log, checkpoints included; rows a second.
     fn append(&self, group: usize, durability: Durability, page_bytes: usize) -> f64 {
-        let metrics = Metrics::new(&BuildInfo { version: "", sqlite: "", durability: "" }).unwrap();
+        let metrics = Metrics::new(&BuildInfo { version: "", sqlite: "", sqlite_build: "", durability: "" }).unwrap();
         let directory = DataDir::open(&self.file("hitlog")).unwrap();
         let config = Config::check(&RawSettings::default()).unwrap();
         let mut options = app::store_options(&config);

@@ -131,7 +131,7 @@ fn erasures(daemon: &Daemon, code: &str, events: usize, rate: f64) {
     }
     println!(
         "{:.2} s a segment, rewritten at low priority",
-        daemon.metrics()["hitlog_erase_seconds_sum"] / daemon.metrics()["hitlog_erase_seconds_count"]
+        daemon.metrics()["hitlog_erase_duration_seconds_sum"] / daemon.metrics()["hitlog_erase_duration_seconds_count"]
     );
 }
 

@@ -334,8 +334,8 @@ fn ingest(daemon: &Daemon, codes: &[String], events: usize) -> (Row, Vec<Moment>
                 let now = (
                     started.elapsed().as_secs_f64(),
                     metrics["hitlog_events_committed_total"],
-                    metrics["hitlog_seal_seconds_count"],
-                    metrics["hitlog_rolls_total"],
+                    metrics["hitlog_seal_duration_seconds_count"],
+                    metrics["hitlog_segment_rolls_total"],
                 );
                 timeline.push(Moment {
                     seconds: now.0,

@@ -114,7 +114,7 @@ impl Meter {
             started: Instant::now(),
             cpu_seconds: cpu_seconds(daemon.pid()),
             committed: metrics["hitlog_events_committed_total"],
-            syncs: metrics["hitlog_sync_seconds_count"],
+            syncs: metrics["hitlog_sync_duration_seconds_count"],
             groups: metrics["hitlog_group_events_count"],
         }
     }
@@ -136,7 +136,7 @@ impl Meter {
             disk_bytes_per_event: Some(
                 directory_bytes(daemon.data()) as f64 / metrics["hitlog_events_committed_total"],
             ),
-            syncs_per_second: Some((metrics["hitlog_sync_seconds_count"] - self.syncs) / seconds),
+            syncs_per_second: Some((metrics["hitlog_sync_duration_seconds_count"] - self.syncs) / seconds),
             mean_group: Some(committed / (metrics["hitlog_group_events_count"] - self.groups)),
             refused: load.refused,
             ..Row::default()

@@ -191,7 +191,8 @@ struct Log {
 
 impl Log {
     fn fill(path: &Path, events: usize, segment_rows: usize) -> Self {
-        let metrics = Metrics::new(&BuildInfo { version: "", sqlite: "", durability: "full" }).unwrap();
+        let metrics =
+            Metrics::new(&BuildInfo { version: "", sqlite: "", sqlite_build: "", durability: "full" }).unwrap();
         let directory = DataDir::open(path).unwrap();
         let mut options = app::store_options(&config());
         options.log.segment_rows_max = segment_rows as u64;
@@ -220,7 +221,7 @@ impl Log {
 fn rolls(store: &mut Store, metrics: &Metrics) -> usize {
     store.log.maintain().unwrap();
     let text = metrics.render();
-    let line = text.lines().find(|line| line.starts_with("hitlog_rolls_total ")).unwrap();
+    let line = text.lines().find(|line| line.starts_with("hitlog_segment_rolls_total ")).unwrap();
     line.rsplit(' ').next().unwrap().parse::<f64>().unwrap() as usize
 }
 

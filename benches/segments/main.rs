@@ -59,7 +59,7 @@ fn rolls(rate: f64, seconds: f64) {
         let (mut rolls, mut count) = (Vec::new(), 0.0);
         while started.elapsed().as_secs_f64() < seconds {
             thread::sleep(Duration::from_millis(5));
-            let now = daemon.metrics()["hitlog_rolls_total"];
+            let now = daemon.metrics()["hitlog_segment_rolls_total"];
             if now > std::mem::replace(&mut count, now) {
                 rolls.push(started.elapsed().as_secs_f64());
             }
@@ -160,7 +160,7 @@ fn ingest(daemon: &Daemon, code: &str, events: usize, step: usize) -> f64 {
     let all = started.elapsed().as_secs_f64();
     println!("whole {rate:.0} events/s; all sealed {:.0} s after the last", all - events as f64 / rate);
     let metrics = daemon.metrics();
-    let sealed = (metrics["hitlog_sealed_events_total"], metrics["hitlog_seal_seconds_sum"]);
+    let sealed = (metrics["hitlog_events_sealed_total"], metrics["hitlog_seal_duration_seconds_sum"]);
     println!("sealed {:.0} events a second, beside the ingest", sealed.0 / sealed.1);
     println!("the last step against the second: {:.2}", rates[rates.len() - 1] / rates[1.min(rates.len() - 1)]);
     rate

@@ -59,7 +59,7 @@ fn main() -> ExitCode {
     let (received, committed) = daemon.assert_conserved();
     let metrics = daemon.metrics();
     println!("{minutes} minutes, {received:.0} events received, {committed:.0} committed; the counters add up");
-    for name in ["hitlog_rolls_total", "hitlog_seal_seconds_count", "hitlog_retention_removed_segments_total"] {
+    for name in ["hitlog_segment_rolls_total", "hitlog_seal_duration_seconds_count", "hitlog_segments_removed_total"] {
         println!("{name} {}", metrics.get(name).copied().unwrap_or_default());
     }
     let grows = report(&samples);

@@ -17,7 +17,10 @@ use metrics::Counter;
 use parking_lot::{Condvar, Mutex};
 
 use super::output::is_json;
-use crate::config::Config;
+use crate::{
+    config::Config,
+    metrics::{LineOutcome, LogMetrics},
+};
 
 /// How long the end of the process waits for the last lines.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(300);
@@ -54,12 +57,13 @@ pub(super) fn is_started() -> bool {
     LOG.get().is_some()
 }
 
-/// Counts the lines that were dropped, and those that will be.
-pub(super) fn count_dropped(counter: Counter) {
+/// Counts the lines that there were, and those that will be.
+pub(super) fn count(metrics: &LogMetrics) {
     if let Some(log) = LOG.get() {
         let mut queued = log.queued.lock();
-        counter.absolute(queued.dropped_lines);
-        queued.counter = Some(counter);
+        queued.counters =
+            Some([LineOutcome::Written, LineOutcome::Dropped].map(|outcome| metrics.lines(outcome).clone()));
+        queued.count();
     }
 }
 
@@ -100,15 +104,22 @@ struct Queued {
     lines: Vec<u8>,
     /// Bytes that the thread is writing at the moment.
     writing_bytes: usize,
+    written_lines: u64,
     dropped_lines: u64,
-    counter: Option<Counter>,
+    /// Of lines that were written, and of those that were dropped.
+    counters: Option<[Counter; 2]>,
 }
 
 impl Queued {
     fn drop_lines(&mut self, count: u64) {
         self.dropped_lines += count;
-        if let Some(counter) = &self.counter {
-            counter.absolute(self.dropped_lines);
+        self.count();
+    }
+
+    fn count(&self) {
+        if let Some([written, dropped]) = &self.counters {
+            written.absolute(self.written_lines);
+            dropped.absolute(self.dropped_lines);
         }
     }
 }
@@ -152,10 +163,13 @@ impl Log {
             if let Some(last) = batch[..written].last() {
                 is_within_line = *last != b'\n';
             }
-            let lost = batch[written..].iter().filter(|byte| **byte == b'\n').count();
-            if lost > 0 {
-                self.queued.lock().drop_lines(lost as u64);
-            } else if dropped_lines > told_lines {
+            let lines = |bytes: &[u8]| bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
+            let lost = lines(&batch[written..]);
+            let mut queued = self.queued.lock();
+            queued.written_lines += lines(&batch[..written]);
+            queued.drop_lines(lost);
+            drop(queued);
+            if lost == 0 && dropped_lines > told_lines {
                 tracing::warn!(lines = dropped_lines - told_lines, "standard error did not take log lines in time");
                 told_lines = dropped_lines;
             }

@@ -80,7 +80,7 @@ fn serve(mut config: Config, warnings: &[String], is_restored: bool, signals: &S
 
 async fn start_and_serve(config: &Config, is_restored: bool, signals: &Signals) -> Result<(), String> {
     let app = App::start(config, is_restored).map_err(|error| error.to_string())?;
-    log::count_dropped(app.metrics().log.lines_dropped.clone());
+    log::count(&app.metrics().log);
     let listener = listen(config.listen).map_err(|error| {
         format!("cannot listen on {}: {error}; is another program there? See --listen", config.listen)
     })?;

@@ -40,7 +40,7 @@ use super::{
     response::Body,
     socket::TrackedStream,
 };
-use crate::metrics::{Closed, HttpMetrics};
+use crate::metrics::{Closed, HttpMetrics, Outcome};
 
 /// hyper's buffer of a connection, in bytes, unless heads may be larger. Bodies are read through it. A thousand clients
 /// that send large batches hold it a thousand times: hyper's default would be 400 MiB, and 64 KiB were no faster.
@@ -109,7 +109,7 @@ impl Server {
                 // The client left before we accepted it.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
-                    self.metrics.accept_errors.increment(1);
+                    self.metrics.accepts(Outcome::Failed).increment(1);
                     if backoff == ACCEPT_BACKOFF_MIN {
                         tracing::warn!(%error, "cannot accept connections; raise the limit on open files (ulimit -n)");
                     }
@@ -140,7 +140,7 @@ impl Server {
         let activity = Arc::new(Activity::new());
         let metrics = Arc::clone(&self.metrics);
         let Some(place) = self.connections.admit(peer.ip(), slot, &activity) else {
-            metrics.connections_accepted.increment(1);
+            metrics.accepts(Outcome::Ok).increment(1);
             metrics.connections_closed(Closed::OverShare).increment(1);
             return;
         };
@@ -161,7 +161,7 @@ struct OpenConnection<'a>(&'a HttpMetrics);
 
 impl<'a> OpenConnection<'a> {
     fn count(metrics: &'a HttpMetrics) -> Self {
-        metrics.connections_accepted.increment(1);
+        metrics.accepts(Outcome::Ok).increment(1);
         metrics.connections.increment(1);
         Self(metrics)
     }

@@ -81,7 +81,7 @@ static ROUTES: [Route; 11] = [
     },
     Route {
         memory: AnswerMemory::Ops,
-        methods: &[get(Holder(Role::Metrics), |handlers, _| Box::pin(handlers.ops.metrics()))],
+        methods: &[get(Holder(Role::Metrics), |handlers, asked| Box::pin(handlers.ops.metrics(asked)))],
         ..Route::at("/metrics")
     },
     Route {
@@ -270,6 +270,12 @@ pub(super) fn find(path: &str) -> Found<'_> {
 /// The labels of the routes in the metrics, in the order of the table; the last one is of what leads nowhere.
 pub fn route_labels() -> Vec<&'static str> {
     ROUTES.iter().chain([&NOWHERE]).map(|route| route.path).collect()
+}
+
+/// The places, among the labels, of the routes that events are sent to.
+pub fn ingest_labels() -> Vec<usize> {
+    let takes_events = |method: &Method| method.name == HttpMethod::POST && method.who == Everybody;
+    ROUTES.iter().enumerate().filter(|(_, route)| route.methods.iter().any(takes_events)).map(|(at, _)| at).collect()
 }
 
 #[cfg(test)]

@@ -11,21 +11,36 @@ metric_group! {
     /// What becomes of every event. The edge counts until the queue takes a request in, and the queue from then on.
     EventMetrics {
         events_received: Counter = "hitlog_events_received_total",
-            "Events received. A body refused before its events can be counted is one. \
-             received = committed + rejected + shed + unknown + in_flight.";
-        events_committed: Counter = "hitlog_events_committed_total", "Events whose COMMIT returned.";
+            "Events received. A body refused before its events can be counted is one. received = committed + rejected \
+             + shed + unknown + in_flight.",
+            "If it stops although the sites have visitors, look at what stands before hitlog: DNS, proxy, \
+             certificate, tracker.";
+        events_committed: Counter = "hitlog_events_committed_total", "Events whose COMMIT returned.",
+            "Compare its rate with that of what was received less what was rejected: the share is how well hitlog \
+             does what it is for.";
         events_unknown: Counter = "hitlog_events_unknown_total",
-            "Events answered COMMIT_UNKNOWN: the storage failed, they may or may not be stored.";
-        events_in_flight: Gauge = "hitlog_events_in_flight", "Events queued or being committed.";
+            "Events answered COMMIT_UNKNOWN: the storage failed, they may or may not be stored.",
+            "Any is a failed disk: hitlog has stopped. Look at its log and at the kernel's (dmesg), mend the disk, \
+             then start hitlog again.";
+        events_in_flight: Gauge = "hitlog_events_in_flight",
+            "Events in the queue, those being committed included; at most hitlog_queue_limit_events.",
+            "While it stays above half of the limit, more comes in than the disk takes: look at \
+             hitlog_sync_duration_seconds.";
         clocks_corrected: Counter = "hitlog_events_clock_corrected_total",
-            "Events whose timestamp was too far ahead and was set to the arrival.";
+            "Events whose timestamp was too far ahead and was set to the arrival.",
+            "If it grows with most events, this machine's clock is behind; look at NTP here first.";
     }
     labelled {
         events_rejected: Counter by reason(Rejected) = "hitlog_events_rejected_total",
-            "Events rejected: the client's fault, not stored.";
+            "Events rejected: the client's fault, not stored.",
+            "A step after a release of a site is that site's tracker; its answers (400, 404, 413) say what is wrong.";
         events_shed: Counter by reason(Shed) = "hitlog_events_shed_total",
-            "Events refused with 503 for now: not stored, worth sending again.";
+            "Events refused with 503 for now: not stored, worth sending again.",
+            "queue_full: the disk is too slow for what comes in. body_memory, answer_memory: many slow clients at \
+             once. storage_full: make room on the disk; hitlog goes on by itself. stopping: a restart.";
         event_warnings: Counter by code(Warned) = "hitlog_event_warnings_total",
-            "Oddities of stored events, as their clients are told in warnings.";
+            "Oddities of stored events, as their clients are told in warnings.",
+            "No event is lost by them. If one grows with most events, send one by hand and read `warnings` in the \
+             answer.";
     }
 }

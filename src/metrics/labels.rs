@@ -141,8 +141,26 @@ label! {
 }
 
 label! {
+    /// How something ended that either works or does not.
+    Outcome {
+        Ok = "ok",
+        Failed = "failed",
+    }
+}
+
+label! {
+    /// What became of a line of the log.
+    LineOutcome {
+        /// Standard error took it.
+        Written = "written",
+        /// It did not, or not in time.
+        Dropped = "dropped",
+    }
+}
+
+label! {
     /// Who ran a checkpoint.
-    CheckpointBy {
+    CheckpointRunner {
         /// The connection beside the writer.
         Background = "background",
         /// The writer, between two groups.
@@ -151,19 +169,69 @@ label! {
 }
 
 label! {
-    /// Why a read was refused or given up.
-    ReadRefused {
-        /// Every reader is busy and the line before them is full.
-        PoolFull = "pool_full",
-        /// The read took longer than it may.
-        Deadline = "deadline",
-        /// The pages being built or sent already take all the memory they may.
-        Memory = "memory",
-        /// The write-ahead log had grown over its cap, and the read stood in the way of the checkpoint.
-        WalCap = "wal_cap",
-        /// The keys of a segment were damaged; they are made anew.
-        Keys = "keys",
-        /// The disk is so full that there is no room for the index of a write-ahead log.
+    /// How a checkpoint ended.
+    CheckpointOutcome {
+        /// All of the write-ahead log is copied.
+        Complete = "complete",
+        /// A reader, or what was committed meanwhile, kept a part of it.
+        Partial = "partial",
+        /// Somebody else was copying it.
+        Busy = "busy",
+        /// There was no room to copy it to.
         NoRoom = "no_room",
+        /// The disk failed.
+        Failed = "failed",
+    }
+}
+
+label! {
+    /// How a read ended.
+    ReadOutcome {
+        /// With an answer.
+        Answered = "answered",
+        /// With an error of the storage.
+        Failed = "failed",
+        /// [`ReadRefused::PoolFull`]
+        PoolFull = "pool_full",
+        /// [`ReadRefused::Deadline`]
+        Deadline = "deadline",
+        /// [`ReadRefused::Memory`]
+        Memory = "memory",
+        /// [`ReadRefused::WalCap`]
+        WalCap = "wal_cap",
+        /// [`ReadRefused::Keys`]
+        Keys = "keys",
+        /// [`ReadRefused::NoRoom`]
+        NoRoom = "no_room",
+    }
+}
+
+/// Why a read was refused or given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadRefused {
+    /// Every reader is busy and the line before them is full.
+    PoolFull,
+    /// The read took longer than it may.
+    Deadline,
+    /// The pages being built or sent already take all the memory they may.
+    Memory,
+    /// The write-ahead log had grown over its cap, and the read stood in the way of the checkpoint.
+    WalCap,
+    /// The keys of a segment were damaged; they are made anew.
+    Keys,
+    /// The disk is so full that there is no room for the index of a write-ahead log.
+    NoRoom,
+}
+
+impl From<ReadRefused> for ReadOutcome {
+    fn from(reason: ReadRefused) -> Self {
+        match reason {
+            ReadRefused::PoolFull => Self::PoolFull,
+            ReadRefused::Deadline => Self::Deadline,
+            ReadRefused::Memory => Self::Memory,
+            ReadRefused::WalCap => Self::WalCap,
+            ReadRefused::Keys => Self::Keys,
+            ReadRefused::NoRoom => Self::NoRoom,
+        }
     }
 }

@@ -2,12 +2,14 @@
 
 use metrics::Counter;
 
-use super::registry::metric_group;
+use super::{labels::LineOutcome, registry::metric_group};
 
 metric_group! {
     /// What becomes of log lines.
-    LogMetrics {
-        lines_dropped: Counter = "hitlog_log_lines_dropped_total",
-            "Log lines that standard error did not take, or not in time. Nothing waits for them.";
+    LogMetrics {}
+    labelled {
+        lines: Counter by outcome(LineOutcome) = "hitlog_log_lines_total",
+            "Log lines, by whether standard error took them. Nothing waits for a line that it does not take in time.",
+            "If dropped grows, whoever reads standard error is too slow or gone, or its disk is full.";
     }
 }

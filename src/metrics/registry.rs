@@ -31,9 +31,9 @@ impl Registry {
     pub(super) fn new() -> Result<Self, BuildError> {
         let recorder = PrometheusBuilder::new()
             .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS_BUCKETS)?
-            .set_buckets_for_metric(Matcher::Full("hitlog_seal_seconds".into()), &SLOW_SECONDS_BUCKETS)?
-            .set_buckets_for_metric(Matcher::Full("hitlog_lay_down_seconds".into()), &SLOW_SECONDS_BUCKETS)?
-            .set_buckets_for_metric(Matcher::Full("hitlog_erase_seconds".into()), &SLOW_SECONDS_BUCKETS)?
+            .set_buckets_for_metric(Matcher::Full("hitlog_seal_duration_seconds".into()), &SLOW_SECONDS_BUCKETS)?
+            .set_buckets_for_metric(Matcher::Full("hitlog_lay_down_duration_seconds".into()), &SLOW_SECONDS_BUCKETS)?
+            .set_buckets_for_metric(Matcher::Full("hitlog_erase_duration_seconds".into()), &SLOW_SECONDS_BUCKETS)?
             .set_buckets_for_metric(Matcher::Suffix("group_events".into()), &EVENTS_BUCKETS)?
             .set_buckets_for_metric(Matcher::Suffix("group_bytes".into()), &BYTES_BUCKETS)?
             .build_recorder();
@@ -68,11 +68,6 @@ impl Registry {
         values.map(|value| self.series(name, vec![Label::new(label, value)])).collect()
     }
 
-    /// Runs what registers metrics of its own with whatever recorder is in force.
-    pub(super) fn within<T>(&self, run: impl FnOnce() -> T) -> T {
-        metrics::with_local_recorder(&self.recorder, run)
-    }
-
     /// Everything in the Prometheus text format.
     pub(super) fn render(&self) -> String {
         self.handle.render()
@@ -85,11 +80,16 @@ impl Registry {
 
 /// What the recorder tells apart: counters, gauges and histograms.
 pub(super) trait Metric {
+    /// What it is called in the text format.
+    const KIND: &'static str;
+
     fn describe(recorder: &PrometheusRecorder, name: KeyName, help: SharedString);
     fn register(recorder: &PrometheusRecorder, key: &Key) -> Self;
 }
 
 impl Metric for Counter {
+    const KIND: &'static str = "counter";
+
     fn describe(recorder: &PrometheusRecorder, name: KeyName, help: SharedString) {
         recorder.describe_counter(name, None, help);
     }
@@ -103,6 +103,8 @@ impl Metric for Counter {
 }
 
 impl Metric for Gauge {
+    const KIND: &'static str = "gauge";
+
     fn describe(recorder: &PrometheusRecorder, name: KeyName, help: SharedString) {
         recorder.describe_gauge(name, None, help);
     }
@@ -113,6 +115,8 @@ impl Metric for Gauge {
 }
 
 impl Metric for Histogram {
+    const KIND: &'static str = "histogram";
+
     fn describe(recorder: &PrometheusRecorder, name: KeyName, help: SharedString) {
         recorder.describe_histogram(name, None, help);
     }
@@ -122,16 +126,50 @@ impl Metric for Histogram {
     }
 }
 
-/// Defines a struct of metrics, each with its name and its help text, which is its documentation, too. A metric with a
-/// label becomes a method: `by reason(Shed)` makes one that takes a `Shed`, for the label `reason`.
+/// What people are told of a metric.
+#[derive(Debug)]
+pub struct Described {
+    /// Its name.
+    pub name: &'static str,
+    /// `counter`, `gauge` or `histogram`.
+    pub kind: &'static str,
+    /// Its labels, and what they may be.
+    pub labels: Vec<(&'static str, LabelValues)>,
+    /// What it counts or measures.
+    pub help: &'static str,
+    /// What to do when it moves, or what its movement means.
+    pub action: &'static str,
+}
+
+/// The values that a label may have.
+#[derive(Debug)]
+pub enum LabelValues {
+    /// These and no others, each with a series from the start.
+    These(Vec<&'static str>),
+    /// What these words say.
+    Of(&'static str),
+}
+
+impl FromIterator<&'static str> for LabelValues {
+    fn from_iter<T: IntoIterator<Item = &'static str>>(values: T) -> Self {
+        Self::These(values.into_iter().collect())
+    }
+}
+
+/// Defines a struct of metrics, each with its name, its help text, which is its documentation, too, and what to do when
+/// it moves. A metric with a label becomes a method: `by reason(Shed)` makes one that takes a `Shed`, for the label
+/// `reason`.
 macro_rules! metric_group {
     (
         $(#[$doc:meta])*
         $group:ident {
-            $($field:ident: $kind:ident = $name:literal, $help:literal;)*
+            $($field:ident: $kind:ident = $name:literal, $help:literal, $action:literal;)*
         }
         $(labelled {
-            $($method:ident: $series:ident by $label:ident($values:ident) = $family:literal, $family_help:literal;)*
+            $(
+                $method:ident: $series:ident by $label:ident($values:ident) = $family:literal, $family_help:literal,
+                    $family_action:literal;
+            )*
         })?
     ) => {
         $(#[$doc])*
@@ -151,6 +189,30 @@ macro_rules! metric_group {
                         $values::ALL.iter().map(|value| value.as_str()),
                     ),)*)?
                 }
+            }
+
+            /// What people are told of each.
+            pub(super) fn described() -> Vec<$crate::metrics::registry::Described> {
+                use $crate::metrics::registry::{Described, Metric};
+                vec![
+                    $(Described {
+                        name: $name,
+                        kind: <$kind as Metric>::KIND,
+                        labels: Vec::new(),
+                        help: $help,
+                        action: $action,
+                    },)*
+                    $($(Described {
+                        name: $family,
+                        kind: <$series as Metric>::KIND,
+                        labels: vec![(
+                            stringify!($label),
+                            $values::ALL.iter().map(|value| value.as_str()).collect(),
+                        )],
+                        help: $family_help,
+                        action: $family_action,
+                    },)*)?
+                ]
             }
 
             $($(

@@ -13,7 +13,7 @@ pub(super) use self::cause::{
 };
 use crate::{
     command::{hitlog, write_off},
-    metrics::ReadRefused,
+    metrics::{ReadOutcome, ReadRefused},
 };
 
 /// Why a data directory can't be used any more: its paths lead elsewhere, so that what is written would be lost, or
@@ -275,7 +275,7 @@ pub enum CatalogError {
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// Refused or given up for now.
-    #[error("the read was given up: {}", .0.as_str())]
+    #[error("the read was given up: {}", ReadOutcome::from(*.0).as_str())]
     Refused(ReadRefused),
     /// SQLite could not read.
     #[error("the storage could not be read: {0}")]

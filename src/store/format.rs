@@ -4,10 +4,12 @@
 
 mod access;
 pub(super) mod blocks;
+mod compiled;
 mod directory;
 pub(super) mod file;
 pub(super) mod header;
 mod identity;
+pub(super) mod last_backup;
 mod lock;
 mod names;
 pub(super) mod quarantine;
@@ -21,6 +23,7 @@ pub(super) mod vfs;
 
 pub use access::{FileAccess, set_file_access};
 pub(super) use access::{Owner, make_file};
+pub use compiled::SqliteBuild;
 pub use directory::DataDir;
 pub(super) use directory::{SCRATCH, SegmentName, SegmentPaths, is_file};
 pub(super) use names::CATALOG;

@@ -7,6 +7,7 @@ pub(super) mod active;
 mod checkpoint;
 mod insert;
 pub(super) mod roll;
+pub(super) mod storage;
 pub(super) mod watch;
 
 use std::{
@@ -31,7 +32,7 @@ use super::{
 use crate::{
     clock::now_ms,
     event::ValidEvents,
-    metrics::{CheckpointBy, StoreMetrics},
+    metrics::{CheckpointOutcome, CheckpointRunner, StoreMetrics},
 };
 
 /// While a checkpoint runs beside the writer, or the next segment is being made, the log checks for its end this often
@@ -72,7 +73,7 @@ impl Log {
         metrics: Arc<StoreMetrics>,
     ) -> Self {
         metrics.wal_bytes_max.set(options.wal_bytes_max as f64);
-        metrics.high_water_mark.set((next_sequence - 1) as f64);
+        metrics.durable_sequence.set((next_sequence - 1) as f64);
         let log = Self {
             active,
             next_sequence,
@@ -126,7 +127,7 @@ impl Log {
                 self.active.columns.add(first, &self.keys);
                 self.active.rows += next - first;
                 self.next_sequence = next;
-                self.metrics.high_water_mark.set((next - 1) as f64);
+                self.metrics.durable_sequence.set((next - 1) as f64);
                 Ok(first)
             }
             Err(error) => Err(self.give_up(error)),
@@ -188,7 +189,7 @@ impl Log {
         self.check_directory()?;
         let roll_wanted = self.roll_if_due()?;
         if let Some(finished) = self.active.checkpointer.finished() {
-            self.note_checkpoint(CheckpointBy::Background, finished)?;
+            self.note_checkpoint(CheckpointRunner::Background, finished)?;
         }
         let bytes = self.active.wal_bytes();
         self.metrics.wal_bytes.set(bytes as f64);
@@ -199,7 +200,7 @@ impl Log {
             Decision::Force => {
                 self.interrupt.all();
                 if let Some(finished) = self.active.checkpointer.wait() {
-                    self.note_checkpoint(CheckpointBy::Background, finished)?;
+                    self.note_checkpoint(CheckpointRunner::Background, finished)?;
                 }
                 self.checkpoint()?;
             }
@@ -230,7 +231,7 @@ impl Log {
             }
         }
         let Some(next) = self.roller.take_prepared() else { return Ok(true) };
-        self.segments.report_prepared(false);
+        self.segments.report_prepared(None);
         let full = std::mem::replace(&mut self.active, next);
         self.active.begin();
         tracing::info!(segment = self.active.segment.number, rows_before = full.rows, "rolled to the next segment");
@@ -244,33 +245,36 @@ impl Log {
     fn checkpoint(&mut self) -> Result<(), AppendError> {
         let started = Instant::now();
         let report = run_passive(self.active.writer.connection());
-        self.note_checkpoint(CheckpointBy::Writer, (started.elapsed(), report))
+        self.note_checkpoint(CheckpointRunner::Writer, (started.elapsed(), report))
     }
 
     fn note_checkpoint(
         &mut self,
-        by: CheckpointBy,
+        runner: CheckpointRunner,
         (elapsed, report): (Duration, rusqlite::Result<CheckpointReport>),
     ) -> Result<(), AppendError> {
-        self.metrics.checkpoint_seconds(by).record(elapsed.as_secs_f64());
-        let report = match report {
-            Ok(report) => report,
+        self.metrics.checkpoint_seconds(runner).record(elapsed.as_secs_f64());
+        let (report, outcome) = match report {
+            Ok(report) => (report, report.outcome()),
             // No room to copy into: the write-ahead log stays as long as it is, and a group will be refused when there
             // is no room at all.
             Err(error) if is_disk_full(&error) => {
-                CheckpointReport { busy: true, log_frames: self.active.wal_frames(), checkpointed_frames: 0 }
+                let log_frames = self.active.wal_frames();
+                (CheckpointReport { busy: true, log_frames, checkpointed_frames: 0 }, CheckpointOutcome::NoRoom)
             }
-            Err(error) => return Err(AppendError::Fatal(error)),
+            Err(error) => {
+                self.metrics.checkpoints(CheckpointOutcome::Failed).increment(1);
+                return Err(AppendError::Fatal(error));
+            }
         };
-        if report.busy {
-            self.metrics.checkpoints_busy.increment(1);
-        }
+        self.metrics.checkpoints(outcome).increment(1);
         let log = self.active.wal_bytes_of(report.log_frames);
         let checkpointed = self.active.wal_bytes_of(report.checkpointed_frames);
-        self.metrics.checkpoint_log_bytes.set(log as f64);
-        self.metrics.checkpoint_checkpointed_bytes.set(checkpointed as f64);
+        self.metrics.last_checkpoint_log_bytes.set(log as f64);
+        self.metrics.last_checkpoint_copied_bytes.set(checkpointed as f64);
+        self.metrics.last_checkpoint_timestamp.set(now_ms() as f64 / 1_000.0);
         let bytes = self.active.wal_bytes();
-        self.active.policy.checkpointed(by, bytes, checkpointed);
+        self.active.policy.checkpointed(runner, bytes, checkpointed);
         Ok(())
     }
 

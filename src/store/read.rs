@@ -29,7 +29,7 @@ use super::{
 use crate::{
     budget::Budget,
     clock::now_ms,
-    metrics::{ReadRefused, StoreMetrics},
+    metrics::{ReadOutcome, ReadRefused, StoreMetrics},
 };
 
 /// Keys that a question may hold in memory in any case: some pages of the largest size.
@@ -112,7 +112,7 @@ impl Readers {
         match self.questions.try_send(job) {
             Ok(()) => {}
             Err(crossbeam_channel::TrySendError::Full(_)) => {
-                self.metrics.reads_refused(ReadRefused::PoolFull).increment(1);
+                self.metrics.reads(ReadOutcome::PoolFull).increment(1);
                 return Err(ReadError::Refused(ReadRefused::PoolFull));
             }
             Err(crossbeam_channel::TrySendError::Disconnected(_)) => return Err(ReadError::Stopped),
@@ -163,9 +163,12 @@ impl Reader {
             ReadError::Storage(error) if lacks_room(&error) => ReadError::Refused(ReadRefused::NoRoom),
             other => other,
         });
-        if let Err(ReadError::Refused(reason)) = &answer {
-            self.metrics.reads_refused(*reason).increment(1);
-        }
+        let outcome = match &answer {
+            Ok(_) => ReadOutcome::Answered,
+            Err(ReadError::Refused(reason)) => (*reason).into(),
+            Err(_) => ReadOutcome::Failed,
+        };
+        self.metrics.reads(outcome).increment(1);
         self.metrics.read_seconds.record(began_at.elapsed().as_secs_f64());
         answer
     }

@@ -38,6 +38,7 @@ use crate::{
     allocator,
     clock::{now_ms, since_boot},
     command::{hitlog, write_off},
+    metrics::Outcome,
 };
 
 /// Most damaged segments of which it is said how to give them up.
@@ -174,6 +175,7 @@ impl Sealing {
             let Some(segment) = next else { continue };
             match self.rewrite_beside(&segment, plan.unsealed.len(), stopping) {
                 Ok(()) => {
+                    self.rewriter.count(&segment, Outcome::Ok);
                     plan.unsealed.retain(|unsealed| unsealed.number != segment.number);
                     plan.retry_at.remove(&segment.number);
                     self.rewriter.segments.note_rewriting(segment.number, None);
@@ -195,7 +197,7 @@ impl Sealing {
                         segment = segment.number, %error, retry_seconds = RETRY.as_secs(),
                         "a segment could not be rewritten; it serves as it is, and will be tried again"
                     );
-                    self.rewriter.metrics.seals_failed.increment(1);
+                    self.rewriter.count(&segment, Outcome::Failed);
                     plan.retry_at.insert(segment.number, Instant::now() + RETRY);
                 }
             }
@@ -368,8 +370,8 @@ impl Sealing {
         }
         match &dropped {
             Ok(()) => {
-                metrics.retention_removed_segments.increment(1);
-                metrics.retention_removed_events.increment(rows);
+                metrics.segments_removed.increment(1);
+                metrics.events_removed.increment(rows);
                 tracing::info!(segment = number, rows, "an expired segment is removed");
             }
             // It will be tried again at the next look.

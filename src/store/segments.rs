@@ -17,9 +17,9 @@ mod summary;
 mod view;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, btree_map::Entry},
     fmt::Display,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering},
@@ -48,6 +48,7 @@ use super::{
     options::SegmentOptions,
 };
 use crate::{
+    clock::now_ms,
     command::write_off,
     event::EventRow,
     metrics::{SegmentLabel, StoreMetrics},
@@ -59,7 +60,12 @@ pub(crate) struct Segments {
     /// Replaced generations that somebody may still read.
     replaced: Mutex<Vec<Arc<Segment>>>,
     pub(crate) connections: IdleConnections,
-    damaged: Mutex<BTreeSet<i64>>,
+    /// Sealed segments that are in no answer, and their files.
+    damaged: Mutex<BTreeMap<i64, PathBuf>>,
+    /// The file of the segment that stands ready.
+    prepared: Mutex<Option<PathBuf>>,
+    /// When each segment that waits for its indexes became full, in milliseconds since 1970, UTC.
+    full_since: Mutex<BTreeMap<i64, i64>>,
     /// Where they are, as long as that is so.
     pub(crate) directory: DataDir,
     /// What of it reads have found, for the catalog to note; no more entries than segments.
@@ -93,6 +99,8 @@ impl Segments {
             replaced: Mutex::default(),
             connections: IdleConnections::new(options.connections_max),
             damaged: Mutex::default(),
+            prepared: Mutex::default(),
+            full_since: Mutex::default(),
             directory,
             found_by_reads: Mutex::default(),
             on_damage: OnceLock::new(),
@@ -190,8 +198,9 @@ impl Segments {
         if self.view().segment(number).is_some_and(|shown| shown.path != path) {
             return;
         }
-        if !self.damaged.lock().insert(number) {
-            return;
+        match self.damaged.lock().entry(number) {
+            Entry::Occupied(_) => return,
+            Entry::Vacant(entry) => drop(entry.insert(path.to_owned())),
         }
         if let Some(wake) = self.on_damage.get() {
             self.found_by_reads.lock().push((number, reason.to_string()));
@@ -238,7 +247,12 @@ impl Segments {
 
     /// The numbers of the segments that are damaged.
     pub(crate) fn damaged_numbers(&self) -> Vec<i64> {
-        self.damaged.lock().iter().copied().collect()
+        self.damaged.lock().keys().copied().collect()
+    }
+
+    /// Their files.
+    pub(crate) fn damaged_files(&self) -> Vec<PathBuf> {
+        self.damaged.lock().values().cloned().collect()
     }
 
     /// Notes how many files the start has found in quarantine, or would have put there.
@@ -324,8 +338,27 @@ impl Segments {
         self.refused_rows.load(Ordering::Relaxed) > self.options.unsealed_rows_max
     }
 
+    /// Tells since when the oldest segment waits for its indexes.
+    fn report_unsealed(&self, view: &View) {
+        let mut open: Vec<_> = view.segments.iter().filter(|segment| !segment.is_sealed()).collect();
+        // Rows go to this one.
+        open.pop();
+        let mut full_since = self.full_since.lock();
+        let mut before = std::mem::take(&mut *full_since);
+        // What a start finds was full before; it has not said yet at which sequence it goes on.
+        let is_starting = self.begun_at() == 0;
+        for segment in open {
+            let became_full =
+                || if is_starting { file::modified_ms(&segment.path) } else { None }.unwrap_or_else(now_ms);
+            full_since.insert(segment.number, before.remove(&segment.number).unwrap_or_else(became_full));
+        }
+        let oldest = full_since.values().min().copied().unwrap_or(0);
+        self.metrics.oldest_unsealed.set(oldest as f64 / 1_000.0);
+    }
+
     fn report(&self, view: &View) {
-        self.metrics.hidden_events.set(view.hidden_events().0 as f64);
+        self.report_unsealed(view);
+        self.metrics.events_hidden.set(view.hidden_events().0 as f64);
         let sealed = view.segments.iter().filter(|segment| segment.is_sealed()).count();
         let open = view.segments.len() - sealed;
         self.metrics.segments(SegmentLabel::Sealed).set(sealed as f64);
@@ -334,9 +367,15 @@ impl Segments {
         self.metrics.segments(SegmentLabel::Damaged).set(self.damaged.lock().len() as f64);
     }
 
-    /// Says in the metrics whether the next segment stands ready.
-    pub(crate) fn report_prepared(&self, prepared: bool) {
-        self.metrics.segments(SegmentLabel::Prepared).set(f64::from(u8::from(prepared)));
+    /// Says in the metrics whether the next segment stands ready; `prepared` is its file.
+    pub(crate) fn report_prepared(&self, prepared: Option<PathBuf>) {
+        self.metrics.segments(SegmentLabel::Prepared).set(f64::from(u8::from(prepared.is_some())));
+        *self.prepared.lock() = prepared;
+    }
+
+    /// The file of the segment that stands ready.
+    pub(crate) fn prepared(&self) -> Option<PathBuf> {
+        self.prepared.lock().clone()
     }
 
     /// Unlinks the replaced generations that nobody reads any more. Returns those that are gone, and whether one that

@@ -57,6 +57,13 @@ pub fn run(options: &BackupOptions) -> Outcome {
         let list = hitlog(["quarantine", "list"]);
         text.push_str(&format!("{files} in quarantine: not in the backup; see `{list}`\n"));
     }
+    if let Some(error) = &report.unmarked {
+        text.push_str(&format!(
+            "The backup is whole, but {} could not be told of it ({error}): the metric \
+             hitlog_last_backup_timestamp_seconds does not count it.\n",
+            options.data_dir.display()
+        ));
+    }
     print(text.as_bytes())?;
-    Ok(report.missing.is_empty() && report.damaged.is_empty())
+    Ok(report.is_whole())
 }

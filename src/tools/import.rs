@@ -204,6 +204,7 @@ impl Import<'_> {
         let metrics = Metrics::new(&BuildInfo {
             version: env!("CARGO_PKG_VERSION"),
             sqlite: store::sqlite_version(),
+            sqlite_build: "",
             durability: "import",
         });
         let metrics = metrics.map_err(|error| ToolError::Import(format!("cannot register the metrics: {error}")))?;

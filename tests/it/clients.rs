@@ -256,7 +256,7 @@ fn more_connections_than_descriptors_spin_no_processor() {
         kept.write(b"host\r\n\r\n").unwrap();
         let text = kept.read_response(false).unwrap().text();
         begin(&mut kept);
-        let line = text.lines().find_map(|line| line.strip_prefix("hitlog_accept_errors_total "));
+        let line = text.lines().find_map(|line| line.strip_prefix("hitlog_accepts_total{outcome=\"failed\"} "));
         line.unwrap().parse::<f64>().unwrap()
     };
     wait_until("there are no descriptors", || (accept_errors() > 0.0).then_some(()));

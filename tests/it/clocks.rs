@@ -123,10 +123,10 @@ fn a_clock_that_jumps_a_day_either_way() {
     assert_eq!(total, json!(seen.len() + 1));
     // A jump ahead makes the active segment old: once each, not at every look.
     let rolls = wait_until("segments have rolled by age", || {
-        Some(daemon.metrics()["hitlog_rolls_total"]).filter(|rolls| *rolls >= 1.0)
+        Some(daemon.metrics()["hitlog_segment_rolls_total"]).filter(|rolls| *rolls >= 1.0)
     });
     std::thread::sleep(Duration::from_secs(1));
-    let later = daemon.metrics()["hitlog_rolls_total"];
+    let later = daemon.metrics()["hitlog_segment_rolls_total"];
     assert!(later <= 7.0 && later - rolls <= 1.0, "{rolls} rolls, then {later}");
     clocked.daemon.stop();
     // A start in the past finds everything, and goes on above it.

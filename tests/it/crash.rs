@@ -51,8 +51,8 @@ fn kill_and_check(durability: &str, rounds: usize) {
         load.wait_for_answers(1);
         thread::sleep(Duration::from_millis(random_below(250)));
         let metrics = daemon.try_metrics().unwrap_or_default();
-        rolls += metrics.get("hitlog_rolls_total").unwrap_or(&0.0);
-        seals += metrics.get("hitlog_seal_seconds_count").unwrap_or(&0.0);
+        rolls += metrics.get("hitlog_segment_rolls_total").unwrap_or(&0.0);
+        seals += metrics.get("hitlog_seal_duration_seconds_count").unwrap_or(&0.0);
         daemon.crash();
         let sents = load.finish();
         erasures.extend(eraser.finish());

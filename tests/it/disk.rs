@@ -58,7 +58,7 @@ fn fail_at_every(call: &str, at_most: usize, rolls_min: fn(usize) -> usize) -> (
         let has_ended = wait_until("it has ended, or has done what it can", || {
             let Some(metrics) = daemon.try_metrics() else { return Some(true) };
             // What fails beside the writer is tried again after some time.
-            let has_rolled = metrics["hitlog_rolls_total"] >= rolls_min(at) as f64;
+            let has_rolled = metrics["hitlog_segment_rolls_total"] >= rolls_min(at) as f64;
             let is_done = has_met_eio(&daemon) || (has_rolled && metrics["hitlog_segments{state=\"unsealed\"}"] == 0.0);
             (load.answers() >= 30 && is_done).then_some(false)
         });
@@ -201,7 +201,7 @@ fn a_disk_that_stalls() {
             thread::spawn(move || Client::connect(&address).post("/api/v1/events/batch", body).status)
         })
         .collect();
-    wait_until("the queue is full", || (daemon.metrics()["hitlog_queue_events"] == 1_000.0).then_some(()));
+    wait_until("the queue is full", || (daemon.metrics()["hitlog_events_in_flight"] == 1_000.0).then_some(()));
     let id = stored["id"].as_str().unwrap();
     let mut times = Vec::new();
     for _ in 0..REFUSALS {
@@ -217,7 +217,7 @@ fn a_disk_that_stalls() {
             break;
         }
     }
-    assert_eq!(daemon.metrics()["hitlog_queue_events"], 1_000.0, "the disk has stalled all the while");
+    assert_eq!(daemon.metrics()["hitlog_events_in_flight"], 1_000.0, "the disk has stalled all the while");
     times.sort_unstable();
     // Two cores are shared with the system: one in twenty may have waited for a turn.
     let most = times[times.len() * 95 / 100];

@@ -1,5 +1,6 @@
 //! Documents that are made from the code say what the code says.
 
+mod metrics;
 mod settings;
 
 use std::{env, fs, path::Path};

@@ -42,7 +42,7 @@ fn a_full_queue_refuses_at_once_and_loses_nothing() {
     let (address, body) = (daemon.address.clone(), traffic::batch(&code, 100));
     let first = thread::spawn(move || Client::connect(&address).post("/api/v1/events/batch", body));
     let full = wait_until("the queue is full", || {
-        Some(daemon.metrics()).filter(|metrics| metrics["hitlog_queue_events"] == 100.0)
+        Some(daemon.metrics()).filter(|metrics| metrics["hitlog_events_in_flight"] == 100.0)
     });
     assert!(full["hitlog_queue_bytes"] > 0.0);
     let mut client = daemon.client();

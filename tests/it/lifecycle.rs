@@ -241,22 +241,22 @@ fn metrics_pass_promtool() {
         "hitlog_events_committed_total 100",
         "hitlog_events_rejected_total{reason=\"malformed_json\"} 1",
         "hitlog_group_events_bucket{le=\"100\"} 1",
-        "hitlog_commit_seconds_count 1",
-        "hitlog_high_water_mark 100",
-        "hitlog_request_seconds_count{route=\"/api/v1/events/batch\",method=\"POST\",status=\"2xx\"} 1",
-        "hitlog_request_seconds_count{route=\"unknown\",method=\"GET\",status=\"4xx\"} 1",
-        "hitlog_read_seconds_count 1",
+        "hitlog_commit_duration_seconds_count 1",
+        "hitlog_durable_sequence 100",
+        "hitlog_http_request_duration_seconds_count{route=\"/api/v1/events/batch\",method=\"POST\",code=\"2xx\"} 1",
+        "hitlog_http_request_duration_seconds_count{route=\"unknown\",method=\"GET\",code=\"4xx\"} 1",
+        "hitlog_read_duration_seconds_count 1",
         "hitlog_build_info{",
         "process_resident_memory_bytes ",
     ] {
         assert!(text.contains(name), "{name} is missing in {text}");
     }
     let sum = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok()).unwrap();
-    let syncs_before = sum("hitlog_sync_seconds_count");
+    let syncs_before = sum("hitlog_sync_duration_seconds_count");
     for number in 0..5 {
         assert_eq!(client.post("/api/v1/events", harness::traffic::event(&code, number)).status, 201);
     }
-    let syncs = daemon.metrics()["hitlog_sync_seconds_count"];
+    let syncs = daemon.metrics()["hitlog_sync_duration_seconds_count"];
     assert!(syncs >= syncs_before + 5.0, "every commit's sync is timed: {syncs_before}, then {syncs}");
     daemon.stop();
 }

@@ -37,7 +37,7 @@ fn serve_with(stderr: impl Into<Stdio>) {
         daemon.signal("HUP");
         assert_eq!(daemon.client().post("/api/v1/events", traffic::event(&code, stored)).status, 201);
         stored += 1;
-        (daemon.metrics()["hitlog_log_lines_dropped_total"] > 0.0).then_some(())
+        (daemon.metrics()["hitlog_log_lines_total{outcome=\"dropped\"}"] > 0.0).then_some(())
     });
     assert_eq!(daemon.client().get("/readyz").status, 200);
     // The drain waits for a request, and logs.
@@ -52,7 +52,7 @@ fn serve_with(stderr: impl Into<Stdio>) {
     assert_eq!(client.read_response(false).unwrap().status, 201);
     assert_eq!(daemon.wait().code(), Some(0));
     let again = Daemon::start_in(&data, &[]);
-    assert_eq!(again.metrics()["hitlog_high_water_mark"], (stored + 1) as f64);
+    assert_eq!(again.metrics()["hitlog_durable_sequence"], (stored + 1) as f64);
     again.stop();
 }
 
@@ -91,7 +91,7 @@ fn what_was_dropped_is_told_as_soon_as_somebody_reads() {
     let daemon = Daemon::spawn(serve(data.to_str().unwrap()).stderr(writer), &data);
     wait_until("lines are dropped", || {
         daemon.signal("HUP");
-        (daemon.metrics()["hitlog_log_lines_dropped_total"] > 0.0).then_some(())
+        (daemon.metrics()["hitlog_log_lines_total{outcome=\"dropped\"}"] > 0.0).then_some(())
     });
     let lines = BufReader::new(reader).lines().map(Result::unwrap);
     let told = lines.map(|line| line.trim_start_matches('x').to_owned()).find(|line| line.contains("did not take"));

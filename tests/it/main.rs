@@ -23,6 +23,7 @@ mod imports;
 mod lifecycle;
 mod log;
 mod messages;
+mod metrics;
 mod moved;
 mod oddities;
 mod openapi;

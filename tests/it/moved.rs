@@ -139,10 +139,10 @@ fn a_full_segment_leaves_nothing_in_the_successor_of_a_directory() {
         let before = contents(&other).into_iter().map(|(_, bytes)| bytes).collect::<Vec<_>>();
         let (mut daemon, code) = filled(&data);
         send(&daemon, &code);
-        let rolls = daemon.metrics()["hitlog_rolls_total"];
+        let rolls = daemon.metrics()["hitlog_segment_rolls_total"];
         let slow = Tampering::with(&daemon, "fdatasync:delay_enter=250000:when=2+");
         send(&daemon, &code);
-        wait_until("it is full", || (daemon.metrics()["hitlog_rolls_total"] > rolls).then_some(()));
+        wait_until("it is full", || (daemon.metrics()["hitlog_segment_rolls_total"] > rolls).then_some(()));
         // By now it is at that.
         thread::sleep(Duration::from_millis(50));
         fs::rename(&data, &away).unwrap();

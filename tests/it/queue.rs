@@ -16,7 +16,7 @@ use hitlog::{
 const LIMITS: Limits = Limits { events_max: 10, bytes_max: 1 << 20 };
 
 fn metrics() -> Metrics {
-    Metrics::new(&BuildInfo { version: "0", sqlite: "0", durability: "full" }).unwrap()
+    Metrics::new(&BuildInfo { version: "0", sqlite: "0", sqlite_build: "", durability: "full" }).unwrap()
 }
 
 fn events(count: usize) -> ValidEvents {

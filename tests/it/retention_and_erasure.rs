@@ -39,10 +39,10 @@ fn send(client: &mut Client, events: &[Value]) -> Vec<String> {
 
 /// Sends what fills a segment, and waits until it is sealed.
 fn fill(daemon: &Daemon, events: &[Value]) -> Vec<String> {
-    let rolls = daemon.metrics()["hitlog_rolls_total"];
+    let rolls = daemon.metrics()["hitlog_segment_rolls_total"];
     let ids = send(&mut daemon.client(), events);
     wait_until("the segment is followed by the next", || {
-        (daemon.metrics()["hitlog_rolls_total"] > rolls).then_some(())
+        (daemon.metrics()["hitlog_segment_rolls_total"] > rolls).then_some(())
     });
     daemon.wait_until_sealed();
     ids
@@ -122,7 +122,7 @@ fn an_erased_visitor_leaves_every_answer_at_once_and_every_file_soon() {
     assert!(done["segments"].as_u64().unwrap() >= 3 && done["doneAt"].is_string(), "{done}");
     assert_eq!(files_with(&data, MARK), [""; 0]);
     let metrics = daemon.metrics();
-    assert_eq!((metrics["hitlog_erased_events_total"], metrics["hitlog_hidden_events"]), (14.0, 0.0));
+    assert_eq!((metrics["hitlog_events_erased_total"], metrics["hitlog_events_hidden"]), (14.0, 0.0));
     let check = |daemon: &Daemon| {
         let mut client = daemon.client();
         assert_eq!(total(&mut client, &code, ""), 169);
@@ -297,8 +297,8 @@ fn what_has_expired_is_in_no_answer_and_leaves_the_disk_with_its_segment() {
     assert_eq!(client.post("/api/v1/events", aged(29).to_string()).status, 201);
     wait_until("the expired segment is gone", || (!data.join("segments/000000000001.g2.db").exists()).then_some(()));
     let metrics = daemon.metrics();
-    assert_eq!(metrics["hitlog_retention_removed_segments_total"], 1.0);
-    assert_eq!(metrics["hitlog_retention_removed_events_total"], 60.0);
+    assert_eq!(metrics["hitlog_segments_removed_total"], 1.0);
+    assert_eq!(metrics["hitlog_events_removed_total"], 60.0);
     assert_eq!(metrics["hitlog_retention_due_segments"], 0.0);
     daemon.wait_for_log("all events of a segment have expired: it is about to be removed");
     daemon.wait_for_log("an expired segment is removed");
@@ -407,7 +407,7 @@ fn walks_while_eight_writers_write() {
             });
         }
         wait_until("there is something to walk through", || {
-            (daemon.metrics()["hitlog_rolls_total"] >= 3.0).then_some(())
+            (daemon.metrics()["hitlog_segment_rolls_total"] >= 3.0).then_some(())
         });
         for (filter, limit) in [("", 500), ("&visitorId=v1", 100), ("&from=1000&to=3000", 500)] {
             walk(&daemon, &code, filter, limit);

@@ -44,8 +44,8 @@ fn a_segment_is_sealed_on_a_read_only_root() {
     // The last answer may come before the roll.
     wait_until("they are sealed", || {
         let metrics = daemon.metrics();
-        assert_eq!(metrics["hitlog_seals_failed_total"], 0.0, "{}", daemon.log());
-        (metrics["hitlog_sealed_events_total"] == 40_000.0).then_some(())
+        assert_eq!(metrics["hitlog_seals_total{outcome=\"failed\"}"], 0.0, "{}", daemon.log());
+        (metrics["hitlog_events_sealed_total"] == 40_000.0).then_some(())
     });
     daemon.stop();
     let scratch = data.join("scratch");

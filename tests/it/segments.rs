@@ -133,7 +133,7 @@ fn kill_at_every(call: &str, at_most: usize) -> usize {
         sent.send(&daemon, &code, 9);
         let is_alive = wait_until("it is killed, or has done everything", || match daemon.try_metrics() {
             None => Some(false),
-            Some(metrics) => (metrics["hitlog_rolls_total"] >= 2.0
+            Some(metrics) => (metrics["hitlog_segment_rolls_total"] >= 2.0
                 && metrics["hitlog_segments{state=\"unsealed\"}"] == 0.0
                 && metrics["hitlog_segments{state=\"prepared\"}"] == 1.0)
                 .then_some(true),
@@ -227,7 +227,7 @@ fn an_old_segment_is_full_however_little_it_holds() {
     let code = daemon.register("example.com");
     assert_eq!(send(&daemon, &code, 0), Some(201));
     wait_until("it is sealed", || (daemon.segments("sealed") == 1).then_some(()));
-    assert_eq!(daemon.metrics()["hitlog_rolls_total"], 1.0, "an empty segment does not grow old");
+    assert_eq!(daemon.metrics()["hitlog_segment_rolls_total"], 1.0, "an empty segment does not grow old");
     assert_eq!(list(&daemon, &code, "").len(), BATCH);
     daemon.stop();
 }
@@ -360,9 +360,9 @@ fn a_sequence_is_not_given_again_when_its_segment_is_lost() {
     daemon.stop();
     overwrite(&sealed_files(&data)[0], 0, 100);
     let daemon = Daemon::start_in(&data, &[]);
-    assert_eq!(daemon.metrics()["hitlog_high_water_mark"], 60.0);
+    assert_eq!(daemon.metrics()["hitlog_durable_sequence"], 60.0);
     sent.send(&daemon, &code, 1);
-    assert_eq!(daemon.metrics()["hitlog_high_water_mark"], 80.0);
+    assert_eq!(daemon.metrics()["hitlog_durable_sequence"], 80.0);
     daemon.stop();
 }
 

@@ -109,7 +109,7 @@ fn a_stop_during_recovery_is_at_once_and_in_order() {
         assert!(asked_at.elapsed() < Duration::from_secs(1), "{:?}", asked_at.elapsed());
         drop(reader);
         let daemon = Daemon::start_in(&data, &[]);
-        assert_eq!(daemon.metrics()["hitlog_high_water_mark"], 1.0);
+        assert_eq!(daemon.metrics()["hitlog_durable_sequence"], 1.0);
         daemon.stop();
     }
 }

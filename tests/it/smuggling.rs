@@ -305,7 +305,7 @@ fn each_request_has_one_answer_and_hides_none() {
 /// Requests that hitlog has taken for such, those for its metrics aside.
 fn taken_in(metrics: &mut Client) -> usize {
     let is_counted = |line: &&str| {
-        line.starts_with("hitlog_request_seconds_count") && !line.contains("route=\"/metrics\"")
+        line.starts_with("hitlog_http_request_duration_seconds_count") && !line.contains("route=\"/metrics\"")
             || line.starts_with("hitlog_connections_closed_total{reason=\"malformed\"}")
     };
     let text = metrics.get("/metrics").text();
@@ -431,7 +431,7 @@ fn nginx_and_hitlog_agree_on_where_a_request_ends() {
             lines.lines().filter(|line| !line.starts_with("- ")).count()
         };
         let proxy = Proxy { address: address.clone(), passed_on: Box::new(passed_on) };
-        let accepted = || daemon.metrics()["hitlog_connections_accepted_total"];
+        let accepted = || daemon.metrics()["hitlog_accepts_total{outcome=\"ok\"}"];
         let accepted_before = accepted();
         let requests =
             check_through(&proxy, &daemon, &rows(), &code).unwrap_or_else(|fault| panic!("{domain}: {fault}"));

@@ -599,7 +599,7 @@ fn a_backup_beside_a_busy_daemon_is_a_place_in_its_log() {
         let _stop = StopLoad(&load);
         for round in 0..8 {
             wait_until("some segments more", || {
-                (daemon.metrics()["hitlog_rolls_total"] > f64::from(round * 3)).then_some(())
+                (daemon.metrics()["hitlog_segment_rolls_total"] > f64::from(round * 3)).then_some(())
             });
             let before = load.acknowledged();
             let to = backups.path().join(round.to_string());

@@ -109,7 +109,7 @@ impl Erasures {
                 erasure.remaining.remove(&number);
                 erasure.segments_done += 1;
                 erasure.rows += rows;
-                self.metrics.erased_events.increment(*rows);
+                self.metrics.events_erased.increment(*rows);
             }
         }
     }

@@ -20,6 +20,7 @@ use parking_lot::Mutex;
 use super::{
     access,
     identity::{FileId, leads_to},
+    last_backup::{LAST_BACKUP, UNFINISHED_LAST_BACKUP},
     lock::{LOCK, is_lock_file, lock_directory, lock_file},
     names::{CATALOG, SEGMENTS, bytes, has_wal, with_suffix},
     sync::sync_directory,
@@ -32,13 +33,24 @@ use crate::{
 };
 
 /// What is kept from others beside the catalog, as far as it is there.
-const RESTRICTED: [&str; 6] = [LOCK, SEGMENTS, SCRATCH, RESERVE, TIES, "quarantine"];
+const RESTRICTED: [&str; 7] = [LOCK, SEGMENTS, SCRATCH, RESERVE, TIES, LAST_BACKUP, "quarantine"];
 /// Where SQLite sorts what does not fit into memory, unless a setting names another folder.
 pub(crate) const SCRATCH: &str = "scratch";
 /// The file that keeps room for a start.
 pub(crate) const RESERVE: &str = "reserve";
 /// What an interrupted first start, or `mkfs`, may have left in a directory that is otherwise new.
-const NEW_DIRECTORY_MAY_HOLD: [&str; 7] = [LOCK, SEGMENTS, SCRATCH, RESERVE, TIES, UNFINISHED_TIES, "lost+found"];
+const NEW_DIRECTORY_MAY_HOLD: [&str; 9] = [
+    LOCK,
+    SEGMENTS,
+    SCRATCH,
+    RESERVE,
+    TIES,
+    UNFINISHED_TIES,
+    // Not of a new one; but where the catalog is lost, what it says must not depend on whether there were backups.
+    LAST_BACKUP,
+    UNFINISHED_LAST_BACKUP,
+    "lost+found",
+];
 
 /// A data directory, locked for this process until the last clone of the value is gone.
 #[derive(Debug, Clone)]

@@ -11,7 +11,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use rusqlite::{Connection, OpenFlags, Row, config::DbConfig};
 use rustix::io::Errno;
 
-pub(crate) use super::names::{bytes, has_wal, with_suffix};
+pub(crate) use super::names::{bytes, has_wal, modified_ms, with_suffix};
 use super::{access::make_file, schema, sync::sync_directory, ties::Ties, vfs};
 use crate::{
     metrics::StoreMetrics,
@@ -219,6 +219,11 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The size of a segment's file with all that is kept beside it.
+pub(crate) fn bytes_in_all(path: &Path) -> u64 {
+    ["", KEYS_SUFFIX].into_iter().chain(BESIDE).map(|suffix| bytes(&with_suffix(path, suffix))).sum()
 }
 
 /// Whether a name is that of laid keys.

@@ -119,11 +119,24 @@ fn bytes_of_start(directory: &DataDir, paths: &SegmentPaths) -> (u64, u64) {
     (least, all)
 }
 
+/// A file system, in bytes.
+pub(crate) struct FileSystem {
+    /// What this process may still take.
+    pub(crate) free_bytes: u64,
+    pub(crate) size_bytes: u64,
+}
+
+/// The file system that this folder is in, if the system tells of it.
+pub(crate) fn of_file_system(folder: &Path) -> Option<FileSystem> {
+    let of = rustix::fs::statvfs(folder).ok()?;
+    let free = if geteuid().is_root() { of.f_bfree } else { of.f_bavail };
+    let bytes = |blocks: u64| blocks.saturating_mul(of.f_frsize);
+    Some(FileSystem { free_bytes: bytes(free), size_bytes: bytes(of.f_blocks) })
+}
+
 /// The room that is left where this folder is, if the system tells.
 pub(crate) fn free_bytes(folder: &Path) -> Option<u64> {
-    let of = rustix::fs::statvfs(folder).ok()?;
-    let blocks = if geteuid().is_root() { of.f_bfree } else { of.f_bavail };
-    Some(blocks.saturating_mul(of.f_frsize))
+    of_file_system(folder).map(|of| of.free_bytes)
 }
 
 /// The file that keeps room, shared by those who make it and those who need the room.

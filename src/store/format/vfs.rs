@@ -21,7 +21,7 @@ use parking_lot::{Mutex, RwLock};
 use rusqlite::ffi;
 
 use crate::{
-    metrics::StoreMetrics,
+    metrics::{Outcome, StoreMetrics},
     store::error::{WAL_INDEX_FULL, io_advice, is_errno_of_full_disk},
 };
 
@@ -288,9 +288,7 @@ unsafe extern "C" fn sync(file: *mut ffi::sqlite3_file, flags: c_int) -> c_int {
         && let Some(metrics) = &*shim.observer.read()
     {
         metrics.sync_seconds.record(started.elapsed().as_secs_f64());
-        if code != ffi::SQLITE_OK {
-            metrics.sync_errors.increment(1);
-        }
+        metrics.syncs(if code == ffi::SQLITE_OK { Outcome::Ok } else { Outcome::Failed }).increment(1);
     }
     code
 }

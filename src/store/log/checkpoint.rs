@@ -14,7 +14,7 @@ use std::{
 use crossbeam_channel::{Receiver, Sender};
 use rusqlite::Connection;
 
-use crate::metrics::CheckpointBy;
+use crate::metrics::{CheckpointOutcome, CheckpointRunner};
 
 /// What `PRAGMA wal_checkpoint` reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +22,19 @@ pub(super) struct CheckpointReport {
     pub(super) busy: bool,
     pub(super) log_frames: u64,
     pub(super) checkpointed_frames: u64,
+}
+
+impl CheckpointReport {
+    /// How it ended.
+    pub(super) fn outcome(self) -> CheckpointOutcome {
+        match self {
+            Self { busy: true, .. } => CheckpointOutcome::Busy,
+            Self { log_frames, checkpointed_frames, .. } if checkpointed_frames < log_frames => {
+                CheckpointOutcome::Partial
+            }
+            _ => CheckpointOutcome::Complete,
+        }
+    }
 }
 
 /// Runs a checkpoint that waits for nobody.
@@ -97,10 +110,10 @@ impl Policy {
     }
 
     /// Takes note of a checkpoint that left `checkpointed` of the log's `bytes` copied.
-    pub(super) fn checkpointed(&mut self, by: CheckpointBy, bytes: u64, checkpointed: u64) {
-        match by {
-            CheckpointBy::Background => self.left_over = Some(bytes.saturating_sub(checkpointed)),
-            CheckpointBy::Writer => {
+    pub(super) fn checkpointed(&mut self, runner: CheckpointRunner, bytes: u64, checkpointed: u64) {
+        match runner {
+            CheckpointRunner::Background => self.left_over = Some(bytes.saturating_sub(checkpointed)),
+            CheckpointRunner::Writer => {
                 self.left_over = None;
                 self.begin_at = bytes + self.due_bytes / FINISH_SHARE;
             }
@@ -177,9 +190,9 @@ mod tests {
         assert_eq!(policy.decide(MIB, false), Decision::Nothing);
         assert_eq!(policy.decide(4 * MIB, false), Decision::Begin);
         assert_eq!(policy.decide(5 * MIB, true), Decision::Nothing, "one is under way");
-        policy.checkpointed(CheckpointBy::Background, 5 * MIB, 4 * MIB);
+        policy.checkpointed(CheckpointRunner::Background, 5 * MIB, 4 * MIB);
         assert_eq!(policy.decide(5 * MIB, false), Decision::Finish, "little is left");
-        policy.checkpointed(CheckpointBy::Writer, 5 * MIB, 5 * MIB);
+        policy.checkpointed(CheckpointRunner::Writer, 5 * MIB, 5 * MIB);
         assert_eq!(policy.decide(5 * MIB, false), Decision::Nothing, "the next commit begins the log anew");
         assert_eq!(policy.decide(MIB, false), Decision::Nothing);
         assert_eq!(policy.decide(4 * MIB, false), Decision::Begin);
@@ -190,17 +203,17 @@ mod tests {
         let mut policy = Policy::new(4 * MIB, 64 * MIB);
         assert_eq!(policy.decide(4 * MIB, false), Decision::Begin);
         for round in 1..ROUNDS_MAX {
-            policy.checkpointed(CheckpointBy::Background, 8 * MIB, 4 * MIB);
+            policy.checkpointed(CheckpointRunner::Background, 8 * MIB, 4 * MIB);
             assert_eq!(policy.decide(8 * MIB, false), Decision::Begin, "after round {round}");
         }
-        policy.checkpointed(CheckpointBy::Background, 8 * MIB, 4 * MIB);
+        policy.checkpointed(CheckpointRunner::Background, 8 * MIB, 4 * MIB);
         assert_eq!(policy.decide(8 * MIB, false), Decision::Finish);
     }
 
     #[test]
     fn a_reader_in_the_way_is_not_run_against_after_every_group() {
         let mut policy = Policy::new(4 * MIB, 64 * MIB);
-        policy.checkpointed(CheckpointBy::Writer, 6 * MIB, 2 * MIB);
+        policy.checkpointed(CheckpointRunner::Writer, 6 * MIB, 2 * MIB);
         assert_eq!(policy.decide(6 * MIB + 1, false), Decision::Nothing);
         assert_eq!(policy.decide(7 * MIB, false), Decision::Begin);
     }
@@ -209,7 +222,7 @@ mod tests {
     fn over_the_cap_it_is_forced_even_while_one_runs() {
         let mut policy = Policy::new(4 * MIB, 64 * MIB);
         assert_eq!(policy.decide(64 * MIB, true), Decision::Force);
-        policy.checkpointed(CheckpointBy::Writer, 64 * MIB, 64 * MIB);
+        policy.checkpointed(CheckpointRunner::Writer, 64 * MIB, 64 * MIB);
         assert_eq!(policy.decide(64 * MIB, false), Decision::Nothing, "the next commit begins the log anew");
     }
 }

@@ -14,7 +14,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::active::{ActiveSegment, Unretired};
 use crate::{
-    metrics::StoreMetrics,
+    metrics::{Outcome, StoreMetrics},
     store::{
         catalog::{Catalog, SegmentChange},
         error::{OnFailure, OpenError, is_disk_full},
@@ -126,7 +126,7 @@ impl Rolling {
             let number = next.segment.number;
             self.next_number = number + 1;
             // The log takes it back when it rolls.
-            self.segments.report_prepared(true);
+            self.segments.report_prepared(Some(next.segment.path.clone()));
             if ready.send(next).is_err() {
                 return;
             }
@@ -239,9 +239,12 @@ impl Rolling {
     fn lay_down_keys(&self) {
         let started = Instant::now();
         match self.segments.lay_down_keys() {
-            Ok(()) => self.metrics.lay_down_seconds.record(started.elapsed().as_secs_f64()),
+            Ok(()) => {
+                self.metrics.lay_downs(Outcome::Ok).increment(1);
+                self.metrics.lay_down_seconds.record(started.elapsed().as_secs_f64());
+            }
             Err(error) => {
-                self.metrics.lay_down_errors.increment(1);
+                self.metrics.lay_downs(Outcome::Failed).increment(1);
                 tracing::warn!(%error, "keys of full segments stay in memory: they could not be laid down");
             }
         }

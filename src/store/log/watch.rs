@@ -1,4 +1,4 @@
-//! Looks, twice a second, whether the data directory is where it was opened.
+//! Looks, twice a second, whether the data directory is where it was opened; and, more seldom, what is in it.
 
 use std::{
     thread::{self, JoinHandle},
@@ -7,6 +7,7 @@ use std::{
 
 use crossbeam_channel::{RecvTimeoutError, Sender};
 
+use super::storage::Storage;
 use crate::store::{
     error::{OnFailure, OpenError},
     format::DataDir,
@@ -23,14 +24,16 @@ pub(crate) struct Watch {
 
 impl Watch {
     /// Starts the thread. It calls `on_failure` with the reason, and ends, when the directory is lost.
-    pub(crate) fn spawn(directory: DataDir, on_failure: OnFailure) -> Result<Self, OpenError> {
+    pub(crate) fn spawn(directory: DataDir, mut storage: Storage, on_failure: OnFailure) -> Result<Self, OpenError> {
         let (stop, stopped) = crossbeam_channel::bounded::<()>(0);
         let look = move || {
+            storage.look_if_due();
             while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(WATCH_PAUSE) {
                 if let Err(lost) = directory.mend_lock() {
                     on_failure(lost.to_string());
                     return;
                 }
+                storage.look_if_due();
             }
         };
         let thread = thread::Builder::new().name("watch".into()).spawn(look).map_err(OpenError::Thread)?;

@@ -48,7 +48,7 @@ use crate::{
     store::{
         catalog::{ListedSegment, SegmentState, mark_backup, note_sealed},
         error::is_transient,
-        format::{CATALOG, Owner, SegmentPaths, file, sync_directory},
+        format::{CATALOG, Owner, SegmentPaths, file, last_backup, sync_directory},
         segments::{Facts, Sites, Summary, SummaryError},
     },
 };
@@ -70,6 +70,10 @@ pub struct BackupReport {
     pub damaged: Vec<(PathBuf, String)>,
     /// Files in quarantine, which the backup lacks.
     pub quarantined: usize,
+    /// Why the original could not be told of the backup, if it could not; the backup is as good.
+    pub unmarked: Option<io::Error>,
+    /// When what is in the backup was looked at first, in milliseconds since 1970, UTC.
+    began_at_ms: i64,
 }
 
 /// How many files, and how large they are together.
@@ -79,6 +83,13 @@ pub struct FileCount {
     pub files: u64,
     /// The bytes of all of them.
     pub bytes: u64,
+}
+
+impl BackupReport {
+    /// Whether everything that is listed is in the backup, and as it was written.
+    pub fn is_whole(&self) -> bool {
+        self.missing.is_empty() && self.damaged.is_empty()
+    }
 }
 
 impl FileCount {
@@ -144,8 +155,11 @@ impl<'a> Backup<'a> {
     /// Copies everything.
     pub fn run(mut self, mut on_progress: impl FnMut(Progress)) -> Result<BackupReport, OfflineError> {
         for _ in 0..TRIES_MAX {
-            if let Some(report) = self.round(&mut on_progress)? {
+            if let Some(mut report) = self.round(&mut on_progress)? {
                 self.finish()?;
+                if report.is_whole() {
+                    report.unmarked = last_backup::write(self.from.path(), report.began_at_ms).err();
+                }
                 return Ok(report);
             }
         }
@@ -154,10 +168,11 @@ impl<'a> Backup<'a> {
 
     /// Copies what one copy of the catalog lists; `None` if that is out of date before it is done.
     fn round(&mut self, on_progress: &mut impl FnMut(Progress)) -> Result<Option<BackupReport>, OfflineError> {
+        let began_at_ms = now_ms();
         let Some(listed) = self.copy_catalog()? else { return Ok(None) };
         self.remove_unlisted(&listed)?;
         let quarantined = self.from.quarantine.files()?.len();
-        let mut report = BackupReport { quarantined, ..BackupReport::default() };
+        let mut report = BackupReport { quarantined, began_at_ms, ..BackupReport::default() };
         let total = listed.iter().map(|listed| file::bytes(&self.from.path_of(listed))).sum();
         let mut progress = Progress { done: 0, total };
         let newest = listed.last().map(|segment| segment.number);

@@ -14,7 +14,7 @@ use rusqlite::Connection;
 
 use super::{copy, error::RewriteError};
 use crate::{
-    metrics::StoreMetrics,
+    metrics::{Outcome, StoreMetrics},
     store::{
         catalog::{Catalog, ErasedRows, SegmentChange, Target},
         error::CatalogError,
@@ -76,10 +76,16 @@ impl Rewriter {
             tracing::info!(segment = number, generation, rows, erased_rows, seconds, "a segment is rewritten");
         } else {
             self.metrics.seal_seconds.record(seconds);
-            self.metrics.seal_rows.increment(rows);
+            self.metrics.events_sealed.increment(rows);
             tracing::info!(segment = number, generation, rows, erased_rows, seconds, "a segment is sealed");
         }
         Ok(())
+    }
+
+    /// Counts a try to rewrite a segment.
+    pub(crate) fn count(&self, segment: &Segment, outcome: Outcome) {
+        let tries = if segment.is_sealed() { self.metrics.erases(outcome) } else { self.metrics.seals(outcome) };
+        tries.increment(1);
     }
 
     /// Does not begin what cannot end: a rewriting that runs out of room has taken it from everybody else.

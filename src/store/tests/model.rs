@@ -409,7 +409,7 @@ impl Drop for Pair {
 }
 
 pub(crate) fn metrics() -> Arc<Metrics> {
-    Arc::new(Metrics::new(&BuildInfo { version: "", sqlite: "", durability: "" }).unwrap())
+    Arc::new(Metrics::new(&BuildInfo { version: "", sqlite: "", sqlite_build: "", durability: "" }).unwrap())
 }
 
 fn open(directory: &DataDir, options: &StoreOptions, metrics: &Arc<Metrics>) -> Store {
