@@ -4,12 +4,7 @@
 //! from the channels: the edge answers what it took in and drops its ends of the queue, the readers and the catalog;
 //! each of these finishes what waits and ends. No flag has to agree with another.
 
-use std::{
-    io,
-    sync::{Arc, atomic::AtomicBool},
-    thread::JoinHandle,
-    time::Duration,
-};
+use std::{io, sync::Arc, thread::JoinHandle, time::Duration};
 
 use tokio::{net::TcpListener, sync::mpsc, time};
 
@@ -18,8 +13,8 @@ use crate::{
     event::Rules,
     event_id::EventIds,
     http::{
-        self, Bodies, BodyLimits, ConnectionLimits, Connections, Context, Cursors, Heavy, Obstacles, RequestLimits,
-        Role, SharedMemory, Tokens,
+        self, Bodies, BodyLimits, ConnectionLimits, Connections, Cursors, EdgeParts, Heavy, RequestLimits, Role,
+        SharedMemory, Tokens,
     },
     metrics::{self, BuildInfo, Metrics},
     queue,
@@ -73,7 +68,7 @@ const FAILED_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The daemon, its store open and its threads running, not yet listening.
 pub struct App {
-    context: Context,
+    edge: EdgeParts,
     drain_timeout: Duration,
     metrics: Arc<Metrics>,
     ended: mpsc::UnboundedReceiver<Ended>,
@@ -120,10 +115,10 @@ impl App {
         let connections = Connections::new(connection_limits(config), config.trusted_proxies.clone());
         let body_memory = SharedMemory::of_bodies(config.body_bytes_max, config.small_body_bytes, &connections);
         let ops_bytes_max = config.ops_answer_bytes_max;
-        let context = Context {
+        let edge = EdgeParts {
             rules: rules(config),
             limits: request_limits(config),
-            bodies: Bodies::new(body_limits(config), body_memory, heavy, config.batch_bytes_max),
+            bodies: Arc::new(Bodies::new(body_limits(config), body_memory, heavy, config.batch_bytes_max)),
             answers: SharedMemory::of_answers(config.answer_bytes_max, config.small_answer_bytes, &connections),
             ops_answers: SharedMemory::of_answers(ops_bytes_max, ops_bytes_max / 4, &connections),
             connections,
@@ -134,13 +129,13 @@ impl App {
             readers,
             ids: EventIds::of(&epochs),
             cursors: Cursors::new(&epochs),
-            obstacles: Obstacles::default(),
+            obstacles: Arc::default(),
             directory: directory.clone(),
             tokens: Arc::new(Tokens::new(config.tokens.iter().map(role_and_token))),
+            requests: metrics.of_requests(&http::route_labels()),
             metrics: Arc::clone(&metrics),
-            stopping: AtomicBool::new(false),
         };
-        Ok(Self { context, drain_timeout: config.drain_timeout_seconds, metrics, ended, threads, directory })
+        Ok(Self { edge, drain_timeout: config.drain_timeout_seconds, metrics, ended, threads, directory })
     }
 
     /// What the daemon counts.
@@ -150,7 +145,7 @@ impl App {
 
     /// What puts other tokens in the place of those that are valid, while the daemon serves.
     pub fn token_change(&self) -> impl Fn(&[config::Token]) + Send + use<> {
-        let tokens = Arc::clone(&self.context.tokens);
+        let tokens = Arc::clone(&self.edge.tokens);
         move |new| tokens.replace(new.iter().map(role_and_token))
     }
 
@@ -173,7 +168,7 @@ impl App {
                 }
             }
         };
-        let drained = http::serve(listener, Arc::new(self.context), stop).await;
+        let drained = http::serve(listener, self.edge, stop).await;
         upkeep.abort();
         if let Some(reason) = failure {
             return Err(self.directory.lost().cloned().map_or(StopError::Storage(reason), StopError::Lost));

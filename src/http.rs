@@ -4,20 +4,24 @@
 //! tokio worker, holds bounded memory whatever clients do, and answers every request that it took in. Must not know
 //! the writer: events go into the queue and come back as receipts.
 //!
-//! On the way of a request: `connection`, `body`, `route` (with `auth`, `protected` and `cors`); then `ingest`,
-//! `query`, `websites`, `erasures` or `ops`, which make a `response`. What bounds clients: `activity` (what a
-//! connection is doing), `connections` (who gives way), `memory` (what is held for them), `heavy` (work that takes
-//! long).
+//! On the way of a request: `connection`; `handle`, which is what all have in common (with `body`, `auth`, `protected`
+//! and `cors`); `route`, which is THE table; then `ingest`, `query`, `websites`, `erasures` or `ops`. Each of these
+//! takes the `parts` that it uses, is `asked`, and makes a `response` or tells `errors`. What bounds clients:
+//! `activity` (what a connection is doing), `connections` (who gives way), `memory` (what is held for them), `heavy`
+//! (work that takes long).
 
 mod activity;
+mod asked;
 mod auth;
 mod body;
 mod connection;
 mod connections;
-mod context;
 mod cors;
 mod cursor;
 mod erasures;
+mod errors;
+mod handle;
+mod handlers;
 mod heavy;
 mod ingest;
 mod memory;
@@ -25,21 +29,24 @@ mod obstacles;
 mod ops;
 mod options;
 mod parameters;
+mod parts;
 mod protected;
 mod query;
 mod refused_head;
 mod response;
 mod route;
 mod socket;
+mod stop;
 mod websites;
 
 pub use auth::{Role, Tokens};
 pub use body::{Bodies, BodyLimits};
 pub use connection::serve;
 pub use connections::Connections;
-pub use context::Context;
 pub use cursor::Cursors;
 pub use heavy::Heavy;
 pub use memory::SharedMemory;
 pub use obstacles::Obstacles;
 pub use options::{ConnectionLimits, RequestLimits};
+pub use parts::EdgeParts;
+pub use route::route_labels;

@@ -1,7 +1,8 @@
 //! Every metric, in a struct for each room that counts.
 //!
 //! Owns the Prometheus recorder of one daemon (none is global, so that tests can run several). Labels take values of
-//! the enums of `labels` only, never a site, a path or a header, so the number of series is bounded. Counters and
+//! the enums of `labels` and of the table of routes only, never a site, a path or a header, so the number of series is
+//! bounded. Counters and
 //! histograms are written where things happen, per group where it can be; gauges that mirror somebody's state are
 //! set when they are asked for, by whoever serves `/metrics`.
 
@@ -20,7 +21,7 @@ use std::{sync::Arc, time::Duration};
 pub use events::EventMetrics;
 pub use http::{HttpMetrics, RequestMetrics};
 pub use labels::{
-    CheckpointBy, Closed, Method, QueryWarning, ReadRefused, Rejected, Route, SegmentLabel, Shed, StatusClass, Warned,
+    CheckpointBy, Closed, Method, QueryWarning, ReadRefused, Rejected, SegmentLabel, Shed, StatusClass, Warned,
 };
 pub use log::LogMetrics;
 use metrics_exporter_prometheus::BuildError;
@@ -40,8 +41,6 @@ pub struct Metrics {
     pub events: Arc<EventMetrics>,
     /// Connections and bodies.
     pub http: Arc<HttpMetrics>,
-    /// How long requests take.
-    pub requests: RequestMetrics,
     /// How full the queue is.
     pub queue: Arc<QueueMetrics>,
     /// Groups.
@@ -61,7 +60,6 @@ impl Metrics {
         Ok(Self {
             events: Arc::new(EventMetrics::register(&registry)),
             http: Arc::new(HttpMetrics::register(&registry)),
-            requests: RequestMetrics::register(&registry),
             queue: Arc::new(QueueMetrics::register(&registry)),
             writer: Arc::new(WriterMetrics::register(&registry)),
             store: Arc::new(StoreMetrics::register(&registry)),
@@ -69,6 +67,12 @@ impl Metrics {
             process: ProcessMetrics::register(&registry, build),
             registry,
         })
+    }
+
+    /// How long requests take, for the routes with these labels, which only whoever serves them knows. To be called
+    /// once.
+    pub fn of_requests(&self, routes: &[&'static str]) -> RequestMetrics {
+        RequestMetrics::register(&self.registry, routes)
     }
 
     /// Everything in the Prometheus text format.

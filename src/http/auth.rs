@@ -10,7 +10,10 @@ use parking_lot::RwLock;
 use sha2::{Digest, Sha256};
 use subtle::{ConditionallySelectable, ConstantTimeEq};
 
-use super::response::{ErrorCode, Response, error};
+use super::{
+    errors::{ErrorCode, error},
+    response::Response,
+};
 
 /// What a token lets its holder do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use std::{
     io,
     net::SocketAddr,
     pin::{Pin, pin},
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     task::{self, Poll, ready},
     time::Duration,
 };
@@ -25,7 +25,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, watch},
+    sync::OwnedSemaphorePermit,
     time::{Instant, sleep, sleep_until, timeout},
 };
 
@@ -33,11 +33,11 @@ use super::{
     activity::{Activity, DRAIN_GRACE, Phase, Verdict},
     body::Rest,
     connections::{Connections, Place},
-    context::Context,
+    handle::{Edge, Handled},
     options::ConnectionLimits,
+    parts::EdgeParts,
     refused_head::{self, Refused},
     response::Body,
-    route::{self, Handled},
     socket::TrackedStream,
 };
 use crate::metrics::{Closed, HttpMetrics};
@@ -55,21 +55,22 @@ const SECOND_LOOK: Duration = Duration::from_millis(20);
 
 /// Accepts and serves until `stop`, then lets every request that was taken in be answered. Returns whether all of them
 /// were within the time that `stop` gave.
-pub async fn serve(listener: TcpListener, context: Arc<Context>, stop: impl Future<Output = Duration>) -> bool {
-    let connections = Arc::clone(&context.connections);
+pub async fn serve(listener: TcpListener, parts: EdgeParts, stop: impl Future<Output = Duration>) -> bool {
+    let connections = Arc::clone(&parts.connections);
     let limits = *connections.limits();
-    context.metrics.http.connections_max.set(limits.connections_max as f64);
-    let (stopping, stopped) = watch::channel(false);
-    let server = Server { http: http_builder(limits), context, stopped };
+    let metrics = Arc::clone(&parts.metrics.http);
+    metrics.connections_max.set(limits.connections_max as f64);
+    let edge = Arc::new(Edge::new(parts));
+    let server = Server { http: http_builder(limits), connections: Arc::clone(&connections), edge, metrics };
     let mut waiting = None;
     let drain_timeout = tokio::select! {
         never = server.accept_all(&listener, &mut waiting) => match never {},
         drain_timeout = stop => drain_timeout,
     };
-    server.context.stopping.store(true, Ordering::Release);
+    server.edge.stop.begin();
     server.accept_waiting(&listener, waiting).await;
     drop(listener);
-    let _ = stopping.send(true);
+    server.edge.stop.tell();
     timeout(drain_timeout, connections.all_ended()).await.is_ok()
 }
 
@@ -85,8 +86,9 @@ fn http_builder(limits: ConnectionLimits) -> http1::Builder {
 
 struct Server {
     http: http1::Builder,
-    context: Arc<Context>,
-    stopped: watch::Receiver<bool>,
+    connections: Arc<Connections>,
+    edge: Arc<Edge>,
+    metrics: Arc<HttpMetrics>,
 }
 
 impl Server {
@@ -99,7 +101,7 @@ impl Server {
                     backoff = ACCEPT_BACKOFF_MIN;
                     *waiting = Some(accepted);
                     // Nobody is bidden give way before there is somebody to give way to.
-                    let slot = self.context.connections.slot().await;
+                    let slot = self.connections.slot().await;
                     if let Some((stream, peer)) = waiting.take() {
                         self.spawn(stream, peer, slot);
                     }
@@ -107,7 +109,7 @@ impl Server {
                 // The client left before we accepted it.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
-                    self.context.metrics.http.accept_errors.increment(1);
+                    self.metrics.accept_errors.increment(1);
                     if backoff == ACCEPT_BACKOFF_MIN {
                         tracing::warn!(%error, "cannot accept connections; raise the limit on open files (ulimit -n)");
                     }
@@ -120,7 +122,7 @@ impl Server {
 
     /// Takes in the connections that the kernel has already made: closing the listener would reset them.
     async fn accept_waiting(&self, listener: &TcpListener, mut waiting: Option<(TcpStream, SocketAddr)>) {
-        while let Some(slot) = self.context.connections.try_slot() {
+        while let Some(slot) = self.connections.try_slot() {
             let (stream, peer) = match waiting.take() {
                 Some(accepted) => accepted,
                 None => match timeout(Duration::ZERO, listener.accept()).await {
@@ -136,16 +138,16 @@ impl Server {
         // Without it a response can wait for the client's delayed acknowledgement of the previous one.
         let _ = stream.set_nodelay(true);
         let activity = Arc::new(Activity::new());
-        let (metrics, connections) = (Arc::clone(&self.context.metrics.http), &self.context.connections);
-        let Some(place) = connections.admit(peer.ip(), slot, &activity) else {
+        let metrics = Arc::clone(&self.metrics);
+        let Some(place) = self.connections.admit(peer.ip(), slot, &activity) else {
             metrics.connections_accepted.increment(1);
             metrics.connections_closed(Closed::OverShare).increment(1);
             return;
         };
-        let (http, context, stopped) = (self.http.clone(), Arc::clone(&self.context), self.stopped.clone());
+        let (http, edge) = (self.http.clone(), Arc::clone(&self.edge));
         tokio::spawn(async move {
             let _open = OpenConnection::count(&metrics);
-            let (reason, lingering) = serve_connection(&http, stream, context, activity, &place, stopped).await;
+            let (reason, lingering) = serve_connection(&http, stream, &edge, activity, &place).await;
             metrics.connections_closed(reason).increment(1);
             if let Some(stream) = lingering {
                 stream.linger().await;
@@ -222,10 +224,9 @@ impl BuffersWanted {
 async fn serve_connection(
     http: &http1::Builder,
     stream: TcpStream,
-    context: Arc<Context>,
+    edge: &Arc<Edge>,
     activity: Arc<Activity>,
     place: &Place,
-    mut stopped: watch::Receiver<bool>,
 ) -> (Closed, Option<TrackedStream>) {
     let connections = place.connections();
     let limits = *connections.limits();
@@ -233,6 +234,7 @@ async fn serve_connection(
     let (mut active, mut resting) = (None, Some(TrackedStream::new(stream, Arc::clone(&activity))));
     let mut wanted = BuffersWanted::default();
     let mut timer = pin!(sleep(limits.head_timeout.min(limits.idle_timeout)));
+    let mut stopped = edge.stop.told();
     let mut stop = pin!(stopped.wait_for(|stopped| *stopped));
     let (mut draining, mut was_to_be_closed) = (false, false);
     loop {
@@ -247,7 +249,7 @@ async fn serve_connection(
                     ready!(stream.poll_first_byte(task));
                     let _buffers = ready!(wanted.poll(connections, &activity, task));
                     active = resting.take().map(TokioIo::new).map(|io| {
-                        let service = requests(Arc::clone(&context), Arc::clone(&activity));
+                        let service = requests(Arc::clone(edge), Arc::clone(&activity));
                         Active { connection: Box::new(http.serve_connection(io, service)), _buffers }
                     });
                 }
@@ -326,21 +328,21 @@ fn ended(
 
 /// Answers the requests of one connection.
 fn requests(
-    context: Arc<Context>,
+    edge: Arc<Edge>,
     activity: Arc<Activity>,
 ) -> impl HttpService<Incoming, ResBody = Body, Error = Infallible, Future: Send> + Send {
     service_fn(move |request: Request<Incoming>| {
-        let (context, activity) = (Arc::clone(&context), Arc::clone(&activity));
+        let (edge, activity) = (Arc::clone(&edge), Arc::clone(&activity));
         async move {
             let started = Instant::now();
             activity.enter(Phase::Handling, started);
-            let Handled { response, rest, at } = route::handle(&context, &activity, request, started).await;
+            let Handled { response, rest, at } = edge.handle(&activity, request, started).await;
             match rest {
                 Rest::Read => activity.enter(Phase::Idle, at),
                 Rest::Unread(body) => {
                     activity.enter(Phase::Discarding, at);
                     tokio::spawn(async move {
-                        if body.discard(&context.bodies.limits).await {
+                        if body.discard(&edge.bodies.limits).await {
                             activity.discarded(Instant::now());
                         }
                     });

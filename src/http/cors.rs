@@ -38,12 +38,15 @@ pub(super) fn is_preflight(method: &Method, request: &HeaderMap) -> bool {
     *method == Method::OPTIONS && request.contains_key(ORIGIN) && request.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
 }
 
-/// Answers `OPTIONS` on a path of events that takes `methods`. [`allow_page`] adds the origin.
-pub(super) fn preflight(methods: &'static str, request: &HeaderMap) -> Response {
+/// Answers `OPTIONS` on a path of events that takes `methods`, if there is anything at it. [`allow_page`] adds the
+/// origin.
+pub(super) fn preflight(methods: &str, request: &HeaderMap) -> Response {
     let mut response = empty(StatusCode::NO_CONTENT);
     let headers = response.headers_mut();
-    if !methods.is_empty() {
-        headers.insert(ALLOW, HeaderValue::from_static(methods));
+    if let Ok(methods) = HeaderValue::try_from(methods)
+        && !methods.is_empty()
+    {
+        headers.insert(ALLOW, methods);
     }
     headers.insert(ACCESS_CONTROL_ALLOW_METHODS, METHODS);
     headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, allowed_headers(request));

@@ -1,5 +1,7 @@
 //! Erasing a visitor's events, and telling how far an erasure is.
 
+use std::sync::Arc;
+
 use hyper::{
     StatusCode,
     header::{HeaderValue, LOCATION},
@@ -7,14 +9,17 @@ use hyper::{
 use serde::Serialize;
 
 use super::{
-    context::Context,
+    asked::Asked,
+    errors::{ErrorCode, catalog_error, error, invalid, read_error, retry_later},
+    obstacles::Obstacles,
     parameters::parameters,
-    response::{ErrorCode, Response, catalog_error, error, invalid, json_of, read_error, retry_later},
+    parts::EdgeParts,
+    response::{Response, json_of},
 };
 use crate::{
     event::{Faults, time::time_text},
     metrics::ReadRefused,
-    store::{CatalogError, EraseError, Eraser, Erasure, ReadError},
+    store::{CatalogError, EraseError, Eraser, Erasure, ReadError, Websites},
 };
 
 /// An erasure as the API shows it.
@@ -47,50 +52,74 @@ impl<'a> ErasureJson<'a> {
     }
 }
 
-/// `DELETE /api/v1/visitors/:visitorId?trackingCode=…`
-pub(super) async fn erase_visitor(context: &Context, visitor_id: &str, query: &str) -> Response {
-    let mut faults = Faults::default();
-    // Empty where it was no UTF-8.
-    if visitor_id.is_empty() || visitor_id.len() > context.limits.id_bytes_max {
-        faults.add("visitorId", format!("Expected 1 to {} bytes of UTF-8", context.limits.id_bytes_max));
-    }
-    let [code] = parameters(query, ["trackingCode"], &mut faults);
-    let code = code.unwrap_or_else(|| {
-        faults.add("trackingCode", "Required");
-        String::new()
-    });
-    if !faults.is_empty() {
-        return invalid("Invalid query", &faults);
-    }
-    let Some(website_id) = context.websites.id_of_code(&code) else {
-        return error(ErrorCode::NotFound, "Website with this tracking code not found");
-    };
-    match context.eraser.erase_visitor(website_id, visitor_id.to_owned()).await {
-        Ok(erasure) => {
-            context.obstacles.erased();
-            let mut response = json_of(StatusCode::ACCEPTED, &ErasureJson::new(&erasure, &context.eraser));
-            if let Ok(location) = HeaderValue::try_from(format!("/api/v1/erasures/{}", erasure.id)) {
-                response.headers_mut().insert(LOCATION, location);
-            }
-            response
-        }
-        Err(EraseError::Catalog(failure)) => catalog_error(&failure, &context.obstacles),
-        Err(EraseError::Read(ReadError::Refused(ReadRefused::Memory))) => retry_later(
-            ErrorCode::Overloaded,
-            "Too many events would be hidden at once; wait for erasures that are running, or raise hidden_events_max",
-            context.obstacles.hidden_events_full.meet(),
-        ),
-        Err(EraseError::Read(ReadError::StorageFull(_))) => {
-            catalog_error(&CatalogError::StorageFull, &context.obstacles)
-        }
-        Err(EraseError::Read(failure)) => read_error(&failure),
-    }
+/// Erases, and tells how far it is.
+pub(super) struct ErasureRoutes {
+    id_bytes_max: usize,
+    websites: Arc<Websites>,
+    eraser: Eraser,
+    obstacles: Arc<Obstacles>,
 }
 
-/// `GET /api/v1/erasures/:id`
-pub(super) fn get(context: &Context, id: &str) -> Response {
-    match context.eraser.get(id) {
-        Some(erasure) => json_of(StatusCode::OK, &ErasureJson::new(&erasure, &context.eraser)),
-        None => error(ErrorCode::NotFound, "Erasure not found"),
+impl ErasureRoutes {
+    pub(super) fn new(parts: &EdgeParts) -> Self {
+        Self {
+            id_bytes_max: parts.limits.id_bytes_max,
+            websites: Arc::clone(&parts.websites),
+            eraser: parts.eraser.clone(),
+            obstacles: Arc::clone(&parts.obstacles),
+        }
+    }
+
+    /// `DELETE /api/v1/visitors/:visitorId?trackingCode=…`
+    pub(super) async fn erase_visitor(&self, asked: Asked<'_>) -> Response {
+        let (visitor_id, mut faults) = (asked.id, Faults::default());
+        // Empty where it was no UTF-8.
+        if visitor_id.is_empty() || visitor_id.len() > self.id_bytes_max {
+            faults.add("visitorId", format!("Expected 1 to {} bytes of UTF-8", self.id_bytes_max));
+        }
+        let [code] = parameters(asked.query(), ["trackingCode"], &mut faults);
+        let code = code.unwrap_or_else(|| {
+            faults.add("trackingCode", "Required");
+            String::new()
+        });
+        if !faults.is_empty() {
+            return invalid("Invalid query", &faults);
+        }
+        let Some(website_id) = self.websites.id_of_code(&code) else {
+            return error(ErrorCode::NotFound, "Website with this tracking code not found");
+        };
+        match self.eraser.erase_visitor(website_id, visitor_id.to_owned()).await {
+            Ok(erasure) => {
+                self.obstacles.erased();
+                let mut response = json_of(StatusCode::ACCEPTED, &ErasureJson::new(&erasure, &self.eraser));
+                if let Ok(location) = HeaderValue::try_from(format!("/api/v1/erasures/{}", erasure.id)) {
+                    response.headers_mut().insert(LOCATION, location);
+                }
+                response
+            }
+            Err(failure) => self.failed(failure),
+        }
+    }
+
+    /// `GET /api/v1/erasures/:id`
+    pub(super) async fn get(&self, asked: Asked<'_>) -> Response {
+        match self.eraser.get(asked.id) {
+            Some(erasure) => json_of(StatusCode::OK, &ErasureJson::new(&erasure, &self.eraser)),
+            None => error(ErrorCode::NotFound, "Erasure not found"),
+        }
+    }
+
+    fn failed(&self, failure: EraseError) -> Response {
+        match failure {
+            EraseError::Catalog(failure) => catalog_error(&failure, &self.obstacles),
+            EraseError::Read(ReadError::Refused(ReadRefused::Memory)) => retry_later(
+                ErrorCode::Overloaded,
+                "Too many events would be hidden at once; wait for erasures that are running, or raise \
+                 hidden_events_max",
+                self.obstacles.hidden_events_full.meet(),
+            ),
+            EraseError::Read(ReadError::StorageFull(_)) => catalog_error(&CatalogError::StorageFull, &self.obstacles),
+            EraseError::Read(failure) => read_error(&failure),
+        }
     }
 }

@@ -113,9 +113,14 @@ impl Holding {
 
     /// The same, but if there is too little, others are bidden give way, and for some moments it waits for them.
     pub(super) async fn grow_in_time(&mut self, bytes: usize) -> Result<(), OverBudget> {
-        if self.grow_to(bytes).is_ok() {
-            return Ok(());
+        match self.grow_to(bytes) {
+            Ok(()) => Ok(()),
+            // In a box, so that those who need not wait, which is nearly all, take no room for it.
+            Err(OverBudget) => Box::pin(self.wait_to_grow(bytes)).await,
         }
+    }
+
+    async fn wait_to_grow(&mut self, bytes: usize) -> Result<(), OverBudget> {
         let memory = self.memory.clone();
         let _waiting = Waiting::count(&memory.0.waiting);
         let need = Need::Bytes(memory.0.kinds[usize::from(self.is_large || bytes > SMALL_BYTES_MAX)]);

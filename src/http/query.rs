@@ -1,19 +1,35 @@
 //! Reading events back: a listing with filter and page, or one event by its id.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use hyper::StatusCode;
 
 use super::{
-    context::Context,
+    asked::Asked,
+    cursor::Cursors,
+    errors::{ErrorCode, WarningJson, error, invalid, read_error, warning_members},
     options::RequestLimits,
     parameters::{number, parameters},
-    response::{ErrorCode, Response, counted_json, error, invalid, json, read_error},
+    parts::EdgeParts,
+    response::{Response, counted_json, json},
 };
 use crate::{
     event::{EventType, Faults, json as json_text, time::parse_time},
-    metrics::QueryWarning,
-    store::{EventFilter, Page, PageStart},
+    event_id::EventIds,
+    metrics::{HttpMetrics, QueryWarning},
+    store::{EventFilter, Page, PageStart, Readers, Websites},
 };
+
+/// Reads events back.
+pub(super) struct Query {
+    limits: RequestLimits,
+    readers: Readers,
+    websites: Arc<Websites>,
+    ids: EventIds,
+    cursors: Cursors,
+    metrics: Arc<HttpMetrics>,
+}
 
 /// What a listing's query string asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -103,118 +119,123 @@ fn ends_with_lost_plus(text: &str) -> bool {
     zone.iter().zip(b"00:00").all(|(byte, shape)| if *shape == b'0' { byte.is_ascii_digit() } else { byte == shape })
 }
 
-/// `GET /api/v1/events`
-pub(super) async fn get_all(context: &Context, query: &str) -> Response {
-    let query = match ListQuery::parse(query, &context.limits) {
-        Ok(query) => query,
-        Err(faults) => return invalid("Invalid query", &faults),
-    };
-    let Some(website_id) = context.websites.id_of_code(&query.tracking_code) else {
-        return error(ErrorCode::NotFound, "Website with this tracking code not found");
-    };
-    let filter = EventFilter {
-        website_id,
-        event_type: query.event_type,
-        session_id: query.session_id,
-        visitor_id: query.visitor_id,
-        from: query.from.unwrap_or(i64::MIN),
-        to: query.to.unwrap_or(i64::MAX),
-    };
-    let start = match &query.cursor {
-        None => PageStart::Offset(query.offset),
-        Some(text) => match context.cursors.decode(text, &filter) {
-            Some(place) => PageStart::After(place),
-            None => return invalid("Invalid query", &unknown_cursor()),
-        },
-    };
-    let page = Page { limit: query.limit, start };
-    let in_seconds = query.in_seconds;
-    context.metrics.http.query_warnings(QueryWarning::TimestampLooksLikeSeconds).increment(in_seconds.len() as u64);
-    let (ids, cursors) = (context.ids.clone(), context.cursors.clone());
-    let mut buffer = context.readers.page_buffer();
-    let read = context.readers.ask(move |snapshot| {
-        buffer.write(|out| out.extend_from_slice(b"{\"events\":["))?;
-        let mut first = true;
-        let listed = snapshot.list(&filter, page, |sequence, row| {
+impl Query {
+    pub(super) fn new(parts: &EdgeParts) -> Self {
+        Self {
+            limits: parts.limits,
+            readers: parts.readers.clone(),
+            websites: Arc::clone(&parts.websites),
+            ids: parts.ids.clone(),
+            cursors: parts.cursors.clone(),
+            metrics: Arc::clone(&parts.metrics.http),
+        }
+    }
+
+    /// `GET /api/v1/events`
+    pub(super) async fn list(&self, asked: Asked<'_>) -> Response {
+        let query = match ListQuery::parse(asked.query(), &self.limits) {
+            Ok(query) => query,
+            Err(faults) => return invalid("Invalid query", &faults),
+        };
+        let Some(website_id) = self.websites.id_of_code(&query.tracking_code) else {
+            return error(ErrorCode::NotFound, "Website with this tracking code not found");
+        };
+        let filter = EventFilter {
+            website_id,
+            event_type: query.event_type,
+            session_id: query.session_id,
+            visitor_id: query.visitor_id,
+            from: query.from.unwrap_or(i64::MIN),
+            to: query.to.unwrap_or(i64::MAX),
+        };
+        let start = match &query.cursor {
+            None => PageStart::Offset(query.offset),
+            Some(text) => match self.cursors.decode(text, &filter) {
+                Some(place) => PageStart::After(place),
+                None => return invalid("Invalid query", &unknown_cursor()),
+            },
+        };
+        let page = Page { limit: query.limit, start };
+        let (in_seconds, warned) = (query.in_seconds.len() as u64, warnings(&query.in_seconds));
+        self.metrics.query_warnings(QueryWarning::TimestampLooksLikeSeconds).increment(in_seconds);
+        let (ids, cursors) = (self.ids.clone(), self.cursors.clone());
+        let mut buffer = self.readers.page_buffer();
+        let read = self.readers.ask(move |snapshot| {
+            buffer.write(|out| out.extend_from_slice(b"{\"events\":["))?;
+            let mut first = true;
+            let listed = snapshot.list(&filter, page, |sequence, row| {
+                buffer.write(|out| {
+                    if !std::mem::replace(&mut first, false) {
+                        out.push(b',');
+                    }
+                    json_text::write_event(out, &ids.encode(sequence), row);
+                })
+            })?;
             buffer.write(|out| {
-                if !std::mem::replace(&mut first, false) {
-                    out.push(b',');
+                out.extend_from_slice(b"],\"pagination\":{\"total\":");
+                json_text::write_integer(out, listed.total);
+                out.extend_from_slice(b",\"limit\":");
+                json_text::write_integer(out, page.limit);
+                out.extend_from_slice(b",\"offset\":");
+                json_text::write_integer(out, page.start.passed());
+                out.extend_from_slice(b",\"next\":");
+                match &listed.next {
+                    Some(next) => json_text::write_string(out, cursors.encode(next, &filter).as_bytes()),
+                    None => out.extend_from_slice(b"null"),
                 }
-                json_text::write_event(out, &ids.encode(sequence), row);
-            })
-        })?;
-        buffer.write(|out| {
-            out.extend_from_slice(b"],\"pagination\":{\"total\":");
-            json_text::write_integer(out, listed.total);
-            out.extend_from_slice(b",\"limit\":");
-            json_text::write_integer(out, page.limit);
-            out.extend_from_slice(b",\"offset\":");
-            json_text::write_integer(out, page.start.passed());
-            out.extend_from_slice(b",\"next\":");
-            match &listed.next {
-                Some(next) => json_text::write_string(out, cursors.encode(next, &filter).as_bytes()),
-                None => out.extend_from_slice(b"null"),
-            }
-            out.push(b'}');
-            write_warnings(out, &in_seconds);
-            out.push(b'}');
-        })?;
-        Ok(buffer.trimmed())
-    });
-    match read.await {
-        Ok(buffer) => counted_json(StatusCode::OK, Bytes::from_owner(buffer)),
-        Err(failure) => read_error(&failure),
+                out.push(b'}');
+                out.extend_from_slice(&warned);
+                out.push(b'}');
+            })?;
+            Ok(buffer.trimmed())
+        });
+        match read.await {
+            Ok(buffer) => counted_json(StatusCode::OK, Bytes::from_owner(buffer)),
+            Err(failure) => read_error(&failure),
+        }
+    }
+
+    /// `GET /api/v1/events/:id`
+    pub(super) async fn event(&self, asked: Asked<'_>) -> Response {
+        let not_found = || error(ErrorCode::NotFound, "Event not found");
+        let Some(sequence) = self.ids.decode(asked.id) else { return not_found() };
+        let id = self.ids.encode(sequence);
+        let websites = self.websites.clone();
+        let read = self.readers.ask(move |snapshot| {
+            let event = snapshot.event(sequence, |row| {
+                // The events of a deleted website are gone at once, even while they are still on the disk.
+                if !std::str::from_utf8(row.website_id).is_ok_and(|website| websites.get(website).is_some()) {
+                    return Ok(None);
+                }
+                let mut out = Vec::with_capacity(768);
+                json_text::write_event(&mut out, &id, row);
+                Ok(Some(out))
+            })?;
+            Ok(event.flatten())
+        });
+        match read.await {
+            Ok(Some(event)) => json(StatusCode::OK, event),
+            Ok(None) => not_found(),
+            Err(failure) => read_error(&failure),
+        }
     }
 }
 
-/// Writes what is odd about a listing's parameters, as a member of its answer, if anything is.
-fn write_warnings(out: &mut Vec<u8>, in_seconds: &[&str]) {
-    for (at, field) in in_seconds.iter().enumerate() {
-        out.extend_from_slice(if at == 0 { b",\"warnings\":[" } else { b"," });
-        out.extend_from_slice(b"{\"field\":");
-        json_text::write_string(out, field.as_bytes());
-        out.extend_from_slice(b",\"code\":");
-        json_text::write_string(out, QueryWarning::TimestampLooksLikeSeconds.as_str().as_bytes());
-        out.extend_from_slice(b",\"message\":");
-        let message =
-            "Read as milliseconds since 1970, so as a time in early 1970; if these are seconds, multiply by 1,000";
-        json_text::write_string(out, message.as_bytes());
-        out.push(b'}');
-    }
-    if !in_seconds.is_empty() {
-        out.push(b']');
-    }
+/// What is odd about a listing's parameters, as members of its answer.
+fn warnings(in_seconds: &[&str]) -> Vec<u8> {
+    let warning = |field| WarningJson {
+        index: None,
+        field,
+        code: QueryWarning::TimestampLooksLikeSeconds.as_str(),
+        message: "Read as milliseconds since 1970, so as a time in early 1970; if these are seconds, multiply by 1,000",
+    };
+    warning_members(in_seconds.iter().copied().map(warning), 0)
 }
 
 fn unknown_cursor() -> Faults {
     let mut faults = Faults::default();
     faults.add("cursor", "Expected pagination.next of a page of this listing, with the same trackingCode and filters");
     faults
-}
-
-/// `GET /api/v1/events/:id`
-pub(super) async fn get(context: &Context, id: &str) -> Response {
-    let not_found = || error(ErrorCode::NotFound, "Event not found");
-    let Some(sequence) = context.ids.decode(id) else { return not_found() };
-    let id = context.ids.encode(sequence);
-    let websites = context.websites.clone();
-    let read = context.readers.ask(move |snapshot| {
-        let event = snapshot.event(sequence, |row| {
-            // The events of a deleted website are gone at once, even while they are still on the disk.
-            if !std::str::from_utf8(row.website_id).is_ok_and(|website| websites.get(website).is_some()) {
-                return Ok(None);
-            }
-            let mut out = Vec::with_capacity(768);
-            json_text::write_event(&mut out, &id, row);
-            Ok(Some(out))
-        })?;
-        Ok(event.flatten())
-    });
-    match read.await {
-        Ok(Some(event)) => json(StatusCode::OK, event),
-        Ok(None) => not_found(),
-        Err(failure) => read_error(&failure),
-    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,8 @@ use hyper::header::{CONNECTION, CONTENT_LENGTH, HeaderValue};
 
 use super::{
     cors,
-    response::{ErrorCode, Response, error, invalid},
+    errors::{ErrorCode, error, invalid},
+    response::Response,
 };
 use crate::event::Faults;
 

@@ -1,321 +1,392 @@
-//! Which request goes where, and what every request has in common: Host, access, CORS, the clock.
+//! THE table of routes. Whatever is known of a route stands in its entry, and everything else follows from it: which
+//! request it is for, who may send that, `Allow`, HEAD and OPTIONS, what pages of other sites may read, the label in
+//! the metrics; and a test has `config/openapi.yaml` describe the same routes and methods.
+//!
+//! A new route is an entry here and a handler in its file.
 
-use std::{
-    borrow::Cow,
-    sync::{Arc, atomic::Ordering},
-};
-
-use hyper::{
-    Method as HttpMethod, Request, StatusCode, Version,
-    body::Incoming,
-    header::{ALLOW, CONNECTION, HOST, HeaderValue, ORIGIN, TRANSFER_ENCODING},
-    http::request::Parts,
-};
-use percent_encoding::percent_decode_str;
-use tokio::time::Instant;
+use hyper::Method as HttpMethod;
 
 use super::{
-    activity::Activity,
-    auth::{self, Role},
-    body::{InboundBody, Rest},
-    context::Context,
-    cors, erasures, ingest,
-    memory::{Holding, SMALL_BYTES_MAX, SharedMemory},
-    ops,
-    protected::{self, Distrust},
-    query,
-    response::{Body, ErrorCode, Response, count, error, invalid, overloaded_by_answers},
-    websites,
-};
-use crate::{
-    event::Faults,
-    metrics::{Method, Route, StatusClass},
+    asked::{Answering, Asked},
+    auth::Role,
+    cors,
+    handlers::Handlers,
+    options::RequestLimits,
 };
 
-/// A request that has been handled.
-pub(super) struct Handled {
-    pub(super) response: hyper::Response<Body>,
-    /// Whether bytes of the request may still come.
-    pub(super) rest: Rest,
-    pub(super) at: Instant,
+use Who::{Everybody, Holder};
+
+/// The routes, the busiest first.
+static ROUTES: [Route; 11] = [
+    Route {
+        is_for_pages: true,
+        methods: &[
+            get(Holder(Role::Read), |handlers, asked| Box::pin(handlers.query.list(asked))),
+            post(Everybody, |handlers, asked| Box::pin(handlers.ingest.event(asked)))
+                .with_body(|limits| limits.event_bytes_max),
+        ],
+        ..Route::at("/api/v1/events")
+    },
+    Route {
+        is_for_pages: true,
+        methods: &[post(Everybody, |handlers, asked| Box::pin(handlers.ingest.batch(asked)))
+            .with_body(|limits| limits.batch_bytes_max)],
+        ..Route::at("/api/v1/events/batch")
+    },
+    Route {
+        is_for_pages: true,
+        methods: &[get(Holder(Role::Read), |handlers, asked| Box::pin(handlers.query.event(asked)))],
+        ..Route::at("/api/v1/events/:id")
+    },
+    Route {
+        methods: &[
+            // Whoever reads events and numbers needs to know of which websites.
+            get(Holder(Role::Read), |handlers, asked| Box::pin(handlers.websites.list(asked))),
+            post(Holder(Role::Admin), |handlers, asked| Box::pin(handlers.websites.create(asked)))
+                .with_body(|limits| limits.website_bytes_max)
+                .that_changes(),
+        ],
+        ..Route::at("/api/v1/websites")
+    },
+    Route {
+        methods: &[
+            get(Holder(Role::Read), |handlers, asked| Box::pin(handlers.websites.get(asked))),
+            put(Holder(Role::Admin), |handlers, asked| Box::pin(handlers.websites.update(asked)))
+                .with_body(|limits| limits.website_bytes_max)
+                .that_changes(),
+            delete(Holder(Role::Admin), |handlers, asked| Box::pin(handlers.websites.delete(asked))).that_changes(),
+        ],
+        ..Route::at("/api/v1/websites/:id")
+    },
+    Route {
+        methods: &[delete(Holder(Role::Admin), |handlers, asked| Box::pin(handlers.erasures.erase_visitor(asked)))
+            .that_changes()],
+        ..Route::at("/api/v1/visitors/:visitorId")
+    },
+    Route {
+        // Whoever reads needs to know until when something is being erased.
+        methods: &[get(Holder(Role::Read), |handlers, asked| Box::pin(handlers.erasures.get(asked)))],
+        ..Route::at("/api/v1/erasures/:id")
+    },
+    Route {
+        memory: AnswerMemory::Ops,
+        methods: &[get(Everybody, |handlers, _| Box::pin(handlers.ops.live()))],
+        ..Route::at("/livez")
+    },
+    Route {
+        aliases: &["/health"],
+        memory: AnswerMemory::Ops,
+        methods: &[get(Everybody, |handlers, _| Box::pin(handlers.ops.ready()))],
+        ..Route::at("/readyz")
+    },
+    Route {
+        memory: AnswerMemory::Ops,
+        methods: &[get(Holder(Role::Metrics), |handlers, _| Box::pin(handlers.ops.metrics()))],
+        ..Route::at("/metrics")
+    },
+    Route {
+        methods: &[get(Everybody, |handlers, _| Box::pin(handlers.ops.description()))],
+        ..Route::at("/openapi.yaml")
+    },
+];
+
+/// Where a request goes for whose path there is no route.
+static NOWHERE: Route = Route::at("unknown");
+
+/// One route.
+pub(super) struct Route {
+    /// Its path, which is its label in the metrics, too. `:id` stands for one segment, whatever it says.
+    path: &'static str,
+    /// What stands before the id and after it, if there is one.
+    around_id: Option<(&'static str, &'static str)>,
+    /// Other paths that lead here.
+    aliases: &'static [&'static str],
+    /// Pages of any site may read what is answered here, except to what needs a token; and preflights are answered.
+    is_for_pages: bool,
+    /// The memory that answers are counted in.
+    pub(super) memory: AnswerMemory,
+    /// What it takes. HEAD is taken where GET is, and OPTIONS where pages may read.
+    methods: &'static [Method],
 }
 
-/// Answers a request that came at `started`. Never fails: whatever goes wrong is a response too.
-pub(super) async fn handle(
-    context: &Context,
-    activity: &Arc<Activity>,
-    request: Request<Incoming>,
-    started: Instant,
-) -> Handled {
-    let (head, incoming) = request.into_parts();
-    let mut body = InboundBody::new(incoming, &head.headers, activity, started);
-    let (route, id) = resolve(head.uri.path());
-    // What is no UTF-8 is the id of nothing, as no id at all is.
-    let id = if id.is_empty() { Cow::default() } else { percent_decode_str(id).decode_utf8().unwrap_or_default() };
-    let memory = answer_memory(context, route);
-    let mut put_aside = None;
-    let response = match check_host(&head).and_then(|()| check_coding(&head)) {
-        Ok(()) => dispatch(context, route, &id, &head, &mut body, &mut put_aside).await,
-        Err(refusal) => refusal,
-    };
-    let response =
-        if response.body().is_counted() { response } else { count(response, put_aside, memory, activity).await };
-    let mut response = response.map(|content| Body::new(content.into_bytes()));
-    if is_for_pages(route, &head) {
-        cors::allow_page(head.headers.get(ORIGIN), response.headers_mut());
+/// The memory that an answer is counted in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AnswerMemory {
+    /// That of all answers.
+    Shared,
+    /// That of those that tell whether hitlog is well: who watches it gets them whatever others do.
+    Ops,
+}
+
+/// One method of a route.
+pub(super) struct Method {
+    name: HttpMethod,
+    pub(super) who: Who,
+    /// The largest body that is taken; of the others nothing is read.
+    pub(super) body_bytes_max: fn(&RequestLimits) -> usize,
+    /// It changes what is known of websites and visitors. The memory of its answer is put aside before, since
+    /// afterwards nothing can be refused. Events see to that themselves.
+    pub(super) changes: bool,
+    pub(super) handler: Handler,
+}
+
+/// Answers a request.
+pub(super) type Handler = for<'a> fn(&'a Handlers, Asked<'a>) -> Answering<'a>;
+
+/// Who may send a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Who {
+    Everybody,
+    /// Who has a token that reaches this role.
+    Holder(Role),
+}
+
+const fn get(who: Who, handler: Handler) -> Method {
+    Method::new(HttpMethod::GET, who, handler)
+}
+
+const fn post(who: Who, handler: Handler) -> Method {
+    Method::new(HttpMethod::POST, who, handler)
+}
+
+const fn put(who: Who, handler: Handler) -> Method {
+    Method::new(HttpMethod::PUT, who, handler)
+}
+
+const fn delete(who: Who, handler: Handler) -> Method {
+    Method::new(HttpMethod::DELETE, who, handler)
+}
+
+impl Method {
+    const fn new(name: HttpMethod, who: Who, handler: Handler) -> Self {
+        Self { name, who, body_bytes_max: |_| 0, changes: false, handler }
     }
-    let ends_here = context.stopping.load(Ordering::Acquire) || activity.is_ended() || body.has_doubtful_end();
-    if ends_here || response.status() == StatusCode::REQUEST_TIMEOUT {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    }
-    let rest = body.rest().await;
-    let at = Instant::now();
-    let seconds = at.duration_since(started).as_secs_f64();
-    let class = match response.status().as_u16() {
-        0..300 => StatusClass::Success,
-        300..400 => StatusClass::Redirect,
-        400..500 => StatusClass::Client,
-        _ => StatusClass::Server,
-    };
-    context.metrics.requests.seconds(route, method_label(&head.method), class).record(seconds);
-    Handled { response, rest, at }
-}
 
-/// The memory that answers of a route are counted in: what watches hitlog gets its answers whatever others do.
-fn answer_memory(context: &Context, route: Route) -> &SharedMemory {
-    match route {
-        Route::Live | Route::Ready | Route::Metrics => &context.ops_answers,
-        _ => &context.answers,
+    const fn with_body(mut self, bytes_max: fn(&RequestLimits) -> usize) -> Self {
+        self.body_bytes_max = bytes_max;
+        self
+    }
+
+    const fn that_changes(mut self) -> Self {
+        self.changes = true;
+        self
     }
 }
 
-/// Whether a request changes what is known of websites and visitors. The memory of its answer is put aside before,
-/// since afterwards nothing can be refused. Events see to that themselves.
-fn changes(route: Route, method: &HttpMethod) -> bool {
-    matches!(route, Route::Websites | Route::Website | Route::Visitor) && *method != HttpMethod::GET
+impl Route {
+    /// A route that takes nothing yet.
+    const fn at(path: &'static str) -> Self {
+        Self {
+            path,
+            around_id: around_id(path),
+            aliases: &[],
+            is_for_pages: false,
+            memory: AnswerMemory::Shared,
+            methods: &[],
+        }
+    }
+
+    /// What it does with a method. HEAD is GET without the body, which hyper leaves out.
+    pub(super) fn method(&self, name: &HttpMethod) -> Option<&Method> {
+        let name = if *name == HttpMethod::HEAD { &HttpMethod::GET } else { name };
+        self.methods.iter().find(|method| method.name == *name)
+    }
+
+    /// Whether OPTIONS is answered here.
+    pub(super) fn has_preflights(&self) -> bool {
+        self.is_for_pages
+    }
+
+    /// Every method that is taken here, for `Allow`; empty where there is no route.
+    pub(super) fn allow(&self) -> String {
+        let mut names: Vec<&str> = Vec::new();
+        for method in self.methods {
+            names.push(method.name.as_str());
+            if method.name == HttpMethod::GET {
+                names.push(HttpMethod::HEAD.as_str());
+            }
+        }
+        if self.is_for_pages {
+            names.push(HttpMethod::OPTIONS.as_str());
+        }
+        names.join(", ")
+    }
+
+    /// Whether there is none.
+    pub(super) fn is_nowhere(&self) -> bool {
+        self.methods.is_empty()
+    }
+
+    /// Whether a page of any site may read the answer to this method at this path. What needs a token is for whoever
+    /// has one, and no page of another site is.
+    pub(super) fn may_pages_read(&self, method: &HttpMethod, path: &str) -> bool {
+        let is_for_pages = if self.is_nowhere() { cors::is_event_path(path) } else { self.is_for_pages };
+        is_for_pages && self.method(method).is_none_or(|method| method.who == Everybody)
+    }
+
+    /// The id in a path of this route, escaped as it was sent.
+    fn id_in<'p>(&self, path: &'p str) -> Option<&'p str> {
+        let (before, after) = self.around_id?;
+        let id = path.strip_prefix(before)?.strip_suffix(after)?;
+        (!id.is_empty() && !id.contains('/')).then_some(id)
+    }
 }
 
-/// The route of a path, and the id in it, escaped as it is sent (empty where there is none). A slash at the end is as
-/// none.
-fn resolve(path: &str) -> (Route, &str) {
+/// What stands before the id of a path and after it.
+const fn around_id(path: &'static str) -> Option<(&'static str, &'static str)> {
+    let bytes = path.as_bytes();
+    let mut begin = 0;
+    while begin < bytes.len() && bytes[begin] != b':' {
+        begin += 1;
+    }
+    let mut end = begin;
+    while end < bytes.len() && bytes[end] != b'/' {
+        end += 1;
+    }
+    if begin == bytes.len() { None } else { Some((path.split_at(begin).0, path.split_at(end).1)) }
+}
+
+/// Where a path leads.
+pub(super) struct Found<'p> {
+    pub(super) route: &'static Route,
+    /// The place of its label in [`route_labels`].
+    pub(super) label: usize,
+    /// The id in the path, escaped as it was sent; empty where there is none.
+    pub(super) id: &'p str,
+}
+
+/// Where a path leads. A slash at its end is as none.
+pub(super) fn find(path: &str) -> Found<'_> {
     let path = path.strip_suffix('/').unwrap_or(path);
-    let plain = match path {
-        "/api/v1/events" => Route::Events,
-        "/api/v1/events/batch" => Route::Batch,
-        "/api/v1/websites" => Route::Websites,
-        "/livez" => Route::Live,
-        "/readyz" | "/health" => Route::Ready,
-        "/metrics" => Route::Metrics,
-        "/openapi.yaml" => Route::Description,
-        _ => Route::Unknown,
-    };
-    if plain != Route::Unknown {
-        return (plain, "");
+    let is_plain = |route: &Route| route.around_id.is_none() && (route.path == path || route.aliases.contains(&path));
+    if let Some(label) = ROUTES.iter().position(is_plain) {
+        return Found { route: &ROUTES[label], label, id: "" };
     }
-    for (prefix, route) in [
-        ("/api/v1/events/", Route::Event),
-        ("/api/v1/websites/", Route::Website),
-        ("/api/v1/visitors/", Route::Visitor),
-        ("/api/v1/erasures/", Route::Erasure),
-    ] {
-        if let Some(id) = path.strip_prefix(prefix).filter(|id| !id.is_empty() && !id.contains('/')) {
-            return (route, id);
-        }
-    }
-    (Route::Unknown, "")
+    let with_id = ROUTES.iter().enumerate().find_map(|(label, route)| Some((route, label, route.id_in(path)?)));
+    let (route, label, id) = with_id.unwrap_or((&NOWHERE, ROUTES.len(), ""));
+    Found { route, label, id }
 }
 
-/// hyper takes requests without a Host and with two. RFC 9112, section 3.2, does not, and proxies disagree about which
-/// of two counts.
-fn check_host(head: &Parts) -> Result<(), Response> {
-    let hosts = head.headers.get_all(HOST).iter().count();
-    if hosts == 1 || (hosts == 0 && head.version == Version::HTTP_10) {
-        return Ok(());
-    }
-    Err(refuse_head(&format!("A request has exactly one Host header; this one has {hosts}")))
-}
-
-/// hyper takes any list of codings that ends in `chunked`, and undoes that one; a proxy that does not know the list may
-/// see the end of the request elsewhere.
-fn check_coding(head: &Parts) -> Result<(), Response> {
-    let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
-    match (codings.next(), codings.next()) {
-        (None, _) => Ok(()),
-        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
-        _ => Err(refuse_head("Transfer-Encoding may be chunked and nothing else")),
-    }
-}
-
-/// Nobody knows where such a request ends, so it is the last of its connection.
-fn refuse_head(message: &str) -> Response {
-    let mut response = invalid(message, &Faults::of_form(message.to_owned()));
-    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    response
-}
-
-async fn dispatch(
-    context: &Context,
-    route: Route,
-    id: &str,
-    head: &Parts,
-    body: &mut InboundBody,
-    put_aside: &mut Option<Holding>,
-) -> Response {
-    // HEAD is GET without the body, which hyper leaves out.
-    let method = if head.method == HttpMethod::HEAD { &HttpMethod::GET } else { &head.method };
-    let allow = allowed_methods(route);
-    if !allow.split(", ").any(|allowed| allowed == method.as_str()) {
-        return refuse_method(route, allow, head);
-    }
-    if let Some(needed) = needed_role(route, method)
-        && let Err(refusal) = context.tokens.check(&head.headers, needed)
-    {
-        return refusal;
-    }
-    if needed_role(route, method).is_some()
-        && let Err(refusal) = check_trust(context, head)
-    {
-        return refusal;
-    }
-    if changes(route, method) {
-        let held = put_aside.insert(context.answers.hold());
-        if held.grow_in_time(SMALL_BYTES_MAX).await.is_err() {
-            return overloaded_by_answers();
-        }
-    }
-    match (route, method) {
-        (Route::Events | Route::Batch | Route::Event, &HttpMethod::OPTIONS) => cors::preflight(allow, &head.headers),
-        (Route::Events, &HttpMethod::POST) => ingest::event(context, &head.headers, body).await,
-        (Route::Batch, _) => ingest::batch(context, &head.headers, body).await,
-        (Route::Events, _) => query::get_all(context, head.uri.query().unwrap_or_default()).await,
-        (Route::Event, _) => query::get(context, id).await,
-        (Route::Websites, &HttpMethod::POST) => websites::create(context, &head.headers, body).await,
-        (Route::Websites, _) => websites::get_all(context, head.uri.query().unwrap_or_default(), body.activity()).await,
-        (Route::Website, &HttpMethod::PUT) => websites::update(context, id, &head.headers, body).await,
-        (Route::Website, &HttpMethod::DELETE) => websites::delete(context, id).await,
-        (Route::Website, _) => websites::get(context, id),
-        (Route::Visitor, _) => erasures::erase_visitor(context, id, head.uri.query().unwrap_or_default()).await,
-        (Route::Erasure, _) => erasures::get(context, id),
-        (Route::Live, _) => ops::live(),
-        (Route::Ready, _) => ops::ready(context),
-        (Route::Metrics, _) => ops::metrics(context),
-        (Route::Description, _) => ops::description(),
-        (Route::Unknown, _) => refuse_method(route, allow, head),
-    }
-}
-
-fn allowed_methods(route: Route) -> &'static str {
-    match route {
-        Route::Events => "GET, HEAD, POST, OPTIONS",
-        Route::Batch => "POST, OPTIONS",
-        Route::Event => "GET, HEAD, OPTIONS",
-        Route::Websites => "GET, HEAD, POST",
-        Route::Website => "GET, HEAD, PUT, DELETE",
-        Route::Visitor => "DELETE",
-        Route::Erasure => "GET, HEAD",
-        Route::Live | Route::Ready | Route::Metrics | Route::Description => "GET, HEAD",
-        Route::Unknown => "",
-    }
-}
-
-/// Refuses, on a route that needs a token, what does not show that it was meant for this hitlog.
-fn check_trust(context: &Context, head: &Parts) -> Result<(), Response> {
-    // Where there are tokens, whoever has come this far has sent one.
-    let trust = if context.tokens.is_protected_mode() { protected::check(head) } else { Ok(()) };
-    let (code, message) = match trust {
-        Err(Distrust::Host) => (
-            ErrorCode::Unauthorized,
-            "hitlog has no token and so serves this machine only, by the names localhost, 127.0.0.1 and [::1]; for \
-             other names in Host set a token (--token, HITLOG_TOKEN or token_file)",
-        ),
-        Err(Distrust::Page) => (
-            ErrorCode::ForbiddenOrigin,
-            "A page of another site may send events and nothing else (see Sec-Fetch-Site or Origin); to let one in, \
-             set a token (--token, HITLOG_TOKEN or token_file) and send it",
-        ),
-        Ok(()) if protected::has_foreign_body(&head.headers) => {
-            (ErrorCode::UnsupportedEncoding, "The body has to be JSON and say so: Content-Type: application/json")
-        }
-        Ok(()) => return Ok(()),
-    };
-    Err(if code == ErrorCode::Unauthorized { auth::refuse(message) } else { error(code, message) })
-}
-
-fn refuse_method(route: Route, allow: &'static str, head: &Parts) -> Response {
-    if route == Route::Unknown {
-        // Without an answer to its preflight a browser would not tell a page that there is nothing here.
-        if is_for_pages(route, head) && cors::is_preflight(&head.method, &head.headers) {
-            return cors::preflight(allow, &head.headers);
-        }
-        return error(ErrorCode::NotFound, "There is nothing at this path; the routes begin with /api/v1/");
-    }
-    let mut response = error(ErrorCode::MethodNotAllowed, &format!("This path takes {allow}"));
-    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
-    response
-}
-
-/// The role that a request needs. Sending events, preflights, health and the description are for everybody.
-fn needed_role(route: Route, method: &HttpMethod) -> Option<Role> {
-    let is_read = method == HttpMethod::GET;
-    match route {
-        Route::Events => is_read.then_some(Role::Read),
-        Route::Event => (method != HttpMethod::OPTIONS).then_some(Role::Read),
-        // Whoever reads events and numbers needs to know of which websites, and until when they are being erased.
-        Route::Websites | Route::Website | Route::Erasure if is_read => Some(Role::Read),
-        Route::Websites | Route::Website | Route::Erasure | Route::Visitor => Some(Role::Admin),
-        Route::Metrics => Some(Role::Metrics),
-        Route::Batch | Route::Live | Route::Ready | Route::Description | Route::Unknown => None,
-    }
-}
-
-/// Whether a page of any site may read the response: on the paths of events, unless it would be of a read. Reads are
-/// for whoever has a token, and no page of another site is.
-fn is_for_pages(route: Route, head: &Parts) -> bool {
-    let is_read = matches!(head.method, HttpMethod::GET | HttpMethod::HEAD);
-    cors::is_event_path(head.uri.path()) && (!is_read || matches!(route, Route::Batch | Route::Unknown))
-}
-
-fn method_label(method: &HttpMethod) -> Method {
-    match *method {
-        HttpMethod::GET => Method::Get,
-        HttpMethod::HEAD => Method::Head,
-        HttpMethod::POST => Method::Post,
-        HttpMethod::PUT => Method::Put,
-        HttpMethod::DELETE => Method::Delete,
-        HttpMethod::OPTIONS => Method::Options,
-        _ => Method::Other,
-    }
+/// The labels of the routes in the metrics, in the order of the table; the last one is of what leads nowhere.
+pub fn route_labels() -> Vec<&'static str> {
+    ROUTES.iter().chain([&NOWHERE]).map(|route| route.path).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
     fn paths() {
         for (path, route, id) in [
-            ("/api/v1/events", Route::Events, ""),
-            ("/api/v1/events/batch", Route::Batch, ""),
-            ("/api/v1/events/c123", Route::Event, "c123"),
-            ("/api/v1/events/", Route::Events, ""),
-            ("/api/v1/events/batch/", Route::Batch, ""),
-            ("/api/v1/events/c123/", Route::Event, "c123"),
-            ("/api/v1/events//", Route::Unknown, ""),
-            ("/api/v1/events/c123//", Route::Unknown, ""),
-            ("/api/v1/websites/web-1/", Route::Website, "web-1"),
-            ("/health/", Route::Ready, ""),
-            ("/livez/", Route::Live, ""),
-            ("/api/v1/events/a/b", Route::Unknown, ""),
-            ("/api/v1/websites/web-1", Route::Website, "web-1"),
-            ("/api/v1/visitors/a%2Fb", Route::Visitor, "a%2Fb"),
-            ("/api/v1/erasures/era-1", Route::Erasure, "era-1"),
-            ("/health", Route::Ready, ""),
-            ("/", Route::Unknown, ""),
-            ("//", Route::Unknown, ""),
-            ("", Route::Unknown, ""),
-            ("*", Route::Unknown, ""),
+            ("/api/v1/events", "/api/v1/events", ""),
+            ("/api/v1/events/batch", "/api/v1/events/batch", ""),
+            ("/api/v1/events/c123", "/api/v1/events/:id", "c123"),
+            ("/api/v1/events/:id", "/api/v1/events/:id", ":id"),
+            ("/api/v1/events/", "/api/v1/events", ""),
+            ("/api/v1/events/batch/", "/api/v1/events/batch", ""),
+            ("/api/v1/events/c123/", "/api/v1/events/:id", "c123"),
+            ("/api/v1/events//", "unknown", ""),
+            ("/api/v1/events/c123//", "unknown", ""),
+            ("/api/v1/websites/web-1/", "/api/v1/websites/:id", "web-1"),
+            ("/health/", "/readyz", ""),
+            ("/livez/", "/livez", ""),
+            ("/api/v1/events/a/b", "unknown", ""),
+            ("/api/v1/websites/web-1", "/api/v1/websites/:id", "web-1"),
+            ("/api/v1/visitors/a%2Fb", "/api/v1/visitors/:visitorId", "a%2Fb"),
+            ("/api/v1/erasures/era-1", "/api/v1/erasures/:id", "era-1"),
+            ("/health", "/readyz", ""),
+            ("unknown", "unknown", ""),
+            ("/", "unknown", ""),
+            ("//", "unknown", ""),
+            ("", "unknown", ""),
+            ("*", "unknown", ""),
         ] {
-            assert_eq!(resolve(path), (route, id), "{path}");
+            let found = find(path);
+            assert_eq!((found.route.path, found.id), (route, id), "{path}");
+            assert_eq!(route_labels()[found.label], route, "{path}");
+        }
+    }
+
+    #[test]
+    fn an_id_may_stand_anywhere_in_a_path() {
+        for (pattern, path, id) in [
+            ("/a/:id", "/a/1", Some("1")),
+            ("/a/:id", "/a/", None),
+            ("/a/:id", "/a/1/b", None),
+            ("/a/:id/b", "/a/1/b", Some("1")),
+            ("/a/:id/b", "/a//b", None),
+            ("/a/:id/b", "/a/b", None),
+            ("/a/:id/b", "/a/1/2/b", None),
+            ("/a", "/a", None),
+        ] {
+            assert_eq!(Route::at(pattern).id_in(path), id, "{pattern} {path}");
+        }
+    }
+
+    #[test]
+    fn what_follows_from_the_table() {
+        for (path, allow, readable) in [
+            ("/api/v1/events", "GET, HEAD, POST, OPTIONS", &["POST", "OPTIONS", "PUT"][..]),
+            ("/api/v1/events/batch", "POST, OPTIONS", &["GET", "HEAD", "POST", "OPTIONS", "PUT"]),
+            ("/api/v1/events/c1", "GET, HEAD, OPTIONS", &["POST", "OPTIONS", "PUT"]),
+            ("/api/v1/events/a/b", "", &["GET", "HEAD", "POST", "OPTIONS", "PUT"]),
+            ("/api/v1/websites", "GET, HEAD, POST", &[]),
+            ("/api/v1/websites/a", "GET, HEAD, PUT, DELETE", &[]),
+            ("/readyz", "GET, HEAD", &[]),
+            ("/", "", &[]),
+        ] {
+            let route = find(path).route;
+            assert_eq!(route.allow(), allow, "{path}");
+            let may = |name: &&str| route.may_pages_read(&name.parse().unwrap(), path);
+            let found: Vec<_> =
+                ["GET", "HEAD", "POST", "OPTIONS", "PUT"].into_iter().filter(|name| may(name)).collect();
+            assert_eq!(found, readable, "{path}");
+        }
+    }
+
+    /// The paths of a description, each with its methods and whether they are open. An id is `:`.
+    fn described(text: &str) -> BTreeSet<(String, String, bool)> {
+        let (mut path, mut found) = (String::new(), Vec::new());
+        let paths = text.split_once("\npaths:\n").unwrap().1.split("\ncomponents:").next().unwrap();
+        for line in paths.lines() {
+            let name = |indent: &str| line.strip_prefix(indent)?.strip_suffix(':').filter(|name| !name.contains(' '));
+            if let Some(name) = name("  ").filter(|name| name.starts_with('/')) {
+                path = name
+                    .split('/')
+                    .map(|part| if part.starts_with('{') { ":" } else { part })
+                    .collect::<Vec<_>>()
+                    .join("/");
+            } else if let Some(name) = name("    ").filter(|name| *name != "parameters") {
+                found.push((path.clone(), name.to_uppercase(), false));
+            } else if line == "      security: []" {
+                found.last_mut().unwrap().2 = true;
+            }
+        }
+        found.into_iter().collect()
+    }
+
+    #[test]
+    fn the_description_names_the_same_routes_and_methods() {
+        let mut wanted = BTreeSet::new();
+        for route in &ROUTES {
+            for path in [route.path].iter().chain(route.aliases) {
+                let path: Vec<_> = path.split('/').map(|part| if part.starts_with(':') { ":" } else { part }).collect();
+                for name in route.allow().split(", ") {
+                    let method = route.method(&name.parse().unwrap());
+                    let is_open = method.is_none_or(|method| method.who == Everybody);
+                    wanted.insert((path.join("/"), name.to_owned(), is_open));
+                }
+            }
+        }
+        let description = include_str!("../../config/openapi.yaml");
+        assert_eq!(described(description), wanted);
+        for (said, other) in
+            [("  /livez:\n", "  /live:\n"), ("    delete:\n", "    patch:\n"), ("      security: []", "      x: []")]
+        {
+            assert_ne!(described(&description.replacen(said, other, 1)), wanted, "{other}");
         }
     }
 }

@@ -2,26 +2,41 @@
 
 use std::{borrow::Cow, sync::Arc};
 
-use hyper::{HeaderMap, StatusCode};
+use hyper::StatusCode;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::{
-    activity::Activity,
-    body::InboundBody,
-    context::Context,
-    ingest::body_error,
+    asked::Asked,
+    body::Bodies,
+    cursor::Cursors,
+    errors::{ErrorCode, body_error, catalog_error, error, invalid},
+    memory::SharedMemory,
+    obstacles::Obstacles,
     options::RequestLimits,
     parameters::{number, parameters},
-    response::{
-        ErrorCode, Response, catalog_error, error, held_json_of, invalid, json_bytes, json_of, overloaded_by_answers,
-    },
+    parts::EdgeParts,
+    response::{Response, held_json_of, json_bytes, json_of, overloaded_by_answers},
 };
 use crate::{
     domain::Domain,
     event::{Faults, time::time_text},
-    store::{NewWebsite, Website, WebsiteChange},
+    queue::Queue,
+    store::{Catalog, NewWebsite, Website, WebsiteChange, Websites},
 };
+
+/// Keeps the websites.
+pub(super) struct WebsiteRoutes {
+    limits: RequestLimits,
+    bodies: Arc<Bodies>,
+    answers: SharedMemory,
+    /// Says how long to wait where there is no memory for a body.
+    queue: Queue,
+    websites: Arc<Websites>,
+    catalog: Catalog,
+    cursors: Cursors,
+    obstacles: Arc<Obstacles>,
+}
 
 /// A website as the API shows it.
 #[derive(Serialize)]
@@ -50,65 +65,153 @@ impl<'a> From<&'a Website> for WebsiteJson<'a> {
     }
 }
 
-/// `POST /api/v1/websites`
-pub(super) async fn create(context: &Context, headers: &HeaderMap, body: &mut InboundBody) -> Response {
-    let members = match read_members(context, headers, body).await {
-        Ok(members) => members,
-        Err(refusal) => return refusal,
-    };
-    let new = match check_new(&members, &context.limits) {
-        Ok(new) => new,
-        Err(faults) => return invalid("Invalid website data", &faults),
-    };
-    match context.catalog.create_website(new).await {
-        Ok(website) => {
-            context.obstacles.changed();
-            json_of(StatusCode::CREATED, &WebsiteJson::from(&*website))
+impl WebsiteRoutes {
+    pub(super) fn new(parts: &EdgeParts) -> Self {
+        Self {
+            limits: parts.limits,
+            bodies: Arc::clone(&parts.bodies),
+            answers: parts.answers.clone(),
+            queue: parts.queue.clone(),
+            websites: Arc::clone(&parts.websites),
+            catalog: parts.catalog.clone(),
+            cursors: parts.cursors.clone(),
+            obstacles: Arc::clone(&parts.obstacles),
         }
-        Err(failure) => catalog_error(&failure, &context.obstacles),
     }
-}
 
-/// `GET /api/v1/websites`: a page of them, the newest first.
-pub(super) async fn get_all(context: &Context, query: &str, activity: &Arc<Activity>) -> Response {
-    #[derive(Serialize)]
-    struct WebsiteList<'a> {
-        websites: Vec<WebsiteJson<'a>>,
-        total: usize,
-        pagination: Pagination,
-    }
-    #[derive(Serialize)]
-    struct Pagination {
-        total: usize,
-        limit: u64,
-        next: Option<String>,
-    }
-    let ListQuery { limit, cursor } = match ListQuery::parse(query, &context.limits) {
-        Ok(query) => query,
-        Err(faults) => return invalid("Invalid query", &faults),
-    };
-    let after = match cursor.as_deref().map(|text| context.cursors.decode_website(text)) {
-        None => None,
-        Some(Some(place)) => Some(place),
-        Some(None) => {
-            let faults = Faults::of_field("cursor", "Expected pagination.next of a page of this listing");
-            return invalid("Invalid query", &faults);
+    /// `POST /api/v1/websites`
+    pub(super) async fn create(&self, asked: Asked<'_>) -> Response {
+        let members = match self.read_members(asked).await {
+            Ok(members) => members,
+            Err(refusal) => return refusal,
+        };
+        let new = match check_new(&members, &self.limits) {
+            Ok(new) => new,
+            Err(faults) => return invalid("Invalid website data", &faults),
+        };
+        match self.catalog.create_website(new).await {
+            Ok(website) => {
+                self.obstacles.changed();
+                json_of(StatusCode::CREATED, &WebsiteJson::from(&*website))
+            }
+            Err(failure) => catalog_error(&failure, &self.obstacles),
         }
-    };
-    let page = context.websites.page(after.as_ref(), usize::try_from(limit).unwrap_or(usize::MAX));
-    let last = page.websites.last().filter(|_| page.has_more);
-    let next = last.map(|website| context.cursors.encode_website(&website.age()));
-    let list = WebsiteList {
-        websites: page.websites.iter().map(|website| WebsiteJson::from(&**website)).collect(),
-        total: page.total,
-        pagination: Pagination { total: page.total, limit, next },
-    };
-    let (bytes, mut held) = (json_bytes(&list), context.answers.hold());
-    if held.grow_in_time(bytes).await.is_err() {
-        return overloaded_by_answers();
     }
-    held.is_held_by(activity);
-    held_json_of(StatusCode::OK, &list, bytes, held)
+
+    /// `GET /api/v1/websites`: a page of them, the newest first.
+    pub(super) async fn list(&self, asked: Asked<'_>) -> Response {
+        #[derive(Serialize)]
+        struct WebsiteList<'a> {
+            websites: Vec<WebsiteJson<'a>>,
+            total: usize,
+            pagination: Pagination,
+        }
+        #[derive(Serialize)]
+        struct Pagination {
+            total: usize,
+            limit: u64,
+            next: Option<String>,
+        }
+        let ListQuery { limit, cursor } = match ListQuery::parse(asked.query(), &self.limits) {
+            Ok(query) => query,
+            Err(faults) => return invalid("Invalid query", &faults),
+        };
+        let after = match cursor.as_deref().map(|text| self.cursors.decode_website(text)) {
+            None => None,
+            Some(Some(place)) => Some(place),
+            Some(None) => {
+                let faults = Faults::of_field("cursor", "Expected pagination.next of a page of this listing");
+                return invalid("Invalid query", &faults);
+            }
+        };
+        let page = self.websites.page(after.as_ref(), usize::try_from(limit).unwrap_or(usize::MAX));
+        let last = page.websites.last().filter(|_| page.has_more);
+        let next = last.map(|website| self.cursors.encode_website(&website.age()));
+        let list = WebsiteList {
+            websites: page.websites.iter().map(|website| WebsiteJson::from(&**website)).collect(),
+            total: page.total,
+            pagination: Pagination { total: page.total, limit, next },
+        };
+        let (bytes, mut held) = (json_bytes(&list), self.answers.hold());
+        if held.grow_in_time(bytes).await.is_err() {
+            return overloaded_by_answers();
+        }
+        held.is_held_by(asked.body.activity());
+        held_json_of(StatusCode::OK, &list, bytes, held)
+    }
+
+    /// `GET /api/v1/websites/:id`
+    pub(super) async fn get(&self, asked: Asked<'_>) -> Response {
+        match self.websites.get(asked.id) {
+            Some(website) => json_of(StatusCode::OK, &WebsiteJson::from(&*website)),
+            None => error(ErrorCode::NotFound, "Website not found"),
+        }
+    }
+
+    /// `PUT /api/v1/websites/:id`: changes what it names.
+    pub(super) async fn update(&self, asked: Asked<'_>) -> Response {
+        let id = asked.id;
+        let members = match self.read_members(asked).await {
+            Ok(members) => members,
+            Err(refusal) => return refusal,
+        };
+        let current = self.websites.get(id);
+        let current_domain = current.as_ref().map(|website| website.domain.as_str());
+        let change = match check_change(&members, current_domain, &self.limits) {
+            Ok(change) => change,
+            Err(faults) => return invalid("Invalid website data", &faults),
+        };
+        match self.catalog.update_website(id.to_owned(), change).await {
+            Ok(website) => {
+                self.obstacles.changed();
+                json_of(StatusCode::OK, &WebsiteJson::from(&*website))
+            }
+            Err(failure) => catalog_error(&failure, &self.obstacles),
+        }
+    }
+
+    /// `DELETE /api/v1/websites/:id`
+    pub(super) async fn delete(&self, asked: Asked<'_>) -> Response {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Deleted {
+            success: bool,
+            message: String,
+            erasure_id: String,
+        }
+        match self.catalog.delete_website(asked.id.to_owned()).await {
+            Ok((website, erasure)) => {
+                self.obstacles.erased();
+                let message = format!("Website \"{}\" deleted; its events are in no answer any more", website.name);
+                json_of(StatusCode::OK, &Deleted { success: true, message, erasure_id: erasure.to_string() })
+            }
+            Err(failure) => catalog_error(&failure, &self.obstacles),
+        }
+    }
+
+    async fn read_members(&self, mut asked: Asked<'_>) -> Result<Map<String, Value>, Response> {
+        let bytes = asked
+            .read_body(0, &self.bodies)
+            .await
+            .map_err(|failure| body_error(&failure, self.queue.retry_after()))?
+            .into_parts()
+            .0;
+        // A byte-order mark is passed over.
+        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+        match serde_json::from_slice(bytes) {
+            Ok(Value::Object(members)) => Ok(members),
+            Ok(_) => Err(invalid("Invalid website data", &Faults::of_form("Expected an object"))),
+            Err(fault) => {
+                let lines_before: usize = bytes
+                    .split_inclusive(|byte| *byte == b'\n')
+                    .take(fault.line().saturating_sub(1))
+                    .map(<[u8]>::len)
+                    .sum();
+                let byte = lines_before + fault.column();
+                Err(error(ErrorCode::MalformedJson, &format!("Invalid JSON near byte {byte}: {fault}")))
+            }
+        }
+    }
 }
 
 /// What the query string of the listing asks for.
@@ -125,82 +228,6 @@ impl ListQuery {
         let [limit, cursor] = parameters(query, ["limit", "cursor"], &mut faults);
         let limit = number("limit", limit, 1, &mut faults).unwrap_or(limits.page_websites_default);
         if faults.is_empty() { Ok(Self { limit: limit.min(limits.page_websites_max), cursor }) } else { Err(faults) }
-    }
-}
-
-/// `GET /api/v1/websites/:id`
-pub(super) fn get(context: &Context, id: &str) -> Response {
-    match context.websites.get(id) {
-        Some(website) => json_of(StatusCode::OK, &WebsiteJson::from(&*website)),
-        None => error(ErrorCode::NotFound, "Website not found"),
-    }
-}
-
-/// `PUT /api/v1/websites/:id`: changes what it names.
-pub(super) async fn update(context: &Context, id: &str, headers: &HeaderMap, body: &mut InboundBody) -> Response {
-    let members = match read_members(context, headers, body).await {
-        Ok(members) => members,
-        Err(refusal) => return refusal,
-    };
-    let current = context.websites.get(id);
-    let current_domain = current.as_ref().map(|website| website.domain.as_str());
-    let change = match check_change(&members, current_domain, &context.limits) {
-        Ok(change) => change,
-        Err(faults) => return invalid("Invalid website data", &faults),
-    };
-    match context.catalog.update_website(id.to_owned(), change).await {
-        Ok(website) => {
-            context.obstacles.changed();
-            json_of(StatusCode::OK, &WebsiteJson::from(&*website))
-        }
-        Err(failure) => catalog_error(&failure, &context.obstacles),
-    }
-}
-
-/// `DELETE /api/v1/websites/:id`
-pub(super) async fn delete(context: &Context, id: &str) -> Response {
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Deleted {
-        success: bool,
-        message: String,
-        erasure_id: String,
-    }
-    match context.catalog.delete_website(id.to_owned()).await {
-        Ok((website, erasure)) => {
-            context.obstacles.erased();
-            let message = format!("Website \"{}\" deleted; its events are in no answer any more", website.name);
-            json_of(StatusCode::OK, &Deleted { success: true, message, erasure_id: erasure.to_string() })
-        }
-        Err(failure) => catalog_error(&failure, &context.obstacles),
-    }
-}
-
-async fn read_members(
-    context: &Context,
-    headers: &HeaderMap,
-    body: &mut InboundBody,
-) -> Result<Map<String, Value>, Response> {
-    let bytes = body
-        .read(headers, context.limits.website_bytes_max, 0, &context.bodies)
-        .await
-        .map_err(|failure| body_error(context, &failure))?
-        .into_parts()
-        .0;
-    // A byte-order mark is passed over.
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
-    match serde_json::from_slice(bytes) {
-        Ok(Value::Object(members)) => Ok(members),
-        Ok(_) => Err(invalid("Invalid website data", &Faults::of_form("Expected an object"))),
-        Err(fault) => {
-            let lines_before: usize = bytes
-                .split_inclusive(|byte| *byte == b'\n')
-                .take(fault.line().saturating_sub(1))
-                .map(<[u8]>::len)
-                .sum();
-            let byte = lines_before + fault.column();
-            Err(error(ErrorCode::MalformedJson, &format!("Invalid JSON near byte {byte}: {fault}")))
-        }
     }
 }
 

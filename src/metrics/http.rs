@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use metrics::{Counter, Gauge, Histogram, Label};
 
 use super::{
-    labels::{Closed, Method, QueryWarning, Route, StatusClass},
+    labels::{Closed, Method, QueryWarning, StatusClass},
     registry::{Registry, metric_group},
 };
 
@@ -34,23 +34,25 @@ const REQUEST_SECONDS: &str = "hitlog_request_seconds";
 
 /// How long requests take, by route, method and class of status.
 pub struct RequestMetrics {
+    routes: Vec<&'static str>,
     /// A series for each combination; most never come up, so one exists from its first request on.
     seconds: Vec<OnceLock<Histogram>>,
     registry: Arc<Registry>,
 }
 
 impl RequestMetrics {
-    pub(super) fn register(registry: &Arc<Registry>) -> Self {
+    pub(super) fn register(registry: &Arc<Registry>, routes: &[&'static str]) -> Self {
         registry.describe::<Histogram>(REQUEST_SECONDS, "Time from a request's head to its answer.");
-        let combinations = Route::ALL.len() * Method::ALL.len() * StatusClass::ALL.len();
-        Self { seconds: vec![OnceLock::new(); combinations], registry: Arc::clone(registry) }
+        let combinations = routes.len() * Method::ALL.len() * StatusClass::ALL.len();
+        Self { routes: routes.to_vec(), seconds: vec![OnceLock::new(); combinations], registry: Arc::clone(registry) }
     }
 
-    /// The durations of requests of this kind, in seconds.
-    pub fn seconds(&self, route: Route, method: Method, status: StatusClass) -> &Histogram {
-        let at = (route as usize * Method::ALL.len() + method as usize) * StatusClass::ALL.len() + status as usize;
+    /// The durations of requests of this kind, in seconds. `route` is the place of its label among those that were
+    /// registered.
+    pub fn seconds(&self, route: usize, method: Method, status: StatusClass) -> &Histogram {
+        let at = (route * Method::ALL.len() + method as usize) * StatusClass::ALL.len() + status as usize;
         self.seconds[at].get_or_init(|| {
-            let labels = [("route", route.as_str()), ("method", method.as_str()), ("status", status.as_str())];
+            let labels = [("route", self.routes[route]), ("method", method.as_str()), ("status", status.as_str())];
             self.registry.series(REQUEST_SECONDS, labels.map(|(key, value)| Label::new(key, value)).to_vec())
         })
     }

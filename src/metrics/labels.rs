@@ -78,25 +78,6 @@ label! {
 }
 
 label! {
-    /// The routes of the HTTP interface.
-    Route {
-        Events = "/api/v1/events",
-        Batch = "/api/v1/events/batch",
-        Event = "/api/v1/events/:id",
-        Websites = "/api/v1/websites",
-        Website = "/api/v1/websites/:id",
-        Visitor = "/api/v1/visitors/:visitorId",
-        Erasure = "/api/v1/erasures/:id",
-        Live = "/livez",
-        /// `/readyz` and `/health`
-        Ready = "/readyz",
-        Metrics = "/metrics",
-        Description = "/openapi.yaml",
-        Unknown = "unknown",
-    }
-}
-
-label! {
     /// The request's method.
     Method {
         Get = "GET",

@@ -108,7 +108,8 @@ impl InboundBody {
             None => body.reserve_in_time(spare).await.map(|()| body),
             Some(encoding) => {
                 let unpackers = (&bodies.heavy, &bodies.unpack_slots);
-                unpack(encoding, body, (bytes_max, spare), &bodies.memory, unpackers).await
+                // In a box, so that bodies that are not packed take no room for it.
+                Box::pin(unpack(encoding, body, (bytes_max, spare), &bodies.memory, unpackers)).await
             }
         }
     }

@@ -1,6 +1,6 @@
-//! What the routes work with.
+//! What the edge is built from.
 
-use std::sync::{Arc, atomic::AtomicBool};
+use std::sync::Arc;
 
 use super::{
     auth::Tokens, body::Bodies, connections::Connections, cursor::Cursors, memory::SharedMemory, obstacles::Obstacles,
@@ -9,14 +9,15 @@ use super::{
 use crate::{
     event::Rules,
     event_id::EventIds,
-    metrics::Metrics,
+    metrics::{Metrics, RequestMetrics},
     queue::Queue,
     store::{Catalog, DataDir, Eraser, Readers, Websites},
 };
 
-/// What the routes work with. Dropping it closes the queue, the readers and the catalog, which is how they learn
-/// that no more will come.
-pub struct Context {
+/// What the edge is built from. Each file of handlers takes what it uses out of it, and nobody holds all of it. When
+/// the last of them is dropped the queue, the readers and the catalog are closed, which is how they learn that no more
+/// will come.
+pub struct EdgeParts {
     /// The rules of an event.
     pub rules: Rules,
     /// The limits of what clients ask for.
@@ -24,7 +25,7 @@ pub struct Context {
     /// The connections that are open.
     pub connections: Arc<Connections>,
     /// How bodies are read.
-    pub bodies: Bodies,
+    pub bodies: Arc<Bodies>,
     /// The memory of answers on their way out.
     pub answers: SharedMemory,
     /// The memory of those that tell whether hitlog is well.
@@ -44,13 +45,13 @@ pub struct Context {
     /// Places in listings, as clients see them.
     pub cursors: Cursors,
     /// What keeps changes from being made at the moment.
-    pub obstacles: Obstacles,
+    pub obstacles: Arc<Obstacles>,
     /// Where everything is kept, as long as it is there.
     pub directory: DataDir,
     /// Who may do what.
     pub tokens: Arc<Tokens>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
-    /// Set when a stop begins: connections close after the response that they are at.
-    pub stopping: AtomicBool,
+    /// How long requests take, by [`route_labels`](super::route_labels).
+    pub requests: RequestMetrics,
 }

@@ -1,0 +1,29 @@
+//! All handlers, each with the parts that it uses.
+
+use std::sync::Arc;
+
+use super::{
+    erasures::ErasureRoutes, ingest::Ingest, ops::Ops, parts::EdgeParts, query::Query, stop::Stop,
+    websites::WebsiteRoutes,
+};
+
+/// What the table of routes leads to.
+pub(super) struct Handlers {
+    pub(super) ingest: Ingest,
+    pub(super) query: Query,
+    pub(super) websites: WebsiteRoutes,
+    pub(super) erasures: ErasureRoutes,
+    pub(super) ops: Ops,
+}
+
+impl Handlers {
+    pub(super) fn new(parts: &EdgeParts, stop: &Arc<Stop>) -> Self {
+        Self {
+            ingest: Ingest::new(parts),
+            query: Query::new(parts),
+            websites: WebsiteRoutes::new(parts),
+            erasures: ErasureRoutes::new(parts),
+            ops: Ops::new(parts, stop),
+        }
+    }
+}
