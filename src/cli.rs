@@ -10,7 +10,7 @@ mod config;
 mod export;
 mod import;
 mod log;
-mod memory;
+pub mod memory;
 mod output;
 mod quarantine;
 mod reload;

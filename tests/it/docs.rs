@@ -1,5 +1,7 @@
 //! Documents that are made from the code say what the code says.
 
+mod settings;
+
 use std::{env, fs, path::Path};
 
 /// Holds that a document is exactly the text that the code makes. `WRITE_DOCS=1` writes it instead.
