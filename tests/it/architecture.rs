@@ -13,7 +13,7 @@ use std::{
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 /// The rooms, and the rooms that each may name. `main`, `cli` and `app` know everything.
-const ARROWS: [(&str, &[&str]); 15] = [
+pub(crate) const ARROWS: [(&str, &[&str]); 15] = [
     ("allocator", &[]),
     ("budget", &[]),
     ("clock", &[]),
@@ -32,7 +32,7 @@ const ARROWS: [(&str, &[&str]); 15] = [
 ];
 
 /// The store's layers, the lowest first: a file may name its own room and those of lower layers.
-const STORE_LAYERS: [&[&str]; 8] = [
+pub(crate) const STORE_LAYERS: [&[&str]; 8] = [
     &["error", "options", "priority"],
     &["format"],
     &["segments"],
@@ -474,6 +474,32 @@ fn only_the_store_knows_sqlite() {
         let (name, text) = (name_of(&path), fs::read_to_string(&path).unwrap());
         let is_store = name == "store.rs" || name.starts_with("store/");
         assert!(is_store || !text.contains("rusqlite"), "{name} names rusqlite");
+    }
+}
+
+/// The statements that write events, by the file that has them.
+#[test]
+fn rows_are_written_in_two_places() {
+    let writes = |text: &str| {
+        let text = text.to_lowercase();
+        let statements = ["insert_event", "into event(", "into main.event(", "update event ", "delete from event"];
+        statements.iter().any(|statement| text.contains(statement))
+    };
+    let named = files().into_iter().map(|path| (name_of(&path), fs::read_to_string(path).unwrap()));
+    let found: BTreeSet<_> = named.filter(|(_, text)| writes(text)).map(|(name, _)| name).collect();
+    let known = ["store/format/schema.rs", "store/log/insert.rs", "store/seal/copy.rs"];
+    assert_eq!(found, known.map(str::to_owned).into());
+    for planted in ["DELETE FROM Event WHERE id = 1", "UPDATE Event SET url = ''", "INSERT INTO Event(id) VALUES(1)"] {
+        assert!(writes(planted), "{planted}");
+    }
+}
+
+#[test]
+fn only_the_clock_tells_the_time() {
+    for path in files() {
+        let (name, text) = (name_of(&path), fs::read_to_string(&path).unwrap());
+        let asks = ["SystemTime::now", "Timestamp::now", "ClockId::Realtime"].iter().any(|of| text.contains(of));
+        assert_eq!(asks, name == "clock.rs", "{name}");
     }
 }
 

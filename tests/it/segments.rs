@@ -221,6 +221,35 @@ fn a_sealed_segment_is_a_plain_file_of_sqlite() {
     daemon.stop();
 }
 
+/// Whoever has a link to a sealed file, as a backup has, keeps what it was: erasures, starts and kills make new files.
+#[test]
+fn a_sealed_file_never_changes() {
+    let work = work_dir();
+    let data = work.path().join("data");
+    let flags = ["--segment-rows-max", ROWS_MAX];
+    let mut daemon = Daemon::start_in(&data, &flags);
+    let (code, mut sent) = (daemon.register("example.com"), Sent::default());
+    sent.send(&daemon, &code, 7);
+    daemon.wait_until_sealed();
+    let link = |(at, path): (usize, PathBuf)| {
+        let kept = work.path().join(format!("kept-{at}"));
+        fs::hard_link(&path, &kept).unwrap();
+        (fs::read(&path).unwrap(), kept, path)
+    };
+    let kept: Vec<_> = sealed_files(&data).into_iter().enumerate().map(link).collect();
+    assert_eq!(kept.len(), 2);
+    let erased = daemon.client().send("DELETE", &format!("/api/v1/visitors/v1?trackingCode={code}"), &[], b"");
+    assert_eq!(erased.status, 202, "{}", erased.text());
+    wait_until("the erasure is done", || (daemon.metrics()["hitlog_erasures_pending"] == 0.0).then_some(()));
+    list(&daemon, &code, "&visitorId=v2");
+    daemon.crash();
+    let daemon = Daemon::start_in(&data, &flags);
+    list(&daemon, &code, "");
+    daemon.stop();
+    assert!(kept.iter().all(|(_, _, path)| !path.exists()), "each has a later generation");
+    assert!(kept.iter().all(|(bytes, kept, _)| fs::read(kept).unwrap() == *bytes));
+}
+
 #[test]
 fn an_old_segment_is_full_however_little_it_holds() {
     let daemon = Daemon::start(&["--segment-age-max-seconds", "1"]);
