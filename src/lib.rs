@@ -20,9 +20,9 @@
 //! # The rooms, in reading order
 //!
 //! [`cli`] is where a process begins, [`app`] builds the rooms, [`config`] says how; then along the path: [`http`],
-//! [`event`], [`queue`], [`writer`], [`store`], [`event_id`]. [`metrics`], [`clock`], [`budget`], [`domain`] and
-//! `allocator` serve whoever needs them, and beside the path stand the [`tools`] of the command line. Who may know whom
-//! is held by `tests/it/architecture.rs`.
+//! [`event`], [`queue`], [`writer`], [`store`], [`event_id`]. [`metrics`], [`clock`], [`budget`], [`domain`],
+//! [`website`], [`command`] and `allocator` serve whoever needs them, and beside the path stand the [`tools`] of the
+//! command line. Who may know whom is held by `tests/it/architecture.rs`.
 
 // Of what is shipped more is asked than of tests and benches.
 #![warn(missing_docs, unreachable_pub)]
@@ -34,6 +34,7 @@ pub mod app;
 pub mod budget;
 pub mod cli;
 pub mod clock;
+pub mod command;
 pub mod config;
 pub mod domain;
 pub mod event;
@@ -43,4 +44,5 @@ pub mod metrics;
 pub mod queue;
 pub mod store;
 pub mod tools;
+pub mod website;
 pub mod writer;

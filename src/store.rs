@@ -25,13 +25,13 @@ pub mod repair;
 mod seal;
 mod segments;
 
-use std::{sync::Arc, thread::JoinHandle, time::Duration};
+use std::{fs::File, io::Read, path::Path, sync::Arc, thread::JoinHandle, time::Duration};
 
 pub use catalog::{Catalog, Erasure, NewWebsite, Website, WebsiteAge, WebsiteChange, WebsitePage, Websites};
 use catalog::{CatalogFile, Erasures};
 pub use erase::{EraseError, Eraser};
 pub use error::{AppendError, CatalogError, DirectoryLost, OnFailure, OpenError, ReadError};
-pub use format::{DataDir, FileAccess, set_file_access};
+pub use format::{DataDir, FileAccess, scratch::SpoolError, set_file_access};
 use format::{
     SCRATCH,
     room::{Room, open_with_room},
@@ -205,6 +205,26 @@ pub fn check_sqlite_version() -> Result<(), OpenError> {
         return Err(OpenError::SqliteTooOld(sqlite_version()));
     }
     Ok(())
+}
+
+/// Keeps all that comes from a pipe in a file without a name, so that it can be read more than once: where SQLite
+/// sorts, or beside a data directory that is not there yet. `on_bytes` is called with the bytes that were read.
+pub fn spool(
+    pipe: &mut impl Read,
+    data_dir: &Path,
+    options: &StoreOptions,
+    on_bytes: impl FnMut(u64),
+) -> Result<File, SpoolError> {
+    let own = options.scratch_dir.clone().or_else(|| data_dir.exists().then(|| data_dir.join(SCRATCH)));
+    let folder = match own {
+        Some(folder) => {
+            scratch::make(&folder).map_err(SpoolError::File)?;
+            folder
+        }
+        // The parent of a relative path of one part is the empty path.
+        None => data_dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")).into(),
+    };
+    scratch::spool(pipe, &folder, options.reserve_bytes, on_bytes)
 }
 
 /// The earliest `createdAt` that has not expired by now, in milliseconds since 1970, UTC.

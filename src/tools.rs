@@ -7,6 +7,7 @@
 pub mod backup;
 pub mod check;
 pub mod export;
+pub mod export_websites;
 pub mod import;
 mod progress;
 pub mod quarantine;

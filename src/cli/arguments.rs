@@ -1,11 +1,14 @@
 //! Settings as flags, the configuration that a command runs with, and the arguments that several commands have.
 
-use std::{fs::File, io::Read, process::ExitCode};
+use std::{env, ffi::OsString, fs::File, io::Read, process::ExitCode};
 
 use clap::{Arg, ArgAction, ArgMatches};
 
 use super::output::{EXIT_BAD_SETTING, fail};
-use crate::config::{Config, ConfigError, Environment, Key, Layer, RawSettings, SETTINGS, contract};
+use crate::{
+    command::{self, Given},
+    config::{Config, ConfigError, Environment, Key, Layer, RawSettings, SETTINGS, Setting, contract},
+};
 
 /// The settings in the help of a tool that only reads.
 pub(super) const READING: &[Key] = &[Key::data_dir];
@@ -54,7 +57,7 @@ pub(super) fn json() -> Arg {
 
 /// The flag that names a website.
 pub(super) fn website() -> Arg {
-    flag("website", "WEBSITE", "Of this website only: its id, tracking code or domain")
+    flag("website", "WEBSITE", "Of this website only: its id, tracking code or domain, which may be a URL")
 }
 
 /// The text that was given for an argument.
@@ -67,10 +70,13 @@ pub(super) fn with_config(
     arguments: &ArgMatches,
     run: impl FnOnce(Config, &RawSettings, &[String]) -> ExitCode,
 ) -> ExitCode {
-    let GivenSettings { raw, mut problems, warnings } = read_settings(arguments);
+    let GivenSettings { raw, file, mut problems, warnings } = read_settings(arguments);
     let checked = Config::check(&raw).map_err(|ConfigError(of_values)| problems.extend(of_values));
     match checked {
-        Ok(config) if problems.is_empty() => run(config, &raw, &warnings),
+        Ok(config) if problems.is_empty() => {
+            command::keep(given(&raw, file, &config));
+            run(config, &raw, &warnings)
+        }
         _ => {
             // All at once, so that nobody has to come back for the next one.
             problems.extend(warnings);
@@ -80,9 +86,29 @@ pub(super) fn with_config(
     }
 }
 
+/// What commands that people are told to run must say again.
+fn given(raw: &RawSettings, file: Option<String>, config: &Config) -> Given {
+    let is_given = |setting: &&Setting| {
+        raw.get(setting.key).layer == Layer::Flag && setting.key != Key::data_dir && !setting.is_secret()
+    };
+    let again = |setting: &Setting| {
+        let value = OsString::from(raw.get(setting.key).text);
+        let is_path = [Key::scratch_dir, Key::token_file].contains(&setting.key) && !value.is_empty();
+        (setting.flag(), if is_path { command::absolute(value) } else { value })
+    };
+    Given {
+        command: env::args_os().nth(1).map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+        data_dir: config.data_dir.clone().into_os_string(),
+        config: file.map(OsString::from),
+        settings: SETTINGS.iter().filter(is_given).map(again).collect(),
+    }
+}
+
 /// What flags, environment and file say.
 struct GivenSettings {
     raw: RawSettings,
+    /// The file, if there is one.
+    file: Option<String>,
     /// What cannot be read.
     problems: Vec<String>,
     /// What is there and belongs to nothing.
@@ -91,10 +117,10 @@ struct GivenSettings {
 
 fn read_settings(arguments: &ArgMatches) -> GivenSettings {
     let mut raw = RawSettings::default();
-    let Environment { config, unknown, mut problems } = raw.read_environment(std::env::vars_os());
+    let Environment { config, unknown, mut problems } = raw.read_environment(env::vars_os());
     let file = arguments.get_one::<String>("config").cloned().or(config);
-    if let Some(file) = file {
-        match read_file(&file) {
+    if let Some(file) = &file {
+        match read_file(file) {
             Ok(text) => {
                 let of_file = raw.read_file(&text);
                 problems.extend(of_file.iter().map(|problem| format!("{file}: {problem}")));
@@ -109,8 +135,8 @@ fn read_settings(arguments: &ArgMatches) -> GivenSettings {
         }
     }
     let warning =
-        |name| format!("the environment variable {name} is not a setting of hitlog; `hitlog config show` lists them");
-    GivenSettings { raw, problems, warnings: unknown.iter().map(warning).collect() }
+        |name| format!("the environment variable {name} is not a setting of hitlog; `hitlog serve --help` lists them");
+    GivenSettings { raw, file, problems, warnings: unknown.iter().map(warning).collect() }
 }
 
 fn read_file(file: &str) -> Result<String, String> {

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::{ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::{
     arguments::{MAY_RUN, READING, flag, shown, text, website},
@@ -11,13 +11,22 @@ use super::{
 };
 use crate::{
     store,
-    tools::export::{self, ExportOptions, Format},
+    tools::{
+        export::{self, ExportOptions, Format},
+        export_websites::{self, ExportWebsitesOptions},
+    },
 };
 
 pub(super) fn command() -> Command {
     let format = flag("format", "ndjson|csv", "How a line looks");
+    let websites = Arg::new("websites")
+        .long("websites")
+        .action(ArgAction::SetTrue)
+        .conflicts_with_all(["format", "from", "to", "type"])
+        .help("Write the websites instead: one a line, as the API shows it (ndjson), those without events, too");
     Command::new("export")
-        .about(format!("Writes events to standard output, in the order of their arrival. {MAY_RUN}"))
+        .about(format!("Writes events, or websites, to standard output, in the order of their arrival. {MAY_RUN}"))
+        .arg(websites)
         .arg(format.value_parser(["ndjson", "csv"]).default_value("ndjson"))
         .arg(flag("from", "TIME", "createdAt at or after this: RFC 3339, or milliseconds since 1970"))
         .arg(flag("to", "TIME", "createdAt before this"))
@@ -26,11 +35,19 @@ pub(super) fn command() -> Command {
         .args(shown(READING))
         .after_help(
             "Events that arrive while it runs are not in it, and neither are those of deleted websites. In CSV an \
-             apostrophe stands before a cell that a spreadsheet would run as a formula.",
+             apostrophe stands before a cell that a spreadsheet would run as a formula.\n\n\
+             `hitlog import` takes lines of events and of websites, in one file or in several. To make a copy of \
+             everything: (hitlog export --websites; hitlog export) | hitlog import --data-dir COPY -",
         )
 }
 
 pub(super) fn run(arguments: &ArgMatches, _: &Signals) -> ExitCode {
+    if arguments.get_flag("websites") {
+        return run_tool(arguments, |config| {
+            let website = text(arguments, "website");
+            export_websites::run(&ExportWebsitesOptions { data_dir: config.data_dir, website })
+        });
+    }
     run_tool(arguments, |config| {
         export::run(&ExportOptions {
             data_dir: config.data_dir,

@@ -17,34 +17,49 @@ use super::{
 use crate::{
     app,
     config::{Key, contract},
-    tools::import::{self, ImportOptions, Stop},
+    tools::import::{self, ImportOptions, Stop, WebsiteRules},
 };
 
 /// The settings in its help; it takes all others from the environment and the file.
-const WRITING: &[Key] = &[Key::data_dir, Key::file_access, Key::durability, Key::segment_rows_max];
+const WRITING: &[Key] = &[Key::data_dir, Key::file_access, Key::durability, Key::segment_rows_max, Key::scratch_dir];
 
 pub(super) fn command() -> Command {
     let skip = flag("skip", "LINES", "Leave out this many lines at the beginning, which are imported already");
+    let file = Arg::new("file").value_name("FILE").required(true).value_parser(value_parser!(PathBuf));
     Command::new("import")
-        .about("Appends the events of an export (ndjson) as new ones. Refuses to run while hitlog serves")
-        .arg(Arg::new("file").value_name("FILE").required(true).help("The events; read twice, first to check them all"))
+        .about(
+            "Appends the events of an export (ndjson) as new ones, and registers its websites. Refuses to run while \
+             hitlog serves",
+        )
+        .arg(file.help(
+            "Lines of events and of websites, in any order; - is standard input. Read twice, first to check them all",
+        ))
         .arg(flag("website", "WEBSITE", "Put all events into this website, by its id, tracking code or domain"))
         .arg(skip.value_parser(value_parser!(u64)).default_value("0"))
         .args(shown(WRITING))
         .after_help(
-            "createdAt stays, ids are new. A website that is not here, by its id or its tracking code, is registered. \
-             Every setting of `hitlog serve` is taken from the environment and the file.",
+            "createdAt stays, ids of events are new. A website that is here stays as it is; one that is not, by its id \
+             or its tracking code, is registered: as a line of `hitlog export --websites` has it, and else with its \
+             domain for a name. To make a copy of everything: \
+             (hitlog export --websites; hitlog export) | hitlog import --data-dir COPY -\n\n\
+             What comes from a pipe is kept in scratch_dir until the import ends, in a file without a name. Every \
+             setting of `hitlog serve` is taken from the environment and the file.",
         )
 }
 
 pub(super) fn run(arguments: &ArgMatches, signals: &Signals) -> ExitCode {
     run_tool(arguments, |config| {
         import::run(ImportOptions {
-            file: text(arguments, "file").map(PathBuf::from).unwrap_or_default(),
+            file: arguments.get_one::<PathBuf>("file").cloned().unwrap_or_default(),
             website: text(arguments, "website"),
             skip: arguments.get_one("skip").copied().unwrap_or_default(),
             rules: app::rules(&config),
             line_bytes_max: contract::IMPORT_LINE_BYTES_MAX,
+            website_rules: WebsiteRules {
+                name_chars_max: contract::WEBSITE_NAME_CHARS_MAX,
+                description_chars_max: contract::WEBSITE_DESCRIPTION_CHARS_MAX,
+                ahead_max_ms: i64::try_from(config.timestamp_ahead_max_seconds.as_millis()).unwrap_or(i64::MAX),
+            },
             store: app::store_options(&config),
             stop: on_stop(signals),
             data_dir: config.data_dir,

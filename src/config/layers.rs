@@ -136,7 +136,7 @@ impl RawSettings {
         let mut problems = Vec::new();
         for (key, value) in &table {
             let Some(setting) = Setting::find(key) else {
-                problems.push(format!("{key}: there is no such setting; `hitlog config show` lists them all"));
+                problems.push(format!("{key}: there is no such setting; `hitlog serve --help` lists them all"));
                 continue;
             };
             match value {

@@ -23,6 +23,7 @@ use crate::{
     event::{Faults, time::time_text},
     queue::Queue,
     store::{Catalog, NewWebsite, Website, WebsiteChange, Websites},
+    website::{check_description, check_name},
 };
 
 /// Keeps the websites.
@@ -285,22 +286,14 @@ fn text<T, F: Into<Cow<'static, str>>>(
 fn description(members: &Map<String, Value>, chars_max: usize, faults: &mut Faults) -> Option<Option<String>> {
     let fault = match members.get("description")? {
         Value::Null => return Some(None),
-        Value::String(text) if text.chars().count() <= chars_max => return Some(Some(text.clone())),
-        Value::String(_) => format!("At most {chars_max} characters"),
+        Value::String(text) => match check_description(text, chars_max) {
+            Ok(text) => return Some(Some(text)),
+            Err(fault) => fault,
+        },
         _ => "Expected a string or null".into(),
     };
     faults.add("description", fault);
     None
-}
-
-fn check_name(text: &str, chars_max: usize) -> Result<String, String> {
-    if !(1..=chars_max).contains(&text.chars().count()) {
-        return Err(format!("Expected 1 to {chars_max} characters"));
-    }
-    if text.chars().any(char::is_control) {
-        return Err("Control characters are not taken".into());
-    }
-    Ok(text.to_owned())
 }
 
 #[cfg(test)]

@@ -2,13 +2,19 @@
 
 mod cause;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 pub(super) use self::cause::{
     WAL_INDEX_FULL, io_advice, is_damage, is_disk_full, is_errno_of_full_disk, is_no_room, is_transient, lacks_room,
     sqlite_advice,
 };
-use crate::metrics::ReadRefused;
+use crate::{
+    command::{hitlog, write_off},
+    metrics::ReadRefused,
+};
 
 /// Why a data directory can't be used any more: its paths lead elsewhere, so that what is written would be lost, or
 /// would be in somebody else's files.
@@ -107,8 +113,8 @@ pub enum OpenError {
     /// A segment is not what SQLite wrote.
     #[error(
         "{path} is damaged ({reason}); look at the disk and the memory of this machine, leave the directory as it is, \
-         and restore a backup into another one; `hitlog segments write-off` tells what it would mean to go on without \
-         this segment"
+         and restore a backup into another one{}",
+        or_write_off(path)
     )]
     Damaged {
         /// The file.
@@ -120,8 +126,8 @@ pub enum OpenError {
     #[error(
         "{path} is listed in catalog.db and is not there; put that very file back, with its -wal: an older copy lacks \
          what came after it. If catalog.db was replaced by an older one, put that back; if that is lost, start once \
-         with --restored. Then `hitlog quarantine list` tells of files that may take its place, and `hitlog segments \
-         write-off {number}` what it would mean to go on without it"
+         with `{}`. Then `{}` tells of files that may take its place, and `{}` what it would mean to go on without it",
+        hitlog(["serve", "--restored"]), hitlog(["quarantine", "list"]), write_off(*number)
     )]
     LostSegment {
         /// The file.
@@ -132,8 +138,8 @@ pub enum OpenError {
     /// A segment without indexes holds less than it is known to have held.
     #[error(
         "{path} holds {}, and catalog.db knows that it held events up to sequence {noted}: it is an older copy. Put \
-         the very file back that was there, with its -wal. If that is lost, `hitlog serve --restored`, said once, goes \
-         on with what this one holds", held(*.found)
+         the very file back that was there, with its -wal. If that is lost, `{}`, said once, goes on with what this \
+         one holds", held(*.found), hitlog(["serve", "--restored"])
     )]
     OlderCopy {
         /// The file.
@@ -146,9 +152,8 @@ pub enum OpenError {
     /// A segment has sequences that belong to another, or to one after it.
     #[error(
         "{path} holds sequences {} to {}, and {other}, which comes before it, {} to {}: one was put into the place of \
-         another file. Put the file that was there back. If it is lost, `hitlog segments write-off NUMBER` tells what \
-         it would mean to go on without one of them",
-        .sequences.0, .sequences.1, .other_sequences.0, .other_sequences.1
+         another file. Put the file that was there back{}{}",
+        .sequences.0, .sequences.1, .other_sequences.0, .other_sequences.1, or_write_off(path), or_write_off(other)
     )]
     Overlap {
         /// The file.
@@ -207,6 +212,14 @@ impl OpenError {
 /// The words for what a segment holds that is an older copy.
 fn held(found: Option<u64>) -> String {
     found.map_or_else(|| "no events".into(), |last| format!("events up to sequence {last}"))
+}
+
+/// More words for whoever cannot put a file back, where its name is that of a segment.
+fn or_write_off(path: &Path) -> String {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let number = name.split_once('.').and_then(|(digits, _)| digits.parse().ok());
+    let command = number.map(write_off);
+    command.map_or_else(String::new, |command| format!("; `{command}` tells what it would mean to go on without it"))
 }
 
 /// Why a group was not appended.

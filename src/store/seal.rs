@@ -37,8 +37,11 @@ use super::{
 use crate::{
     allocator,
     clock::{now_ms, since_boot},
+    command::{hitlog, write_off},
 };
 
+/// Most damaged segments of which it is said how to give them up.
+const DAMAGED_TOLD: usize = 10;
 /// The pause after a failure before the same thing is tried again.
 const RETRY: Duration = Duration::from_secs(30);
 /// How often it is checked whether the last reader of an old generation has gone.
@@ -405,12 +408,15 @@ impl Sealing {
         plan.finish_at = Some(Instant::now() + RETRY);
         let (damaged, quarantined) = (segments.damaged_numbers(), segments.quarantined());
         if !damaged.is_empty() || quarantined > 0 {
+            let give_up: Vec<_> =
+                damaged.iter().take(DAMAGED_TOLD).map(|number| format!(" (`{}`)", write_off(*number))).collect();
             tracing::warn!(
                 ?damaged,
                 quarantined,
                 "an erasure can't end while segments that are damaged or files in quarantine may hold its events. \
-                 Restore such a segment from a backup or give it up (`hitlog segments write-off NUMBER`); adopt or \
-                 discard such a file (`hitlog quarantine list`)"
+                 Restore such a segment from a backup or give it up{}; adopt or discard such a file (`{}`)",
+                give_up.join(","),
+                hitlog(["quarantine", "list"])
             );
             return;
         }

@@ -48,6 +48,7 @@ use super::{
     options::SegmentOptions,
 };
 use crate::{
+    command::write_off,
     event::EventRow,
     metrics::{SegmentLabel, StoreMetrics},
 };
@@ -200,7 +201,8 @@ impl Segments {
         tracing::error!(
             segment = %path.display(), %reason,
             "a sealed segment is damaged: its events are in no answer. Restore the file from a backup and start again; \
-             `hitlog segments write-off {number}` tells what it would mean to give it up"
+             `{}` tells what it would mean to give it up",
+            write_off(number)
         );
         self.change(|view| drop(view.remove(number)));
     }

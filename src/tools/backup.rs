@@ -9,7 +9,10 @@ use super::{
     progress::{Unit, bar},
     table::pluralize,
 };
-use crate::store::offline::{Backup, OfflineDir};
+use crate::{
+    command::{hitlog, hitlog_on},
+    store::offline::{Backup, OfflineDir},
+};
 
 /// What to copy, and where to.
 #[derive(Debug)]
@@ -31,14 +34,13 @@ pub fn run(options: &BackupOptions) -> Outcome {
     })?;
     bar.finish_and_clear();
     let (linked, copied) = (report.linked, report.copied);
-    let to = options.to.display();
     let mut text = format!(
-        "{} linked ({}), {} copied ({}), and the catalog.\nStart from it with: hitlog serve \
-         --data-dir {to}\n",
+        "{} linked ({}), {} copied ({}), and the catalog.\nStart from it with: {}\n",
         pluralize(linked.files, "segment"),
         HumanBytes(linked.bytes),
         copied.files,
-        HumanBytes(copied.bytes)
+        HumanBytes(copied.bytes),
+        hitlog_on(&options.to, ["serve"])
     );
     if linked.files > 0 {
         text.push_str("A linked segment shares its disk with the original; to be safe from the loss of that disk, ");
@@ -52,7 +54,8 @@ pub fn run(options: &BackupOptions) -> Outcome {
     }
     if report.quarantined > 0 {
         let files = pluralize(report.quarantined as u64, "file");
-        text.push_str(&format!("{files} in quarantine: not in the backup; see `hitlog quarantine list`\n"));
+        let list = hitlog(["quarantine", "list"]);
+        text.push_str(&format!("{files} in quarantine: not in the backup; see `{list}`\n"));
     }
     print(text.as_bytes())?;
     Ok(report.missing.is_empty() && report.damaged.is_empty())

@@ -275,8 +275,8 @@ mod tests {
 
     #[test]
     fn nothing_that_is_not_seen_hides_a_formula() {
-        let blanks = " \u{85}\u{a0}\u{ad}\u{1680}\u{180e}\u{2003}\u{200b}\u{200d}\u{200f}\u{2028}\u{2029}\u{202e}\u{202f}\u{205f}\u{2060}\
-                      \u{2800}\u{3000}\u{3164}\u{fe0f}\u{feff}\u{1}\u{7f}\u{e0020}";
+        let blanks = " \u{85}\u{a0}\u{ad}\u{1680}\u{180e}\u{2003}\u{200b}\u{200d}\u{200f}\u{2028}\u{2029}\u{202e}\
+                      \u{202f}\u{205f}\u{2060}\u{2800}\u{3000}\u{3164}\u{fe0f}\u{feff}\u{1}\u{7f}\u{e0020}";
         let signs = "=+-@＝＋－＠﹦﹢﹣﹫\u{2212}";
         let guarded = |text: &str| {
             let mut out = Vec::new();

@@ -1,22 +1,22 @@
-//! `hitlog import`: the lines of an export, appended as new events.
+//! `hitlog import`: the lines of an export, appended as new events, and the websites that they tell of.
 //!
-//! The file is read twice. The first time every line and every website is checked, by the rules of the HTTP interface,
-//! and nothing is written: a bad line means that nothing is imported. The second time the events are appended, group
-//! by group, each durable before the next; a failure there says after which line to go on.
+//! The lines are read twice. The first time every line and every website is checked, by the rules of the HTTP
+//! interface, and nothing is written: a bad line means that nothing is imported. The second time the events are
+//! appended, group by group, each durable before the next; a failure there says after which line to go on. No group is
+//! appended whose bytes are not those that were checked.
 
 mod lines;
+mod source;
 mod stop;
 mod websites;
 
-use std::{
-    fs::{self, File},
-    path::PathBuf,
-    sync::Arc,
-};
+use std::{ffi::OsString, path::PathBuf, sync::Arc};
 
 use indicatif::ProgressBar;
-use lines::{LineReader, ParsedLines};
+pub use lines::WebsiteRules;
+use lines::{LineReader, LineRules};
 use parking_lot::Mutex;
+use source::Source;
 pub use stop::Stop;
 use websites::Destinations;
 
@@ -26,6 +26,7 @@ use super::{
     table::pluralize,
 };
 use crate::{
+    command,
     event::Rules,
     metrics::{BuildInfo, Metrics},
     store::{
@@ -43,7 +44,7 @@ pub const NOTHING_IMPORTED: &str = "interrupted; nothing was imported";
 /// What to import, and where to.
 #[derive(Debug)]
 pub struct ImportOptions {
-    /// The file of lines.
+    /// The file of lines; `-` is standard input.
     pub file: PathBuf,
     /// Where the events are to be.
     pub data_dir: PathBuf,
@@ -55,6 +56,8 @@ pub struct ImportOptions {
     pub rules: Rules,
     /// Longest line, in bytes.
     pub line_bytes_max: usize,
+    /// The rules of a website.
+    pub website_rules: WebsiteRules,
     /// How the store works.
     pub store: StoreOptions,
     /// How somebody asks the import to end.
@@ -70,7 +73,7 @@ pub fn run(options: ImportOptions) -> Outcome {
             timestamp_ahead_max_ms: i64::MAX,
             // An older hitlog took addresses whose scheme has no `//`.
             any_bare_scheme: true,
-            batch_events_max: lines::GROUP_EVENTS,
+            batch_events_max: lines::GROUP_LINES as usize,
             // An event is written anew for the parser, with a few words more than its line has.
             item_bytes_max: 2 * options.line_bytes_max,
             ..options.rules
@@ -84,24 +87,50 @@ pub fn run(options: ImportOptions) -> Outcome {
         _ => None,
     };
     let mut targets = Destinations::new(catalog.as_ref(), forced_website(&options, catalog.as_ref())?);
-    let bytes = fs::metadata(&options.file).map_err(|error| cannot_read(&options, &error))?.len();
-    let bar = bar("checking", bytes, Unit::Bytes);
-    check(&options, &mut targets, &bar)?;
+    let bar = bar("reading", 0, Unit::Bytes);
+    // Nothing is to be ended in order while a pipe is waited for.
+    let opened =
+        options.stop.while_nothing_is_done(|| Source::open(&options.file, &options.data_dir, &options.store, &bar));
+    let source = opened.ok_or_else(|| ToolError::Import(NOTHING_IMPORTED.into()))??;
+    let import = Import { options: &options, source: &source, bar: &bar };
+    bar.reset();
+    bar.set_length(source.bytes());
+    bar.set_message("checking");
+    let checked = import.check(&mut targets)?;
     bar.reset();
     bar.set_message("importing");
     let directory = locked.map_or_else(|| DataDir::open(&options.data_dir), Ok)?;
-    let events = append(&options, &directory, &mut targets, &bar)?;
+    let events = import.append(&directory, &mut targets, &checked)?;
     bar.finish_and_clear();
-    let websites = match targets.planned().len() {
-        0 => String::new(),
-        new => format!(", and {} registered", pluralize(new as u64, "website")),
-    };
-    print(format!("{} imported{websites}\n", pluralize(events, "event")).as_bytes())?;
+    print(summary(events, &targets).as_bytes())?;
     Ok(true)
 }
 
-fn cannot_read(options: &ImportOptions, error: &std::io::Error) -> ToolError {
-    ToolError::Import(format!("cannot read {}: {error}", options.file.display()))
+/// Most websites that are named.
+const WEBSITES_TOLD: usize = 20;
+
+fn summary(events: u64, targets: &Destinations<'_>) -> String {
+    let websites = |count: usize| pluralize(count as u64, "website");
+    let registered = match targets.planned().len() {
+        0 => String::new(),
+        new => format!(", and {} registered", websites(new)),
+    };
+    let mut text = format!("{} imported{registered}\n", pluralize(events, "event"));
+    let stay = targets.stay();
+    if !stay.is_empty() {
+        text.push_str(&format!("here already, and left as they are: {}\n", websites(stay.len())));
+    }
+    let other: Vec<_> = stay.iter().filter(|(_, differs)| **differs).map(|(id, _)| &**id).collect();
+    if !other.is_empty() {
+        let more = if other.len() > WEBSITES_TOLD { " and more" } else { "" };
+        let named = other[..other.len().min(WEBSITES_TOLD)].join(", ");
+        text.push_str(&format!("of them with another name, domain or description than in the lines: {named}{more}\n"));
+    }
+    if targets.left_out() > 0 {
+        let left_out = websites(targets.left_out());
+        text.push_str(&format!("left out, because --website says where all events go: {left_out}\n"));
+    }
+    text
 }
 
 fn forced_website(options: &ImportOptions, catalog: Option<&CatalogContents>) -> Result<Option<Arc<str>>, ToolError> {
@@ -109,121 +138,199 @@ fn forced_website(options: &ImportOptions, catalog: Option<&CatalogContents>) ->
     let found = catalog.and_then(|catalog| catalog.find_website(text));
     let found = found.ok_or_else(|| {
         let text = format!(
-            "--website {text}: no website here has this id, tracking code or domain; `hitlog stats` lists them"
+            "--website {text}: no website here has this id, tracking code or domain; `{}` lists them",
+            command::hitlog(["stats", "--json"])
         );
         ToolError::Arguments(text)
     });
     found.map(|website| Some(Arc::clone(&website.id)))
 }
 
-fn open<'a>(options: &'a ImportOptions, bar: &ProgressBar) -> Result<LineReader<'a>, ToolError> {
-    let file = File::open(&options.file).map_err(|error| cannot_read(options, &error))?;
-    let mut lines = LineReader::new(file, &options.rules, options.line_bytes_max, bar.clone());
-    lines.skip(options.skip).map_err(|error| cannot_read(options, &error))?;
-    Ok(lines)
+/// An import under way.
+struct Import<'a> {
+    options: &'a ImportOptions,
+    source: &'a Source,
+    bar: &'a ProgressBar,
 }
 
-/// The first reading: checks every line, and where its event would go.
-fn check(options: &ImportOptions, targets: &mut Destinations<'_>, bar: &ProgressBar) -> Result<(), ToolError> {
-    let mut lines = open(options, bar)?;
-    let mut bad = Vec::new();
-    while bad.len() < BAD_LINES_TOLD {
-        if options.stop.is_asked() {
-            return Err(ToolError::Import(NOTHING_IMPORTED.into()));
-        }
-        let Some(group) = lines.next_group(targets).map_err(|error| cannot_read(options, &error))? else { break };
-        bad.extend(group.bad);
+impl Import<'_> {
+    fn cannot_read(&self, error: &std::io::Error) -> ToolError {
+        ToolError::Import(format!("cannot read {}: {error}", self.source.name()))
     }
-    if bad.is_empty() {
-        return Ok(());
-    }
-    bad.truncate(BAD_LINES_TOLD);
-    let faults: String = bad.iter().map(|bad| format!("\n  line {}: {}", bad.number, bad.what)).collect();
-    let file = options.file.display();
-    Err(ToolError::Import(format!("{file}: nothing was imported, because of what is wrong with it:{faults}")))
-}
 
-/// The second reading: appends the events, and returns how many there were.
-fn append(
-    options: &ImportOptions,
-    directory: &DataDir,
-    targets: &mut Destinations<'_>,
-    bar: &ProgressBar,
-) -> Result<u64, ToolError> {
-    let metrics = Metrics::new(&BuildInfo {
-        version: env!("CARGO_PKG_VERSION"),
-        sqlite: store::sqlite_version(),
-        durability: "import",
-    });
-    let metrics = metrics.map_err(|error| ToolError::Import(format!("cannot register the metrics: {error}")))?;
-    let failure = Arc::new(Mutex::new(None));
-    let failed: OnFailure = {
-        let failure = Arc::clone(&failure);
-        Arc::new(move |reason| *failure.lock() = Some(reason))
-    };
-    let opened = options.stop.recover(|| Store::open(directory, &options.store, &metrics.store, failed));
-    let mut store = opened.ok_or_else(|| ToolError::Import(NOTHING_IMPORTED.into()))??;
-    let appended = append_all(options, &mut store, targets, bar, &failure);
-    // The store ends in the same order as when the daemon stops.
-    let closed = store.close();
-    let events = appended?;
-    closed
-        .map_err(|error| ToolError::Import(format!("everything is imported, but the store was not closed: {error}")))?;
-    Ok(events)
-}
-
-fn append_all(
-    options: &ImportOptions,
-    store: &mut Store,
-    targets: &mut Destinations<'_>,
-    bar: &ProgressBar,
-    failure: &Mutex<Option<String>>,
-) -> Result<u64, ToolError> {
-    let mut lines = open(options, bar)?;
-    let (mut events, mut stored_lines) = (0, options.skip);
-    for website in targets.planned() {
-        let domain = website.domain.clone();
-        store
-            .catalog
-            .import_website(website)
-            .map_err(|error| cut_short(options, stored_lines, &format!("the website {domain}: {error}")))?;
+    /// The lines from the first one that is not skipped.
+    fn open(&self) -> Result<LineReader<'_>, ToolError> {
+        let ImportOptions { rules: event, line_bytes_max, website_rules: website, skip, .. } = self.options;
+        let rules = LineRules { event, line_bytes_max: *line_bytes_max, website: *website };
+        let mut lines = LineReader::new(self.source.read(), rules, self.bar.clone());
+        let skipped = lines.skip(*skip).map_err(|error| self.cannot_read(&error))?;
+        if skipped < *skip {
+            let name = self.source.name();
+            return Err(ToolError::Arguments(format!("--skip {skip}: {name} has only {}", pluralize(skipped, "line"))));
+        }
+        Ok(lines)
     }
-    loop {
-        if options.stop.is_asked() {
-            return Err(cut_short(options, stored_lines, "interrupted"));
+
+    /// The first reading: checks every line, and where its event would go. Returns the digest of each group.
+    fn check(&self, targets: &mut Destinations<'_>) -> Result<Vec<u64>, ToolError> {
+        let mut lines = self.open()?;
+        let (mut bad, mut digests) = (Vec::new(), Vec::new());
+        while bad.len() < BAD_LINES_TOLD {
+            if self.options.stop.is_asked() {
+                return Err(ToolError::Import(NOTHING_IMPORTED.into()));
+            }
+            let Some(group) = lines.next_group(targets).map_err(|error| self.cannot_read(&error))? else { break };
+            digests.push(group.digest);
+            bad.extend(group.bad);
         }
-        if let Some(reason) = failure.lock().take() {
-            return Err(cut_short(options, stored_lines, &reason));
+        if !bad.is_empty() {
+            bad.truncate(BAD_LINES_TOLD);
+            let faults: String = bad.iter().map(|bad| format!("\n  line {}: {}", bad.number, bad.what)).collect();
+            let name = self.source.name();
+            let text = format!("{name}: nothing was imported, because of what is wrong with it:{faults}");
+            return Err(ToolError::Import(text));
         }
-        let group = lines.next_group(targets);
-        let group = group.map_err(|error| cut_short(options, stored_lines, &error.to_string()))?;
-        let Some(ParsedLines { events: of_group, bad, last_line }) = group else { return Ok(events) };
-        if let Some(bad) = bad.first() {
-            let what = format!("line {}: {}; the file has changed since it was checked", bad.number, bad.what);
-            return Err(cut_short(options, stored_lines, &what));
+        if self.source.has_changed().map_err(|error| self.cannot_read(&error))? {
+            return Err(ToolError::Import(format!(
+                "{} was written to while it was checked, and nothing was imported; try again when nobody writes to it",
+                self.source.name()
+            )));
         }
-        store.log.append(std::iter::once(&of_group)).map_err(|error| match error {
-            AppendError::StorageFull(_) | AppendError::Lost(_) => cut_short(options, stored_lines, &error.to_string()),
-            AppendError::Fatal(_) => in_doubt(options, stored_lines, last_line, &error.to_string()),
+        Ok(digests)
+    }
+
+    /// The second reading: appends the events, and returns how many there were.
+    fn append(&self, directory: &DataDir, targets: &mut Destinations<'_>, checked: &[u64]) -> Result<u64, ToolError> {
+        let metrics = Metrics::new(&BuildInfo {
+            version: env!("CARGO_PKG_VERSION"),
+            sqlite: store::sqlite_version(),
+            durability: "import",
+        });
+        let metrics = metrics.map_err(|error| ToolError::Import(format!("cannot register the metrics: {error}")))?;
+        let failure = Arc::new(Mutex::new(None));
+        let failed: OnFailure = {
+            let failure = Arc::clone(&failure);
+            Arc::new(move |reason| *failure.lock() = Some(reason))
+        };
+        let open = || Store::open(directory, &self.options.store, &metrics.store, failed);
+        let opened = self.options.stop.while_nothing_is_done(open);
+        let mut store = opened.ok_or_else(|| ToolError::Import(NOTHING_IMPORTED.into()))??;
+        let appended = self.append_all(&mut store, targets, checked, &failure);
+        // The store ends in the same order as when the daemon stops.
+        let closed = store.close();
+        let events = appended?;
+        closed.map_err(|error| {
+            ToolError::Import(format!("everything is imported, but the store was not closed: {error}"))
         })?;
-        (events, stored_lines) = (events + of_group.len() as u64, last_line);
-        store.log.maintain().map_err(|error| cut_short(options, stored_lines, &error.to_string()))?;
+        Ok(events)
+    }
+
+    fn append_all(
+        &self,
+        store: &mut Store,
+        targets: &mut Destinations<'_>,
+        checked: &[u64],
+        failure: &Mutex<Option<String>>,
+    ) -> Result<u64, ToolError> {
+        let mut done = Done { events: 0, lines: self.options.skip, are_websites_registered: false };
+        let mut lines = self.open()?;
+        for digest in checked {
+            if self.options.stop.is_asked() {
+                return Err(self.cut_short(&done, "interrupted"));
+            }
+            if let Some(reason) = failure.lock().take() {
+                return Err(self.cut_short(&done, &reason));
+            }
+            let group = lines.next_group(targets).map_err(|error| self.cut_short(&done, &error.to_string()))?;
+            let group = group.filter(|group| group.digest == *digest && group.bad.is_empty());
+            let Some(group) = group else { return Err(self.changed(&done)) };
+            self.register(store, targets, &mut done)?;
+            if !group.events.is_empty() {
+                store.log.append(std::iter::once(&group.events)).map_err(|error| match error {
+                    AppendError::StorageFull(_) | AppendError::Lost(_) => self.cut_short(&done, &error.to_string()),
+                    AppendError::Fatal(_) => self.in_doubt(&done, group.last_line, &error.to_string()),
+                })?;
+            }
+            done.events += group.events.len() as u64;
+            done.lines = group.last_line;
+            store.log.maintain().map_err(|error| self.cut_short(&done, &error.to_string()))?;
+        }
+        match lines.next_group(targets) {
+            Ok(None) => Ok(done.events),
+            // It has grown by whole groups.
+            Ok(Some(_)) => Err(self.changed(&done)),
+            Err(error) => Err(self.cut_short(&done, &error.to_string())),
+        }
+    }
+
+    /// Registers the websites, before the first event.
+    fn register(&self, store: &Store, targets: &Destinations<'_>, done: &mut Done) -> Result<(), ToolError> {
+        if done.are_websites_registered {
+            return Ok(());
+        }
+        for website in targets.planned() {
+            let domain = website.domain.clone();
+            let registered = store.catalog.import_website(website);
+            registered.map_err(|error| self.cut_short(done, &format!("the website {domain}: {error}")))?;
+        }
+        done.are_websites_registered = true;
+        Ok(())
+    }
+
+    /// The storage failed while lines were on their way: nobody knows whether they are there.
+    fn in_doubt(&self, done: &Done, last_line: u64, what: &str) -> ToolError {
+        ToolError::Import(format!(
+            "{what}. The first {} lines are imported, and those up to line {last_line} may be: when the disk is well \
+             again, see whether `{}` ends with them. {}, or, if it does: {}",
+            done.lines,
+            command::hitlog(["export"]),
+            self.how_to_go_on(done.lines),
+            self.command_from(last_line)
+        ))
+    }
+
+    fn cut_short(&self, done: &Done, what: &str) -> ToolError {
+        let go_on = self.how_to_go_on(done.lines);
+        ToolError::Import(format!("{what}. The first {} lines are imported. {go_on}", done.lines))
+    }
+
+    /// The second reading found other lines than the first.
+    fn changed(&self, done: &Done) -> ToolError {
+        let name = self.source.name();
+        if done.lines == self.options.skip {
+            return ToolError::Import(format!(
+                "{name} was changed after it was checked, and nothing was imported; try again when nobody writes to it"
+            ));
+        }
+        ToolError::Import(format!(
+            "{name} was changed after it was checked. Its first {} lines are imported as they were then, and nothing \
+             after them. See that nobody writes to it any more, and that these lines are still the same. {}",
+            done.lines,
+            self.how_to_go_on(done.lines)
+        ))
+    }
+
+    fn how_to_go_on(&self, lines: u64) -> String {
+        let how = match self.source.path() {
+            Some(_) => "Go on with",
+            None => "Send the same lines again, from the first one on, into",
+        };
+        format!("{how}: {}", self.command_from(lines))
+    }
+
+    /// The command that leaves out so many lines.
+    fn command_from(&self, lines: u64) -> String {
+        let mut words: Vec<OsString> = vec!["import".into(), "--skip".into(), lines.to_string().into()];
+        words.extend(self.options.website.as_ref().map(|website| command::flag("website", website)));
+        words.push(self.source.path().cloned().unwrap_or_else(|| source::STDIN.into()));
+        command::hitlog(words)
     }
 }
 
-/// The storage failed while lines were on their way: nobody knows whether they are there.
-fn in_doubt(options: &ImportOptions, stored_lines: u64, last_line: u64, what: &str) -> ToolError {
-    ToolError::Import(format!(
-        "{what}. The first {stored_lines} lines are imported, and those up to line {last_line} may be: when the disk \
-         is well again, see whether `hitlog export` ends with them, and go on with: hitlog import --skip \
-         {stored_lines} {}, or with --skip {last_line} if it does",
-        options.file.display()
-    ))
-}
-
-fn cut_short(options: &ImportOptions, stored_lines: u64, what: &str) -> ToolError {
-    ToolError::Import(format!(
-        "{what}. The first {stored_lines} lines are imported; go on with: hitlog import --skip {stored_lines} {}",
-        options.file.display()
-    ))
+/// How far an import is.
+struct Done {
+    events: u64,
+    /// Lines from the first one on, those that were skipped included.
+    lines: u64,
+    are_websites_registered: bool,
 }

@@ -10,6 +10,7 @@ use super::{
     table::{Align, Table, pluralize},
 };
 use crate::{
+    command::hitlog,
     event::time::time_text,
     store::{
         offline::{OfflineDir, QuarantineLine},
@@ -97,13 +98,20 @@ fn list(data_dir: &Path, json: bool) -> Outcome {
         print(b"nothing is in quarantine\n")?;
     } else {
         print(table(&lines).as_bytes())?;
-        print(ADVICE.as_bytes())?;
+        print(advice(&lines[0].file).as_bytes())?;
     }
     Ok(true)
 }
 
-const ADVICE: &str = "`hitlog quarantine adopt FILE` lists one again, `hitlog quarantine discard FILE` removes it for \
-                      good; both while hitlog is stopped\n";
+/// How to go on with a file, the first of those that are listed.
+fn advice(file: &str) -> String {
+    format!(
+        "To list {file} again: {}\nTo see what would go for good with it: {}\nEither of them while hitlog is stopped, \
+         and likewise for any other file.\n",
+        hitlog(["quarantine", "adopt", file]),
+        hitlog(["quarantine", "discard", file])
+    )
+}
 
 fn table(lines: &[QuarantineLine]) -> String {
     let mut table = Table::new(&[
@@ -175,7 +183,8 @@ fn discard(data_dir: &Path, file: &str, yes: bool) -> Outcome {
     let line = the_one(&found, file)?;
     print(what_goes(line).as_bytes())?;
     if !yes {
-        print(b"Nothing was removed: say --yes if that is meant.\n")?;
+        let discard = hitlog(["quarantine", "discard", &line.file, "--yes"]);
+        print(format!("Nothing was removed: say --yes if that is meant.\nThat is: {discard}\n").as_bytes())?;
         return Ok(false);
     }
     repair.discard(line)?;

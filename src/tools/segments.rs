@@ -11,6 +11,7 @@ use super::{
     table::{Align, Table, pluralize},
 };
 use crate::{
+    command::hitlog,
     event::time::time_text,
     store::offline::{OfflineDir, SegmentLine, segment_lines},
 };
@@ -75,7 +76,8 @@ pub fn run(options: &SegmentsOptions) -> Outcome {
         print(table(&listing).as_bytes())?;
         if !listing.quarantined.is_empty() {
             let files = pluralize(listing.quarantined.len() as u64, "file");
-            print(format!("{files} in quarantine: `hitlog quarantine list` tells what they hold\n").as_bytes())?;
+            let list = hitlog(["quarantine", "list"]);
+            print(format!("{files} in quarantine: `{list}` tells what they hold\n").as_bytes())?;
         }
     }
     Ok(true)

@@ -10,6 +10,7 @@ use super::{
     table::{Align, Table, pluralize, shorten},
 };
 use crate::{
+    command::hitlog,
     event::{EventType, time::time_text},
     store::offline::{CatalogContents, Counts, OfflineDir, count},
 };
@@ -105,7 +106,8 @@ pub(super) fn find_website<'a>(
     catalog.find_website(text).ok_or_else(|| {
         let known = catalog.websites().count();
         ToolError::Arguments(format!(
-            "no website has the id, tracking code or domain {text}; `hitlog stats` lists the {known} that there are"
+            "no website has the id, tracking code or domain {text}; `{}` lists the {known} that there are",
+            hitlog(["stats", "--json"])
         ))
     })
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::{Outcome, print, table::pluralize};
 use crate::{
+    command::hitlog,
     event::time::time_text,
     store::repair::{Loss, Repair},
 };
@@ -32,7 +33,12 @@ pub fn run(options: &WriteOffOptions) -> Outcome {
             Some(_) => " Its file would go to the quarantine; --discard removes it for good.",
             None => "",
         };
-        print(format!("Nothing was changed: say --yes if it is to be given up.{file}\n").as_bytes())?;
+        let number = options.number.to_string();
+        let discard = options.discard.then_some("--discard");
+        let give_up = hitlog(["segments", "write-off", &number, "--yes"].into_iter().chain(discard));
+        print(
+            format!("Nothing was changed: say --yes if it is to be given up.{file}\nThat is: {give_up}\n").as_bytes(),
+        )?;
         return Ok(false);
     }
     let quarantined = repair.write_off(&loss, options.discard)?;
@@ -42,8 +48,8 @@ pub fn run(options: &WriteOffOptions) -> Outcome {
     }
     for name in quarantined {
         text.push_str(&format!(
-            "What is left of it is in quarantine, and erasures wait until it leaves that: `hitlog quarantine discard \
-             {name} --yes` removes it for good.\n"
+            "What is left of it is in quarantine, and erasures wait until it leaves that: `{}` removes it for good.\n",
+            hitlog(["quarantine", "discard", &name, "--yes"])
         ));
     }
     print(text.as_bytes())?;

@@ -13,20 +13,22 @@ use std::{
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 /// The rooms, and the rooms that each may name. `main`, `cli` and `app` know everything.
-pub(crate) const ARROWS: [(&str, &[&str]); 13] = [
+pub(crate) const ARROWS: [(&str, &[&str]); 15] = [
     ("allocator", &[]),
     ("budget", &[]),
     ("clock", &[]),
+    ("command", &[]),
     ("config", &[]),
     ("domain", &[]),
     ("event", &[]),
     ("event_id", &[]),
     ("metrics", &[]),
+    ("website", &[]),
     ("queue", &["event", "metrics"]),
-    ("http", &["budget", "clock", "domain", "event", "event_id", "queue", "metrics", "store"]),
+    ("http", &["budget", "clock", "domain", "event", "event_id", "queue", "metrics", "store", "website"]),
     ("writer", &["event", "queue", "metrics", "store"]),
-    ("store", &["allocator", "budget", "clock", "domain", "event", "event_id", "metrics"]),
-    ("tools", &["clock", "domain", "event", "event_id", "metrics", "store"]),
+    ("store", &["allocator", "budget", "clock", "command", "domain", "event", "event_id", "metrics"]),
+    ("tools", &["clock", "command", "domain", "event", "event_id", "metrics", "store", "website"]),
 ];
 
 /// The store's layers, the lowest first: a file may name its own room and those of lower layers.

@@ -20,6 +20,7 @@ mod format;
 mod full_disk;
 mod guide;
 mod hidden;
+mod imports;
 mod lifecycle;
 mod log;
 mod messages;

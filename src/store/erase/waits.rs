@@ -1,6 +1,9 @@
 //! What an erasure waits for, in words for whoever asked for it.
 
-use crate::store::{catalog::Erasure, segments::Segments};
+use crate::{
+    command::hitlog,
+    store::{catalog::Erasure, segments::Segments},
+};
 
 /// Most segments that are named for each reason.
 const DAMAGED_TOLD: usize = 10;
@@ -49,7 +52,8 @@ fn not_rewritten(failed: &[(i64, bool)]) -> Vec<String> {
     let told = failed.iter().take(DAMAGED_TOLD).map(|(number, is_damaged)| match is_damaged {
         true => format!(
             "segment {number}, whose file is damaged: stop hitlog, put the file back from a backup or give it up with \
-             `hitlog segments write-off {number} --yes`, and start hitlog again"
+             `{}`, and start hitlog again",
+            give_up(*number)
         ),
         false => format!("segment {number}, which could not be rewritten: hitlog's log says why, and tries it again"),
     });
@@ -65,7 +69,8 @@ fn out_of_reach(damaged: &[i64], quarantined: usize) -> Vec<String> {
     let told = damaged.iter().take(DAMAGED_TOLD).map(|number| {
         format!(
             "segment {number}, which is damaged or lost: put its file back from a backup and start hitlog again, or \
-             give it up with `hitlog segments write-off {number} --yes`"
+             give it up with `{}`",
+            give_up(*number)
         )
     });
     let mut waits: Vec<_> = told.collect();
@@ -74,9 +79,14 @@ fn out_of_reach(damaged: &[i64], quarantined: usize) -> Vec<String> {
     }
     if quarantined > 0 {
         let files = if quarantined == 1 { "1 file".to_owned() } else { format!("{quarantined} files") };
-        waits.push(format!("{files} in quarantine: `hitlog quarantine list` tells of them; adopt or discard each"));
+        let list = hitlog(["quarantine", "list"]);
+        waits.push(format!("{files} in quarantine: `{list}` tells of them; adopt or discard each"));
     }
     waits
+}
+
+fn give_up(number: i64) -> String {
+    hitlog(["segments", "write-off", &number.to_string(), "--yes"])
 }
 
 #[cfg(test)]

@@ -3,13 +3,15 @@
 //! The one place that decides what is a full disk, what may well succeed later and what is damage. Damage is said only
 //! where SQLite found the file to be what it cannot have written.
 
-use std::{io, path::Path};
+use std::{borrow::Cow, io, path::Path};
 
 use rusqlite::{ErrorCode, ffi};
 use rustix::{
     fs::{Access, access},
     io::Errno,
 };
+
+use crate::command::hitlog;
 
 /// The code, of ours, of a write-ahead log whose index finds no room to grow. Unlike `SQLITE_FULL` it does not say that
 /// a transaction has changed nothing: COMMIT may meet it when the rows are on the disk already.
@@ -92,8 +94,8 @@ fn errno_advice(errno: Errno) -> &'static str {
 }
 
 /// What to do about an error of SQLite's that this file gave.
-pub(crate) fn sqlite_advice(error: &rusqlite::Error, path: &Path) -> &'static str {
-    match error.sqlite_error_code() {
+pub(crate) fn sqlite_advice(error: &rusqlite::Error, path: &Path) -> Cow<'static, str> {
+    let advice = match error.sqlite_error_code() {
         _ if lacks_room(error) => MAKE_ROOM,
         _ if is_damage(error) => LEAVE,
         Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => refusal_advice(path),
@@ -102,8 +104,9 @@ pub(crate) fn sqlite_advice(error: &rusqlite::Error, path: &Path) -> &'static st
         }
         Some(ErrorCode::OutOfMemory) => "there is too little memory: give it more",
         Some(ErrorCode::SystemIoFailure) => LOOK_AT_DISK,
-        _ => "`hitlog check` tells whether it is what hitlog wrote",
-    }
+        _ => return format!("`{}` tells whether it is what hitlog wrote", hitlog(["check"])).into(),
+    };
+    advice.into()
 }
 
 /// Why SQLite was not let in, which it does not say: asked of the system, without opening anything.

@@ -26,7 +26,10 @@ use super::{
     ties::{TIES, Ties, UNFINISHED_TIES},
     vfs,
 };
-use crate::store::error::{DirectoryLost, OpenError};
+use crate::{
+    command::{absolute, quote},
+    store::error::{DirectoryLost, OpenError},
+};
 
 /// What is kept from others beside the catalog, as far as it is there.
 const RESTRICTED: [&str; 6] = [LOCK, SEGMENTS, SCRATCH, RESERVE, TIES, "quarantine"];
@@ -114,13 +117,15 @@ impl DataDir {
             Ok(Some(mode)) => tracing::info!("the group of {path} may read it from now on: its mode is {mode:o}"),
             Err(mode) => tracing::warn!(
                 "file_access lets the group of {path} read what is in it, and its mode keeps the group out. Let its \
-                 owner do: chmod {mode:o} {path}"
+                 owner do: chmod {mode:o} {}",
+                quote(absolute(&opened.path))
             ),
         }
         if let Some(mode) = access::wider_than(&opened.directory) {
             tracing::warn!(
                 "other users of this machine may look into the data directory, though not into its files; to keep them \
-                 out: chmod {mode:o} {path}"
+                 out: chmod {mode:o} {}",
+                quote(absolute(&opened.path))
             );
         }
     }

@@ -1,15 +1,25 @@
 //! Where SQLite puts what does not fit into memory while it sorts: a folder of hitlog's.
 //!
+//! What a tool reads from a pipe and needs twice is kept there, too, in a file that never has a name.
+//!
 //! SQLite's own choice is `SQLITE_TMPDIR`, `/var/tmp` and the like, which a container may not write to. Its files there
 //! lose their names as soon as they are open, so that only a crash at that instant leaves one.
 #![allow(unsafe_code)]
 
-use std::{ffi::CString, fs, io, os::unix::ffi::OsStrExt, path::Path};
+use std::{
+    ffi::CString,
+    fs::{self, File},
+    io::{self, Read, Write},
+    os::unix::ffi::OsStrExt,
+    path::Path,
+};
 
 use parking_lot::Mutex;
 use rusqlite::ffi;
 
-use super::{access::make_directory, directory::is_file};
+use rustix::io::Errno;
+
+use super::{access::make_directory, directory::is_file, room::free_bytes};
 use crate::store::error::{OpenError, is_no_room};
 
 /// How SQLite's names for such files begin.
@@ -46,6 +56,57 @@ pub(crate) fn sort_in(folder: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
+/// Why what comes from a pipe was not kept.
+#[derive(Debug, thiserror::Error)]
+pub enum SpoolError {
+    /// The pipe could not be read.
+    #[error("{0}")]
+    Pipe(io::Error),
+    /// The file could not be made or written.
+    #[error(transparent)]
+    File(OpenError),
+}
+
+/// Bytes that are read from a pipe at once.
+const SPOOLED_BYTES: usize = 1 << 20;
+
+/// Makes the folder, unless it is there.
+pub(crate) fn make(folder: &Path) -> Result<(), OpenError> {
+    match make_directory(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(OpenError::io("make the directory", folder)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes all that comes from a pipe to a file in this folder. The file has no name, so that its room
+/// is free again when it is closed, however the process ends. So many bytes stay free beside it.
+pub(crate) fn spool(
+    pipe: &mut impl Read,
+    folder: &Path,
+    kept_bytes: u64,
+    mut on_bytes: impl FnMut(u64),
+) -> Result<File, SpoolError> {
+    let failed = |action| move |error| SpoolError::File(OpenError::io(action, folder)(error));
+    let keep = "keep what comes from a pipe in";
+    let mut file = tempfile::tempfile_in(folder).map_err(failed(keep))?;
+    let mut part = vec![0; SPOOLED_BYTES];
+    loop {
+        let count = match pipe.read(&mut part) {
+            Ok(0) => return Ok(file),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(SpoolError::Pipe(error)),
+        };
+        if free_bytes(folder).is_some_and(|free| free < kept_bytes + count as u64) {
+            return Err(failed(keep)(Errno::NOSPC.into()));
+        }
+        file.write_all(&part[..count]).map_err(failed(keep))?;
+        on_bytes(count as u64);
+    }
+}
+
 fn point_to(folder: CString) {
     let mut kept = FOLDER.lock();
     // SAFETY: SQLite reads the variable, and what it points to, only while it holds this mutex of its own
@@ -67,6 +128,21 @@ mod tests {
 
     use super::*;
     use crate::store::format::SCRATCH;
+
+    #[test]
+    fn what_is_spooled_has_no_name_and_leaves_room() {
+        let work = tempfile::tempdir().unwrap();
+        let folder = work.path().join(SCRATCH);
+        let text = b"line\n".repeat(700_000);
+        let mut told = 0;
+        assert!(spool(&mut &text[..], &folder, 0, |_| {}).is_err(), "nothing is made here");
+        make(&folder).unwrap();
+        let file = spool(&mut &text[..], &folder, 0, |bytes| told += bytes).unwrap();
+        assert_eq!((file.metadata().unwrap().len(), told), (text.len() as u64, text.len() as u64));
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+        let refused = spool(&mut &text[..], &folder, u64::MAX / 2, |_| {}).unwrap_err().to_string();
+        assert!(refused.contains("there is no room") && refused.contains(SCRATCH), "{refused}");
+    }
 
     #[test]
     fn only_what_sqlite_left_is_removed() {

@@ -10,6 +10,7 @@ use rusqlite::Connection;
 
 use super::error::OfflineError;
 use crate::{
+    command::hitlog,
     domain::Domain,
     event_id::Epochs,
     store::{
@@ -132,7 +133,7 @@ pub(super) fn read_catalog(connection: &Connection, path: &Path) -> Result<Catal
     let transaction = connection.unchecked_transaction().map_err(sqlite())?;
     schema::check_catalog(&transaction, path)?;
     if schema::pragma::<i64>(&transaction, path, "user_version")? == 0 {
-        let reason = "its making was cut short; start `hitlog serve` once, which finishes it".into();
+        let reason = format!("its making was cut short; start `{}` once, which finishes it", hitlog(["serve"]));
         return Err(OpenError::NotOurs { path: path.into(), reason }.into());
     }
     read_tables(&transaction).map_err(sqlite())

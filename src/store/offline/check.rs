@@ -2,6 +2,7 @@
 //! summaries, fence posts and filters say what the rows say.
 
 use std::{
+    borrow::Cow,
     collections::BTreeSet,
     fmt::Display,
     fs,
@@ -17,18 +18,21 @@ use super::{
     directory::{OfflineDir, OpenSegment, RETRY_PAUSE, TRIES_MAX, bytes_of},
     error::OfflineError,
 };
-use crate::store::{
-    catalog::{ListedSegment, SegmentState},
-    error::{OpenError, is_damage, sqlite_advice},
-    format::{SegmentName, SegmentPaths, file, schema},
-    segments::{Identity, Sites, Summary, SummaryError, session_hash, visitor_hash},
+use crate::{
+    command::hitlog,
+    store::{
+        catalog::{ListedSegment, SegmentState},
+        error::{OpenError, is_damage, sqlite_advice},
+        format::{SegmentName, SegmentPaths, file, schema},
+        segments::{Identity, Sites, Summary, SummaryError, session_hash, visitor_hash},
+    },
 };
 
 /// Most faults of one kind that are told of one file; one is enough to act on.
 const FAULTS_TOLD: usize = 5;
 
-/// How often what nothing lists is looked at, with a pause after each: a daemon lists what it has made, and unlinks what
-/// it has replaced, within some hundredths of a second.
+/// How often what nothing lists is looked at, with a pause after each: a daemon lists what it has made, and unlinks
+/// what it has replaced, within some hundredths of a second.
 const LOOKS: usize = 10;
 
 /// Something that is not as it was written.
@@ -39,7 +43,7 @@ pub struct Fault {
     /// What is wrong with it.
     pub what: String,
     /// What to do now.
-    pub advice: &'static str,
+    pub advice: Cow<'static, str>,
 }
 
 /// What a check has looked at.
@@ -60,10 +64,19 @@ const RESTORE_SEALED: &str = "keep a copy of what is there, and restore this fil
                               serves without its events, or with wrong totals";
 const RESTORE_OPEN: &str = "leave it as it is, restore a backup into another directory, and look at the disk of this \
                             machine";
-const PUT_BACK: &str = "put the very file back that was there, with its -wal; where that is lost, `hitlog serve \
-                        --restored`, said once, goes on with this one";
 const WILL_MOVE: &str = "start hitlog anew, which puts it into quarantine";
-const ADOPT_OR_DISCARD: &str = "adopt or discard it; `hitlog quarantine list` tells more";
+
+fn put_back() -> String {
+    format!(
+        "put the very file back that was there, with its -wal; where that is lost, `{}`, said once, goes on with this \
+         one",
+        hitlog(["serve", "--restored"])
+    )
+}
+
+fn adopt_or_discard() -> String {
+    format!("adopt or discard it; `{}` tells more", hitlog(["quarantine", "list"]))
+}
 
 /// A check that is about to begin.
 pub struct Check<'a> {
@@ -88,17 +101,18 @@ impl<'a> Check<'a> {
     /// Checks everything. `done` is called with the bytes of each segment that is through, `found` with each fault.
     pub fn run(self, mut done: impl FnMut(u64), mut found: impl FnMut(&Fault)) -> Result<CheckReport, OfflineError> {
         let mut report = CheckReport::default();
-        let mut tell = |path: PathBuf, what: String, advice| {
+        let mut tell = |path: PathBuf, what: String, advice: Cow<'static, str>| {
             report.faults += 1;
             found(&Fault { path, what, advice });
         };
         let path = self.directory.catalog_path();
         for what in check_catalog(self.directory)? {
-            tell(path.clone(), what, RESTORE_CATALOG);
+            tell(path.clone(), what, RESTORE_CATALOG.into());
         }
         let mut last_before = 0;
         for listed in self.catalog.segments_in_use() {
             let advice = if listed.state == SegmentState::Sealed { RESTORE_SEALED } else { RESTORE_OPEN };
+            let advice: Cow<'static, str> = advice.into();
             let (mut now, mut bytes) = (listed, 0);
             let look = |open: &OpenSegment<'_>| {
                 bytes = open.bytes;
@@ -109,12 +123,12 @@ impl<'a> Check<'a> {
             match checked {
                 Ok(None) => {}
                 Ok(Some(segment)) => {
-                    segment.faults.into_iter().for_each(|what| tell(path.clone(), what, advice));
+                    segment.faults.into_iter().for_each(|what| tell(path.clone(), what, advice.clone()));
                     if let Some((first, last)) = segment.sequences {
                         if first <= last_before {
                             let what =
                                 format!("it begins with event {first}, but one before it ends with {last_before}");
-                            tell(path.clone(), what, advice);
+                            tell(path.clone(), what, advice.clone());
                         }
                         last_before = last_before.max(last);
                     }
@@ -122,18 +136,15 @@ impl<'a> Check<'a> {
                     if now.state != SegmentState::Sealed
                         && let Some(what) = self.catalog.lacking(now.number, last)
                     {
-                        tell(path, what, PUT_BACK);
+                        tell(path, what, put_back().into());
                     }
                     report.rows += segment.rows;
                 }
-                Err(OfflineError::Missing(path)) => tell(path, "it is listed and not there".into(), advice),
-                // What cannot be read is not damaged for that.
-                Err(OfflineError::Read { path, source }) if !is_damage(&source) => {
-                    let advice = sqlite_advice(&source, &path);
-                    tell(path, format!("it cannot be read: {source}"), advice);
-                }
                 Err(busy @ OfflineError::KeepsChanging(_)) => return Err(busy),
-                Err(error) => tell(path, reason(&error), advice),
+                Err(error) => {
+                    let (what, other_advice) = unread(&error, &path);
+                    tell(path, what, other_advice.unwrap_or(advice));
+                }
             }
             report.segments += 1;
             done(bytes);
@@ -141,14 +152,18 @@ impl<'a> Check<'a> {
         let (catalog, left) = self.left_over()?;
         for path in left {
             match unknown_holds(&catalog, &path) {
-                Some(what) => tell(path, what, WILL_MOVE),
+                Some(what) => tell(path, what, WILL_MOVE.into()),
                 None => report.unlisted.push(path),
             }
         }
         for line in self.directory.quarantined(&catalog)? {
             let holds =
                 line.fault.map_or(format!("{} events", line.rows), |fault| format!("what cannot be read: {fault}"));
-            tell(line.path, format!("it is in quarantine and holds {holds} ({})", line.reason), ADOPT_OR_DISCARD);
+            tell(
+                line.path,
+                format!("it is in quarantine and holds {holds} ({})", line.reason),
+                adopt_or_discard().into(),
+            );
         }
         Ok(report)
     }
@@ -206,11 +221,15 @@ fn unknown_holds(catalog: &CatalogContents, path: &Path) -> Option<String> {
     }
 }
 
-/// What an error says, without the advice to run `hitlog check`.
-fn reason(error: &OfflineError) -> String {
+/// Why a segment could not be read, without the advice to run a check; and what to do where it is not damaged for that.
+fn unread(error: &OfflineError, path: &Path) -> (String, Option<Cow<'static, str>>) {
     match error {
-        OfflineError::Read { source, .. } => format!("it cannot be read: {source}"),
-        other => other.to_string(),
+        OfflineError::Missing(_) => ("it is listed and not there".into(), None),
+        OfflineError::Read { source, .. } => {
+            let advice = (!is_damage(source)).then(|| sqlite_advice(source, path));
+            (format!("it cannot be read: {source}"), advice)
+        }
+        other => (other.to_string(), None),
     }
 }
 

@@ -8,10 +8,10 @@ use crate::store::error::{OpenError, io_advice, sqlite_advice};
 #[derive(Debug, thiserror::Error)]
 pub enum OfflineError {
     /// There is no such directory.
-    #[error("there is no data directory {0}; name the one of `hitlog serve` with --data-dir")]
+    #[error("there is no data directory {0}; name the one that hitlog serves from with --data-dir")]
     NoDirectory(PathBuf),
     /// The directory holds no catalog.
-    #[error("the directory {0} has no catalog.db of hitlog's; name the one of `hitlog serve` with --data-dir")]
+    #[error("the directory {0} has no catalog.db of hitlog's; name the one that hitlog serves from with --data-dir")]
     NoCatalog(PathBuf),
     /// A file is not hitlog's, or was written by a newer hitlog.
     #[error(transparent)]

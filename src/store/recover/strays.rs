@@ -11,13 +11,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::store::{
-    catalog::{CatalogFile, ListedSegment, SegmentChange, SegmentState},
-    error::{OpenError, is_disk_full},
-    format::{
-        DataDir, SegmentName, SegmentPaths, file, is_file, quarantine::Quarantine, schema::SEQUENCE_MAX, sync_directory,
+use crate::{
+    command::hitlog,
+    store::{
+        catalog::{CatalogFile, ListedSegment, SegmentChange, SegmentState},
+        error::{OpenError, is_disk_full},
+        format::{
+            DataDir, SegmentName, SegmentPaths, file, is_file, quarantine::Quarantine, schema::SEQUENCE_MAX,
+            sync_directory,
+        },
+        segments::{Identity, Segments},
     },
-    segments::{Identity, Segments},
 };
 
 /// What is in quarantine.
@@ -94,8 +98,8 @@ fn note(
     if !strays.is_empty() {
         tracing::error!(
             files = strays.len(),
-            "there are files in quarantine: no erasure ends before each is adopted or discarded. `hitlog quarantine \
-             list` tells of them"
+            "there are files in quarantine: no erasure ends before each is adopted or discarded. `{}` tells of them",
+            hitlog(["quarantine", "list"])
         );
     }
     Ok(Strays { highest_number, sequence_floor })

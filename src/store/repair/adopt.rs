@@ -3,10 +3,13 @@
 use std::path::Path;
 
 use super::{error::RepairError, locked::LockedDir, neighbours::check_neighbours};
-use crate::store::{
-    catalog::{ListedSegment, SegmentChange, SegmentState},
-    format::{SegmentPaths, file, quarantine, schema},
-    offline::{CatalogContents, Holdings, OfflineDir, QuarantineLine, check_file},
+use crate::{
+    command::hitlog,
+    store::{
+        catalog::{ListedSegment, SegmentChange, SegmentState},
+        format::{SegmentPaths, file, quarantine, schema},
+        offline::{CatalogContents, Holdings, OfflineDir, QuarantineLine, check_file},
+    },
 };
 
 /// What a file has become.
@@ -46,9 +49,8 @@ pub(super) fn adopt(directory: &LockedDir, line: &QuarantineLine) -> Result<Adop
     if catalog.segment(number).is_none() && catalog.is_erased_since(number) {
         return Err(unfit(format!(
             "segment {number} was written off, and erasures have ended since that may have meant events in it; hitlog \
-             has forgotten whose they were and cannot leave them out. `hitlog quarantine discard {} --yes` removes it \
-             for good",
-            line.file
+             has forgotten whose they were and cannot leave them out. `{}` removes it for good",
+            hitlog(["quarantine", "discard", &line.file, "--yes"])
         )));
     }
     let state = if holdings.facts.is_some() { SegmentState::Sealed } else { SegmentState::Unsealed };

@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use crate::store::{error::OpenError, offline::OfflineError};
+use crate::{
+    command::hitlog,
+    store::{error::OpenError, offline::OfflineError},
+};
 
 /// Why nothing was repaired.
 #[derive(Debug, thiserror::Error)]
@@ -14,7 +17,7 @@ pub enum RepairError {
     #[error(transparent)]
     Offline(#[from] OfflineError),
     /// There is no such segment.
-    #[error("the catalog lists no segment {0}; `hitlog segments` shows those that it lists")]
+    #[error("the catalog lists no segment {0}; `{list}` shows those that it lists", list = hitlog(["segments"]))]
     NoSegment(i64),
     /// There is nothing to give up.
     #[error("segment {0} holds no events that could be written off: it is made ahead, or being removed")]
@@ -28,7 +31,10 @@ pub enum RepairError {
         path: PathBuf,
     },
     /// No such file is in quarantine.
-    #[error("nothing in quarantine is called {0} or was segment {0}; `hitlog quarantine list` shows what is there")]
+    #[error(
+        "nothing in quarantine is called {0} or was segment {0}; `{list}` shows what is there",
+        list = hitlog(["quarantine", "list"])
+    )]
     NotInQuarantine(String),
     /// The file cannot be listed as it is.
     #[error("{file} stays in quarantine: {reason}")]

@@ -1,31 +1,44 @@
-//! The file, line by line, and what the rules of an event say of it.
+//! The lines, one by one, and what the rules of events and of websites say of them.
 
 use std::{
     borrow::Cow,
-    fs::File,
     io::{self, BufRead, BufReader, Read},
 };
 
 use indicatif::ProgressBar;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use xxhash_rust::xxh3::Xxh3Default;
 
-use super::websites::Destinations;
+use super::{source::Reading, websites::Destinations};
 use crate::{
     clock::now_ms,
     event::{Rejection, Rules, ValidEvents, json, parse_batch, time::parse_time},
+    store::Website,
+    website::{check_description, check_name},
 };
 
-/// Events of a group, which are committed together.
-pub(super) const GROUP_EVENTS: usize = 4_096;
-/// Bytes of a group, if so many are reached with fewer events.
+/// Lines of a group, whose events are committed together.
+pub(super) const GROUP_LINES: u64 = 4_096;
+/// Bytes of a group's events, if so many are reached with fewer lines.
 const GROUP_BYTES: usize = 4 << 20;
 const READ_BYTES: usize = 1 << 20;
 
-/// A line as it was exported. Strings stay as they are written: they are parsed with the event.
+const EXPECTED_TIME: &str = "Expected a time such as 2026-01-28T20:00:00.000Z";
+
+/// A line as it was exported, of an event or of a website. Strings stay as they are written: those of an event are
+/// parsed with it.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Line<'a> {
+    #[serde(borrow, default)]
+    id: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    name: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    description: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    updated_at: Option<&'a RawValue>,
     #[serde(borrow, default)]
     website_id: Option<&'a RawValue>,
     #[serde(borrow, default)]
@@ -56,6 +69,14 @@ struct Line<'a> {
     properties: Option<&'a RawValue>,
 }
 
+impl Line<'_> {
+    /// Whether it is of a website, and not of an event, which has no name.
+    fn is_website(&self) -> bool {
+        let of_event = [self.event_type, self.url, self.session_id, self.visitor_id];
+        self.name.is_some() && of_event.iter().all(Option::is_none)
+    }
+}
+
 /// A line that cannot be imported.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct BadLine {
@@ -70,43 +91,78 @@ pub(super) struct ParsedLines {
     pub(super) bad: Vec<BadLine>,
     /// Its last line, counted from 1.
     pub(super) last_line: u64,
+    /// Of the bytes of its lines.
+    pub(super) digest: u64,
 }
 
-/// The file, read from its beginning.
+/// What a line may hold.
+#[derive(Debug)]
+pub(super) struct LineRules<'a> {
+    pub(super) event: &'a Rules,
+    /// Longest line, in bytes.
+    pub(super) line_bytes_max: usize,
+    pub(super) website: WebsiteRules,
+}
+
+/// What a website may be like.
+#[derive(Debug, Clone, Copy)]
+pub struct WebsiteRules {
+    /// Longest name, in characters.
+    pub name_chars_max: usize,
+    /// Longest description, in characters.
+    pub description_chars_max: usize,
+    /// How far ahead of this machine's clock it may have been registered, in milliseconds: new websites are later than
+    /// all others, and one far in the future would take them along.
+    pub ahead_max_ms: i64,
+}
+
+/// The lines, read from the first one on.
 pub(super) struct LineReader<'a> {
-    file: BufReader<File>,
-    rules: &'a Rules,
-    line_bytes_max: usize,
+    file: BufReader<Reading<'a>>,
+    rules: LineRules<'a>,
     bar: ProgressBar,
     /// The line read last, and its number.
     line: Vec<u8>,
     number: u64,
 }
 
+/// What a line is.
+enum LineKind {
+    Blank,
+    Website,
+    Event,
+}
+
 impl<'a> LineReader<'a> {
-    pub(super) fn new(file: File, rules: &'a Rules, line_bytes_max: usize, bar: ProgressBar) -> Self {
+    pub(super) fn new(file: Reading<'a>, rules: LineRules<'a>, bar: ProgressBar) -> Self {
         let file = BufReader::with_capacity(READ_BYTES, file);
-        Self { file, rules, line_bytes_max, bar, line: Vec::new(), number: 0 }
+        Self { file, rules, bar, line: Vec::new(), number: 0 }
     }
 
-    /// Passes over all lines up to this one, counted from 1.
-    pub(super) fn skip(&mut self, lines: u64) -> io::Result<()> {
+    /// Passes over all lines up to this one, counted from 1, and returns how many there were.
+    pub(super) fn skip(&mut self, lines: u64) -> io::Result<u64> {
         while self.number < lines {
-            self.bar.inc(self.file.skip_until(b'\n')? as u64);
+            let bytes = self.file.skip_until(b'\n')? as u64;
+            if bytes == 0 {
+                break;
+            }
+            self.bar.inc(bytes);
             self.number += 1;
         }
-        Ok(())
+        Ok(self.number)
     }
 
-    /// The next group; `None` at the end of the file.
+    /// The next group; `None` at the end of the lines.
     pub(super) fn next_group(&mut self, targets: &mut Destinations<'_>) -> io::Result<Option<ParsedLines>> {
         let first = self.number;
         let (mut body, mut places, mut bad) = (Vec::new(), Vec::new(), Vec::new());
-        while places.len() < GROUP_EVENTS && body.len() < GROUP_BYTES && self.next_line()? {
+        let mut digest = Xxh3Default::new();
+        while self.number < first + GROUP_LINES && body.len() < GROUP_BYTES && self.next_line()? {
+            digest.update(&self.line);
             let begin = body.len();
-            match self.write_event(&mut body, targets) {
-                Ok(true) => places.push(Place { line: self.number, begin }),
-                Ok(false) => {}
+            match self.read_line(&mut body, targets) {
+                Ok(LineKind::Event) => places.push(Place { line: self.number, begin }),
+                Ok(LineKind::Website | LineKind::Blank) => {}
                 Err(what) => {
                     body.truncate(begin);
                     bad.push(BadLine { number: self.number, what });
@@ -119,13 +175,13 @@ impl<'a> LineReader<'a> {
         let events =
             if places.is_empty() { ValidEvents::default() } else { self.parse(&body, &places, targets, &mut bad) };
         bad.sort_by_key(|bad| bad.number);
-        Ok(Some(ParsedLines { events, bad, last_line: self.number }))
+        Ok(Some(ParsedLines { events, bad, last_line: self.number, digest: digest.digest() }))
     }
 
     /// Reads the next line, as far as a line may go; `false` at the end of the file.
     fn next_line(&mut self) -> io::Result<bool> {
         self.line.clear();
-        let limit = self.line_bytes_max as u64 + 1;
+        let limit = self.rules.line_bytes_max as u64 + 1;
         let mut read = (&mut self.file).take(limit).read_until(b'\n', &mut self.line)? as u64;
         if read == limit && self.line.last() != Some(&b'\n') {
             read += self.file.skip_until(b'\n')? as u64;
@@ -135,23 +191,67 @@ impl<'a> LineReader<'a> {
         Ok(read > 0)
     }
 
-    /// Appends the line's event in the form that trackers send; `false` if the line is empty.
-    fn write_event(&self, out: &mut Vec<u8>, targets: &mut Destinations<'_>) -> Result<bool, String> {
+    /// Notes the line's website, or appends its event in the form that trackers send.
+    fn read_line(&self, out: &mut Vec<u8>, targets: &mut Destinations<'_>) -> Result<LineKind, String> {
         let text = self.line.trim_ascii();
         if text.is_empty() {
-            return Ok(false);
+            return Ok(LineKind::Blank);
         }
-        if text.len() > self.line_bytes_max {
-            return Err(format!("longer than {} bytes", self.line_bytes_max));
+        if text.len() > self.rules.line_bytes_max {
+            return Err(format!("longer than {} bytes", self.rules.line_bytes_max));
         }
         // serde would take an array for an event without names.
         if text[0] != b'{' {
             return Err("not an event as JSON: expected an object".into());
         }
         let line: Line<'_> = serde_json::from_slice(text).map_err(|error| at_column(&error))?;
+        if line.is_website() {
+            targets.add(self.website_of(&line)?)?;
+            return Ok(LineKind::Website);
+        }
+        self.write_event(&line, out, targets)?;
+        Ok(LineKind::Event)
+    }
+
+    /// The website of a line, by the rules of the HTTP interface.
+    fn website_of(&self, line: &Line<'_>) -> Result<Website, String> {
+        let WebsiteRules { name_chars_max, description_chars_max, ahead_max_ms } = self.rules.website;
+        let required = |raw, member| name_of(raw, member)?.ok_or_else(|| format!("{member}: Required"));
+        let of = |member: &'static str| move |fault: String| format!("{member}: {fault}");
+        let name = check_name(&required(line.name, "name")?, name_chars_max).map_err(of("name"))?;
+        let description = match line.description.filter(|raw| raw.get() != "null") {
+            Some(_) => {
+                let text = required(line.description, "description")?;
+                Some(check_description(&text, description_chars_max).map_err(of("description"))?)
+            }
+            None => None,
+        };
+        let time = |raw, member| {
+            let latest = now_ms().saturating_add(ahead_max_ms);
+            match parse_time(&required(raw, member)?) {
+                Some(time) if time > latest => Err(format!("{member}: It is too far ahead of this machine's clock")),
+                Some(time) if time >= 0 => Ok(time),
+                _ => Err(format!("{member}: {EXPECTED_TIME}")),
+            }
+        };
+        let created_at = time(line.created_at, "createdAt")?;
+        let updated_at = line.updated_at.map_or(Ok(created_at), |raw| time(Some(raw), "updatedAt"))?;
+        Ok(Website {
+            id: required(line.id, "id")?.into(),
+            tracking_code: required(line.tracking_code, "trackingCode")?.into(),
+            name,
+            domain: required(line.domain, "domain")?.into_owned(),
+            description,
+            created_at,
+            updated_at,
+        })
+    }
+
+    /// Appends the line's event in the form that trackers send.
+    fn write_event(&self, line: &Line<'_>, out: &mut Vec<u8>, targets: &mut Destinations<'_>) -> Result<(), String> {
         let created_at = line.created_at.ok_or("createdAt: Required")?;
         let created_at = text_of(created_at).as_deref().and_then(parse_time);
-        let created_at = created_at.ok_or("createdAt: Expected a time such as 2026-01-28T20:00:00.000Z")?;
+        let created_at = created_at.ok_or_else(|| format!("createdAt: {EXPECTED_TIME}"))?;
         let target = targets.of_line(
             name_of(line.website_id, "websiteId")?.as_deref(),
             name_of(line.tracking_code, "trackingCode")?.as_deref(),
@@ -183,14 +283,14 @@ impl<'a> LineReader<'a> {
             out.extend_from_slice(raw.get().as_bytes());
         }
         out.push(b'}');
-        Ok(true)
+        Ok(())
     }
 
     /// Parses a group as a batch. Its events stand in the body at these places.
     fn parse(&self, body: &[u8], places: &[Place], targets: &Destinations<'_>, bad: &mut Vec<BadLine>) -> ValidEvents {
         let parse = |events: &[u8]| {
             let body = [b"{\"events\":[", events, b"]}"].concat();
-            parse_batch(body, self.rules, now_ms(), |code| targets.id(code.strip_prefix("pm-")?.parse().ok()?))
+            parse_batch(body, self.rules.event, now_ms(), |code| targets.id(code.strip_prefix("pm-")?.parse().ok()?))
         };
         if let Ok(parsed) = parse(body) {
             for (index, rejection) in parsed.refused {

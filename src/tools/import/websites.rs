@@ -1,9 +1,16 @@
-//! To which website each line's event goes.
+//! To which website each line's event goes, and what becomes of the websites that lines tell of.
 //!
-//! To the one with the line's `websiteId`; if there is none, to the one with its `trackingCode`; if there is none
-//! either, a website is registered as it was where the line was exported.
+//! An event goes to the website with the line's `websiteId`; if there is none, to the one with its `trackingCode`; if
+//! there is none either, a website is registered as it was where the line was exported: by a line of its own as far as
+//! there is one, before the event's or after it, and else with its domain for a name. A website that is here stays as
+//! it is, so that what was changed here since an export is not changed back; one that could not be told apart from
+//! another by its code or its domain is refused.
 
-use std::{borrow::Cow, collections::HashMap, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
 
 use crate::{
     clock::now_ms,
@@ -23,18 +30,37 @@ pub(super) struct Destinations<'a> {
     /// The ids of the websites, by number.
     ids: Vec<Arc<str>>,
     numbers: HashMap<Arc<str>, u32>,
-    /// The websites that are to be registered.
-    planned: Vec<Planned>,
+    /// The websites that are here or are to be registered, by id.
+    websites: HashMap<Arc<str>, Known>,
+    by_code: HashMap<Arc<str>, Arc<str>>,
+    by_domain: HashMap<String, Arc<str>>,
+    /// The ids of those that are to be registered, in the order in which they come.
+    planned: Vec<Arc<str>>,
+    /// Those that lines tell of and that are here already; whether they are otherwise here.
+    stay: BTreeMap<Arc<str>, bool>,
+    /// Those that lines tell of and that are left out, because all events go to one website.
+    left_out: HashSet<Arc<str>>,
     /// The websites of the lines so far, by what the lines name.
     known: HashMap<String, u32>,
     /// What the line at hand names, in the form of a key of `known`.
     key: String,
 }
 
-struct Planned {
-    id: Arc<str>,
-    tracking_code: String,
+/// A website that is here, or is to be registered.
+struct Known {
+    tracking_code: Arc<str>,
     domain: String,
+    told: Told,
+}
+
+/// What is known of a website beside its code and its domain.
+enum Told {
+    /// It is registered here.
+    Here(Arc<Website>),
+    /// It is to be registered, as a line of its own has it.
+    ByLine(Website),
+    /// It is to be registered, and only events tell of it so far.
+    ByEvents,
 }
 
 impl<'a> Destinations<'a> {
@@ -44,11 +70,20 @@ impl<'a> Destinations<'a> {
             forced: None,
             ids: Vec::new(),
             numbers: HashMap::new(),
+            websites: HashMap::new(),
+            by_code: HashMap::new(),
+            by_domain: HashMap::new(),
             planned: Vec::new(),
+            stay: BTreeMap::new(),
+            left_out: HashSet::new(),
             known: HashMap::new(),
             key: String::new(),
         };
         targets.forced = forced.map(|id| targets.number(&id));
+        for here in catalog.into_iter().flat_map(CatalogContents::websites) {
+            let (code, domain) = (Arc::clone(&here.tracking_code), here.domain.clone());
+            targets.know(&here.id, Known { tracking_code: code, domain, told: Told::Here(Arc::clone(here)) });
+        }
         targets
     }
 
@@ -76,27 +111,95 @@ impl<'a> Destinations<'a> {
         Ok(number)
     }
 
+    /// Takes in what a line of its own says of a website. The same line again changes nothing.
+    pub(super) fn add(&mut self, website: Website) -> Result<(), String> {
+        if self.forced.is_some() {
+            self.left_out.insert(website.id);
+            return Ok(());
+        }
+        let domain = imported_domain(&website.domain).map_err(|fault| format!("domain: {fault}"))?.into_owned();
+        let website = Website { domain, ..website };
+        let id = Arc::clone(&website.id);
+        let Some(known) = self.websites.get(&id) else {
+            self.check_new(&id, &website.tracking_code, &website.domain, None)?;
+            self.planned.push(Arc::clone(&id));
+            let (code, domain) = (Arc::clone(&website.tracking_code), website.domain.clone());
+            self.know(&id, Known { tracking_code: code, domain, told: Told::ByLine(website) });
+            return Ok(());
+        };
+        if known.tracking_code != website.tracking_code {
+            return Err(format!(
+                "the website {id} has the tracking code {}, and {} here: they are two websites, and the id of one must \
+                 be changed",
+                website.tracking_code, known.tracking_code
+            ));
+        }
+        match &known.told {
+            Told::Here(here) => {
+                let differs = **here != website;
+                self.stay.insert(id, differs);
+                return Ok(());
+            }
+            // Of two exports in one stream the later counts.
+            Told::ByLine(before) if before.updated_at >= website.updated_at => return Ok(()),
+            Told::ByLine(_) | Told::ByEvents => {}
+        }
+        if known.domain != website.domain {
+            self.check_domain(&id, &website.domain, None)?;
+            let before = known.domain.clone();
+            self.by_domain.remove(&before);
+            self.by_domain.insert(website.domain.clone(), Arc::clone(&id));
+        }
+        if let Some(known) = self.websites.get_mut(&id) {
+            known.domain.clone_from(&website.domain);
+            known.told = Told::ByLine(website);
+        }
+        Ok(())
+    }
+
     /// The id of the website with this number.
     pub(super) fn id(&self, number: usize) -> Option<Arc<str>> {
         self.ids.get(number).map(Arc::clone)
     }
 
-    /// The websites that are to be registered, in the order in which they come in the file.
+    /// The websites that are to be registered, in the order in which they come in the lines.
     pub(super) fn planned(&self) -> Vec<Website> {
-        let newest =
-            self.catalog.into_iter().flat_map(CatalogContents::websites).map(|website| website.created_at).max();
-        let now = now_ms().max(newest.map_or(0, |newest| newest + 1));
-        let website = |(created_at, planned): (i64, &Planned)| Website {
-            id: Arc::clone(&planned.id),
-            tracking_code: planned.tracking_code.as_str().into(),
-            name: planned.domain.clone(),
-            domain: planned.domain.clone(),
-            description: None,
-            created_at,
-            updated_at: created_at,
+        let registered = |known: &Known| match &known.told {
+            Told::Here(website) => website.created_at,
+            Told::ByLine(website) => website.created_at,
+            Told::ByEvents => i64::MIN,
         };
+        let newest = self.websites.values().map(registered).max().unwrap_or(i64::MIN);
         // Each is later than the previous one, so that "newest first" is an order.
-        (now..).zip(&self.planned).map(website).collect()
+        let mut next = now_ms().max(newest.saturating_add(1));
+        let website = |id: &Arc<str>| match self.websites.get(id) {
+            None | Some(Known { told: Told::Here(_), .. }) => None,
+            Some(Known { told: Told::ByLine(website), .. }) => Some(website.clone()),
+            Some(Known { tracking_code, domain, told: Told::ByEvents }) => {
+                let created_at = next;
+                next += 1;
+                Some(Website {
+                    id: Arc::clone(id),
+                    tracking_code: Arc::clone(tracking_code),
+                    name: domain.clone(),
+                    domain: domain.clone(),
+                    description: None,
+                    created_at,
+                    updated_at: created_at,
+                })
+            }
+        };
+        self.planned.iter().filter_map(website).collect()
+    }
+
+    /// The ids of those that lines tell of and that are here already, each with whether it is otherwise here.
+    pub(super) fn stay(&self) -> &BTreeMap<Arc<str>, bool> {
+        &self.stay
+    }
+
+    /// How many lines' websites are left out, because all events go to one.
+    pub(super) fn left_out(&self) -> usize {
+        self.left_out.len()
     }
 
     fn number(&mut self, id: &Arc<str>) -> u32 {
@@ -107,19 +210,16 @@ impl<'a> Destinations<'a> {
         })
     }
 
+    fn know(&mut self, id: &Arc<str>, known: Known) {
+        self.by_code.insert(Arc::clone(&known.tracking_code), Arc::clone(id));
+        self.by_domain.insert(known.domain.clone(), Arc::clone(id));
+        self.websites.insert(Arc::clone(id), known);
+    }
+
     /// A website that is there, or planned.
     fn find(&self, id: Option<&str>, tracking_code: Option<&str>) -> Option<Arc<str>> {
-        let by_id = |id: &str| {
-            let known = self.catalog.and_then(|catalog| catalog.website(id.as_bytes())).map(|website| &website.id);
-            known.or_else(|| self.planned.iter().map(|planned| &planned.id).find(|planned| ***planned == *id))
-        };
-        let by_code = |code: &str| {
-            let mut known = self.catalog.into_iter().flat_map(CatalogContents::websites);
-            let known = known.find(|website| *website.tracking_code == *code).map(|website| &website.id);
-            let planned = || self.planned.iter().find(|planned| planned.tracking_code == code);
-            known.or_else(|| planned().map(|planned| &planned.id))
-        };
-        id.and_then(by_id).or_else(|| tracking_code.and_then(by_code)).map(Arc::clone)
+        let by_id = id.and_then(|id| self.websites.get_key_value(id)).map(|(id, _)| id);
+        by_id.or_else(|| tracking_code.and_then(|code| self.by_code.get(code))).map(Arc::clone)
     }
 
     fn plan(
@@ -135,32 +235,51 @@ impl<'a> Destinations<'a> {
                  {ELSEWHERE}"
             ));
         };
+        let domain = imported_domain(domain).map_err(|fault| format!("domain: {fault}"))?;
+        self.check_new(id, tracking_code, &domain, Some(ELSEWHERE))?;
+        let id: Arc<str> = id.into();
+        self.planned.push(Arc::clone(&id));
+        let known = Known { tracking_code: tracking_code.into(), domain: domain.into(), told: Told::ByEvents };
+        self.know(&id, known);
+        Ok(id)
+    }
+
+    /// Why no website can be registered like this. `of_event`: what else can be done with an event.
+    fn check_new(&self, id: &str, tracking_code: &str, domain: &str, of_event: Option<&str>) -> Result<(), String> {
+        let member = if of_event.is_some() { "websiteId" } else { "id" };
         if !(1..=ID_BYTES_MAX).contains(&id.len()) || id.chars().any(char::is_control) {
-            return Err(format!("websiteId: Expected 1 to {ID_BYTES_MAX} bytes without control characters"));
+            return Err(format!("{member}: Expected 1 to {ID_BYTES_MAX} bytes without control characters"));
         }
         if !is_tracking_code(tracking_code) {
             return Err("trackingCode: Invalid tracking code format".into());
         }
-        let domain = imported_domain(domain).map_err(|fault| format!("domain: {fault}"))?;
-        let domain = &*domain;
+        if let Some(taken) = self.by_code.get(tracking_code) {
+            return Err(format!(
+                "the tracking code {tracking_code} of the website {id} belongs to the website {taken}"
+            ));
+        }
         if self.catalog.is_some_and(|catalog| catalog.is_being_erased(id)) {
+            let or = of_event.map(|elsewhere| format!(", or: {elsewhere}")).unwrap_or_default();
             return Err(format!(
                 "the website {id} was deleted here and its events are being erased, which would take these with them; \
-                 let hitlog serve until that is done, or: {ELSEWHERE}"
+                 let hitlog serve until that is done{or}"
             ));
         }
-        let mut known = self.catalog.into_iter().flat_map(CatalogContents::websites);
-        let taken = known.find(|website| website.domain == domain).map(|website| &website.id);
-        let taken = taken.or_else(|| self.planned.iter().find(|of| of.domain == domain).map(|of| &of.id));
-        if let Some(taken) = taken {
-            return Err(format!(
+        self.check_domain(id, domain, of_event)
+    }
+
+    fn check_domain(&self, id: &str, domain: &str, of_event: Option<&str>) -> Result<(), String> {
+        let Some(taken) = self.by_domain.get(domain).filter(|taken| ***taken != *id) else { return Ok(()) };
+        Err(match of_event {
+            Some(_) => format!(
                 "its website {id} is not here, and its domain {domain} belongs to the website {taken}; \
                  --website {taken} puts every event into that one"
-            ));
-        }
-        let id: Arc<str> = id.into();
-        self.planned.push(Planned { id: Arc::clone(&id), tracking_code: tracking_code.into(), domain: domain.into() });
-        Ok(id)
+            ),
+            None => format!(
+                "the website {id} is not here, and its domain {domain} belongs to the website {taken}: change the \
+                 domain of one of them first"
+            ),
+        })
     }
 }
 
@@ -176,6 +295,57 @@ fn imported_domain(text: &str) -> Result<Cow<'_, str>, &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn website(number: i64, domain: &str) -> Website {
+        Website {
+            id: format!("web-{number}").into(),
+            tracking_code: format!("pm-{number:04}").into(),
+            name: format!("Name {number}"),
+            domain: domain.into(),
+            description: Some("Words".into()),
+            created_at: number,
+            updated_at: number,
+        }
+    }
+
+    #[test]
+    fn websites_that_lines_tell_of() {
+        let mut targets = Destinations::new(None, None);
+        // Events first: the line that comes later says what it is called.
+        assert_eq!(targets.of_line(Some("web-2"), Some("pm-0002"), Some("old.example")), Ok(0));
+        for line in [website(1, "a.example"), website(2, "B.example"), website(1, "a.example")] {
+            assert_eq!(targets.add(line), Ok(()));
+        }
+        assert_eq!(targets.of_line(Some("web-1"), None, None), Ok(1));
+        assert_eq!(targets.planned(), [website(2, "b.example"), website(1, "a.example")]);
+        // Of two exports the later, whichever comes first; a domain that was given up is free.
+        let later = Website { name: "Later".into(), domain: "old.example".into(), updated_at: 9, ..website(1, "") };
+        for line in [later.clone(), website(1, "a.example"), website(3, "a.example")] {
+            assert_eq!(targets.add(line), Ok(()));
+        }
+        assert_eq!(targets.planned(), [website(2, "b.example"), later, website(3, "a.example")]);
+        for (line, wanted) in [
+            (Website { tracking_code: "pm-other".into(), ..website(1, "a.example") }, "they are two websites"),
+            (Website { tracking_code: "pm-0001".into(), ..website(4, "d.example") }, "belongs to the website web-1"),
+            (website(4, "b.example"), "belongs to the website web-2"),
+            (Website { domain: "b.example".into(), updated_at: 99, ..website(3, "") }, "belongs to the website web-2"),
+            (website(4, "no host"), "domain"),
+            (Website { tracking_code: "x".into(), ..website(4, "d.example") }, "trackingCode"),
+            (Website { id: "".into(), ..website(4, "d.example") }, "id: Expected"),
+        ] {
+            let error = targets.add(line).unwrap_err();
+            assert!(error.contains(wanted), "{error}");
+        }
+        assert_eq!(targets.planned().len(), 3);
+        let mut forced = Destinations::new(None, Some("web-z".into()));
+        assert_eq!((forced.add(website(1, "a.example")), forced.planned().len(), forced.left_out()), (Ok(()), 0, 1));
+        // What only events tell of is younger than what lines say.
+        let future = now_ms() + 1_000_000;
+        let mut targets = Destinations::new(None, None);
+        targets.add(Website { created_at: future, ..website(1, "a.example") }).unwrap();
+        targets.of_line(Some("web-2"), Some("pm-0002"), Some("b.example")).unwrap();
+        assert_eq!(targets.planned()[1].created_at, future + 1);
+    }
 
     #[test]
     fn where_lines_go() {
