@@ -76,10 +76,14 @@ fn told<W: AsRef<OsStr>>(words: impl IntoIterator<Item = W>, given: Option<&Give
     format!("hitlog {}", quoted.join(" "))
 }
 
-/// A word as every POSIX shell reads it.
+/// A word as every POSIX shell reads it. The name of a flag stays as it is, so that people can read it.
 pub fn quote(word: impl AsRef<OsStr>) -> String {
-    let mut quoted = String::new();
-    for chunk in word.as_ref().as_bytes().utf8_chunks() {
+    let word = word.as_ref().as_bytes();
+    let is_name = |byte: &u8| byte.is_ascii_lowercase() || *byte == b'-';
+    let name = word.iter().take_while(|byte| is_name(byte)).count();
+    let begin = if word.starts_with(b"--") && word.get(name) == Some(&b'=') { name + 1 } else { 0 };
+    let mut quoted = String::from_utf8_lossy(&word[..begin]).into_owned();
+    for chunk in word[begin..].utf8_chunks() {
         if !chunk.valid().is_empty() {
             // Fails on a zero only, which no argument and no path has.
             quoted.push_str(&shlex::try_quote(chunk.valid()).unwrap_or_default());
@@ -154,11 +158,11 @@ mod tests {
         let here = std::env::current_dir().unwrap().display().to_string();
         let tell = |words: &[&str], to: Option<&Path>| told(words, Some(&given), to).replace(&here, "HERE");
         for (words, to, wanted) in [
-            (&["check"][..], None, "hitlog check --config=HERE/c.toml '--data-dir=HERE/some dir'"),
+            (&["check"][..], None, "hitlog check --config=HERE/c.toml --data-dir='HERE/some dir'"),
             (
                 &["import", "x"],
                 None,
-                "hitlog import x --durability=normal --config=HERE/c.toml '--data-dir=HERE/some dir'",
+                "hitlog import x --durability=normal --config=HERE/c.toml --data-dir='HERE/some dir'",
             ),
             (&["serve"], Some(Path::new("/b")), "hitlog serve --durability=normal --config=HERE/c.toml --data-dir=/b"),
         ] {

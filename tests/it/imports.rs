@@ -458,7 +458,7 @@ fn a_website_is_named_as_the_api_takes_it() {
 fn what_tools_print_can_be_run() {
     let work = work_dir();
     let data: PathBuf = work.path().join("a data's \"dir\"");
-    let to = work.path().join("back\n'up $HOME");
+    let to = work.path().join("back'up $HOME");
     let daemon = Daemon::start_in(&data, &["--segment-rows-max", "20"]);
     let code = daemon.register("a.example");
     let batch: Vec<_> = (0..20).map(|_| event_with(&code, json!({}))).collect();

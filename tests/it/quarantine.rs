@@ -308,7 +308,7 @@ fn erasures_end_when_what_they_wait_for_is_dealt_with() {
     };
     assert!(erased.json()["waitsFor"].as_array().unwrap().len() > 2, "{}", erased.text());
     waits_for(&daemon, &["hitlog segments write-off 1 --yes", "hitlog segments write-off 2 --yes"]);
-    daemon.wait_for_log("give it up (`hitlog segments write-off NUMBER`)");
+    daemon.wait_for_log("give it up (`hitlog segments write-off 1 ");
     daemon.stop();
 
     let sound = tool(&data, &["segments", "write-off", "3", "--yes"]);

@@ -85,8 +85,11 @@ impl OfflineDir {
             let reason = catalog.quarantine.get(&file.name).map(String::as_str);
             QuarantineLine::of(file, reason)
         };
-        // Of one that was adopted or discarded meanwhile nothing is told.
-        let is_there = |line: &QuarantineLine| line.fault.is_none() || line.path.exists();
+        // Of one that was adopted or discarded meanwhile nothing is told. A log may be here without its database.
+        let is_there = |line: &QuarantineLine| {
+            let beside = || file::BESIDE.iter().any(|suffix| file::with_suffix(&line.path, suffix).exists());
+            line.fault.is_none() || line.path.exists() || beside()
+        };
         Ok(files.map(line).filter(is_there).collect())
     }
 
