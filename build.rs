@@ -1,8 +1,9 @@
 //! Looks how SQLite was compiled, as far as the library itself does not tell when it is asked.
 //!
-//! Cargo compiles SQLite with the flags in `.cargo/config.toml`, which it reads only when it runs within this folder or is
-//! told to install from it. Whether SQLite syncs with fdatasync is in no answer of the library, so its archive is looked
-//! at here: it names the function or it does not. hitlog tells at its start what it lacks (`store::sqlite_build`).
+//! Cargo compiles SQLite with the flags in `.cargo/config.toml`, which it reads only when it runs within this folder or
+//! is told to install from it. Whether SQLite syncs with fdatasync is in no answer of the library, so its archive is
+//! looked at here: it names the function or it does not. hitlog tells at its start what it lacks
+//! (`store::sqlite_build`).
 
 use std::{env, fs, path::Path};
 

@@ -265,6 +265,7 @@ mod tests {
         allow.send(Some(100)).unwrap();
         assert_eq!([written.recv().unwrap(), written.recv().unwrap()].concat(), b"one\ntwo\n4\n");
         log.flush(Instant::now() + Duration::from_secs(10));
+        assert_eq!(log.queued.lock().written_lines, 3);
         assert!(log.queued.lock().lines.is_empty());
     }
 
@@ -284,6 +285,7 @@ mod tests {
         log.flush(Instant::now() + Duration::from_secs(10));
         assert_eq!(written.try_iter().collect::<Vec<_>>().concat(), b"fir\nsecond\n");
         assert_eq!(dropped(&log), 1);
+        assert_eq!(log.queued.lock().written_lines, 1);
     }
 
     #[test]

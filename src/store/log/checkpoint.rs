@@ -225,4 +225,17 @@ mod tests {
         policy.checkpointed(CheckpointRunner::Writer, 64 * MIB, 64 * MIB);
         assert_eq!(policy.decide(64 * MIB, false), Decision::Nothing, "the next commit begins the log anew");
     }
+
+    #[test]
+    fn outcomes() {
+        for (busy, log_frames, checkpointed_frames, wanted) in [
+            (false, 10, 10, CheckpointOutcome::Complete),
+            (false, 0, 0, CheckpointOutcome::Complete),
+            (false, 10, 9, CheckpointOutcome::Partial),
+            (true, 10, 10, CheckpointOutcome::Busy),
+        ] {
+            let report = CheckpointReport { busy, log_frames, checkpointed_frames };
+            assert_eq!(report.outcome(), wanted, "{report:?}");
+        }
+    }
 }
