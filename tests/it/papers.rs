@@ -20,6 +20,8 @@ const FOREIGN: [&str; 2] = ["stop_grace_period", "non_idempotent"];
 /// How the series of a histogram end, and how the metrics begin that every process has.
 const SERIES: [&str; 3] = ["_bucket", "_count", "_sum"];
 const OF_EVERY_PROCESS: &str = "process_";
+/// A document that tells of what was: what it names may be gone.
+const HISTORY: &str = "CHANGELOG.md";
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -137,7 +139,8 @@ impl Code {
     fn read() -> Self {
         let mut files = BTreeMap::new();
         let folders = CODE.iter().flat_map(|folder| files_below(&root().join(folder), &|_| true));
-        for path in folders.chain(["Cargo.toml", "deny.toml", "clippy.toml", "rustfmt.toml"].map(|of| root().join(of)))
+        for path in folders
+            .chain(["Cargo.toml", "build.rs", "deny.toml", "clippy.toml", "rustfmt.toml"].map(|of| root().join(of)))
         {
             // What is kept of random inputs is no text.
             let Ok(text) = fs::read_to_string(&path) else { continue };
@@ -179,7 +182,13 @@ impl Code {
     fn has_word(&self, word: &str) -> bool {
         let metric = SERIES.iter().find_map(|end| word.strip_suffix(end)).unwrap_or(word);
         let is_foreign = FOREIGN.contains(&word) || word.starts_with(OF_EVERY_PROCESS);
-        is_foreign || self.words.contains(word) || self.words.contains(metric)
+        let is_variable = || word.strip_prefix("HITLOG_").is_some_and(|name| self.has_setting(&name.to_lowercase()));
+        is_foreign || self.words.contains(word) || self.words.contains(metric) || is_variable()
+    }
+
+    /// Whether there is a setting by this name: the commented example has them all.
+    fn has_setting(&self, name: &str) -> bool {
+        self.files["config/hitlog.toml"].contains(&format!("{name} = "))
     }
 
     /// Whether a word is no path of the project, or leads to a file, and to a test or an item that is in it.
@@ -206,7 +215,7 @@ impl Code {
     fn has_flag(&self, flag: &str) -> bool {
         let name = flag.trim_start_matches('-').split('=').next().unwrap_or_default();
         let name = name.trim_end_matches(|of: char| !of.is_alphanumeric());
-        let is_setting = self.files["config/hitlog.toml"].contains(&format!("{} = ", name.replace('-', "_")));
+        let is_setting = self.has_setting(&name.replace('-', "_"));
         let is_named = |text: &String| text.contains(&format!("\"{name}\""));
         let is_of_command = || self.files.iter().any(|(path, text)| path.starts_with("src/cli") && is_named(text));
         ["help", "version"].contains(&name) || is_setting || is_of_command()
@@ -283,6 +292,22 @@ fn plain(path: &Path) -> PathBuf {
 }
 
 #[test]
+fn what_is_named_is_there() {
+    let code = Code::read();
+    assert!(code.files.len() > 200 && code.words.contains("segment_rows_max"));
+    let mut faults = Vec::new();
+    for document in documents().iter().filter(|document| *document != HISTORY) {
+        let paper = Paper::of(document);
+        let in_shell = |(info, _): &&(String, String)| info == "sh";
+        let lines = paper.blocks.iter().filter(in_shell).flat_map(|(_, text)| text.lines());
+        let lines = lines.map(|line| line.split(" #").next().unwrap_or_default().to_owned());
+        let named = paper.spans.iter().cloned().chain(lines).filter_map(|span| code.fault(&span));
+        faults.extend(named.map(|fault| format!("{document}: {fault}")));
+    }
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+#[test]
 fn planted_names_are_found() {
     let code = Code::read();
     for there in [
@@ -304,6 +329,7 @@ fn planted_names_are_found() {
         "createdAt",
         "process_cpu_seconds_total",
         "hitlog_group_events_bucket",
+        "HITLOG_WAL_BYTES_MAX",
         "stop_grace_period",
     ] {
         assert_eq!(code.fault(there), None);
@@ -321,12 +347,24 @@ fn planted_names_are_found() {
         "Log::append_all_of_it()",
         "store::tests::the_store_answers_as_a_list_would",
         "segment_rows_most",
+        "HITLOG_WAL_BYTES_MOST",
         "hitlog serve --restore",
         "scripts/soaks 30",
         "NOTHING.md",
     ] {
         assert!(code.fault(gone).is_some(), "{gone}");
     }
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let papers: BTreeMap<_, _> = documents().into_iter().map(|name| (name.clone(), Paper::of(&name))).collect();
+    assert!(papers["README.md"].links.iter().any(|link| link == "LICENSE"));
+    let of_paper = |(name, paper): (&String, &Paper)| {
+        let faults = paper.links.iter().filter_map(|link| fault_of_link(name, link, &papers));
+        faults.map(|fault| format!("{name}: {fault}")).collect::<Vec<_>>()
+    };
+    assert_eq!(papers.iter().flat_map(of_paper).collect::<Vec<_>>(), Vec::<String>::new());
 }
 
 #[test]

@@ -7,8 +7,8 @@ use hitlog::metrics::{Described, LabelValues, described};
 
 use super::check;
 
-/// Text in lines of at most 120 characters.
-fn wrapped(text: &str) -> String {
+/// Text in lines of at most 120 characters; every line but the first begins with `indent`.
+fn wrapped(text: &str, indent: &str) -> String {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {
         match lines.last_mut() {
@@ -17,7 +17,7 @@ fn wrapped(text: &str) -> String {
                 line.push(' ');
                 line.push_str(word);
             }
-            _ => lines.push(word.to_owned()),
+            _ => lines.push(format!("{indent}{word}")),
         }
     }
     lines.join("\n")
@@ -56,10 +56,11 @@ fn metrics_page() -> String {
                     }
                     LabelValues::Of(words) => (*words).to_owned(),
                 };
-                page.push_str(&format!("\n- `{label}`: {values}"));
+                page.push('\n');
+                page.push_str(&wrapped(&format!("- `{label}`: {values}"), "  "));
             }
-            page.push_str(&format!("\n\n{}\n\n", wrapped(metric.help)));
-            page.push_str(&wrapped(&format!("*When it moves:* {}", metric.action)));
+            page.push_str(&format!("\n\n{}\n\n", wrapped(metric.help, "")));
+            page.push_str(&wrapped(&format!("*When it moves:* {}", metric.action), ""));
             page.push('\n');
         }
     }
