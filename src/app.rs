@@ -301,6 +301,7 @@ fn connection_limits(config: &Config) -> ConnectionLimits {
         head_timeout: config.head_timeout_seconds,
         idle_timeout: config.idle_timeout_seconds,
         write_stall_timeout: config.body_stall_timeout_seconds,
+        answer_timeout: config.answer_timeout_seconds,
     }
 }
 

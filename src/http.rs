@@ -6,15 +6,16 @@
 //!
 //! On the way of a request: `connection`; `handle`, which is what all have in common (with `body`, `auth`, `protected`
 //! and `cors`); `route`, which is THE table; then `ingest`, `query`, `websites`, `erasures` or `ops`. Each of these
-//! takes the `parts` that it uses, is `asked`, and makes a `response` or tells `errors`. What bounds clients:
-//! `activity` (what a connection is doing), `connections` (who gives way), `memory` (what is held for them), `heavy`
-//! (work that takes long).
+//! takes the `parts` that it uses, is `asked`, and makes a `response`, whole or in `chunks`, or tells `errors`. What
+//! bounds clients: `activity` (what a connection is doing), `stream` (its socket, which tells that), `connections` (who
+//! gives way), `memory` (what is held for them), `heavy` (work that takes long).
 
 mod accept_encoding;
 mod activity;
 mod asked;
 mod auth;
 mod body;
+mod chunks;
 mod connection;
 mod connections;
 mod cors;
@@ -36,8 +37,8 @@ mod query;
 mod refused_head;
 mod response;
 mod route;
-mod socket;
 mod stop;
+mod stream;
 mod websites;
 
 pub use auth::{Role, Tokens};

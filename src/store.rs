@@ -47,7 +47,10 @@ pub use options::{Durability, ErasureOptions, LogOptions, ReadOptions, SegmentOp
 pub use read::{
     Readers,
     budget::PageBuffer,
-    list::page::{EventFilter, Page, PageStart, PageSummary, WalkPlace},
+    list::{
+        RestOfPage,
+        page::{EventFilter, Page, PageStart, PageSummary, WalkPlace},
+    },
     snapshot::Snapshot,
 };
 use recover::{Recovered, Start};

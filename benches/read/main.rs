@@ -7,6 +7,7 @@
 
 use std::{
     fs,
+    ops::ControlFlow,
     path::Path,
     sync::Arc,
     thread,
@@ -135,15 +136,17 @@ fn compare(
 type Found = (u64, usize);
 
 async fn ask_log(readers: &Readers, question: Question, asked: (EventFilter, u64), sequence: u64) -> Found {
+    let share = readers.share();
     let read = readers.ask(move |snapshot| {
         if matches!(question, Question::ById) {
             return Ok((1, snapshot.event(sequence, |row| Ok(row.url.len() + row.session_id.len()))?.unwrap_or(0)));
         }
         let (filter, offset) = asked;
         let mut bytes = 0;
-        let listed = snapshot.list(&filter, Page { limit: LIMIT, start: PageStart::Offset(offset) }, |_, row| {
+        let page = Page { limit: LIMIT, start: PageStart::Offset(offset) };
+        let (listed, _) = snapshot.list(&filter, page, share, |_, row| {
             bytes += row.url.len() + row.session_id.len();
-            Ok(())
+            Ok(ControlFlow::Continue(()))
         })?;
         Ok((listed.total, bytes))
     });

@@ -232,6 +232,9 @@ settings! {
         bytes_per_second_min: u64 = Bytes(1, MIB), "1KiB",
             "The least rate at which a body is sent, or an answer read, averaged over body_stall_timeout_seconds; a \
              client that sends a byte a second must not keep memory";
+        answer_timeout_seconds: Duration = Seconds(0.1, 86_400.0), "600",
+            "Longest time that a client takes to read an answer that is made while it is sent, such as a page of more \
+             than 512 KiB; then it is broken off. By default the largest page fits into it at 60 KiB/s";
         idle_timeout_seconds: Duration = Seconds(0.1, 86_400.0), "75",
             "How long a connection stays open without a request. Longer than proxies reuse theirs, most of them for \
              60";

@@ -26,7 +26,7 @@ const DRAIN_POLL: Duration = Duration::from_millis(20);
 /// What a connection is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Between requests, or sending a response.
+    /// Between requests, or sending a response that is complete.
     Idle,
     /// Some bytes of a head have come.
     Head,
@@ -36,6 +36,8 @@ pub(super) enum Phase {
     Body,
     /// A request is being handled; it has time limits of its own.
     Handling,
+    /// An answer is sent that is still being made: it may take long, and its client has to read it.
+    Streaming,
 }
 
 /// What a client makes hitlog hold in memory.
@@ -65,6 +67,8 @@ pub(super) struct Activity {
     write_blocked: AtomicBool,
     /// When the client first left the answer unread that it is reading, in nanoseconds after `born_at`.
     blocked_since: AtomicU64,
+    /// When the answer that is streaming has to have been read, in nanoseconds after `born_at`.
+    streamed_by: AtomicU64,
     /// How fast bytes went in or out lately.
     pace: Pace,
     /// The bytes of each kind that are held for it.
@@ -139,6 +143,7 @@ impl Activity {
             since: AtomicU64::new(0),
             write_blocked: AtomicBool::new(false),
             blocked_since: AtomicU64::new(0),
+            streamed_by: AtomicU64::new(0),
             pace: Pace::default(),
             held: Default::default(),
             ended: AtomicBool::new(false),
@@ -153,7 +158,8 @@ impl Activity {
             1 => Phase::Head,
             2 => Phase::Discarding,
             3 => Phase::Body,
-            _ => Phase::Handling,
+            4 => Phase::Handling,
+            _ => Phase::Streaming,
         }
     }
 
@@ -169,6 +175,23 @@ impl Activity {
     pub(super) fn enter(&self, phase: Phase, now: Instant) {
         self.phase.store(phase as u8, Ordering::Relaxed);
         self.touch(now);
+    }
+
+    /// The head of an answer is ready whose body is made while it is sent, which may take as long as `timeout`.
+    pub(super) fn begin_streaming(&self, now: Instant, timeout: Duration) {
+        let by = self.nanoseconds(now).saturating_add(u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX));
+        self.streamed_by.store(by, Ordering::Relaxed);
+        self.enter(Phase::Streaming, now);
+    }
+
+    /// All of that answer has been made.
+    pub(super) fn end_streaming(&self, now: Instant) {
+        self.enter(Phase::Idle, now);
+    }
+
+    /// Whether the end of an answer is still missing.
+    pub(super) fn is_streaming(&self) -> bool {
+        self.phase() == Phase::Streaming
     }
 
     /// The rest of a body that nobody wants has come to its end: what comes now is the next request.
@@ -260,9 +283,15 @@ impl Activity {
         self.ended.load(Ordering::Acquire)
     }
 
-    /// Whether it must, and no request is being handled, which would get its answer first.
+    /// Whether it must, and no request is being handled or answered, which would get its answer first. One that is
+    /// answered bit by bit to a client that does not read gives way as a complete answer does.
     pub(super) fn gives_way(&self) -> bool {
-        self.is_ended() && !matches!(self.phase(), Phase::Handling | Phase::Body)
+        self.is_ended()
+            && match self.phase() {
+                Phase::Handling | Phase::Body => false,
+                Phase::Streaming => self.write_blocked.load(Ordering::Relaxed),
+                Phase::Idle | Phase::Head | Phase::Discarding => true,
+            }
     }
 
     /// What this connection would give back by giving way, to somebody who needs `need`: how long it has been of no
@@ -322,11 +351,14 @@ impl Activity {
         let (limit, reason) = match self.phase() {
             _ if is_trickling => (Duration::ZERO, Closed::WriteStalled),
             Phase::Idle | Phase::Discarding | Phase::Head if self.is_ended() => (Duration::ZERO, Closed::GaveWay),
+            Phase::Streaming if self.nanoseconds(now) >= self.streamed_by.load(Ordering::Relaxed) => {
+                (Duration::ZERO, Closed::BrokenOff)
+            }
             _ if self.write_blocked.load(Ordering::Relaxed) => (limits.write_stall_timeout, Closed::WriteStalled),
             Phase::Head => (limits.head_timeout, Closed::HeadTimeout),
             Phase::Idle | Phase::Discarding if draining => (DRAIN_GRACE, Closed::Drain),
             Phase::Idle | Phase::Discarding => (limits.idle_timeout, Closed::Idle),
-            Phase::Body | Phase::Handling => {
+            Phase::Body | Phase::Handling | Phase::Streaming => {
                 return Verdict::LookAgain(now + if draining { DRAIN_POLL } else { limits.head_timeout });
             }
         };
@@ -346,12 +378,13 @@ mod tests {
     const LIMITS: ConnectionLimits = ConnectionLimits {
         idle_timeout: Duration::from_secs(30),
         write_stall_timeout: Duration::from_secs(5),
+        answer_timeout: Duration::from_secs(100),
         ..ConnectionLimits::OF_TESTS
     };
 
     #[test]
     fn when_a_connection_is_closed() {
-        use Closed::{Drain, HeadTimeout, Idle, WriteStalled};
+        use Closed::{BrokenOff, Drain, HeadTimeout, Idle, WriteStalled};
         for (phase, blocked, draining, seconds, closed) in [
             (Phase::Idle, false, false, 29.0, None),
             (Phase::Idle, false, false, 30.5, Some(Idle)),
@@ -366,9 +399,20 @@ mod tests {
             (Phase::Handling, false, false, 1_000.0, None),
             (Phase::Handling, false, true, 1_000.0, None),
             (Phase::Handling, true, false, 5.5, Some(WriteStalled)),
+            (Phase::Streaming, false, false, 99.0, None),
+            (Phase::Streaming, false, true, 99.0, None),
+            (Phase::Streaming, false, false, 100.5, Some(BrokenOff)),
+            (Phase::Streaming, false, true, 100.5, Some(BrokenOff)),
+            (Phase::Streaming, true, false, 4.0, None),
+            (Phase::Streaming, true, false, 5.5, Some(WriteStalled)),
+            (Phase::Streaming, true, true, 5.5, Some(WriteStalled)),
         ] {
             let activity = Activity::new();
-            activity.enter(phase, activity.born_at);
+            if phase == Phase::Streaming {
+                activity.begin_streaming(activity.born_at, LIMITS.answer_timeout);
+            } else {
+                activity.enter(phase, activity.born_at);
+            }
             activity.write_blocked.store(blocked, Ordering::Relaxed);
             let now = Instant::now() + Duration::from_secs_f64(seconds);
             match (activity.verdict(now, &LIMITS, draining), closed) {
@@ -377,5 +421,33 @@ mod tests {
                 (verdict, wanted) => panic!("{phase:?} after {seconds}: {verdict:?}, not {wanted:?}"),
             }
         }
+    }
+
+    #[test]
+    fn an_answer_that_is_being_made_is_no_rest_and_gives_way_only_unread() {
+        let activity = Activity::new();
+        activity.begin_streaming(activity.born_at, Duration::from_secs(100));
+        let later = || Instant::now() + Duration::from_secs(2);
+        activity.buffers_held(true);
+        assert!(activity.is_streaming() && !activity.is_resting());
+        activity.bytes_came();
+        assert!(activity.is_streaming(), "the next request may be sent already");
+        for need in [Need::Slot, Need::Buffers] {
+            assert_eq!(activity.yields(need, later()), None, "{need:?}: its client reads");
+        }
+        activity.bytes_went(None);
+        for need in [Need::Slot, Need::Buffers] {
+            assert!(activity.yields(need, later()).is_some(), "{need:?}: its client does not read");
+        }
+        activity.end();
+        assert!(activity.gives_way());
+        activity.bytes_went(Some(1));
+        assert!(!activity.gives_way(), "whoever reads gets its answer");
+        activity.end_streaming(Instant::now());
+        assert!(activity.gives_way());
+        let done = Activity::new();
+        done.begin_streaming(done.born_at, Duration::from_secs(100));
+        done.end_streaming(Instant::now());
+        assert!(done.is_resting());
     }
 }

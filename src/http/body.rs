@@ -2,9 +2,9 @@
 //! connections share.
 
 mod decode;
-mod held;
+mod memory;
 mod read;
 
-pub(super) use held::{BodyBytes, BodyError};
+pub(super) use memory::{BodyBytes, BodyError};
 pub use read::{Bodies, BodyLimits};
 pub(super) use read::{InboundBody, Rest};

@@ -1,14 +1,15 @@
 //! Accepting connections, serving them, and ending them in time.
 //!
-//! Each connection has an [`Activity`], kept up to date by its socket and its requests, and one timer that looks at it.
+//! Each connection has an [`Activity`], kept up to date by its stream and its requests, and one timer that looks at it.
 //! The timer is set anew only when it has run out, which costs a busy connection nothing. A connection is hyper's only
 //! from the first byte of a request on, because hyper's buffers are most of what it costs. Who gives way when
 //! connections or buffers run short is decided in `connections`.
 
 use std::{
     convert::Infallible,
+    error::Error,
     future::poll_fn,
-    io,
+    io, mem,
     net::SocketAddr,
     pin::{Pin, pin},
     sync::Arc,
@@ -38,7 +39,7 @@ use super::{
     parts::EdgeParts,
     refused_head::{self, Refused},
     response::Body,
-    socket::TrackedStream,
+    stream::TrackedStream,
 };
 use crate::metrics::{Closed, HttpMetrics, Outcome};
 
@@ -173,20 +174,47 @@ impl Drop for OpenConnection<'_> {
     }
 }
 
-/// A connection that is hyper's, with its right to hyper's buffers.
-struct Active<S: HttpService<Incoming, ResBody = Body, Error = Infallible>> {
-    /// In a box, so that one that rests takes no room for it.
-    connection: Box<http1::Connection<TokioIo<TrackedStream>, S>>,
-    _buffers: Option<OwnedSemaphorePermit>,
+/// Whose the socket of a connection is.
+enum Socket<S: HttpService<Incoming, ResBody = Body, Error = Infallible>> {
+    /// Nobody's: it waits for the first byte of a request, and there are no buffers for it.
+    Resting(TrackedStream),
+    /// hyper's, with the right to hyper's buffers. In a box, so that one that rests takes no room for it.
+    Active { connection: Box<http1::Connection<TokioIo<TrackedStream>, S>>, _buffers: Option<OwnedSemaphorePermit> },
+    /// On its way from one to the other, which nobody sees.
+    Passing,
 }
 
-impl<S: HttpService<Incoming, ResBody = Body, Error = Infallible>> Active<S> {
+impl<S: HttpService<Incoming, ResBody = Body, Error = Infallible>> Socket<S> {
+    /// Hands one that rests to hyper.
+    fn activate(&mut self, http: &http1::Builder, service: S, buffers: Option<OwnedSemaphorePermit>) {
+        *self = match mem::replace(self, Self::Passing) {
+            Self::Resting(stream) => {
+                let connection = Box::new(http.serve_connection(TokioIo::new(stream), service));
+                Self::Active { connection, _buffers: buffers }
+            }
+            other => other,
+        };
+    }
+
+    /// Takes one back from hyper that has nothing to do.
+    fn rest(&mut self) {
+        if let Some(stream) = mem::replace(self, Self::Passing).into_stream() {
+            *self = Self::Resting(stream);
+        }
+    }
+
     /// The socket, with what hyper has read from it and not used.
-    fn take_apart(self) -> TrackedStream {
-        let parts = self.connection.into_parts();
-        let mut stream = parts.io.into_inner();
-        stream.put_back(parts.read_buf);
-        stream
+    fn into_stream(self) -> Option<TrackedStream> {
+        match self {
+            Self::Resting(stream) => Some(stream),
+            Self::Active { connection, .. } => {
+                let parts = connection.into_parts();
+                let mut stream = parts.io.into_inner();
+                stream.put_back(parts.read_buf);
+                Some(stream)
+            }
+            Self::Passing => None,
+        }
     }
 }
 
@@ -230,8 +258,7 @@ async fn serve_connection(
 ) -> (Closed, Option<TrackedStream>) {
     let connections = place.connections();
     let limits = *connections.limits();
-    // One of the two is set: the connection is hyper's, or it rests without hyper's buffers.
-    let (mut active, mut resting) = (None, Some(TrackedStream::new(stream, Arc::clone(&activity))));
+    let mut socket = Socket::Resting(TrackedStream::new(stream, Arc::clone(&activity)));
     let mut wanted = BuffersWanted::default();
     let mut timer = pin!(sleep(limits.head_timeout.min(limits.idle_timeout)));
     let mut stopped = edge.stop.told();
@@ -245,29 +272,26 @@ async fn serve_connection(
                 if activity.gives_way() {
                     return Poll::Ready(None);
                 }
-                if let Some(stream) = &mut resting {
+                if let Socket::Resting(stream) = &mut socket {
                     ready!(stream.poll_first_byte(task));
-                    let _buffers = ready!(wanted.poll(connections, &activity, task));
-                    active = resting.take().map(TokioIo::new).map(|io| {
-                        let service = requests(Arc::clone(edge), Arc::clone(&activity));
-                        Active { connection: Box::new(http.serve_connection(io, service)), _buffers }
-                    });
+                    let buffers = ready!(wanted.poll(connections, &activity, task));
+                    socket.activate(http, requests(Arc::clone(edge), Arc::clone(&activity)), buffers);
                 }
-                let Some(Active { connection, .. }) = &mut active else { return Poll::Pending };
+                let Socket::Active { connection, .. } = &mut socket else { return Poll::Pending };
                 if let Poll::Ready(result) = Pin::new(connection.as_mut()).poll(task) {
                     return Poll::Ready(Some(result));
                 }
                 if !(activity.gives_way() || activity.is_resting() && connections.is_crowded()) {
                     return Poll::Pending;
                 }
-                resting = active.take().map(Active::take_apart);
+                socket.rest();
                 activity.buffers_held(false);
             }
         });
         tokio::select! {
             biased;
             result = serving => {
-                return ended(result, draining, active.map(Active::take_apart).or(resting), &activity);
+                return ended(result, draining, socket.into_stream(), &activity);
             }
             () = &mut timer => match activity.verdict(Instant::now(), &limits, draining) {
                 Verdict::LookAgain(at) => {
@@ -279,9 +303,7 @@ async fn serve_connection(
                     timer.as_mut().reset(Instant::now() + SECOND_LOOK);
                 }
                 Verdict::Close(reason) => {
-                    // hyper has no request to answer here; the socket is ours again once it is taken apart.
-                    let is_awaited = reason == Closed::HeadTimeout || activity.is_discarding();
-                    return closed(reason, active.filter(|_| is_awaited).map(Active::take_apart));
+                    return closed(reason, socket.into_stream(), &activity);
                 }
             },
             _ = &mut stop, if !draining => {
@@ -293,11 +315,22 @@ async fn serve_connection(
 }
 
 /// A connection whose time is up. One whose head does not come hears so.
-fn closed(reason: Closed, stream: Option<TrackedStream>) -> (Closed, Option<TrackedStream>) {
+fn closed(reason: Closed, stream: Option<TrackedStream>, activity: &Activity) -> (Closed, Option<TrackedStream>) {
     if let Some(stream) = stream.as_ref().filter(|_| reason == Closed::HeadTimeout) {
         stream.try_write(&refused_head::answer(Refused::Slow, stream.unread()));
     }
-    (reason, stream)
+    let is_awaited = reason == Closed::HeadTimeout || activity.is_discarding();
+    (reason, broken_off(stream, activity).filter(|_| is_awaited))
+}
+
+/// The socket, unless the end of an answer is missing on it: that is reset, since a client of HTTP/1.0 would take a
+/// closed one for the end of the answer.
+fn broken_off(stream: Option<TrackedStream>, activity: &Activity) -> Option<TrackedStream> {
+    if activity.is_streaming() {
+        stream.into_iter().for_each(TrackedStream::reset);
+        return None;
+    }
+    stream
 }
 
 /// Why hyper has ended a connection, or that it gave way to others. What hyper would say to a head that it refuses is
@@ -308,6 +341,7 @@ fn ended(
     stream: Option<TrackedStream>,
     activity: &Activity,
 ) -> (Closed, Option<TrackedStream>) {
+    let stream = broken_off(stream, activity);
     match result {
         None => (Closed::GaveWay, stream.filter(|_| activity.has_just_refused())),
         Some(Err(error)) if error.is_parse() => {
@@ -316,6 +350,11 @@ fn ended(
                 stream.try_write(&refused_head::answer(refused, stream.unread()));
             }
             (Closed::Malformed, stream)
+        }
+        Some(Err(error)) if error.is_user() => {
+            let reason = error.source().map(ToString::to_string).unwrap_or_default();
+            tracing::warn!(reason, "an answer was broken off; its client has to ask again");
+            (Closed::BrokenOff, stream)
         }
         Some(Err(error)) if !error.is_incomplete_message() => {
             tracing::debug!(%error, "a connection failed");
@@ -337,10 +376,14 @@ fn requests(
             let started = Instant::now();
             activity.enter(Phase::Handling, started);
             let Handled { response, rest, at } = edge.handle(&activity, request, started).await;
+            let is_streaming = activity.is_streaming();
             match rest {
+                Rest::Read if is_streaming => {}
                 Rest::Read => activity.enter(Phase::Idle, at),
                 Rest::Unread(body) => {
-                    activity.enter(Phase::Discarding, at);
+                    if !is_streaming {
+                        activity.enter(Phase::Discarding, at);
+                    }
                     tokio::spawn(async move {
                         if body.discard(&edge.bodies.limits).await {
                             activity.discarded(Instant::now());

@@ -182,7 +182,7 @@ pub(super) fn event_warnings(warnings: &Warnings, in_batch: bool) -> Vec<u8> {
 }
 
 /// The members of an object, each after a comma: for an answer whose other members are written by hand.
-fn members(object: &impl Serialize) -> Vec<u8> {
+pub(super) fn members(object: &impl Serialize) -> Vec<u8> {
     match serde_json::to_vec(object) {
         Ok(mut text) => {
             if let Some(brace) = text.first_mut() {
@@ -316,7 +316,7 @@ mod tests {
 
     /// The text of a response.
     fn text(response: Response) -> String {
-        String::from_utf8(response.into_body().into_bytes().to_vec()).unwrap()
+        String::from_utf8(response.into_body().into_bytes().unwrap().to_vec()).unwrap()
     }
 
     #[test]

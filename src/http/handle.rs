@@ -1,6 +1,6 @@
 //! What every request has in common: Host, access, CORS, the memory of its answer, the clock.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use hyper::{
     Method as HttpMethod, Request, StatusCode, Version,
@@ -23,7 +23,7 @@ use super::{
     options::RequestLimits,
     parts::EdgeParts,
     protected::{self, Distrust},
-    response::{Body, Response, count, overloaded_by_answers},
+    response::{Body, Content, Response, count, overloaded_by_answers},
     route::{self, AnswerMemory, Found, Route, Who},
     stop::Stop,
 };
@@ -36,6 +36,7 @@ use crate::{
 pub(super) struct Edge {
     handlers: Handlers,
     limits: RequestLimits,
+    answer_timeout: Duration,
     tokens: Arc<Tokens>,
     answers: SharedMemory,
     ops_answers: SharedMemory,
@@ -58,6 +59,7 @@ impl Edge {
         Self {
             handlers: Handlers::new(&parts, &stop),
             limits: parts.limits,
+            answer_timeout: parts.connections.limits().answer_timeout,
             tokens: parts.tokens,
             answers: parts.answers,
             ops_answers: parts.ops_answers,
@@ -82,12 +84,11 @@ impl Edge {
             Ok(()) => self.dispatch(&found, &head, &mut body, &mut put_aside).await,
             Err(refusal) => refusal,
         };
-        let response = if response.body().is_counted() {
-            response
-        } else {
-            count(response, put_aside, self.memory_of(found.route), activity).await
+        let response = match response.body().uncounted() {
+            None => response,
+            Some(bytes) => count(response, bytes, put_aside, self.memory_of(found.route), activity).await,
         };
-        let mut response = response.map(|content| Body::new(content.into_bytes()));
+        let mut response = response.map(Content::into_body);
         if found.route.may_pages_read(&head.method, head.uri.path()) {
             cors::allow_page(head.headers.get(ORIGIN), response.headers_mut());
         }
@@ -96,9 +97,18 @@ impl Edge {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         let rest = body.rest().await;
+        // What is still to come of the request is not told from the next one once this answer has ended.
+        if matches!((response.body(), &rest), (Body::Chunks(_), Rest::Unread(_))) {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         let at = Instant::now();
         let seconds = at.duration_since(started).as_secs_f64();
         let class = class_label(response.status());
+        // Of an answer to HEAD hyper sends the head alone.
+        let begins_to_stream = head.method != HttpMethod::HEAD;
+        if let (Body::Chunks(chunks), true) = (response.body_mut(), begins_to_stream) {
+            chunks.begin(activity, self.answer_timeout);
+        }
         self.requests.seconds(found.label, method_label(&head.method), class).record(seconds);
         Handled { response, rest, at }
     }

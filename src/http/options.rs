@@ -68,6 +68,8 @@ pub struct ConnectionLimits {
     pub idle_timeout: Duration,
     /// Longest time that a client may leave its response unread.
     pub write_stall_timeout: Duration,
+    /// Longest time for an answer that is sent in chunks.
+    pub answer_timeout: Duration,
 }
 
 #[cfg(test)]
@@ -83,5 +85,6 @@ impl ConnectionLimits {
         head_timeout: Duration::from_secs(10),
         idle_timeout: Duration::from_secs(75),
         write_stall_timeout: Duration::from_secs(10),
+        answer_timeout: Duration::from_secs(600),
     };
 }

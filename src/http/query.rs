@@ -1,24 +1,26 @@
 //! Reading events back: a listing with filter and page, or one event by its id.
 
-use std::sync::Arc;
+use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use hyper::StatusCode;
+use tokio::time::{Instant, sleep};
 
 use super::{
     asked::Asked,
+    chunks::{CHUNK_BYTES, Chunk, Cut, More},
     cursor::Cursors,
     errors::{ErrorCode, WarningJson, error, invalid, read_error, warning_members},
     options::RequestLimits,
     parameters::{number, parameters},
     parts::EdgeParts,
-    response::{Response, counted_json, json},
+    response::{Response, chunked_json, json},
 };
 use crate::{
-    event::{EventType, Faults, json as json_text, time::parse_time},
+    event::{EventRow, EventType, Faults, json as json_text, time::parse_time},
     event_id::EventIds,
     metrics::{HttpMetrics, QueryWarning},
-    store::{EventFilter, Page, PageStart, Readers, Websites},
+    store::{EventFilter, Page, PageBuffer, PageStart, ReadError, Readers, RestOfPage, Websites},
 };
 
 /// Reads events back.
@@ -158,39 +160,46 @@ impl Query {
         let page = Page { limit: query.limit, start };
         let (in_seconds, warned) = (query.in_seconds.len() as u64, warnings(&query.in_seconds));
         self.metrics.query_warnings(QueryWarning::TimestampLooksLikeSeconds).increment(in_seconds);
+        let listing = Listing {
+            readers: self.readers.clone(),
+            websites: Arc::clone(&self.websites),
+            ids: self.ids.clone(),
+            website_id: Arc::clone(&filter.website_id),
+        };
         let (ids, cursors) = (self.ids.clone(), self.cursors.clone());
-        let mut buffer = self.readers.page_buffer();
+        let (mut buffer, share) = (self.readers.page_buffer(), self.readers.share());
         let read = self.readers.ask(move |snapshot| {
             buffer.write(|out| out.extend_from_slice(b"{\"events\":["))?;
-            let mut first = true;
-            let listed = snapshot.list(&filter, page, |sequence, row| {
-                buffer.write(|out| {
-                    if !std::mem::replace(&mut first, false) {
-                        out.push(b',');
-                    }
-                    json_text::write_event(out, &ids.encode(sequence), row);
-                })
-            })?;
-            buffer.write(|out| {
-                out.extend_from_slice(b"],\"pagination\":{\"total\":");
-                json_text::write_integer(out, listed.total);
-                out.extend_from_slice(b",\"limit\":");
-                json_text::write_integer(out, page.limit);
-                out.extend_from_slice(b",\"offset\":");
-                json_text::write_integer(out, page.start.passed());
-                out.extend_from_slice(b",\"next\":");
-                match &listed.next {
-                    Some(next) => json_text::write_string(out, cursors.encode(next, &filter).as_bytes()),
-                    None => out.extend_from_slice(b"null"),
-                }
-                out.push(b'}');
-                out.extend_from_slice(&warned);
-                out.push(b'}');
-            })?;
-            Ok(buffer.trimmed())
+            let mut events = Events { ids: &ids, is_first: true };
+            let (listed, rest) =
+                snapshot.list(&filter, page, share, |sequence, row| events.write(&mut buffer, sequence, row))?;
+            let mut end = Vec::with_capacity(256 + warned.len());
+            let is_first = events.is_first;
+            end.extend_from_slice(b"],\"pagination\":{\"total\":");
+            json_text::write_integer(&mut end, listed.total);
+            end.extend_from_slice(b",\"limit\":");
+            json_text::write_integer(&mut end, page.limit);
+            end.extend_from_slice(b",\"offset\":");
+            json_text::write_integer(&mut end, page.start.passed());
+            end.extend_from_slice(b",\"next\":");
+            match &listed.next {
+                Some(next) => json_text::write_string(&mut end, cursors.encode(next, &filter).as_bytes()),
+                None => end.extend_from_slice(b"null"),
+            }
+            end.push(b'}');
+            end.extend_from_slice(&warned);
+            end.push(b'}');
+            if rest.is_none() {
+                buffer.write(|out| out.extend_from_slice(&end))?;
+            }
+            Ok((buffer.trimmed(), rest.map(|rest| (rest, end, is_first))))
         });
         match read.await {
-            Ok(buffer) => counted_json(StatusCode::OK, Bytes::from_owner(buffer)),
+            Ok((buffer, rest)) => {
+                let bytes = Bytes::from_owner(buffer);
+                let more = rest.map(|(rest, end, is_first)| listing.more(rest, end, is_first));
+                chunked_json(StatusCode::OK, Chunk { bytes, more })
+            }
             Err(failure) => read_error(&failure),
         }
     }
@@ -218,6 +227,92 @@ impl Query {
             Ok(None) => not_found(),
             Err(failure) => read_error(&failure),
         }
+    }
+}
+
+/// Writes the events of a page.
+struct Events<'a> {
+    ids: &'a EventIds,
+    is_first: bool,
+}
+
+impl Events<'_> {
+    /// Writes one, and says whether there is room for more in its chunk.
+    fn write(
+        &mut self,
+        buffer: &mut PageBuffer,
+        sequence: u64,
+        row: &EventRow<'_>,
+    ) -> Result<ControlFlow<()>, ReadError> {
+        buffer.write(|out| {
+            if !std::mem::replace(&mut self.is_first, false) {
+                out.push(b',');
+            }
+            json_text::write_event(out, &self.ids.encode(sequence), row);
+        })?;
+        Ok(if buffer.len() < CHUNK_BYTES { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+    }
+}
+
+/// How long a chunk waits before it asks again when there is no reader or no memory for it.
+const ASK_AGAIN: Duration = Duration::from_millis(25);
+
+/// What the chunks of a page are made from after the first one.
+#[derive(Clone)]
+struct Listing {
+    readers: Readers,
+    websites: Arc<Websites>,
+    ids: EventIds,
+    website_id: Arc<str>,
+}
+
+impl Listing {
+    /// The chunks of the rest of a page, which `end` follows.
+    fn more(self, rest: RestOfPage, end: Vec<u8>, is_first: bool) -> More {
+        Box::pin(async move {
+            let (buffer, rest, is_first) = self.read_in_time(&rest, &end, is_first).await?;
+            let bytes = Bytes::from_owner(buffer);
+            Ok(Chunk { bytes, more: rest.map(|rest| self.more(rest, end, is_first)) })
+        })
+    }
+
+    /// Reads a chunk. Its head is gone, so it waits as long as any read may for what it lacks.
+    async fn read_in_time(
+        &self,
+        rest: &RestOfPage,
+        end: &[u8],
+        is_first: bool,
+    ) -> Result<(PageBuffer, Option<RestOfPage>, bool), Cut> {
+        let until = Instant::now() + self.readers.deadline();
+        loop {
+            match self.read(rest.clone(), end.to_vec(), is_first).await {
+                Ok(read) => return Ok(read),
+                Err(ReadError::Refused(_)) if Instant::now() < until => sleep(ASK_AGAIN).await,
+                Err(failure) => return Err(Cut(failure.to_string())),
+            }
+        }
+    }
+
+    async fn read(
+        &self,
+        mut rest: RestOfPage,
+        end: Vec<u8>,
+        is_first: bool,
+    ) -> Result<(PageBuffer, Option<RestOfPage>, bool), ReadError> {
+        let Self { readers, websites, ids, website_id } = self.clone();
+        let mut buffer = readers.page_buffer();
+        let read = readers.ask(move |snapshot| {
+            let mut events = Events { ids: &ids, is_first };
+            // The events of a deleted website are gone at once, even while they are still on the disk.
+            let is_last = websites.get(&website_id).is_none()
+                || snapshot.go_on(&mut rest, |sequence, row| events.write(&mut buffer, sequence, row))?;
+            let is_first = events.is_first;
+            if is_last {
+                buffer.write(|out| out.extend_from_slice(&end))?;
+            }
+            Ok((buffer.trimmed(), (!is_last).then_some(rest), is_first))
+        });
+        read.await
     }
 }
 

@@ -67,7 +67,7 @@ fn origin_of(head: &[u8]) -> Option<HeaderValue> {
 
 fn written(response: Response) -> Vec<u8> {
     let (mut parts, body) = response.into_parts();
-    let body = body.into_bytes();
+    let body = body.into_bytes().unwrap_or_default();
     parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
     let mut out = format!("HTTP/1.1 {}\r\n", parts.status).into_bytes();
     for (name, value) in &parts.headers {

@@ -1,42 +1,97 @@
 //! Responses: bytes, and what counts them until their client has them.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{
     StatusCode,
+    body::{Frame, SizeHint},
     header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER},
 };
 use serde::Serialize;
 
 use super::{
     activity::Activity,
+    chunks::{Chunk, Chunks, Cut},
     memory::{Holding, SharedMemory},
 };
 
-/// The body of a response as hyper sends it, complete in memory.
-pub(super) type Body = Full<Bytes>;
+/// The body of a response as hyper sends it.
+pub(super) enum Body {
+    /// Complete in memory.
+    Whole(Full<Bytes>),
+    /// Made while it is sent.
+    Chunks(Chunks),
+}
+
+impl hyper::body::Body for Body {
+    type Data = Bytes;
+    type Error = Cut;
+
+    fn poll_frame(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        match self.get_mut() {
+            Self::Whole(bytes) => Pin::new(bytes).poll_frame(task).map_err(|never| match never {}),
+            Self::Chunks(chunks) => Pin::new(chunks).poll_frame(task),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(bytes) => bytes.is_end_stream(),
+            Self::Chunks(chunks) => chunks.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(bytes) => bytes.size_hint(),
+            Self::Chunks(chunks) => chunks.size_hint(),
+        }
+    }
+}
 
 /// A response as the routes make it.
 pub(super) type Response = hyper::Response<Content>;
 
 /// The body of a response, and whether its memory is counted.
-#[derive(Debug)]
-pub(super) struct Content {
-    bytes: Bytes,
-    is_counted: bool,
+pub(super) enum Content {
+    Whole {
+        bytes: Bytes,
+        is_counted: bool,
+    },
+    /// Each of them is counted by whoever makes it.
+    Chunks(Chunks),
 }
 
 impl Content {
-    /// Whether it needs no counting any more.
-    pub(super) fn is_counted(&self) -> bool {
-        self.is_counted
+    /// How many bytes are still to be counted.
+    pub(super) fn uncounted(&self) -> Option<usize> {
+        match self {
+            Self::Whole { bytes, is_counted: false } => Some(bytes.len()),
+            _ => None,
+        }
     }
 
-    /// The bytes alone.
-    pub(super) fn into_bytes(self) -> Bytes {
-        self.bytes
+    pub(super) fn into_body(self) -> Body {
+        match self {
+            Self::Whole { bytes, .. } => Body::Whole(Full::new(bytes)),
+            Self::Chunks(chunks) => Body::Chunks(chunks),
+        }
+    }
+
+    /// The bytes alone, of what is complete.
+    pub(super) fn into_bytes(self) -> Option<Bytes> {
+        match self {
+            Self::Whole { bytes, .. } => Some(bytes),
+            Self::Chunks(_) => None,
+        }
     }
 }
 
@@ -52,7 +107,8 @@ impl<B: AsRef<[u8]>> AsRef<[u8]> for HeldBytes<B> {
     }
 }
 
-fn held_bytes(bytes: impl AsRef<[u8]> + Send + 'static, holding: Holding) -> Bytes {
+/// Bytes that are counted until they are sent.
+pub(super) fn held_bytes(bytes: impl AsRef<[u8]> + Send + 'static, holding: Holding) -> Bytes {
     Bytes::from_owner(HeldBytes { bytes, _holding: holding })
 }
 
@@ -63,27 +119,18 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// A response of JSON. Its memory is counted when it is sent.
 pub(super) fn json(status: StatusCode, body: impl Into<Bytes>) -> Response {
-    of_json(status, Content { bytes: body.into(), is_counted: false })
+    of_json(status, Content::Whole { bytes: body.into(), is_counted: false })
 }
 
 /// A response of JSON that takes no memory of its own, or whose memory is counted already.
 pub(super) fn counted_json(status: StatusCode, body: impl Into<Bytes>) -> Response {
-    of_json(status, Content { bytes: body.into(), is_counted: true })
+    of_json(status, Content::Whole { bytes: body.into(), is_counted: true })
 }
 
 /// A response of JSON in memory that was counted before it was taken.
 pub(super) fn held_json(status: StatusCode, body: Vec<u8>, mut holding: Holding) -> Response {
     holding.shrink_to(body.capacity());
     counted_json(status, held_bytes(body, holding))
-}
-
-/// The same, written from a value that takes so many bytes.
-pub(super) fn held_json_of(status: StatusCode, value: &impl Serialize, bytes: usize, holding: Holding) -> Response {
-    let mut body = Vec::with_capacity(bytes);
-    match serde_json::to_writer(&mut body, value) {
-        Ok(()) => held_json(status, body, holding),
-        Err(failure) => unwritable(&failure),
-    }
 }
 
 /// How many bytes a value takes as JSON.
@@ -107,7 +154,10 @@ pub(super) fn json_bytes(value: &impl Serialize) -> usize {
 
 /// A response in the memory that was put aside for another.
 pub(super) fn held(response: Response, holding: Holding) -> Response {
-    response.map(|content| Content { bytes: held_bytes(content.bytes, holding), is_counted: true })
+    response.map(|content| match content {
+        Content::Whole { bytes, .. } => Content::Whole { bytes: held_bytes(bytes, holding), is_counted: true },
+        chunks @ Content::Chunks(_) => chunks,
+    })
 }
 
 fn of_json(status: StatusCode, body: Content) -> Response {
@@ -117,16 +167,25 @@ fn of_json(status: StatusCode, body: Content) -> Response {
     response
 }
 
-/// Counts a response that nobody has counted yet in `memory` until it is sent to the client of `activity`. If there is
-/// no room, the client is told so instead. `holding` is what was put aside for it, so that a change that has been
-/// made is answered in any case.
+/// A response of JSON that begins with this chunk. One that is the whole of it is sent with its length.
+pub(super) fn chunked_json(status: StatusCode, first: Chunk) -> Response {
+    if first.more.is_none() {
+        counted_json(status, first.bytes)
+    } else {
+        of_json(status, Content::Chunks(Chunks::new(first)))
+    }
+}
+
+/// Counts the `bytes` of a response that nobody has counted yet in `memory`, until it is sent to the client of
+/// `activity`. If there is no room, the client is told so instead. `holding` is what was put aside for it, so that a
+/// change that has been made is answered in any case.
 pub(super) async fn count(
     response: Response,
+    bytes: usize,
     holding: Option<Holding>,
     memory: &SharedMemory,
     activity: &Arc<Activity>,
 ) -> Response {
-    let bytes = response.body().bytes.len();
     let is_owed = holding.is_some();
     let mut holding = holding.unwrap_or_else(|| memory.hold());
     if holding.grow_in_time(bytes).await.is_err() && !is_owed {
@@ -147,7 +206,7 @@ pub(super) fn json_of(status: StatusCode, value: &impl Serialize) -> Response {
 
 /// A response without a body.
 pub(super) fn empty(status: StatusCode) -> Response {
-    let mut response = hyper::Response::new(Content { bytes: Bytes::new(), is_counted: true });
+    let mut response = hyper::Response::new(Content::Whole { bytes: Bytes::new(), is_counted: true });
     *response.status_mut() = status;
     response
 }

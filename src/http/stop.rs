@@ -35,3 +35,20 @@ impl Stop {
         self.sender.subscribe()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_stop_is_seen_by_whoever_looks_and_told_to_whoever_waits() {
+        let stop = Stop::new();
+        let (mut early, is_told) = (stop.told(), |told: &watch::Receiver<bool>| *told.borrow());
+        assert!(!stop.has_begun() && !is_told(&early));
+        stop.begin();
+        assert!(stop.has_begun() && !is_told(&early), "what waits in the kernel is taken in first");
+        stop.tell();
+        early.wait_for(|told| *told).await.unwrap();
+        stop.told().wait_for(|told| *told).await.unwrap();
+    }
+}

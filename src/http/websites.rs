@@ -7,18 +7,21 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::{
+    activity::Activity,
     asked::Asked,
     body::Bodies,
+    chunks::{CHUNK_BYTES, Chunk, Cut, More},
     cursor::Cursors,
-    errors::{ErrorCode, body_error, catalog_error, error, invalid},
+    errors::{ErrorCode, body_error, catalog_error, error, invalid, members},
     memory::SharedMemory,
     obstacles::Obstacles,
     options::RequestLimits,
     parameters::{number, parameters},
     parts::EdgeParts,
-    response::{Response, held_json_of, json_bytes, json_of, overloaded_by_answers},
+    response::{Response, chunked_json, held_bytes, json_bytes, json_of, overloaded_by_answers},
 };
 use crate::{
+    budget::OverBudget,
     domain::Domain,
     event::{Faults, time::time_text},
     queue::Queue,
@@ -101,18 +104,6 @@ impl WebsiteRoutes {
 
     /// `GET /api/v1/websites`: a page of them, the newest first.
     pub(super) async fn list(&self, asked: Asked<'_>) -> Response {
-        #[derive(Serialize)]
-        struct WebsiteList<'a> {
-            websites: Vec<WebsiteJson<'a>>,
-            total: usize,
-            pagination: Pagination,
-        }
-        #[derive(Serialize)]
-        struct Pagination {
-            total: usize,
-            limit: u64,
-            next: Option<String>,
-        }
         let ListQuery { limit, cursor } = match ListQuery::parse(asked.query(), &self.limits) {
             Ok(query) => query,
             Err(faults) => return invalid("Invalid query", &faults),
@@ -128,17 +119,18 @@ impl WebsiteRoutes {
         let page = self.websites.page(after.as_ref(), usize::try_from(limit).unwrap_or(usize::MAX));
         let last = page.websites.last().filter(|_| page.has_more);
         let next = last.map(|website| self.cursors.encode_website(&website.age()));
-        let list = WebsiteList {
-            websites: page.websites.iter().map(|website| WebsiteJson::from(&**website)).collect(),
-            total: page.total,
-            pagination: Pagination { total: page.total, limit, next },
+        let end = WebsitesEnd { total: page.total, pagination: Pagination { total: page.total, limit, next } };
+        let rest = RestOfWebsites {
+            websites: page.websites.into(),
+            written: 0,
+            end: members(&end),
+            answers: self.answers.clone(),
+            activity: Arc::clone(asked.body.activity()),
         };
-        let (bytes, mut held) = (json_bytes(&list), self.answers.hold());
-        if held.grow_in_time(bytes).await.is_err() {
-            return overloaded_by_answers();
+        match rest.next_chunk().await {
+            Ok(chunk) => chunked_json(StatusCode::OK, chunk),
+            Err(OverBudget) => overloaded_by_answers(),
         }
-        held.is_held_by(asked.body.activity());
-        held_json_of(StatusCode::OK, &list, bytes, held)
     }
 
     /// `GET /api/v1/websites/:id`
@@ -212,6 +204,72 @@ impl WebsiteRoutes {
                 Err(error(ErrorCode::MalformedJson, &format!("Invalid JSON near byte {byte}: {fault}")))
             }
         }
+    }
+}
+
+/// What follows the websites in their listing.
+#[derive(Serialize)]
+struct WebsitesEnd {
+    total: usize,
+    pagination: Pagination,
+}
+
+#[derive(Serialize)]
+struct Pagination {
+    total: usize,
+    limit: u64,
+    next: Option<String>,
+}
+
+/// What is still to be written of a listing of websites: as they were when it was asked for.
+struct RestOfWebsites {
+    websites: Arc<[Arc<Website>]>,
+    written: usize,
+    /// The members behind the websites.
+    end: Vec<u8>,
+    answers: SharedMemory,
+    activity: Arc<Activity>,
+}
+
+impl RestOfWebsites {
+    /// Writes a chunk, in memory that is counted before it is taken. An error says that there is none to be had.
+    async fn next_chunk(mut self) -> Result<Chunk, OverBudget> {
+        const BEGIN: &[u8] = b"{\"websites\":[";
+        let (first, mut bytes) = (self.written, BEGIN.len() + self.end.len() + 2);
+        while self.written < self.websites.len() && bytes < CHUNK_BYTES {
+            bytes += json_bytes(&WebsiteJson::from(&*self.websites[self.written])) + 1;
+            self.written += 1;
+        }
+        let mut held = self.answers.hold();
+        held.grow_in_time(bytes).await?;
+        held.is_held_by(&self.activity);
+        let mut out = Vec::with_capacity(bytes);
+        if first == 0 {
+            out.extend_from_slice(BEGIN);
+        }
+        for (number, website) in self.websites[..self.written].iter().enumerate().skip(first) {
+            if number > 0 {
+                out.push(b',');
+            }
+            // What cannot be written has taken no bytes when they were counted, either.
+            if let Err(failure) = serde_json::to_writer(&mut out, &WebsiteJson::from(&**website)) {
+                tracing::error!(%failure, "a website could not be written as JSON");
+            }
+        }
+        let is_last = self.written == self.websites.len();
+        if is_last {
+            out.push(b']');
+            out.extend_from_slice(&self.end);
+            out.push(b'}');
+        }
+        Ok(Chunk { bytes: held_bytes(out, held), more: (!is_last).then(|| self.more()) })
+    }
+
+    fn more(self) -> More {
+        Box::pin(async {
+            let chunk = self.next_chunk().await;
+            chunk.map_err(|OverBudget| Cut("the answers that wait for their clients take too much memory".into()))
+        })
     }
 }
 

@@ -111,6 +111,8 @@ label! {
         Idle = "idle",
         /// The client did not read its answer, or too slowly.
         WriteStalled = "write_stalled",
+        /// An answer took longer than it may, or could not be made to its end.
+        BrokenOff = "broken_off",
         /// Others needed what it held: a connection, buffers or memory.
         GaveWay = "gave_way",
         /// Connections were short, and its client address held its share of them.

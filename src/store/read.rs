@@ -27,7 +27,7 @@ use super::{
     segments::{Key, ReaderInterrupt, Segments, WatchState, retention},
 };
 use crate::{
-    budget::Budget,
+    budget::{Budget, Share},
     clock::now_ms,
     metrics::{ReadOutcome, ReadRefused, StoreMetrics},
 };
@@ -123,6 +123,16 @@ impl Readers {
     /// An empty buffer for an answer, counted against the budget that all answers share.
     pub fn page_buffer(&self) -> PageBuffer {
         PageBuffer::new(&self.budget)
+    }
+
+    /// What counts something else that an answer needs against the same budget.
+    pub fn share(&self) -> Share {
+        self.budget.share()
+    }
+
+    /// The longest that a question may take, its wait for a reader included.
+    pub fn deadline(&self) -> Duration {
+        self.options.deadline
     }
 
     /// The memory that answers hold at the moment.

@@ -9,6 +9,8 @@ use std::{
 use harness::{Client, Daemon, event_with, wait_until};
 use serde_json::json;
 
+use crate::clients::connect_narrow;
+
 #[test]
 fn pipelined_requests_are_answered_in_order() {
     let daemon = Daemon::start(&[]);
@@ -325,9 +327,15 @@ fn pages_share_a_memory() {
     let properties = json!({"p": "x".repeat(30_000)});
     let batch = json!({"events": vec![event_with(&code, json!({"properties": properties})); 100]}).to_string();
     assert_eq!(daemon.client().post("/api/v1/events/batch", &batch).status, 201);
-    let refused = daemon.client().get(&format!("/api/v1/events?trackingCode={code}"));
+    // It is made in chunks, of which there is room for one.
+    let path = format!("/api/v1/events?trackingCode={code}");
+    assert_eq!(daemon.client().get(&path).json()["events"].as_array().unwrap().len(), 100);
+    let mut reader = connect_narrow(&daemon.address);
+    write!(reader, "GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
+    reader.peek(&mut [0; 1]).unwrap();
+    let refused = daemon.client().get(&path);
     assert_eq!((refused.status, refused.error().as_str()), (503, "OVERLOADED"));
     assert!(refused.header("retry-after").is_some());
-    assert_eq!(daemon.client().get(&format!("/api/v1/events?trackingCode={code}&limit=10")).status, 200);
+    assert_eq!(daemon.client().get(&format!("{path}&limit=10")).status, 200);
     daemon.stop();
 }

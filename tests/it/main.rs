@@ -40,6 +40,7 @@ mod scratch;
 mod segments;
 mod signals;
 mod smuggling;
+mod streaming;
 mod tokens;
 mod tools;
 mod websites;

@@ -15,7 +15,7 @@ use std::{
 use hyper::{HeaderMap, header::CONTENT_ENCODING};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::held::{BodyBytes, BodyError};
+use super::memory::{BodyBytes, BodyError};
 use crate::http::{
     heavy::{Heavy, Turn},
     memory::SharedMemory,

@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
     decode::{Encoding, UnpackSlots, packed_bytes_max, unpack},
-    held::{BodyBytes, BodyError},
+    memory::{BodyBytes, BodyError},
 };
 use crate::http::{
     activity::{Activity, Phase},

@@ -34,6 +34,16 @@ impl PageBuffer {
         self.grow_to(self.bytes.capacity())
     }
 
+    /// How many bytes it has.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
     /// Gives back the room that was made for more.
     #[must_use]
     pub fn trimmed(mut self) -> Self {

@@ -10,23 +10,45 @@ pub(crate) mod merge;
 pub(crate) mod page;
 mod source;
 
+use std::{ops::ControlFlow, sync::Arc};
+
 use self::page::{EventFilter, Page, PageStart, PageSummary, WalkPlace, Wanted};
 use super::snapshot::Snapshot;
 use crate::{
+    budget::{OverBudget, Share},
     event::EventRow,
-    store::{error::ReadError, format::row},
+    metrics::ReadRefused,
+    store::{error::ReadError, format::row, segments::Key},
 };
+
+/// The rows of a page that have not been shown yet: they are shown by later questions, each as the store is then. What
+/// was erased or has expired in the meantime is passed over, and what came in is not on the page. A clone is at the
+/// same row, and goes on by itself.
+#[derive(Clone)]
+pub struct RestOfPage {
+    keys: Arc<Keys>,
+    /// How many of them have been shown or passed over.
+    shown: usize,
+}
+
+struct Keys {
+    keys: Vec<Key>,
+    /// What counts them.
+    _share: Share,
+}
 
 impl Snapshot<'_> {
     /// Shows `visit` a page of the events that the filter lets through, the newest `createdAt` first, ties by the
-    /// newest arrival.
+    /// newest arrival, until it has enough. Returns what the page says of the listing, and the rest of the page, whose
+    /// keys `share` counts.
     pub fn list(
         &self,
         filter: &EventFilter,
         page: Page,
-        mut visit: impl FnMut(u64, &EventRow<'_>) -> Result<(), ReadError>,
-    ) -> Result<PageSummary, ReadError> {
-        let nothing = PageSummary { total: 0, next: None };
+        mut share: Share,
+        mut visit: impl FnMut(u64, &EventRow<'_>) -> Result<ControlFlow<()>, ReadError>,
+    ) -> Result<(PageSummary, Option<RestOfPage>), ReadError> {
+        let nothing = (PageSummary { total: 0, next: None }, None);
         let filter = EventFilter { from: filter.from.max(self.expired_before), ..filter.clone() };
         let Some(site) = self.site(&filter.website_id).filter(|_| filter.from < filter.to) else { return Ok(nothing) };
         let high_water_mark = match page.start {
@@ -42,16 +64,48 @@ impl Snapshot<'_> {
         };
         let is_last = keys.len() as u64 <= page.limit;
         keys.truncate(usize::try_from(page.limit).unwrap_or(usize::MAX));
-        for key in &keys {
-            let Some(segment) = self.segment_with(key.sequence) else { continue };
-            self.on(segment, |connection| row::fetch(connection, key.sequence, |row| visit(key.sequence, row)))?;
-        }
         let next = keys.last().filter(|_| !is_last).map(|last| WalkPlace {
             created_at: last.created_at,
             sequence: last.sequence,
             high_water_mark,
             passed: page.start.passed() + keys.len() as u64,
         });
-        Ok(PageSummary { total, next })
+        let mut shown = 0;
+        for key in &keys {
+            shown += 1;
+            let Some(segment) = self.segment_with(key.sequence) else { continue };
+            let row =
+                self.on(segment, |connection| row::fetch(connection, key.sequence, |row| visit(key.sequence, row)))?;
+            if row.is_some_and(|more| more.is_break()) {
+                break;
+            }
+        }
+        let summary = PageSummary { total, next };
+        if shown >= keys.len() {
+            return Ok((summary, None));
+        }
+        // They are as many as were there while they were looked for, which every question may hold.
+        share
+            .grow_to(keys.capacity() * size_of::<Key>())
+            .map_err(|OverBudget| ReadError::Refused(ReadRefused::Memory))?;
+        Ok((summary, Some(RestOfPage { keys: Arc::new(Keys { keys, _share: share }), shown })))
+    }
+
+    /// Shows `visit` more of a page until it has enough. Returns whether that was the last of it. A visit that fails is
+    /// one that did not take place.
+    pub fn go_on(
+        &self,
+        rest: &mut RestOfPage,
+        mut visit: impl FnMut(u64, &EventRow<'_>) -> Result<ControlFlow<()>, ReadError>,
+    ) -> Result<bool, ReadError> {
+        let keys = Arc::clone(&rest.keys);
+        while let Some(key) = keys.keys.get(rest.shown) {
+            let more = self.event(key.sequence, |row| visit(key.sequence, row))?;
+            rest.shown += 1;
+            if more.is_some_and(|more| more.is_break()) {
+                break;
+            }
+        }
+        Ok(rest.shown >= keys.keys.len())
     }
 }

@@ -1,10 +1,16 @@
 //! A store and, beside it, what it should answer: a plain list.
 
-use std::{cmp::Reverse, collections::BTreeSet, ops::Range, path::Path, time::Duration};
+use std::{
+    cmp::Reverse,
+    collections::BTreeSet,
+    ops::{ControlFlow, Range},
+    path::Path,
+    time::Duration,
+};
 
 use crate::{
     domain::Domain,
-    event::{EventType, Rules, ValidEvents, parse_batch},
+    event::{EventRow, EventType, Rules, ValidEvents, parse_batch},
     metrics::{BuildInfo, Metrics, ReadRefused, SegmentLabel},
     store::*,
 };
@@ -238,12 +244,18 @@ impl Pair {
     }
 
     fn list(&self, filter: EventFilter, page: Page) -> (PageSummary, Vec<u64>) {
+        let share = self.store().readers.share();
         let question = move |snapshot: &Snapshot<'_>| {
             let mut found = Vec::new();
-            let listed = snapshot.list(&filter, page, |sequence, _| {
+            // In pieces of three, which must be the page as it would be at once.
+            let mut piece = |sequence, _: &EventRow<'_>| {
                 found.push(sequence);
-                Ok(())
-            })?;
+                Ok(if found.len() % 3 == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+            };
+            let (listed, rest) = snapshot.list(&filter, page, share, &mut piece)?;
+            if let Some(mut rest) = rest {
+                while !snapshot.go_on(&mut rest, &mut piece)? {}
+            }
             Ok((listed, found))
         };
         self.runtime.block_on(self.store().readers.ask(question)).unwrap()

@@ -112,10 +112,33 @@ impl Client {
             let (name, value) = line.split_once(':')?;
             headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
         }
-        let length = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
-        let mut body = vec![0; if is_head { 0 } else { length }];
-        self.stream.read_exact(&mut body).ok()?;
+        let is_chunked = headers.get("transfer-encoding").is_some_and(|coding| coding == "chunked");
+        let body = if is_chunked && !is_head {
+            self.read_chunks()?
+        } else {
+            let length = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
+            let mut body = vec![0; if is_head { 0 } else { length }];
+            self.stream.read_exact(&mut body).ok()?;
+            body
+        };
         Some(Response { status, headers, body })
+    }
+
+    /// Reads a body in chunks; `None` if its end is missing.
+    fn read_chunks(&mut self) -> Option<Vec<u8>> {
+        let mut body = Vec::new();
+        loop {
+            let length = usize::from_str_radix(&self.read_line()?, 16).ok()?;
+            let begin = body.len();
+            body.resize(begin + length, 0);
+            self.stream.read_exact(&mut body[begin..]).ok()?;
+            if !self.read_line()?.is_empty() {
+                return None;
+            }
+            if length == 0 {
+                return Some(body);
+            }
+        }
     }
 
     fn read_line(&mut self) -> Option<String> {

@@ -82,6 +82,11 @@ impl TrackedStream {
         let _: Result<io::Result<()>, _> = timeout(LINGER_MAX, until_closed).await;
     }
 
+    /// Closes the socket so that the client sees that the end is missing, whatever it has read.
+    pub(super) fn reset(self) {
+        let _ = self.stream.set_zero_linger();
+    }
+
     fn note(&self, result: &Poll<io::Result<usize>>) {
         match result {
             Poll::Pending => self.activity.bytes_went(None),
