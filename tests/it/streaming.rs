@@ -154,12 +154,48 @@ fn a_page_in_chunks_is_the_page_as_it_would_be_at_once() {
     assert_eq!((head.status, head.header("content-length"), head.body.len()), (200, None, 0));
     assert_eq!(client.get("/livez").status, 200);
     wait_until("the memory is given back", || (sample(&daemon, "hitlog_read_bytes") == 0.0).then_some(()));
+    // So may one behind a page, sent before the page was read.
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    client
+        .write([get(&page_path(&code, 1_000)), get("/livez"), get(&page_path(&code, 50))].concat().as_bytes())
+        .unwrap();
+    let answers = [(); 3].map(|()| client.read_response(false).unwrap());
+    assert_eq!(answers.each_ref().map(|answer| answer.status), [200; 3]);
+    assert_eq!((numbers(&answers[0].json()).len(), numbers(&answers[2].json()).len()), (205, 50));
+    let json = "content-type: application/json\r\n";
+    // A body that nobody asked for is no request, however late it comes.
+    let path = page_path(&code, 1_000);
+    client
+        .write(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n{json}content-length: 9\r\n\r\n").as_bytes())
+        .unwrap();
+    let answer = client.read_response(false).unwrap();
+    assert_eq!((numbers(&answer.json()).len(), answer.header("connection")), (205, Some("close")));
+    client.write(b"GET /live").unwrap();
+    assert!(client.is_closed());
     // HTTP/1.0 knows no chunks: the connection's end is the page's.
     let (in_order, answer) = read_to_end(&mut ask(&daemon, &page_path(&code, 1_000), "1.0"));
     let body = String::from_utf8(answer).unwrap();
     let (head, body) = body.split_once("\r\n\r\n").unwrap();
     assert!(in_order && !head.contains("transfer-encoding") && !head.contains("content-length"), "{head}");
     assert_eq!(numbers(&serde_json::from_str(body).unwrap()), (0..205).rev().collect::<Vec<_>>());
+    daemon.stop();
+}
+
+#[test]
+fn a_page_ends_where_its_website_was_deleted() {
+    let daemon = Daemon::start(&[READ_BYTES]);
+    let website =
+        daemon.client().post("/api/v1/websites", json!({"name": "A", "domain": "a.example"}).to_string()).json();
+    let code = website["trackingCode"].as_str().unwrap();
+    fill(&daemon, code, 500);
+    let mut client = ask(&daemon, &page_path(code, 500), "1.1");
+    let deleted = format!("/api/v1/websites/{}", website["id"].as_str().unwrap());
+    assert_eq!(daemon.client().send("DELETE", &deleted, &[], b"").status, 200);
+    let page = client.read_response(false).unwrap().json();
+    let shown = numbers(&page);
+    assert!((17..480).contains(&shown.len()), "{} events", shown.len());
+    assert_eq!(shown, (0..500).rev().take(shown.len()).collect::<Vec<_>>());
+    assert_eq!(page["pagination"]["total"], 500);
     daemon.stop();
 }
 
