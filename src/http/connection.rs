@@ -32,7 +32,7 @@ use tokio::{
 
 use super::{
     activity::{Activity, DRAIN_GRACE, Phase, Verdict},
-    body::Rest,
+    body::{InboundBody, Rest},
     connections::{Connections, Place},
     handle::{Edge, Handled},
     options::ConnectionLimits,
@@ -372,10 +372,13 @@ fn requests(
 ) -> impl HttpService<Incoming, ResBody = Body, Error = Infallible, Future: Send> + Send {
     service_fn(move |request: Request<Incoming>| {
         let (edge, activity) = (Arc::clone(&edge), Arc::clone(&activity));
+        // Taken apart here, so that the future, which hyper moves as a whole, holds each part once.
+        let started = Instant::now();
+        activity.enter(Phase::Handling, started);
+        let (head, incoming) = request.into_parts();
+        let body = InboundBody::new(incoming, &head.headers, &activity, started);
         async move {
-            let started = Instant::now();
-            activity.enter(Phase::Handling, started);
-            let Handled { response, rest, at } = edge.handle(&activity, request, started).await;
+            let Handled { response, rest, at } = edge.handle(&head, body, started).await;
             let is_streaming = activity.is_streaming();
             match rest {
                 Rest::Read if is_streaming => {}

@@ -3,8 +3,7 @@
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use hyper::{
-    Method as HttpMethod, Request, StatusCode, Version,
-    body::Incoming,
+    Method as HttpMethod, StatusCode, Version,
     header::{ALLOW, CONNECTION, HOST, HeaderValue, ORIGIN, TRANSFER_ENCODING},
     http::request::Parts,
 };
@@ -12,7 +11,6 @@ use percent_encoding::percent_decode_str;
 use tokio::time::Instant;
 
 use super::{
-    activity::Activity,
     asked::Asked,
     auth::{self, Tokens},
     body::{Bodies, InboundBody, Rest},
@@ -70,23 +68,18 @@ impl Edge {
     }
 
     /// Answers a request that came at `started`. Never fails: whatever goes wrong is a response too.
-    pub(super) async fn handle(
-        &self,
-        activity: &Arc<Activity>,
-        request: Request<Incoming>,
-        started: Instant,
-    ) -> Handled {
-        let (head, incoming) = request.into_parts();
-        let mut body = InboundBody::new(incoming, &head.headers, activity, started);
+    pub(super) async fn handle(&self, head: &Parts, mut body: InboundBody, started: Instant) -> Handled {
+        let activity = Arc::clone(body.activity());
         let found = route::find(head.uri.path());
         let mut put_aside = None;
-        let response = match check_host(&head).and_then(|()| check_coding(&head)) {
-            Ok(()) => self.dispatch(&found, &head, &mut body, &mut put_aside).await,
+        let response = match check_host(head).and_then(|()| check_coding(head)) {
+            Ok(()) => self.dispatch(&found, head, &mut body, &mut put_aside).await,
             Err(refusal) => refusal,
         };
         let response = match response.body().uncounted() {
             None => response,
-            Some(bytes) => count(response, bytes, put_aside, self.memory_of(found.route), activity).await,
+            // In a box, so that those whose memory is counted, as that of an event's answer is, take no room for it.
+            Some(bytes) => Box::pin(count(response, bytes, put_aside, self.memory_of(found.route), &activity)).await,
         };
         let mut response = response.map(Content::into_body);
         if found.route.may_pages_read(&head.method, head.uri.path()) {
@@ -107,7 +100,7 @@ impl Edge {
         // Of an answer to HEAD hyper sends the head alone.
         let begins_to_stream = head.method != HttpMethod::HEAD;
         if let (Body::Chunks(chunks), true) = (response.body_mut(), begins_to_stream) {
-            chunks.begin(activity, self.answer_timeout);
+            chunks.begin(&activity, self.answer_timeout);
         }
         self.requests.seconds(found.label, method_label(&head.method), class).record(seconds);
         Handled { response, rest, at }

@@ -59,11 +59,12 @@ impl Ingest {
             Ok(read) => read.into_parts(),
             Err(refusal) => return refusal,
         };
-        let parsed = event::parse_event(bytes, &self.rules, now_ms(), |code| self.websites.id_of_code(code));
-        let (events, warnings) = match parsed {
-            Ok(parsed) => parsed,
-            Err(fault) => return self.reject_whole("event", &fault),
-        };
+        // Not named before it is taken apart: what has a name stays in the future, which every request takes room for.
+        let (events, warnings) =
+            match event::parse_event(bytes, &self.rules, now_ms(), |code| self.websites.id_of_code(code)) {
+                Ok(parsed) => parsed,
+                Err(fault) => return self.reject_whole("event", &fault),
+            };
         let warned = event_warnings(&warnings, false);
         let bytes_max = events.rows().map(|row| json_text::event_bytes_max(&row)).sum::<usize>() + warned.len();
         let put_aside = self.put_aside(&events, bytes_max, &mut reading, asked.body.activity()).await;
@@ -203,10 +204,11 @@ impl Ingest {
     }
 
     /// Commits events whose memory has counted as a body's until the queue counts it.
-    async fn commit(&self, events: ValidEvents, reading: Holding) -> Result<Stored, Response> {
-        let ack = self.queue.try_append(events).map_err(overloaded)?;
+    fn commit(&self, events: ValidEvents, reading: Holding) -> impl Future<Output = Result<Stored, Response>> {
+        let queued = self.queue.try_append(events).map_err(overloaded);
         drop(reading);
-        ack.await.map_err(|failure| commit_error(failure, self.queue.retry_after()))
+        // While the commit is waited for nothing else is held.
+        async move { queued?.await.map_err(|failure| commit_error(failure, self.queue.retry_after())) }
     }
 
     fn batch_response(
@@ -294,5 +296,22 @@ fn reason_of(fault: &Rejection) -> Rejected {
         Rejection::Malformed(_) => Rejected::Malformed,
         Rejection::Invalid(_) => Rejected::Invalid,
         Rejection::UnknownWebsite(_) => Rejected::UnknownWebsite,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The most that glibc's allocator hands out from the list that each thread has for itself, in bytes.
+    const AT_HAND_BYTES_MAX: usize = 1_032;
+
+    #[test]
+    fn an_event_takes_no_more_room_than_there_is_at_hand() {
+        fn bytes_of<'a, F: Future>(_: impl FnOnce(&'a Ingest, Asked<'a>) -> F) -> usize {
+            size_of::<F>()
+        }
+        let bytes = bytes_of(Ingest::event);
+        assert!(bytes <= AT_HAND_BYTES_MAX, "{bytes} bytes: put what is rarely waited for in a box");
     }
 }

@@ -1,6 +1,12 @@
 //! Reading bodies: in time, and within the memory that all bodies share.
 
-use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
+use std::{
+    future::poll_fn,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
@@ -52,6 +58,9 @@ impl Bodies {
         Self { limits, memory, heavy, unpack_slots: UnpackSlots::new(limits.unpack_bytes_max, bytes_max) }
     }
 }
+
+/// The next piece of a body; `None` behind the last.
+type Next<'a> = Pin<Box<dyn Future<Output = Result<Option<Bytes>, BodyError>> + Send + 'a>>;
 
 /// How long what has come is waited for when time is up.
 const SECOND_LOOK: Duration = Duration::from_millis(20);
@@ -189,7 +198,13 @@ impl InboundBody {
         Ok(None)
     }
 
-    async fn next(&mut self, deadline: Instant, second_look: Duration) -> Result<Option<Bytes>, BodyError> {
+    /// What comes next, by the deadline. In a box, so that the many bodies that came with their heads take no room for
+    /// its timers.
+    fn next(&mut self, deadline: Instant, second_look: Duration) -> Next<'_> {
+        Box::pin(self.wait_for_next(deadline, second_look))
+    }
+
+    async fn wait_for_next(&mut self, deadline: Instant, second_look: Duration) -> Result<Option<Bytes>, BodyError> {
         loop {
             let frame = match timeout_at(deadline, self.frame()).await {
                 Ok(frame) => frame?,
