@@ -27,5 +27,5 @@ fn main() {
              takes longer. Run cargo within hitlog's folder, or install with `cargo install --path . --locked` there"
         );
     }
-    println!("cargo::rustc-env=HITLOG_SQLITE_SYNC={sync}");
+    println!("cargo::rustc-env=SQLITE_SYNC_OF_HITLOG={sync}");
 }

@@ -60,6 +60,18 @@ pub fn absolute(path: impl AsRef<Path>) -> OsString {
     path::absolute(path).unwrap_or_else(|_| path.to_owned()).into_os_string()
 }
 
+/// A path as the value of a setting: absolute, unless that is one that no setting takes, because the folder that this
+/// process runs in has such a name. Then it is found from there only.
+pub fn setting(path: impl AsRef<Path>) -> OsString {
+    let found = absolute(&path);
+    if is_setting(&found) { found } else { path.as_ref().as_os_str().to_owned() }
+}
+
+/// Whether a setting can have this value: text in UTF-8 without control characters.
+pub fn is_setting(value: impl AsRef<OsStr>) -> bool {
+    value.as_ref().to_str().is_some_and(|text| !text.contains(char::is_control))
+}
+
 fn told<W: AsRef<OsStr>>(words: impl IntoIterator<Item = W>, given: Option<&Given>, data_dir: Option<&Path>) -> String {
     let mut parts: Vec<OsString> = words.into_iter().map(|word| word.as_ref().to_owned()).collect();
     if let Some(given) = given {
@@ -67,10 +79,10 @@ fn told<W: AsRef<OsStr>>(words: impl IntoIterator<Item = W>, given: Option<&Give
         let knows = parts.first().is_some_and(|name| name == "serve" || *name == *given.command);
         let settings = given.settings.iter().filter(|_| knows);
         parts.extend(settings.map(|(name, value)| flag(name, value)));
-        parts.extend(given.config.as_ref().map(|file| flag("config", absolute(file))));
+        parts.extend(given.config.as_ref().map(|file| flag("config", setting(file))));
     }
     if let Some(data_dir) = data_dir.or(given.map(|given| Path::new(&given.data_dir))) {
-        parts.push(flag("data-dir", absolute(data_dir)));
+        parts.push(flag("data-dir", setting(data_dir)));
     }
     let quoted: Vec<_> = parts.iter().map(quote).collect();
     format!("hitlog {}", quoted.join(" "))

@@ -16,6 +16,9 @@ use settings::Readings;
 pub use settings::{Config, Durability, FileAccess, Key, LogFormat, SETTINGS, Setting};
 pub use tokens::{Role, Secret, Token, TokenSources};
 
+/// What matters only to whoever serves.
+const OF_SERVING: &[Key] = &[Key::listen, Key::token, Key::metrics_token, Key::read_token, Key::token_file];
+
 /// All that is wrong with the configuration, each with the setting, its value and where it came from.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", .0.join("\n"))]
@@ -25,21 +28,34 @@ impl Config {
     /// Checks all settings at once.
     pub fn check(raw: &RawSettings) -> Result<Self, ConfigError> {
         let mut raw = raw.clone();
-        let mut problems = raw.set_unreadable_aside();
-        let readings = Readings::of(|key| raw.get(key).text, |key, what| problems.push(raw.problem(key, what)));
+        let (mut faulty, mut problems) = raw.set_unreadable_aside();
+        let mut tell = |key, what: &str| {
+            faulty.push(key);
+            problems.push(raw.problem(key, what));
+        };
+        let mut readings = Readings::of(|key| raw.get(key).text, &mut tell);
         let sources = token_sources(&readings);
         let tokens = sources.read().unwrap_or_else(|faults| {
             let key = if sources.file().is_some() { Key::token_file } else { Key::token };
-            problems.extend(faults.iter().map(|fault| raw.problem(key, fault)));
+            faults.iter().for_each(|fault| tell(key, fault));
             Vec::new()
         });
-        match readings.complete(tokens, sources) {
-            Some(config) if problems.is_empty() => {
-                problems = config.contradictions();
-                if problems.is_empty() { Ok(config) } else { Err(ConfigError(problems)) }
-            }
-            _ => Err(ConfigError(problems)),
+        if !problems.is_empty() {
+            // What the others contradict is told at once, too.
+            faulty.iter().for_each(|key| raw.set_aside(*key));
+            readings = Readings::of(|key| raw.get(key).text, |_, _| {});
         }
+        let config = readings.complete(tokens, sources);
+        problems.extend(config.iter().flat_map(|config| config.contradictions(&faulty)));
+        config.filter(|_| problems.is_empty()).ok_or(ConfigError(problems))
+    }
+
+    /// Checks the settings for what does not serve: it neither listens nor asks for a token, and may not be allowed to
+    /// read the file of the tokens.
+    pub fn check_for_tool(raw: &RawSettings) -> Result<Self, ConfigError> {
+        let mut raw = raw.clone();
+        OF_SERVING.iter().for_each(|key| raw.set_aside(*key));
+        Self::check(&raw)
     }
 
     /// Whether requests that would need a token are taken without one, from this machine only.
@@ -47,9 +63,11 @@ impl Config {
         self.tokens.is_empty()
     }
 
-    fn contradictions(&self) -> Vec<String> {
+    /// What no two settings can say together; nothing of those that are faulty, whose values nobody knows.
+    fn contradictions(&self, faulty: &[Key]) -> Vec<String> {
         let mut found = Vec::new();
-        if self.is_protected_mode() && !self.listen.ip().is_loopback() {
+        let is_known = |keys: &[Key]| !keys.iter().any(|key| faulty.contains(key));
+        if self.is_protected_mode() && !self.listen.ip().is_loopback() && is_known(OF_SERVING) {
             found.push(format!(
                 "listen = {}: without a token hitlog listens on this machine only (127.0.0.1 or [::1]), because \
                  anybody who reaches it could read every event. Set a token (16 bytes or more) with --token, \
@@ -62,7 +80,7 @@ impl Config {
             ($small:ident $(* $factor:literal)? <= $large:ident $(- $part:ident)?) => {
                 let value = (self.$small as u64)$(.saturating_mul($factor))?;
                 let limit = (self.$large as u64)$(.saturating_sub(self.$part as u64))?;
-                if value > limit {
+                if value > limit && is_known(&[Key::$small, Key::$large $(, Key::$part)?]) {
                     let small = concat!(stringify!($small) $(, " * ", $factor)?);
                     let large = concat!(stringify!($large) $(, " - ", stringify!($part))?);
                     found.push(format!(

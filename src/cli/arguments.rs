@@ -25,7 +25,9 @@ pub(super) fn settings(is_wanted: impl Fn(Key) -> bool) -> Vec<Arg> {
         let default =
             if setting.default.is_empty() { String::new() } else { format!(" [default: {}]", setting.default) };
         let help = format!("{}{default} [env: {}]", setting.help, setting.variable());
-        flags.push(Arg::new(setting.name).long(setting.flag()).value_name(setting.kind.value_name()).help(help));
+        let flag = Arg::new(setting.name).long(setting.flag()).value_name(setting.kind.value_name()).help(help);
+        // A number below nought is out of the bounds, and is told so.
+        flags.push(flag.allow_negative_numbers(true));
         flags
     })
 }
@@ -65,13 +67,14 @@ pub(super) fn text(arguments: &ArgMatches, name: &str) -> Option<String> {
     arguments.get_one::<String>(name).cloned()
 }
 
-/// Reads and checks the settings, then runs `run` with them and with what there is to warn of.
+/// Reads the settings and has `check` check them, then runs `run` with them and with what there is to warn of.
 pub(super) fn with_config(
     arguments: &ArgMatches,
+    check: impl FnOnce(&RawSettings) -> Result<Config, ConfigError>,
     run: impl FnOnce(Config, &RawSettings, &[String]) -> ExitCode,
 ) -> ExitCode {
     let GivenSettings { raw, file, mut problems, warnings } = read_settings(arguments);
-    let checked = Config::check(&raw).map_err(|ConfigError(of_values)| problems.extend(of_values));
+    let checked = check(&raw).map_err(|ConfigError(of_values)| problems.extend(of_values));
     match checked {
         Ok(config) if problems.is_empty() => {
             command::keep(given(&raw, file, &config));
@@ -94,7 +97,7 @@ fn given(raw: &RawSettings, file: Option<String>, config: &Config) -> Given {
     let again = |setting: &Setting| {
         let value = OsString::from(raw.get(setting.key).text);
         let is_path = [Key::scratch_dir, Key::token_file].contains(&setting.key) && !value.is_empty();
-        (setting.flag(), if is_path { command::absolute(value) } else { value })
+        (setting.flag(), if is_path { command::setting(value) } else { value })
     };
     Given {
         command: env::args_os().nth(1).map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),

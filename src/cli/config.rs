@@ -9,7 +9,7 @@ use super::{
     output::{EXIT_BAD_SETTING, fail, print},
     signals::Signals,
 };
-use crate::config::RawSettings;
+use crate::config::{Config, RawSettings};
 
 pub(super) fn command() -> Command {
     let settings = || settings(|_| true);
@@ -27,8 +27,8 @@ pub(super) fn command() -> Command {
 
 pub(super) fn run(arguments: &ArgMatches, _: &Signals) -> ExitCode {
     match arguments.subcommand() {
-        Some(("show", arguments)) => with_config(arguments, |_, raw, warnings| show(raw, warnings)),
-        Some((_, arguments)) => with_config(arguments, |_, _, warnings| check(warnings)),
+        Some(("show", arguments)) => with_config(arguments, Config::check, |_, raw, warnings| show(raw, warnings)),
+        Some((_, arguments)) => with_config(arguments, Config::check, |_, _, warnings| check(warnings)),
         None => ExitCode::from(EXIT_BAD_SETTING),
     }
 }

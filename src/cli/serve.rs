@@ -44,7 +44,9 @@ pub(super) fn command() -> Command {
 }
 
 pub(super) fn run(arguments: &ArgMatches, signals: &Signals) -> ExitCode {
-    with_config(arguments, |config, _, warnings| serve(config, warnings, arguments.get_flag(RESTORED), signals))
+    with_config(arguments, Config::check, |config, _, warnings| {
+        serve(config, warnings, arguments.get_flag(RESTORED), signals)
+    })
 }
 
 /// Serves until a signal asks for a stop.
@@ -81,9 +83,8 @@ fn serve(mut config: Config, warnings: &[String], is_restored: bool, signals: &S
 async fn start_and_serve(config: &Config, is_restored: bool, signals: &Signals) -> Result<(), String> {
     let app = App::start(config, is_restored).map_err(|error| error.to_string())?;
     log::count(&app.metrics().log);
-    let listener = listen(config.listen).map_err(|error| {
-        format!("cannot listen on {}: {error}; is another program there? See --listen", config.listen)
-    })?;
+    let listener = listen(config.listen)
+        .map_err(|error| format!("cannot listen on {}: {error}; {}", config.listen, listen_advice(&error)))?;
     let address = listener.local_addr().map_err(|error| format!("cannot find out the address: {error}"))?;
     if config.is_protected_mode() {
         tracing::warn!(
@@ -118,6 +119,19 @@ fn tell_ready(address: SocketAddr) {
     };
     if let Err(error) = thread::Builder::new().name("ready line".into()).spawn(tell) {
         tracing::warn!(%error, "the line that tells the address cannot be written");
+    }
+}
+
+/// What to do where hitlog cannot listen.
+fn listen_advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "another program is there: end it, or choose another port with --listen",
+        io::ErrorKind::AddrNotAvailable => "this machine does not have the address: choose another with --listen",
+        io::ErrorKind::PermissionDenied => {
+            "a port below 1024 takes a right that hitlog does not have (CAP_NET_BIND_SERVICE): choose another with \
+             --listen"
+        }
+        _ => "choose another address with --listen",
     }
 }
 

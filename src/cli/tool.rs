@@ -16,7 +16,7 @@ use crate::{
 
 /// Runs a tool with the configuration that flags, environment and file give.
 pub(super) fn run_tool(arguments: &ArgMatches, tool: impl FnOnce(Config) -> Outcome) -> ExitCode {
-    with_config(arguments, |config, _, warnings| {
+    with_config(arguments, Config::check_for_tool, |config, _, warnings| {
         start_tool_log(&config);
         app::restrict_files(&config);
         for warning in warnings {

@@ -83,7 +83,7 @@ impl Count {
     }
 
     pub(super) fn read<T: TryFrom<u64>>(&self, text: &str) -> Result<T, String> {
-        whole_number(text, self.0, self.1, "a whole number")
+        whole_number(text.trim().parse().ok(), self.0, self.1, "a whole number")
     }
 }
 
@@ -96,7 +96,7 @@ impl Bytes {
     }
 
     pub(super) fn read<T: TryFrom<u64>>(&self, text: &str) -> Result<T, String> {
-        whole_number(text, self.0, self.1, "a number of bytes")
+        whole_number(parse_bytes(text), self.0, self.1, "a number of bytes")
     }
 }
 
@@ -249,9 +249,9 @@ impl BearerToken {
     }
 }
 
-/// Reads a whole number, which a unit of bytes may follow.
-fn whole_number<T: TryFrom<u64>>(text: &str, min: u64, max: u64, what: &str) -> Result<T, String> {
-    let given = parse_bytes(text).filter(|number| (min..=max).contains(number));
+/// The number, if it is one within the bounds.
+fn whole_number<T: TryFrom<u64>>(number: Option<u64>, min: u64, max: u64, what: &str) -> Result<T, String> {
+    let given = number.filter(|number| (min..=max).contains(number));
     given.and_then(|number| T::try_from(number).ok()).ok_or_else(|| format!("expected {what} from {min} to {max}"))
 }
 
@@ -260,6 +260,7 @@ fn number(text: &str, min: f64, max: f64, what: &str) -> Result<f64, String> {
     given.ok_or_else(|| format!("expected {what} from {min} to {max}"))
 }
 
+/// Reads a whole number, which a unit of bytes may follow.
 fn parse_bytes(text: &str) -> Option<u64> {
     let text = text.trim();
     let (digits, factor) = [("KiB", KIB), ("MiB", MIB), ("GiB", GIB)]

@@ -101,14 +101,18 @@ impl RawSettings {
 
     /// Takes away values that are no values at all, and tells of them. An empty one is not the same as none: where a
     /// token was meant, nobody would be asked for one.
-    pub(super) fn set_unreadable_aside(&mut self) -> Vec<String> {
+    pub(super) fn set_unreadable_aside(&mut self) -> (Vec<Key>, Vec<String>) {
         let unreadable = |(key, value): (&Key, &RawValue)| Some((*key, unreadable(&value.text)?));
         let found: Vec<_> = self.values.iter().filter_map(unreadable).collect();
         let problems = found.iter().map(|(key, what)| self.problem(*key, what)).collect();
-        for (key, _) in found {
-            self.values.remove(&key);
-        }
-        problems
+        let keys: Vec<_> = found.into_iter().map(|(key, _)| key).collect();
+        keys.iter().for_each(|key| self.set_aside(*key));
+        (keys, problems)
+    }
+
+    /// Leaves a setting as though nobody had given a value.
+    pub(super) fn set_aside(&mut self, key: Key) {
+        self.values.remove(&key);
     }
 
     /// What is wrong with a setting, with its value and where that comes from.
@@ -177,7 +181,8 @@ impl RawSettings {
             // Read back, an empty value would be one that was given.
             let lead = if text.is_empty() { "#" } else { "" };
             let value = match text.parse::<f64>() {
-                Ok(_) if matches!(setting.kind, Kind::Number { .. }) => text,
+                // Not every number that is taken is one of TOML's: 007 and .5 are none.
+                Ok(_) if matches!(setting.kind, Kind::Number { .. }) && is_toml(&text) => text,
                 _ if setting.is_secret() && !text.is_empty() => "\"(hidden)\"".into(),
                 _ => toml::Value::String(text).to_string(),
             };
@@ -185,6 +190,10 @@ impl RawSettings {
         };
         SETTINGS.iter().map(line).collect()
     }
+}
+
+fn is_toml(value: &str) -> bool {
+    format!("key = {value}").parse::<toml::Table>().is_ok()
 }
 
 /// What makes a value one that nobody can have meant, whatever its setting.

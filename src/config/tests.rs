@@ -60,10 +60,16 @@ fn later_layers_go_before_earlier_ones() {
 
 #[test]
 fn what_is_shown_can_be_read_back() {
-    let settings = raw("", &[("queue_bytes_max", "32MiB"), ("read_timeout_seconds", "2.5"), ("log_level", "debug")]);
-    let again = raw(&settings.show(), &[]);
-    for setting in SETTINGS {
-        assert_eq!(settings.get(setting.key).text, again.get(setting.key).text);
+    for given in [
+        &[("queue_bytes_max", "32MiB"), ("read_timeout_seconds", "2.5"), ("log_level", "debug")][..],
+        &[("readers", "007"), ("event_bytes_max", "065536"), ("read_timeout_seconds", ".5")],
+        &[("readers", "+7"), ("idle_timeout_seconds", "1."), ("read_timeout_seconds", "00.5")],
+        &[("idle_timeout_seconds", "1e1")],
+    ] {
+        let settings = raw("", given);
+        let again = raw(&settings.show(), &[]);
+        let read = |raw: &RawSettings| format!("{:?}", Config::check(raw).unwrap());
+        assert_eq!(read(&settings), read(&again), "{given:?}");
     }
 }
 
@@ -76,6 +82,7 @@ fn a_bad_value_is_told_with_key_value_and_limit() {
         ("readers", "0", "from 1 to 256"),
         ("readers", "many", "from 1 to 256"),
         ("readers", "-1", "from 1 to 256"),
+        ("readers", "1KiB", "from 1 to 256"),
         ("queue_bytes_max", "1TiB", "bytes from"),
         ("queue_bytes_max", "99999999999999999999GiB", "bytes from"),
         ("idle_timeout_seconds", "nan", "seconds from"),
@@ -106,6 +113,22 @@ fn every_bad_value_is_told_at_once() {
         assert_eq!(error.0.iter().filter(|problem| problem.starts_with(&format!("{name} = "))).count(), 1, "{error}");
     }
     assert_eq!(error.0.len(), bad.len(), "{error}");
+    let contradicted = [("readers", "0"), ("warm_connections_max", "5000"), ("listen", "0.0.0.0:80")];
+    let error = Config::check(&raw("", &contradicted)).unwrap_err();
+    assert_eq!(error.0.len(), 3, "{error}");
+    // Nobody knows what a value should have been that cannot be read.
+    let unknown = [("active_connections_max", "0"), ("warm_connections_max", "5000"), ("token_file", "/")];
+    let error = Config::check(&raw("", &[&unknown[..], &[("listen", "0.0.0.0:80")]].concat())).unwrap_err();
+    assert_eq!(error.0.len(), 2, "{error}");
+}
+
+#[test]
+fn what_does_not_serve_needs_no_token() {
+    let serving = [("listen", "0.0.0.0:80"), ("token_file", "/nonexistent/tokens"), ("readers", "7")];
+    assert!(Config::check(&raw("", &serving)).is_err());
+    let config = Config::check_for_tool(&raw("", &serving)).unwrap();
+    assert_eq!((config.readers, config.tokens.len()), (7, 0));
+    assert!(Config::check_for_tool(&raw("", &[("readers", "0")])).is_err());
 }
 
 #[test]

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use indicatif::HumanBytes;
 
 use super::{
-    Outcome, print,
+    Outcome, ToolError, print,
     progress::{Unit, bar},
     table::pluralize,
 };
 use crate::{
-    command::{hitlog, hitlog_on},
+    command::{hitlog, hitlog_on, is_setting},
     store::offline::{Backup, OfflineDir},
 };
 
@@ -25,6 +25,11 @@ pub struct BackupOptions {
 
 /// Copies everything and says how to start from the copy; `Ok(false)` if a segment's file is missing or damaged.
 pub fn run(options: &BackupOptions) -> Outcome {
+    if !is_setting(&options.to) {
+        let what =
+            "the directory's name has a control character in it, and no start could be told of it; choose another";
+        return Err(ToolError::Arguments(what.into()));
+    }
     let directory = OfflineDir::open(&options.data_dir)?;
     let backup = Backup::new(&directory, &options.to)?;
     let bar = bar("copying", 0, Unit::Bytes);

@@ -19,7 +19,7 @@ impl SqliteBuild {
         let connection = Connection::open_in_memory()?;
         let mut list = connection.prepare("PRAGMA compile_options")?;
         let options = list.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;
-        Ok(Self::of(&options, env!("HITLOG_SQLITE_SYNC")))
+        Ok(Self::of(&options, env!("SQLITE_SYNC_OF_HITLOG")))
     }
 
     fn of(options: &[String], sync: &str) -> Self {
