@@ -30,9 +30,9 @@ metric_group! {
             "Bytes past which readers are interrupted so that the log can reset.",
             "It is wal_bytes_max of the settings.";
         reserve_standing: Gauge = "hitlog_reserve_standing",
-            "0 while the room that a start on a full disk needs is not kept for want of it, so that events are \
-             refused; else 1, which it also is where none is to be kept (reserve_bytes is 0), and where that fails for \
-             another reason, which the log says.",
+            "0 while the room that a start on a full disk needs is not there to be kept, so that events are \
+             refused; else 1, also where none is to be kept (reserve_bytes is 0) and where it cannot be made for \
+             another reason than want of room, which the log says.",
             "If 0, the disk is full: make room on it; hitlog makes the reserve again by itself.";
         durable_sequence: Gauge = "hitlog_durable_sequence",
             "The highest sequence that is durable: the number of the newest event.",
