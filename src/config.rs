@@ -1,8 +1,9 @@
 //! Settings: from flags, environment and file to a checked [`Config`].
 //!
-//! Every limit of hitlog lives here or in the table of `settings.rs`, with its default, unit and reason. The whole
-//! configuration is checked before a disk or a port is touched. Knows no other room: [`crate::app`] hands each room
-//! its own few values.
+//! Every setting lives in the table of `settings.rs`, with its default, unit and reason; the limits that clients are
+//! written against, which are no settings, in `contract.rs`; small limits of one room beside its code. The whole
+//! configuration is checked before a disk or a port is touched. Knows no other room: [`crate::app`] hands each room its
+//! own few values.
 
 pub mod contract;
 mod kinds;

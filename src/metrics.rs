@@ -1,10 +1,10 @@
 //! Every metric, in a struct for each room that counts.
 //!
 //! Owns the Prometheus recorder of one daemon (none is global, so that tests can run several). Labels take values of
-//! the enums of `labels` and of the table of routes only, never a site, a path or a header, so the number of series is
-//! bounded. Counters and
-//! histograms are written where things happen, per group where it can be; gauges that mirror somebody's state are
-//! set when they are asked for, by whoever serves `/metrics`.
+//! the enums of `labels` and of the table of routes, and what the start knows of the build, never a site, a path as it
+//! was sent or a header, so the number of series is bounded. Counters and histograms are written where things happen,
+//! per group where it can be; gauges that mirror somebody's state are set when they are asked for, by whoever serves
+//! `/metrics`.
 
 mod events;
 mod http;

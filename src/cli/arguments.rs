@@ -10,7 +10,8 @@ use crate::{
     config::{Config, ConfigError, Environment, Key, Layer, RawSettings, SETTINGS, Setting, contract},
 };
 
-/// The settings in the help of a tool that only reads.
+/// The settings in the help of a tool that only reads. It changes nothing in the data directory, except that `backup`
+/// leaves its mark.
 pub(super) const READING: &[Key] = &[Key::data_dir];
 /// Said of a tool that only reads.
 pub(super) const MAY_RUN: &str = "May run while hitlog serves.";

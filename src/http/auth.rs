@@ -33,7 +33,7 @@ impl Role {
         self == Self::Admin || self == needed
     }
 
-    fn as_str(self) -> &'static str {
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Metrics => "metrics",
             Self::Read => "read",

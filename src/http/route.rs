@@ -1,6 +1,6 @@
 //! THE table of routes. Whatever is known of a route stands in its entry, and everything else follows from it: which
 //! request it is for, who may send that, `Allow`, HEAD and OPTIONS, what pages of other sites may read, the label in
-//! the metrics; and a test has `config/openapi.yaml` describe the same routes and methods.
+//! the metrics; and tests have `config/openapi.yaml` and `docs/api.md` describe the same routes and methods.
 //!
 //! A new route is an entry here and a handler in its file.
 
@@ -95,7 +95,7 @@ static NOWHERE: Route = Route::at("unknown");
 
 /// One route.
 pub(super) struct Route {
-    /// Its path, which is its label in the metrics, too. `:id` stands for one segment, whatever it says.
+    /// Its path, which is its label in the metrics, too. One segment of it may be a parameter: a colon and its name.
     path: &'static str,
     /// What stands before the id and after it, if there is one.
     around_id: Option<(&'static str, &'static str)>,
@@ -393,6 +393,58 @@ mod tests {
             [("  /livez:\n", "  /live:\n"), ("    delete:\n", "    patch:\n"), ("      security: []", "      x: []")]
         {
             assert_ne!(described(&description.replacen(said, other, 1)), wanted, "{other}");
+        }
+    }
+
+    /// The rows of the table for people: each path and method, with the role that it needs, or `none`.
+    fn told(text: &str) -> BTreeSet<(String, String, String)> {
+        let table = text.split_once("| request | what it does | role of the token |\n").unwrap().1;
+        let (mut found, mut method) = (BTreeSet::new(), "");
+        for row in table.lines().skip(1).take_while(|line| line.starts_with("| ")) {
+            let cells: Vec<_> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+            let mut without_path = Vec::new();
+            for asked in cells[0].split('`').skip(1).step_by(2) {
+                let path_at = asked.find('/').unwrap_or(asked.len());
+                let path = asked[path_at..].split('?').next().unwrap();
+                if path_at > 0 {
+                    method = asked[..path_at].trim();
+                    without_path.push(method);
+                }
+                if !path.is_empty() {
+                    let methods =
+                        if without_path.is_empty() { vec![method] } else { std::mem::take(&mut without_path) };
+                    let role = cells[2].trim_matches('`');
+                    found.extend(methods.into_iter().map(|method| (path.into(), method.into(), role.into())));
+                }
+            }
+            assert!(without_path.is_empty(), "{row}");
+        }
+        found
+    }
+
+    #[test]
+    fn the_table_for_people_names_the_same_routes_methods_and_roles() {
+        let mut wanted = BTreeSet::new();
+        for route in &ROUTES {
+            for path in [route.path].iter().chain(route.aliases) {
+                for method in route.methods {
+                    let role = match method.who {
+                        Everybody => "none",
+                        Holder(role) => role.as_str(),
+                    };
+                    wanted.insert(((*path).to_owned(), method.name.to_string(), role.to_owned()));
+                }
+            }
+        }
+        let page = include_str!("../../docs/api.md");
+        assert_eq!(told(page), wanted);
+        for (said, other) in [
+            ("`/health`", "`/healthz`"),
+            ("`PUT`, `DELETE /api", "`DELETE /api"),
+            ("| none |", "| `read` |"),
+            ("visitors/:visitorId", "visitors/:id"),
+        ] {
+            assert_ne!(told(&page.replacen(said, other, 1)), wanted, "{other}");
         }
     }
 }

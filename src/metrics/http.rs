@@ -77,7 +77,12 @@ impl RequestMetrics {
             name: REQUEST_SECONDS,
             kind: "histogram",
             labels: vec![
-                ("route", LabelValues::Of("a path of openapi.yaml, its parameters as `:id`; or `unknown`")),
+                (
+                    "route",
+                    LabelValues::Of(
+                        "a path of openapi.yaml, its parameter by name, as `:id` or `:visitorId`; or `unknown`",
+                    ),
+                ),
                 ("method", Method::ALL.iter().map(|method| method.as_str()).collect()),
                 ("code", StatusClass::ALL.iter().map(|class| class.as_str()).collect()),
             ],

@@ -30,8 +30,10 @@ metric_group! {
             "Bytes past which readers are interrupted so that the log can reset.",
             "It is wal_bytes_max of the settings.";
         reserve_standing: Gauge = "hitlog_reserve_standing",
-            "1 while the room that a start on a full disk needs is kept; while it is not (0), events are refused.",
-            "The disk is full: make room on it; hitlog makes the reserve again by itself.";
+            "0 while the room that a start on a full disk needs is not there to be kept, so that events are \
+             refused; else 1, also where none is to be kept (reserve_bytes is 0) and where it cannot be made for \
+             another reason than want of room, which the log says.",
+            "If 0, the disk is full: make room on it; hitlog makes the reserve again by itself.";
         durable_sequence: Gauge = "hitlog_durable_sequence",
             "The highest sequence that is durable: the number of the newest event.",
             "It only grows. Less after a restart means other data: look at data_dir.";
@@ -46,9 +48,9 @@ metric_group! {
         events_sealed: Counter = "hitlog_events_sealed_total", "Events in segments sealed since the start.",
             "Its rate, over days, is that of what is committed; less means that sealing does not keep up.";
         oldest_unsealed: Gauge = "hitlog_oldest_unsealed_timestamp_seconds",
-            "When the oldest segment that waits for its indexes became full (of one that a start found: when its file \
-             was last written), in seconds since 1970, UTC. 0 if none waits, so that the series is always there: ask \
-             for the age of values above 0 only.",
+            "When the oldest segment that waits for its indexes became full (of one that a start found: when its \
+             newest event arrived), in seconds since 1970, UTC. 0 if none waits, so that the series is always there: \
+             ask for the age of values above 0 only.",
             "More than some minutes: sealing fails (hitlog_seals_total{outcome=\"failed\"} and the log say why) or \
              the machine is too busy. Reads get slower, nothing is lost.";
         erasures_pending: Gauge = "hitlog_erasures_pending", "Erasures that are not done.",
@@ -103,9 +105,14 @@ metric_group! {
             "It moves when one is registered or deleted.";
         storage_free_bytes: Gauge = "hitlog_storage_free_bytes",
             "Bytes that hitlog may still take of the file system that holds the data directory, as it was looked at \
-             in the last seconds. A seal begins only when twice the bytes of the unsealed segment are free.",
-            "Predict when less is left than twice the largest segment, and make room before: a larger disk, or fewer \
+             in the last seconds. A seal begins only when hitlog_seal_needed_bytes are free.",
+            "Predict when less is left than hitlog_seal_needed_bytes, and make room before: a larger disk, or fewer \
              files of others on it. On a full disk events are refused, and what was answered 201 is stored.";
+        seal_needed_bytes: Gauge = "hitlog_seal_needed_bytes",
+            "Bytes that must be free before the largest of the segments without indexes is sealed: twice its file and \
+             its write-ahead log, as they were in the last seconds. The active one is among them, as it is now.",
+            "While it is above hitlog_storage_free_bytes, full segments stay without their indexes: make room, with \
+             what is not hitlog's or by a larger disk. Lower segment_rows_max makes it smaller for segments to come.";
         storage_size_bytes: Gauge = "hitlog_storage_size_bytes",
             "Size of the file system that holds the data directory, in bytes: what hitlog_storage_free_bytes is a \
              share of. What hitlog itself takes of it is hitlog_segment_bytes.",

@@ -93,7 +93,7 @@ pub(super) fn recover_segments(
             catalog.change_segments(&SegmentChange::Prepared(next_number))?;
             let (generation, facts) = (1, None);
             let listed = ListedSegment { number: next_number, generation, state: SegmentState::Prepared, facts };
-            found.push(OpenFound { listed, sequences: None });
+            found.push(OpenFound { listed, sequences: None, newest_received_at: None });
             found.len() - 1
         }
     };
@@ -106,6 +106,7 @@ pub(super) fn recover_segments(
     for segment in unsealed.iter().chain([&active]) {
         segments.push(Arc::clone(segment));
     }
+    note_full(&found[..at], segments);
     let last = segments.view().segments.iter().filter_map(|segment| segment.sequences()).map(|(_, last)| last).max();
     let next_sequence = floor.max(last.unwrap_or(0) + 1);
     segments.begin_at(next_sequence);
@@ -127,6 +128,16 @@ pub(super) fn recover_segments(
         strays::if_there_is_room(catalog.change_segments(&noted))?;
     }
     Ok(recovered)
+}
+
+/// Notes since when full segments wait: by their events and not by their files, which what a start copies from
+/// write-ahead logs makes younger.
+fn note_full(full: &[OpenFound], segments: &Segments) {
+    for found in full {
+        if let Some(since) = found.newest_received_at {
+            segments.found_full(found.listed.number, since);
+        }
+    }
 }
 
 /// Recovers the segments that have no indexes, and has the catalog forget those in which there is nothing: those that
@@ -224,6 +235,8 @@ struct OpenFound {
     listed: ListedSegment,
     /// The first and the last; `None` if it is empty.
     sequences: Option<(u64, u64)>,
+    /// When its newest event arrived, in milliseconds since 1970, UTC; `None` if it is empty.
+    newest_received_at: Option<i64>,
 }
 
 fn recover_open(
@@ -255,7 +268,10 @@ fn recover_open(
     if unclean {
         quick_check(&connection, &path)?;
     }
-    Ok(OpenFound { listed, sequences: file::sequences(&connection).map_err(OpenError::sqlite(&path))? })
+    let sequences = file::sequences(&connection).map_err(OpenError::sqlite(&path))?;
+    // For a metric only: a start does not fail for it.
+    let newest_received_at = file::newest_received_at(&connection).ok().flatten();
+    Ok(OpenFound { listed, sequences, newest_received_at })
 }
 
 /// The keys of a segment without an index: of a full one those that were laid down, where they are sound and of these

@@ -345,15 +345,17 @@ impl Segments {
         open.pop();
         let mut full_since = self.full_since.lock();
         let mut before = std::mem::take(&mut *full_since);
-        // What a start finds was full before; it has not said yet at which sequence it goes on.
-        let is_starting = self.begun_at() == 0;
         for segment in open {
-            let became_full =
-                || if is_starting { file::modified_ms(&segment.path) } else { None }.unwrap_or_else(now_ms);
-            full_since.insert(segment.number, before.remove(&segment.number).unwrap_or_else(became_full));
+            full_since.insert(segment.number, before.remove(&segment.number).unwrap_or_else(now_ms));
         }
         let oldest = full_since.values().min().copied().unwrap_or(0);
         self.metrics.oldest_unsealed.set(oldest as f64 / 1_000.0);
+    }
+
+    /// Notes since when a segment that a start has found waits for its indexes, in milliseconds since 1970, UTC.
+    pub(crate) fn found_full(&self, number: i64, since: i64) {
+        self.full_since.lock().insert(number, since);
+        self.report_unsealed(&self.view());
     }
 
     fn report(&self, view: &View) {

@@ -14,7 +14,7 @@ use std::{ffi::OsString, path::PathBuf, sync::Arc};
 
 use indicatif::ProgressBar;
 pub use lines::WebsiteRules;
-use lines::{LineReader, LineRules};
+use lines::{BAD_LINES_TOLD, LineReader, LineRules};
 use parking_lot::Mutex;
 use source::Source;
 pub use stop::Stop;
@@ -34,9 +34,6 @@ use crate::{
         offline::{CatalogContents, OfflineDir},
     },
 };
-
-/// How many bad lines are reported; a file that has more is the wrong one.
-const BAD_LINES_TOLD: usize = 10;
 
 /// What is said of an import that was interrupted before its first event.
 pub const NOTHING_IMPORTED: &str = "interrupted; nothing was imported";

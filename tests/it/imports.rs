@@ -144,7 +144,11 @@ fn what_cannot_be_read_is_refused_with_what_to_do() {
     let script = format!("(echo '{{}}'; echo x) | hitlog import --data-dir {} -", data.display());
     let refused = ran(shell("sh", &script));
     assert!(refused.code == 1 && refused.err.contains("standard input: nothing was imported"), "{}", refused.err);
-    assert!(refused.err.contains("line 1: ") && refused.err.contains("line 2: not an event"), "{}", refused.err);
+    assert!(
+        refused.err.contains("line 1: ") && refused.err.contains("line 2: not a line of an export"),
+        "{}",
+        refused.err
+    );
     assert_eq!(fs::read_dir(work.path()).unwrap().count(), 1, "the socket");
     let refused = tool(&data, &["import", "/dev/null", "--skip", "5"]);
     assert!(refused.code == 2 && refused.err.contains("has only 0 lines"), "{}", refused.err);
@@ -453,6 +457,43 @@ fn a_website_is_named_as_the_api_takes_it() {
     }
 }
 
+/// A line may not be longer than this, in bytes.
+const LINE_BYTES_MAX: usize = 1 << 20;
+
+#[test]
+fn no_line_is_cut_and_none_is_dropped_because_it_is_long() {
+    let work = work_dir();
+    let (file, data) = (work.path().join("lines"), work.path().join("data"));
+    let event = line("a", 1).trim_end().to_owned();
+    let blanks = |count: usize| " ".repeat(count);
+    let (too_long, longest) = ("line 1: longer than 1048576 bytes", blanks(LINE_BYTES_MAX - event.len()));
+    for (text, wanted) in [
+        (format!("{}{event}\n", blanks(LINE_BYTES_MAX + 50)), too_long),
+        (format!("{event}{}GARBAGE\n", blanks(LINE_BYTES_MAX)), too_long),
+        (format!("{event}{}", blanks(LINE_BYTES_MAX)), too_long),
+        (format!("{}\n{event}\n", blanks(LINE_BYTES_MAX + 1)), too_long),
+        (format!("\u{feff}{event}{longest} \r\n"), too_long),
+        (format!("{event}{longest}GARBAGE\n{event}\n"), too_long),
+        (format!("{event}{longest}\n{event}\u{feff}\n"), "line 2: not a line of an export"),
+        (format!("{event}\n\u{feff}{event}\n"), "line 2: not a line of an export"),
+        // Whatever ends a line, and a mark before the first one, are no part of it.
+        (format!("{event}{longest}\n"), ""),
+        (format!("{event}{longest}"), ""),
+        (format!("\u{feff}{longest}{event}\r\n"), ""),
+        (format!("\u{feff}{}\r\n{event}\r\n", blanks(LINE_BYTES_MAX)), ""),
+    ] {
+        fs::write(&file, &text).unwrap();
+        let imported = tool(&data, &["import", file.to_str().unwrap()]);
+        let told = format!("{}...: {}{}", &text[..9], imported.out, imported.err);
+        if wanted.is_empty() {
+            assert!(fine(&imported).starts_with("1 event imported"), "{told}");
+            fs::remove_dir_all(&data).unwrap();
+        } else {
+            assert!(imported.code == 1 && imported.err.contains(wanted) && !data.exists(), "{told}");
+        }
+    }
+}
+
 /// What other tools print, run as it stands.
 #[test]
 fn what_tools_print_can_be_run() {
@@ -494,6 +535,18 @@ fn what_tools_print_can_be_run() {
     assert!(fine(&ran(shell("sh", told(&look.out, "That is: ")))).contains("It is removed"));
     let checked = tool(&data, &["check"]);
     assert!(fine(&checked).ends_with("nothing is wrong\n"), "{}", checked.out);
+    // On a terminal: the lines are to come from wherever they are, and not out of this very directory.
+    let terminal = OpenOptions::new().read(true).write(true).open("/dev/ptmx").unwrap();
+    let mut import = command(&["import", "-", "--data-dir", data.to_str().unwrap()]);
+    import.stdin(Stdio::from(terminal));
+    let refused = ran(import);
+    let into = told(&refused.err, "send the lines into: ");
+    assert!(!refused.err.contains("export"), "{}", refused.err);
+    let file = work.path().join("lines");
+    fs::write(&file, line("c", 1)).unwrap();
+    let imported = ran(shell("sh", &format!("cat '{}' | {into}", file.display())));
+    assert!(fine(&imported).starts_with("1 event imported"), "{}", imported.out);
+    assert_eq!(sessions(&data, &[]).len(), 21, "twenty others are written off");
     let unknown = tool(&data, &["stats", "--website", "nobody"]);
     assert!(fine(&ran(shell("sh", told(&unknown.err, "nobody; `").split('`').next().unwrap()))).contains(&code));
 }

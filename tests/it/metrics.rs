@@ -119,6 +119,13 @@ fn readiness_is_a_metric() {
     daemon.stop();
 }
 
+/// What a seal of a segment without indexes must find free: twice its file and its write-ahead log.
+fn seal_needed(data: &Path, number: usize) -> f64 {
+    let bytes =
+        |end: &str| fs::metadata(data.join(format!("segments/{number:012}.db{end}"))).map_or(0, |file| file.len());
+    2.0 * (bytes("") + bytes("-wal")) as f64
+}
+
 /// The bytes of the files of a segment, of any generation.
 fn bytes_of(data: &Path, number: usize) -> f64 {
     let entries = fs::read_dir(data.join("segments")).unwrap().map(|entry| entry.unwrap());
@@ -147,6 +154,8 @@ fn the_disk_and_the_segments_on_it() {
     assert!(free > 0.0 && free < size && (free - free_now).abs() < size / 4.0, "{free} or {free_now} of {size}");
     assert_eq!(metrics["hitlog_oldest_unsealed_timestamp_seconds"], 0.0, "nothing waits");
     assert!(metrics["hitlog_segment_bytes{state=\"active\"}"] > 0.0);
+    let needed = metrics["hitlog_seal_needed_bytes"];
+    assert!(needed > 0.0 && needed == seal_needed(&data, 1), "of the active segment as it is: {needed}");
 
     // Where a new generation of the first segment is to be built there is something else.
     let in_the_way: PathBuf = data.join("segments/000000000001.building");
@@ -162,20 +171,27 @@ fn the_disk_and_the_segments_on_it() {
                 && metrics["hitlog_seals_total{outcome=\"ok\"}"] == 1.0
                 && metrics["hitlog_segment_bytes{state=\"unsealed\"}"] == bytes_of(&data, 1)
                 && metrics["hitlog_segment_bytes{state=\"sealed\"}"] == bytes_of(&data, 2)
+                && metrics["hitlog_seal_needed_bytes"] == seal_needed(&data, 1).max(seal_needed(&data, 3))
         })
     });
+    assert!(seal_needed(&data, 1) > seal_needed(&data, 3), "the one that waits is the larger one");
     let since = metrics["hitlog_oldest_unsealed_timestamp_seconds"];
     assert!((before - 0.1..now_seconds()).contains(&since), "full at {since}, begun at {before}");
     daemon.stop();
 
-    // A start knows it from the file, and another seals it.
-    let restarted_at = now_seconds();
-    let daemon = Daemon::start_in(&data, &flags);
-    let again = daemon.metrics()["hitlog_oldest_unsealed_timestamp_seconds"];
-    assert!((before - 0.1..restarted_at).contains(&again), "full at {again}, started again at {restarted_at}");
-    daemon.stop();
+    // A start knows it from the events, however young it makes the file, and so does the next one.
+    for _ in 0..2 {
+        let file = fs::File::options().write(true).open(data.join("segments/000000000001.db")).unwrap();
+        file.set_modified(SystemTime::now()).unwrap();
+        let mut daemon = Daemon::start_in(&data, &flags);
+        let again = daemon.metrics()["hitlog_oldest_unsealed_timestamp_seconds"];
+        assert!((before - 0.1..=since).contains(&again), "full at {again}, before at {since}");
+        daemon.crash();
+    }
     fs::remove_dir(&in_the_way).unwrap();
-    let daemon = Daemon::start_in(&data, &flags);
+    // And where no reserve is asked for none is missing.
+    let daemon = Daemon::start_in(&data, &[&flags[..], &["--reserve-bytes", "0"]].concat());
+    assert_eq!(daemon.metrics()["hitlog_reserve_standing"], 1.0);
     wait_until("all is sealed", || {
         let metrics = daemon.metrics();
         (metrics["hitlog_oldest_unsealed_timestamp_seconds"] == 0.0
@@ -184,6 +200,53 @@ fn the_disk_and_the_segments_on_it() {
         .then_some(())
     });
     daemon.stop();
+}
+
+#[test]
+fn a_seal_without_room_is_foretold() {
+    if !is_root() {
+        println!("skipped: only root can mount a small disk");
+        return;
+    }
+    let work = work_dir();
+    let disk = Mount::in_memory(64, work.path());
+    let (data, ballast) = (work.path().join("data"), work.path().join("ballast"));
+    let flags = ["--segment-rows-max", "10000"];
+    let daemon = Daemon::start_in(&data, &flags);
+    let code = daemon.register("example.com");
+    // Where a new generation is to be built there is something else.
+    let in_the_way = data.join("segments/000000000001.building");
+    fs::create_dir(&in_the_way).unwrap();
+    for _ in 0..10 {
+        assert_eq!(daemon.client().post("/api/v1/events/batch", traffic::batch(&code, 1_000)).status, 201);
+    }
+    wait_until("sealing has failed", || {
+        (daemon.metrics()["hitlog_seals_total{outcome=\"failed\"}"] >= 1.0).then_some(())
+    });
+    daemon.stop();
+    fs::remove_dir(&in_the_way).unwrap();
+
+    let needed = seal_needed(&data, 1);
+    let of = rustix::fs::statvfs(&data).unwrap();
+    let too_much = (of.f_bfree * of.f_frsize) as f64 - needed + 65_536.0;
+    fs::write(&ballast, vec![1; too_much as usize]).unwrap();
+    let daemon = Daemon::start_in(&data, &flags);
+    daemon.wait_for_log(&format!("it takes up to {needed} bytes"));
+    let metrics = daemon.metrics();
+    assert_eq!(metrics["hitlog_seal_needed_bytes"], needed);
+    assert!(metrics["hitlog_storage_free_bytes"] < needed, "{}", metrics["hitlog_storage_free_bytes"]);
+    assert_eq!(metrics["hitlog_reserve_standing"], 1.0, "events are taken");
+    daemon.stop();
+
+    fs::remove_file(&ballast).unwrap();
+    let daemon = Daemon::start_in(&data, &flags);
+    daemon.wait_until_sealed();
+    wait_until("there is room", || {
+        let metrics = daemon.metrics();
+        (metrics["hitlog_seal_needed_bytes"] < needed && metrics["hitlog_storage_free_bytes"] > needed).then_some(())
+    });
+    daemon.stop();
+    drop(disk);
 }
 
 #[test]

@@ -435,8 +435,8 @@ fn import_refuses_what_it_cannot_do() {
         format!("{good}\n\n{}\n", good.replacen(from, to, 1))
     };
     for (lines, wanted) in [
-        (format!("{good}\n{{\"a\":\n"), "line 2: not an event as JSON"),
-        (format!("{good}\n[]\n"), "line 2: not an event as JSON"),
+        (format!("{good}\n{{\"a\":\n"), "line 2: not a line of an export"),
+        (format!("{good}\n[]\n"), "line 2: not a line of an export"),
         (with("\"eventType\":\"pageview\"", "\"eventType\":\"hover\""), "line 3: eventType"),
         (with("\"sessionId\":\"=s0\"", "\"sessionId\":null"), "line 3: sessionId"),
         (with("\"createdAt\":\"2026", "\"createdAt\":\"year 2026"), "line 3: createdAt"),

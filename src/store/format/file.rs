@@ -8,10 +8,10 @@ use std::{
 };
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
-use rusqlite::{Connection, OpenFlags, Row, config::DbConfig};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, config::DbConfig};
 use rustix::io::Errno;
 
-pub(crate) use super::names::{bytes, has_wal, modified_ms, with_suffix};
+pub(crate) use super::names::{bytes, has_wal, with_suffix};
 use super::{access::make_file, schema, sync::sync_directory, ties::Ties, vfs};
 use crate::{
     metrics::StoreMetrics,
@@ -182,6 +182,12 @@ pub(crate) fn sequences(connection: &Connection) -> rusqlite::Result<Option<(u64
     let select = "SELECT (SELECT min(id) FROM Event), (SELECT max(id) FROM Event)";
     let number = |row: &Row<'_>, column| row.get::<_, Option<i64>>(column).map(|id| id.map(i64::unsigned_abs));
     connection.query_row(select, [], |row| Ok(number(row, 0)?.zip(number(row, 1)?)))
+}
+
+/// When the newest event of a segment arrived, in milliseconds since 1970, UTC; `None` if it is empty.
+pub(crate) fn newest_received_at(connection: &Connection) -> rusqlite::Result<Option<i64>> {
+    let select = "SELECT receivedAt FROM Event ORDER BY id DESC LIMIT 1";
+    connection.query_row(select, [], |row| row.get(0)).optional()
 }
 
 /// The highest sequence in a segment.

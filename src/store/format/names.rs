@@ -4,7 +4,6 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    time::UNIX_EPOCH,
 };
 
 /// The catalog, in the data directory.
@@ -22,12 +21,6 @@ pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 /// The size of a file; 0 if there is none.
 pub(crate) fn bytes(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |file| file.len())
-}
-
-/// When a file was last written, in milliseconds since 1970, UTC, if the system tells.
-pub(crate) fn modified_ms(path: &Path) -> Option<i64> {
-    let modified = fs::metadata(path).and_then(|file| file.modified()).ok()?;
-    i64::try_from(modified.duration_since(UNIX_EPOCH).ok()?.as_millis()).ok()
 }
 
 /// Whether a database was left without an orderly end: there is something in its write-ahead log.

@@ -80,8 +80,8 @@ pub(crate) fn make(folder: &Path) -> Result<(), OpenError> {
     }
 }
 
-/// Writes all that comes from a pipe to a file in this folder. The file has no name, so that its room
-/// is free again when it is closed, however the process ends. So many bytes stay free beside it.
+/// Writes all that comes from a pipe to a file in this folder. The file has no name, so that its room is free again
+/// when it is closed, however the process ends. So many bytes stay free beside it.
 pub(crate) fn spool(
     pipe: &mut impl Read,
     folder: &Path,

@@ -50,7 +50,7 @@ impl Storage {
             self.metrics.storage_size_bytes.set(room.size_bytes as f64);
         }
         self.metrics.last_backup.set(last_backup::read(path).unwrap_or(0) as f64 / 1_000.0);
-        let (mut active, mut unsealed, mut sealed) = (0, 0, 0);
+        let (mut active, mut unsealed, mut sealed, mut seal_needed) = (0, 0, 0, 0);
         let mut sealed_bytes = HashMap::new();
         let view = self.segments.view();
         // The newest of those without indexes is the one that is written to.
@@ -60,12 +60,17 @@ impl Storage {
                 let bytes = self.sealed_bytes.get(&key).copied().unwrap_or_else(|| file::bytes(&segment.path));
                 sealed_bytes.insert(key, bytes);
                 sealed += bytes;
-            } else if active == 0 {
-                active = file::bytes_in_all(&segment.path);
+                continue;
+            }
+            seal_needed = seal_needed.max(segment.rewriting_bytes());
+            let bytes = file::bytes_in_all(&segment.path);
+            if active == 0 {
+                active = bytes;
             } else {
-                unsealed += file::bytes_in_all(&segment.path);
+                unsealed += bytes;
             }
         }
+        self.metrics.seal_needed_bytes.set(seal_needed as f64);
         drop(view);
         self.sealed_bytes = sealed_bytes;
         let prepared = self.segments.prepared().map_or(0, |path| file::bytes_in_all(&path));

@@ -90,9 +90,7 @@ impl Rewriter {
 
     /// Does not begin what cannot end: a rewriting that runs out of room has taken it from everybody else.
     fn look_for_room(&self, segment: &Segment) -> Result<(), RewriteError> {
-        let bytes = file::bytes(&segment.path) + file::bytes(&file::with_suffix(&segment.path, "-wal"));
-        // Indexes take as much again at the most, with what is sorted for them; in a segment that has them they count.
-        let wanted = if segment.is_sealed() { bytes } else { 2 * bytes };
+        let wanted = segment.rewriting_bytes();
         match free_bytes(self.paths.folder()) {
             Some(free) if free < wanted => Err(RewriteError::NoRoom { wanted, free }),
             _ => Ok(()),

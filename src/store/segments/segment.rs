@@ -109,6 +109,13 @@ impl Segment {
         self.sequences().map_or(0, |(first, last)| last - first + 1)
     }
 
+    /// The room that must be free before it is rewritten, in bytes.
+    pub(crate) fn rewriting_bytes(&self) -> u64 {
+        let bytes = file::bytes(&self.path) + file::bytes(&file::with_suffix(&self.path, "-wal"));
+        // Indexes take as much again at the most, with what is sorted for them; in a segment that has them they count.
+        if self.is_sealed() { bytes } else { 2 * bytes }
+    }
+
     /// Whether it has its indexes.
     pub(crate) fn is_sealed(&self) -> bool {
         self.summary().is_some()

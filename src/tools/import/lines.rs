@@ -22,7 +22,13 @@ use crate::{
 pub(super) const GROUP_LINES: u64 = 4_096;
 /// Bytes of a group's events, if so many are reached with fewer lines.
 const GROUP_BYTES: usize = 4 << 20;
+/// How many bad lines are told of; a file that has more is the wrong one.
+pub(super) const BAD_LINES_TOLD: usize = 10;
 const READ_BYTES: usize = 1 << 20;
+/// A byte-order mark, which some editors write before the first line.
+const MARK: &[u8] = b"\xef\xbb\xbf";
+/// What ends a line where it is longest.
+const LINE_END: &[u8] = b"\r\n";
 
 const EXPECTED_TIME: &str = "Expected a time such as 2026-01-28T20:00:00.000Z";
 
@@ -157,7 +163,8 @@ impl<'a> LineReader<'a> {
         let first = self.number;
         let (mut body, mut places, mut bad) = (Vec::new(), Vec::new(), Vec::new());
         let mut digest = Xxh3Default::new();
-        while self.number < first + GROUP_LINES && body.len() < GROUP_BYTES && self.next_line()? {
+        let is_enough = |body: &[u8], bad: &[BadLine]| body.len() >= GROUP_BYTES || bad.len() >= BAD_LINES_TOLD;
+        while self.number < first + GROUP_LINES && !is_enough(&body, &bad) && self.next_line()? {
             digest.update(&self.line);
             let begin = body.len();
             match self.read_line(&mut body, targets) {
@@ -178,10 +185,12 @@ impl<'a> LineReader<'a> {
         Ok(Some(ParsedLines { events, bad, last_line: self.number, digest: digest.digest() }))
     }
 
-    /// Reads the next line, as far as a line may go; `false` at the end of the file.
+    /// Reads the next line; `false` at the end of the file. Of one that is too long only so much is kept that
+    /// `read_line` sees that, whatever stands in the rest: no group with such a line is appended.
     fn next_line(&mut self) -> io::Result<bool> {
         self.line.clear();
-        let limit = self.rules.line_bytes_max as u64 + 1;
+        // One byte beyond the longest line is the first that its line end leaves over.
+        let limit = (MARK.len() + self.rules.line_bytes_max + LINE_END.len()) as u64;
         let mut read = (&mut self.file).take(limit).read_until(b'\n', &mut self.line)? as u64;
         if read == limit && self.line.last() != Some(&b'\n') {
             read += self.file.skip_until(b'\n')? as u64;
@@ -193,16 +202,23 @@ impl<'a> LineReader<'a> {
 
     /// Notes the line's website, or appends its event in the form that trackers send.
     fn read_line(&self, out: &mut Vec<u8>, targets: &mut Destinations<'_>) -> Result<LineKind, String> {
-        let text = self.line.trim_ascii();
+        let line = match self.line.strip_prefix(MARK) {
+            Some(line) if self.number == 1 => line,
+            _ => &self.line[..],
+        };
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        // Blanks count: a line that was cut may look blank, or whole, as far as it was read.
+        if line.len() > self.rules.line_bytes_max {
+            return Err(format!("longer than {} bytes", self.rules.line_bytes_max));
+        }
+        let text = line.trim_ascii();
         if text.is_empty() {
             return Ok(LineKind::Blank);
         }
-        if text.len() > self.rules.line_bytes_max {
-            return Err(format!("longer than {} bytes", self.rules.line_bytes_max));
-        }
         // serde would take an array for an event without names.
         if text[0] != b'{' {
-            return Err("not an event as JSON: expected an object".into());
+            return Err("not a line of an export: expected an object of JSON".into());
         }
         let line: Line<'_> = serde_json::from_slice(text).map_err(|error| at_column(&error))?;
         if line.is_website() {
@@ -334,7 +350,7 @@ fn name_of<'a>(raw: Option<&'a RawValue>, member: &str) -> Result<Option<Cow<'a,
 fn at_column(error: &serde_json::Error) -> String {
     let (text, column) = (error.to_string(), error.column());
     let text = text.split(" at line ").next().unwrap_or_default();
-    format!("not an event as JSON: {text}, column {column}")
+    format!("not a line of an export: {text}, column {column}")
 }
 
 /// A rejection in words that fit a line.

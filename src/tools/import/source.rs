@@ -95,6 +95,10 @@ impl Source {
                 let found = file.metadata().map_err(failed)?;
                 Ok(Self { begin: 0, stamp: Stamp::of(&found), file, name, path: None })
             }
+            Kind::Terminal => Err(ToolError::Arguments(format!(
+                "{name} is a terminal; name a file of lines, or send the lines into: {}",
+                command::hitlog(["import", STDIN])
+            ))),
             Kind::Unfit(what) => Err(ToolError::Arguments(format!("{name} is {what}"))),
         }
     }
@@ -136,6 +140,8 @@ enum Kind {
     File,
     /// Once.
     Pipe,
+    /// Once, and only what somebody types.
+    Terminal,
     /// It cannot be, and why not.
     Unfit(&'static str),
 }
@@ -151,7 +157,7 @@ impl Kind {
         } else if kind.is_dir() {
             Self::Unfit("a directory; name a file of lines, or - for standard input")
         } else if file.is_terminal() {
-            Self::Unfit("a terminal; name a file, or send the lines into it, as in: hitlog export | hitlog import -")
+            Self::Terminal
         } else {
             Self::Unfit("neither a file nor a pipe; name a file of lines, or - for standard input")
         }

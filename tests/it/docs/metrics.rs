@@ -26,7 +26,9 @@ fn wrapped(text: &str, indent: &str) -> String {
 /// The unit that a metric's name ends in, or what stands in its place.
 fn unit(metric: &Described) -> &'static str {
     let quantity = metric.name.trim_end_matches("_total");
-    if metric.help.starts_with("1 ") || metric.help.starts_with("Always 1") {
+    if metric.help.starts_with("Always 1;") {
+        "1"
+    } else if metric.help.starts_with("1 ") || metric.help.starts_with("0 while ") {
         "1 or 0"
     } else if quantity.ends_with("_timestamp_seconds") || quantity.ends_with("_start_time_seconds") {
         "seconds since 1970, UTC"
