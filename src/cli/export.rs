@@ -37,7 +37,8 @@ pub(super) fn command() -> Command {
             "Events that arrive while it runs are not in it, and neither are those of deleted websites. In CSV an \
              apostrophe stands before a cell that a spreadsheet would run as a formula.\n\n\
              `hitlog import` takes lines of events and of websites, in one file or in several. To make a copy of \
-             everything: (hitlog export --websites; hitlog export) | hitlog import --data-dir COPY -",
+             everything: (hitlog export; hitlog export --websites) | hitlog import --data-dir COPY -\n\
+             The websites come last, so that one that is registered meanwhile keeps its name.",
         )
 }
 

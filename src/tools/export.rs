@@ -179,9 +179,7 @@ impl LineWriter {
 /// Whether a spreadsheet may take a text for a formula, <https://owasp.org/www-community/attacks/CSV_Injection>. Some
 /// take the full-width and the small forms of the four signs for the signs themselves, some a minus for a hyphen, and
 /// many pass over whatever shows nothing before them.
-fn is_formula(text: &[u8]) -> bool {
-    // Texts are UTF-8, checked when they came in.
-    let text = str::from_utf8(text).unwrap_or_default();
+fn is_formula(text: &str) -> bool {
     let begin = text.chars().find(|char| matches!(char, '\t' | '\r' | '\n') || !is_blank(*char));
     matches!(
         begin,
@@ -226,13 +224,18 @@ fn write_cell(out: &mut Vec<u8>, text: &[u8]) {
     if is_quoted {
         out.push(b'"');
     }
-    if is_formula(text) {
-        out.push(b'\'');
-    }
-    for part in text.split_inclusive(|byte| *byte == b'"') {
-        out.extend_from_slice(part);
-        if part.ends_with(b"\"") {
-            out.push(b'"');
+    // Texts are UTF-8, checked when they came in.
+    for (index, part) in str::from_utf8(text).unwrap_or_default().split_inclusive(';').enumerate() {
+        // Where a comma is the decimal sign, many spreadsheets begin a cell after every semicolon, within quotes, too.
+        let begin = if index == 0 { part } else { part.trim_start_matches(|char| char == '"' || is_blank(char)) };
+        if is_formula(begin) {
+            out.push(b'\'');
+        }
+        for byte in part.bytes() {
+            out.push(byte);
+            if byte == b'"' {
+                out.push(b'"');
+            }
         }
     }
     if is_quoted {
@@ -265,6 +268,13 @@ mod tests {
             ("\"", "\"\"\"\""),
             ("two\nlines", "\"two\nlines\""),
             ("grüße 🦀", "grüße 🦀"),
+            ("a;b;-", "a;b;'-"),
+            ("x;=1+1;@y", "x;'=1+1;'@y"),
+            ("x; \u{a0}+1", "x;' \u{a0}+1"),
+            ("x;\"=1\"", "\"x;'\"\"=1\"\"\""),
+            ("x;\" \"=1", "\"x;'\"\" \"\"=1\""),
+            (";=1", ";'=1"),
+            (";;a=1;\"", "\";;a=1;\"\"\""),
             ("{\"a\":1}", "\"{\"\"a\"\":1}\""),
         ] {
             let mut out = Vec::new();

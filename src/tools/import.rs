@@ -23,6 +23,7 @@ use websites::Destinations;
 use super::{
     Outcome, ToolError, print,
     progress::{Unit, bar},
+    stats::find_website,
     table::pluralize,
 };
 use crate::{
@@ -130,17 +131,17 @@ fn summary(events: u64, targets: &Destinations<'_>) -> String {
     text
 }
 
+/// The website that all events are to belong to.
 fn forced_website(options: &ImportOptions, catalog: Option<&CatalogContents>) -> Result<Option<Arc<str>>, ToolError> {
     let Some(text) = &options.website else { return Ok(None) };
-    let found = catalog.and_then(|catalog| catalog.find_website(text));
-    let found = found.ok_or_else(|| {
-        let text = format!(
-            "--website {text}: no website here has this id, tracking code or domain; `{}` lists them",
-            command::hitlog(["stats", "--json"])
-        );
-        ToolError::Arguments(text)
-    });
-    found.map(|website| Some(Arc::clone(&website.id)))
+    let catalog = catalog.ok_or_else(|| {
+        ToolError::Arguments(format!(
+            "--website {text}: there is nothing in {} yet, and so no website; without --website, those that the lines \
+             name are registered",
+            options.data_dir.display()
+        ))
+    })?;
+    Ok(Some(Arc::clone(&find_website(catalog, text)?.id)))
 }
 
 /// An import under way.
@@ -218,7 +219,12 @@ impl Import<'_> {
         let closed = store.close();
         let events = appended?;
         closed.map_err(|error| {
-            ToolError::Import(format!("everything is imported, but the store was not closed: {error}"))
+            ToolError::Import(format!(
+                "{} imported, so do not import these lines again; but the store was not closed in order: {error}. \
+                 `{}` tells whether all is well with it",
+                pluralize(events, "event"),
+                command::hitlog(["check"])
+            ))
         })?;
         Ok(events)
     }

@@ -104,11 +104,13 @@ pub(super) fn find_website<'a>(
     text: &str,
 ) -> Result<&'a std::sync::Arc<crate::store::Website>, ToolError> {
     catalog.find_website(text).ok_or_else(|| {
-        let known = catalog.websites().count();
-        ToolError::Arguments(format!(
-            "no website has the id, tracking code or domain {text}; `{}` lists the {known} that there are",
-            hitlog(["stats", "--json"])
-        ))
+        ToolError::Arguments(match catalog.websites().count() {
+            0 => format!("no website has the id, tracking code or domain {text}: none is registered here yet"),
+            known => format!(
+                "no website has the id, tracking code or domain {text}; `{}` lists the {known} that there are",
+                hitlog(["export", "--websites"])
+            ),
+        })
     })
 }
 

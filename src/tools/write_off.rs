@@ -48,8 +48,9 @@ pub fn run(options: &WriteOffOptions) -> Outcome {
     }
     for name in quarantined {
         text.push_str(&format!(
-            "What is left of it is in quarantine, and erasures wait until it leaves that: `{}` removes it for good.\n",
-            hitlog(["quarantine", "discard", &name, "--yes"])
+            "What is left of it is in quarantine, and erasures wait until it leaves that. To see what would go for \
+             good with it: {}\n",
+            hitlog(["quarantine", "discard", &name])
         ));
     }
     print(text.as_bytes())?;

@@ -138,8 +138,11 @@ fn what_cannot_be_read_is_refused_with_what_to_do() {
         let refused = import(file, stdin);
         assert!(refused.code == code && refused.err.contains(wanted), "{file:?}: {} {}", refused.code, refused.err);
     }
-    assert!(fine(&import(OsStr::new("-"), Stdio::null())).starts_with("0 events imported"));
-    fs::remove_dir_all(&data).unwrap();
+    // A website that nobody can look up, as nothing is there.
+    let elsewhere = command(&["import", "/dev/null", "--website", "x", "--data-dir", data.to_str().unwrap()]);
+    let refused = ran(elsewhere);
+    assert!(refused.code == 2 && refused.err.contains("there is nothing in "), "{}", refused.err);
+    assert!(!refused.err.contains('`') && !data.exists(), "{}", refused.err);
     // A bad line from a pipe: nothing is made, and nothing is left.
     let script = format!("(echo '{{}}'; echo x) | hitlog import --data-dir {} -", data.display());
     let refused = ran(shell("sh", &script));
@@ -152,6 +155,52 @@ fn what_cannot_be_read_is_refused_with_what_to_do() {
     assert_eq!(fs::read_dir(work.path()).unwrap().count(), 1, "the socket");
     let refused = tool(&data, &["import", "/dev/null", "--skip", "5"]);
     assert!(refused.code == 2 && refused.err.contains("has only 0 lines"), "{}", refused.err);
+}
+
+#[test]
+fn nothing_at_all_is_no_success_unless_a_file_is_named() {
+    let work = work_dir();
+    let (data, empty) = (work.path().join("data"), work.path().join("empty"));
+    fs::write(&empty, "").unwrap();
+    let import = |script: &str| {
+        let script = script.replace("IMPORT", &format!("hitlog import --data-dir {}", data.display()));
+        ran(shell("bash", &script.replace("EMPTY", empty.to_str().unwrap())))
+    };
+    for script in [
+        "hitlog export --data-dir /not/there 2> /dev/null | IMPORT -",
+        "true | IMPORT /dev/stdin",
+        "IMPORT - <&-",
+        "IMPORT - < /dev/null",
+        "IMPORT - < EMPTY",
+        "IMPORT /dev/stdin < EMPTY",
+        "IMPORT /dev/fd/3 3< EMPTY",
+        "IMPORT <(false)",
+    ] {
+        let refused = import(script);
+        assert!(refused.code == 1 && refused.err.contains("nothing came from "), "{script}: {}", refused.err);
+        assert!(!data.exists(), "{script}");
+    }
+    for script in ["IMPORT EMPTY", "IMPORT /dev/null", "echo | IMPORT -"] {
+        assert_eq!(fine(&import(script)), "0 events imported\n", "{script}");
+    }
+}
+
+#[test]
+fn a_pipe_that_does_not_wait_is_waited_for() {
+    let work = work_dir();
+    let data = work.path().join("data");
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    rustix::fs::fcntl_setfl(&reader, rustix::fs::OFlags::NONBLOCK).unwrap();
+    let mut import = command(&["import", "-", "--data-dir", data.to_str().unwrap()]);
+    let import = import.stdin(reader).spawn().unwrap();
+    for number in 0..3 {
+        thread::sleep(Duration::from_millis(100));
+        writer.write_all(line("a", number).as_bytes()).unwrap();
+    }
+    drop(writer);
+    let output = import.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(sessions(&data, &[]), numbers(3));
 }
 
 #[test]
@@ -313,20 +362,32 @@ fn an_interrupted_import_goes_on_where_it_was_with_the_command_that_it_printed()
 #[test]
 fn an_interrupted_import_from_a_pipe_says_what_to_send_again() {
     let work = work_dir();
-    let (file, data) = (work.path().join("lines"), work.path().join("data dir"));
+    let (file, link) = (work.path().join("lines"), work.path().join("link"));
     fs::write(&file, lines(MANY)).unwrap();
-    let mut import = command(&["import", "-", "--data-dir", data.to_str().unwrap()]);
-    let mut cat = Command::new("cat").arg(&file).stdout(Stdio::piped()).spawn().unwrap();
-    let import = import.stdin(cat.stdout.take().unwrap()).spawn().unwrap();
-    wait_for_groups(&data);
-    cat.wait().unwrap();
-    signal(&import, "INT");
-    let error = String::from_utf8(import.wait_with_output().unwrap().stderr).unwrap();
-    let stored = sessions(&data, &[]).len();
-    assert!(stored < MANY && error.contains(&format!("The first {stored} lines are imported")), "{error}");
-    let go_on = told(&error, "Send the same lines again, from the first one on, into: ");
-    fine(&ran(shell("sh", &format!("cat {} | {go_on}", file.display()))));
-    assert_eq!(sessions(&data, &[]), numbers(MANY));
+    std::os::unix::fs::symlink("/dev/stdin", &link).unwrap();
+    // What a shell redirects is no more to be found by the next command than what comes from a pipe.
+    for (number, (source, is_pipe)) in
+        [("-", true), ("/dev/fd/0", false), (link.to_str().unwrap(), false)].into_iter().enumerate()
+    {
+        let data = work.path().join(format!("data dir {number}"));
+        let mut import = command(&["import", source, "--data-dir", data.to_str().unwrap()]);
+        let mut cat = is_pipe.then(|| Command::new("cat").arg(&file).stdout(Stdio::piped()).spawn().unwrap());
+        let stdin = match &mut cat {
+            Some(cat) => Stdio::from(cat.stdout.take().unwrap()),
+            None => Stdio::from(File::open(&file).unwrap()),
+        };
+        let import = import.stdin(stdin).spawn().unwrap();
+        wait_for_groups(&data);
+        cat.iter_mut().for_each(|cat| assert!(cat.wait().unwrap().success()));
+        signal(&import, "INT");
+        let error = String::from_utf8(import.wait_with_output().unwrap().stderr).unwrap();
+        let stored = sessions(&data, &[]).len();
+        assert!(stored < MANY && error.contains(&format!("The first {stored} lines are imported")), "{error}");
+        let go_on = told(&error, "Send the same lines again, from the first one on, into: ");
+        fine(&ran(shell("sh", &format!("cat {} | {go_on}", file.display()))));
+        assert_eq!(sessions(&data, &[]), numbers(MANY), "{source}");
+        fs::remove_dir_all(&data).unwrap();
+    }
 }
 
 fn websites(data: &Path) -> Vec<Value> {

@@ -1,9 +1,9 @@
 //! What an erasure waits for, in words for whoever asked for it.
+//!
+//! They go to whoever may read, who need not know where this machine keeps its files: commands stand here without
+//! paths. The log has them whole.
 
-use crate::{
-    command::hitlog,
-    store::{catalog::Erasure, segments::Segments},
-};
+use crate::store::{catalog::Erasure, segments::Segments};
 
 /// Most segments that are named for each reason.
 const DAMAGED_TOLD: usize = 10;
@@ -51,9 +51,9 @@ pub(super) fn waits_for(segments: &Segments, erasure: &Erasure) -> Vec<String> {
 fn not_rewritten(failed: &[(i64, bool)]) -> Vec<String> {
     let told = failed.iter().take(DAMAGED_TOLD).map(|(number, is_damaged)| match is_damaged {
         true => format!(
-            "segment {number}, whose file is damaged: stop hitlog, put the file back from a backup or give it up with \
-             `{}`, and start hitlog again",
-            give_up(*number)
+            "segment {number}, whose file is damaged: stop hitlog, put the file back from a backup or give it up, and \
+             start hitlog again; {}",
+            what_giving_up_means(*number)
         ),
         false => format!("segment {number}, which could not be rewritten: hitlog's log says why, and tries it again"),
     });
@@ -69,8 +69,8 @@ fn out_of_reach(damaged: &[i64], quarantined: usize) -> Vec<String> {
     let told = damaged.iter().take(DAMAGED_TOLD).map(|number| {
         format!(
             "segment {number}, which is damaged or lost: put its file back from a backup and start hitlog again, or \
-             give it up with `{}`",
-            give_up(*number)
+             give it up; {}",
+            what_giving_up_means(*number)
         )
     });
     let mut waits: Vec<_> = told.collect();
@@ -79,14 +79,13 @@ fn out_of_reach(damaged: &[i64], quarantined: usize) -> Vec<String> {
     }
     if quarantined > 0 {
         let files = if quarantined == 1 { "1 file".to_owned() } else { format!("{quarantined} files") };
-        let list = hitlog(["quarantine", "list"]);
-        waits.push(format!("{files} in quarantine: `{list}` tells of them; adopt or discard each"));
+        waits.push(format!("{files} in quarantine: `hitlog quarantine list` tells of them; adopt or discard each"));
     }
     waits
 }
 
-fn give_up(number: i64) -> String {
-    hitlog(["segments", "write-off", &number.to_string(), "--yes"])
+fn what_giving_up_means(number: i64) -> String {
+    format!("`hitlog segments write-off {number}`, on its data directory, tells what would go with it")
 }
 
 #[cfg(test)]
@@ -98,7 +97,7 @@ mod tests {
         assert_eq!(out_of_reach(&[], 0), [""; 0]);
         let waits = out_of_reach(&[7], 2);
         assert!(
-            waits[0].starts_with("segment 7, which is damaged") && waits[0].contains("write-off 7 --yes"),
+            waits[0].starts_with("segment 7, which is damaged") && waits[0].contains("`hitlog segments write-off 7`"),
             "{waits:?}"
         );
         assert!(waits[1].starts_with("2 files in quarantine: `hitlog quarantine list`"), "{waits:?}");
@@ -111,7 +110,7 @@ mod tests {
     fn a_segment_that_cannot_be_rewritten_is_named_up_to_a_bound() {
         assert_eq!(not_rewritten(&[]), [""; 0]);
         let waits = not_rewritten(&[(7, true), (8, false)]);
-        assert!(waits[0].contains("damaged") && waits[0].contains("write-off 7 --yes"), "{waits:?}");
+        assert!(waits[0].contains("damaged") && waits[0].contains("write-off 7`"), "{waits:?}");
         assert!(waits[1].contains("segment 8") && !waits[1].contains("write-off"), "{waits:?}");
         let waits = not_rewritten(&(1..=1_000).map(|number| (number, true)).collect::<Vec<_>>());
         assert_eq!((waits.len(), waits[10].as_str()), (11, "990 more segments that could not be rewritten"));

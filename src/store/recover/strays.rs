@@ -122,8 +122,9 @@ fn put_into(quarantine: &Quarantine, path: &Path, reason: &str) -> Option<String
         Ok(name) => {
             tracing::error!(
                 file = %path.display(), to = %name, %reason,
-                "put into quarantine: it may hold events that were acknowledged, and is in no answer. `hitlog \
-                 quarantine list` says what it holds"
+                "put into quarantine: it may hold events that were acknowledged, and is in no answer. `{}` says what \
+                 it holds",
+                hitlog(["quarantine", "list"])
             );
             Some(name)
         }

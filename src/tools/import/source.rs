@@ -16,7 +16,10 @@ use std::{
 };
 
 use indicatif::ProgressBar;
-use rustix::fs::{major, minor};
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    fs::{major, minor},
+};
 
 use crate::{
     command,
@@ -75,32 +78,43 @@ impl Source {
             _ => failed(error),
         })?;
         let found = file.metadata().map_err(failed)?;
-        match Kind::of(&file, &found) {
+        let source = match Kind::of(&file, &found) {
             Kind::File => {
                 let begin = if found.is_file() { file.stream_position().map_err(failed)? } else { 0 };
-                let path = (!is_stdin).then(|| command::absolute(path));
-                Ok(Self { begin, stamp: Stamp::of(&found), file, name, path })
+                let path = (!is_stdin && !is_descriptor(path)).then(|| command::absolute(path));
+                Self { begin, stamp: Stamp::of(&found), file, name, path }
             }
             Kind::Pipe => {
                 let on_bytes = |bytes| {
                     bar.inc_length(bytes);
                     bar.inc(bytes);
                 };
-                let file = spool(&mut file, data_dir, store, on_bytes).map_err(|error| match error {
+                let file = spool(&mut Awaited(&file), data_dir, store, on_bytes).map_err(|error| match error {
                     SpoolError::Pipe(error) => failed(error),
                     SpoolError::File(error) => ToolError::Import(format!(
                         "{error}. Nothing was imported; --scratch-dir may name a folder on another disk"
                     )),
                 })?;
                 let found = file.metadata().map_err(failed)?;
-                Ok(Self { begin: 0, stamp: Stamp::of(&found), file, name, path: None })
+                Self { begin: 0, stamp: Stamp::of(&found), file, name, path: None }
             }
-            Kind::Terminal => Err(ToolError::Arguments(format!(
-                "{name} is a terminal; name a file of lines, or send the lines into: {}",
-                command::hitlog(["import", STDIN])
-            ))),
-            Kind::Unfit(what) => Err(ToolError::Arguments(format!("{name} is {what}"))),
+            Kind::Terminal => {
+                return Err(ToolError::Arguments(format!(
+                    "{name} is a terminal; name a file of lines, or send the lines into: {}",
+                    command::hitlog(["import", STDIN])
+                )));
+            }
+            Kind::Unfit(what) => return Err(ToolError::Arguments(format!("{name} is {what}"))),
+        };
+        // A shell passes over the failure of whatever stands before a pipe: this one must not look like success.
+        if source.path.is_none() && source.bytes() == 0 {
+            return Err(ToolError::Import(format!(
+                "nothing came from {}, and nothing was imported: look at what was to send the lines, and send them \
+                 again",
+                source.name
+            )));
         }
+        Ok(source)
     }
 
     /// What it is called in messages.
@@ -132,6 +146,42 @@ impl Source {
 /// A second descriptor of standard input.
 fn stdin() -> io::Result<File> {
     io::stdin().as_fd().try_clone_to_owned().map(File::from)
+}
+
+/// Most links that are followed from a path, as many as Linux follows.
+const LINKS_MAX: usize = 40;
+
+/// Whether a path, such as `/dev/stdin`, leads to a descriptor: another command finds something else there.
+fn is_descriptor(path: &Path) -> bool {
+    let mut path = path.to_owned();
+    for _ in 0..LINKS_MAX {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let Ok(folder) = fs::canonicalize(folder) else { return false };
+        if folder.starts_with("/proc") && folder.file_name().is_some_and(|name| name == "fd") {
+            return true;
+        }
+        // One at a time: the links of a descriptor lead on to the file that it has open.
+        let Ok(link) = fs::read_link(&path) else { return false };
+        path = folder.join(link);
+    }
+    false
+}
+
+/// A pipe that is waited for, even where its descriptor does not wait, which all who share it have in common.
+struct Awaited<'a>(&'a File);
+
+impl Read for Awaited<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut file = self.0;
+        loop {
+            match file.read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    poll(&mut [PollFd::new(file, PollFlags::IN)], None)?;
+                }
+                read => return read,
+            }
+        }
+    }
 }
 
 /// How often something can be read.

@@ -21,6 +21,15 @@ use crate::{
 
 /// Longest id of a website that is taken over, in bytes; those that hitlog makes have 16.
 const ID_BYTES_MAX: usize = 64;
+/// Most websites that one import registers or leaves out, so that lines that are no export, each with a website of its
+/// own, end in a message and not in the memory of the machine.
+const WEBSITES_MAX: usize = 100_000;
+/// Most bytes of what the websites that one import registers are called, for the same reason: an older hitlog took
+/// domains of any length.
+const TEXT_BYTES_MAX: usize = 64 << 20;
+/// How many answers to "where does this line go" are kept, and the longest question; all others are asked again.
+const KNOWN_MAX: usize = 100_000;
+const KNOWN_BYTES_MAX: usize = 1_024;
 
 /// The websites that lines go to.
 pub(super) struct Destinations<'a> {
@@ -36,11 +45,13 @@ pub(super) struct Destinations<'a> {
     by_domain: HashMap<String, Arc<str>>,
     /// The ids of those that are to be registered, in the order in which they come.
     planned: Vec<Arc<str>>,
+    /// The bytes of what those are called.
+    planned_bytes: usize,
     /// Those that lines tell of and that are here already; whether they are otherwise here.
     stay: BTreeMap<Arc<str>, bool>,
     /// Those that lines tell of and that are left out, because all events go to one website.
     left_out: HashSet<Arc<str>>,
-    /// The websites of the lines so far, by what the lines name.
+    /// The websites of some of the lines so far, by what the lines name.
     known: HashMap<String, u32>,
     /// What the line at hand names, in the form of a key of `known`.
     key: String,
@@ -74,6 +85,7 @@ impl<'a> Destinations<'a> {
             by_code: HashMap::new(),
             by_domain: HashMap::new(),
             planned: Vec::new(),
+            planned_bytes: 0,
             stay: BTreeMap::new(),
             left_out: HashSet::new(),
             known: HashMap::new(),
@@ -107,13 +119,22 @@ impl<'a> Destinations<'a> {
         }
         let found = self.find(id, tracking_code).map_or_else(|| self.plan(id, tracking_code, domain), Ok)?;
         let number = self.number(&found);
-        self.known.insert(self.key.clone(), number);
+        if self.key.len() <= KNOWN_BYTES_MAX {
+            if self.known.len() >= KNOWN_MAX {
+                self.known.clear();
+            }
+            self.known.insert(self.key.clone(), number);
+        }
         Ok(number)
     }
 
     /// Takes in what a line of its own says of a website. The same line again changes nothing.
     pub(super) fn add(&mut self, website: Website) -> Result<(), String> {
+        check_names("id", &website.id, &website.tracking_code)?;
         if self.forced.is_some() {
+            if self.left_out.len() >= WEBSITES_MAX && !self.left_out.contains(&website.id) {
+                return Err(too_many());
+            }
             self.left_out.insert(website.id);
             return Ok(());
         }
@@ -122,6 +143,7 @@ impl<'a> Destinations<'a> {
         let id = Arc::clone(&website.id);
         let Some(known) = self.websites.get(&id) else {
             self.check_new(&id, &website.tracking_code, &website.domain, None)?;
+            self.resize_planned(0, bytes_of(&website))?;
             self.planned.push(Arc::clone(&id));
             let (code, domain) = (Arc::clone(&website.tracking_code), website.domain.clone());
             self.know(&id, Known { tracking_code: code, domain, told: Told::ByLine(website) });
@@ -144,9 +166,12 @@ impl<'a> Destinations<'a> {
             Told::ByLine(before) if before.updated_at >= website.updated_at => return Ok(()),
             Told::ByLine(_) | Told::ByEvents => {}
         }
-        if known.domain != website.domain {
+        let (before, bytes) = (known.domain.clone(), known.bytes(&id));
+        if before != website.domain {
             self.check_domain(&id, &website.domain, None)?;
-            let before = known.domain.clone();
+        }
+        self.resize_planned(bytes, bytes_of(&website))?;
+        if before != website.domain {
             self.by_domain.remove(&before);
             self.by_domain.insert(website.domain.clone(), Arc::clone(&id));
         }
@@ -210,6 +235,16 @@ impl<'a> Destinations<'a> {
         })
     }
 
+    /// Notes that so many bytes of what planned websites are called take the place of so many.
+    fn resize_planned(&mut self, before: usize, after: usize) -> Result<(), String> {
+        let bytes = self.planned_bytes.saturating_sub(before) + after;
+        if bytes > TEXT_BYTES_MAX {
+            return Err(too_many());
+        }
+        self.planned_bytes = bytes;
+        Ok(())
+    }
+
     fn know(&mut self, id: &Arc<str>, known: Known) {
         self.by_code.insert(Arc::clone(&known.tracking_code), Arc::clone(id));
         self.by_domain.insert(known.domain.clone(), Arc::clone(id));
@@ -238,20 +273,18 @@ impl<'a> Destinations<'a> {
         let domain = imported_domain(domain).map_err(|fault| format!("domain: {fault}"))?;
         self.check_new(id, tracking_code, &domain, Some(ELSEWHERE))?;
         let id: Arc<str> = id.into();
-        self.planned.push(Arc::clone(&id));
         let known = Known { tracking_code: tracking_code.into(), domain: domain.into(), told: Told::ByEvents };
+        self.resize_planned(0, known.bytes(&id))?;
+        self.planned.push(Arc::clone(&id));
         self.know(&id, known);
         Ok(id)
     }
 
     /// Why no website can be registered like this. `of_event`: what else can be done with an event.
     fn check_new(&self, id: &str, tracking_code: &str, domain: &str, of_event: Option<&str>) -> Result<(), String> {
-        let member = if of_event.is_some() { "websiteId" } else { "id" };
-        if !(1..=ID_BYTES_MAX).contains(&id.len()) || id.chars().any(char::is_control) {
-            return Err(format!("{member}: Expected 1 to {ID_BYTES_MAX} bytes without control characters"));
-        }
-        if !is_tracking_code(tracking_code) {
-            return Err("trackingCode: Invalid tracking code format".into());
+        check_names(if of_event.is_some() { "websiteId" } else { "id" }, id, tracking_code)?;
+        if self.planned.len() >= WEBSITES_MAX {
+            return Err(too_many());
         }
         if let Some(taken) = self.by_code.get(tracking_code) {
             return Err(format!(
@@ -281,6 +314,39 @@ impl<'a> Destinations<'a> {
             ),
         })
     }
+}
+
+impl Known {
+    /// The bytes of what it is called, if it has this id.
+    fn bytes(&self, id: &str) -> usize {
+        match &self.told {
+            Told::Here(website) => bytes_of(website),
+            Told::ByLine(website) => bytes_of(website),
+            Told::ByEvents => id.len() + self.tracking_code.len() + self.domain.len(),
+        }
+    }
+}
+
+fn bytes_of(Website { id, tracking_code, name, domain, description, .. }: &Website) -> usize {
+    id.len() + tracking_code.len() + name.len() + domain.len() + description.as_ref().map_or(0, String::len)
+}
+
+/// Why no website can have this id, which is this member of its line, or this tracking code.
+fn check_names(member: &str, id: &str, tracking_code: &str) -> Result<(), String> {
+    if !(1..=ID_BYTES_MAX).contains(&id.len()) || id.chars().any(char::is_control) {
+        return Err(format!("{member}: Expected 1 to {ID_BYTES_MAX} bytes without control characters"));
+    }
+    if !is_tracking_code(tracking_code) {
+        return Err("trackingCode: Invalid tracking code format".into());
+    }
+    Ok(())
+}
+
+fn too_many() -> String {
+    format!(
+        "the lines tell of more than {WEBSITES_MAX} websites, or of names and domains of more than {TEXT_BYTES_MAX} \
+         bytes; split them into several files, and import these one after the other"
+    )
 }
 
 /// The domain to register for a line's. One that an older hitlog may have kept stays as it is: to refuse it would
@@ -345,6 +411,38 @@ mod tests {
         targets.add(Website { created_at: future, ..website(1, "a.example") }).unwrap();
         targets.of_line(Some("web-2"), Some("pm-0002"), Some("b.example")).unwrap();
         assert_eq!(targets.planned()[1].created_at, future + 1);
+    }
+
+    #[test]
+    fn what_is_kept_of_websites_is_bounded() {
+        let domain = "d".repeat(1 << 20);
+        let mut targets = Destinations::new(None, None);
+        let long = |number: usize| Website { domain: format!("{number}.{domain}"), ..website(number as i64, "") };
+        let most = TEXT_BYTES_MAX >> 20;
+        let told: Vec<_> = (0..=most).map(|number| targets.add(long(number))).collect();
+        assert!(told[..most - 1].iter().all(Result::is_ok) && told[most].is_err(), "{:?}", told[most]);
+        // What takes the place of something as long has its room.
+        assert_eq!(targets.add(Website { updated_at: i64::MAX, ..long(7) }), Ok(()));
+        assert_eq!(targets.add(Website { domain: "a.example".into(), updated_at: i64::MAX, ..long(8) }), Ok(()));
+        assert_eq!(targets.add(long(most - 1)), Ok(()));
+
+        let (mut targets, mut forced) = (Destinations::new(None, None), Destinations::new(None, Some("web-z".into())));
+        for number in 0..WEBSITES_MAX {
+            let (id, code) = (format!("web-{number}"), format!("pm-{number}"));
+            assert_eq!(targets.of_line(Some(&id), Some(&code), Some(&id)), Ok(number as u32));
+            // Each names its website in a way of its own.
+            assert_eq!(targets.of_line(Some(&id), Some(&code), Some(&code)), Ok(number as u32));
+            assert!(targets.known.len() <= KNOWN_MAX);
+            forced.add(website(number as i64, "a.example")).unwrap();
+        }
+        let refused = targets.of_line(Some("web-x"), Some("pm-x"), Some("x.example"));
+        assert!(refused.as_ref().is_err_and(|told| told.contains("split them into several files")), "{refused:?}");
+        assert!(targets.add(website(-1, "x.example")).is_err() && forced.add(website(-1, "x.example")).is_err());
+        assert_eq!(forced.add(website(7, "a.example")), Ok(()), "it is one of them");
+        let (kept, text) = (targets.known.len(), "x".repeat(KNOWN_BYTES_MAX));
+        assert_eq!(targets.of_line(Some("web-7"), None, Some(&text)), Ok(7));
+        assert_eq!(targets.known.len(), kept, "a long question is not kept");
+        assert_eq!(targets.planned().len(), WEBSITES_MAX);
     }
 
     #[test]
