@@ -55,7 +55,9 @@ impl Config {
     /// read the file of the tokens.
     pub fn check_for_tool(raw: &RawSettings) -> Result<Self, ConfigError> {
         let mut raw = raw.clone();
-        OF_SERVING.iter().for_each(|key| raw.set_aside(*key));
+        // What is no value at all, nobody can have meant, whoever reads it.
+        let (unreadable, _) = raw.clone().set_unreadable_aside();
+        OF_SERVING.iter().filter(|key| !unreadable.contains(key)).for_each(|key| raw.set_aside(*key));
         Self::check(&raw)
     }
 
