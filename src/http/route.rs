@@ -425,7 +425,7 @@ mod tests {
     #[test]
     fn the_table_for_people_names_the_same_routes_methods_and_roles() {
         let mut wanted = BTreeSet::new();
-        for route in &ROUTES {
+        for route in ROUTES {
             for path in [route.path].iter().chain(route.aliases) {
                 for method in route.methods {
                     let role = match method.who {
