@@ -1,5 +1,36 @@
-//! What people call a website and say of it: one rule for each, wherever a website is registered, changed or imported.
-//! Pure, and knows nobody; where its pages are is `domain`'s.
+//! A website in the words of people and of the interface: one rule for its name and one for its description, wherever
+//! it is registered, changed or imported, and one form for answers and exports. Pure; where its pages are is `domain`'s.
+
+use serde::Serialize;
+
+use crate::{event::time::time_text, store::Website};
+
+/// A website as the API shows it, which is how an export writes it and an import takes it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WebsiteJson<'a> {
+    id: &'a str,
+    tracking_code: &'a str,
+    name: &'a str,
+    domain: &'a str,
+    description: Option<&'a str>,
+    created_at: String,
+    updated_at: String,
+}
+
+impl<'a> From<&'a Website> for WebsiteJson<'a> {
+    fn from(website: &'a Website) -> Self {
+        Self {
+            id: &website.id,
+            tracking_code: &website.tracking_code,
+            name: &website.name,
+            domain: &website.domain,
+            description: website.description.as_deref(),
+            created_at: time_text(website.created_at),
+            updated_at: time_text(website.updated_at),
+        }
+    }
+}
 
 /// Checks the name that people see; the limit is in characters.
 pub fn check_name(text: &str, chars_max: usize) -> Result<String, String> {

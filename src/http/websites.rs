@@ -23,10 +23,10 @@ use super::{
 use crate::{
     budget::OverBudget,
     domain::Domain,
-    event::{Faults, time::time_text},
+    event::Faults,
     queue::Queue,
     store::{Catalog, NewWebsite, Website, WebsiteChange, Websites},
-    website::{check_description, check_name},
+    website::{WebsiteJson, check_description, check_name},
 };
 
 /// Keeps the websites.
@@ -40,33 +40,6 @@ pub(super) struct WebsiteRoutes {
     catalog: Catalog,
     cursors: Cursors,
     obstacles: Arc<Obstacles>,
-}
-
-/// A website as the API shows it.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct WebsiteJson<'a> {
-    id: &'a str,
-    tracking_code: &'a str,
-    name: &'a str,
-    domain: &'a str,
-    description: Option<&'a str>,
-    created_at: String,
-    updated_at: String,
-}
-
-impl<'a> From<&'a Website> for WebsiteJson<'a> {
-    fn from(website: &'a Website) -> Self {
-        Self {
-            id: &website.id,
-            tracking_code: &website.tracking_code,
-            name: &website.name,
-            domain: &website.domain,
-            description: website.description.as_deref(),
-            created_at: time_text(website.created_at),
-            updated_at: time_text(website.updated_at),
-        }
-    }
 }
 
 impl WebsiteRoutes {

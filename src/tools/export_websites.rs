@@ -2,13 +2,8 @@
 
 use std::path::PathBuf;
 
-use serde::Serialize;
-
 use super::{Outcome, ToolError, print, stats::find_website};
-use crate::{
-    event::time::time_text,
-    store::{Website, offline::OfflineDir},
-};
+use crate::{store::offline::OfflineDir, website::WebsiteJson};
 
 /// Which websites to export.
 #[derive(Debug)]
@@ -17,33 +12,6 @@ pub struct ExportWebsitesOptions {
     pub data_dir: PathBuf,
     /// The only one that is exported: its id, tracking code or domain.
     pub website: Option<String>,
-}
-
-/// A website as the API shows it, and as an import takes it.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct WebsiteLine<'a> {
-    id: &'a str,
-    tracking_code: &'a str,
-    name: &'a str,
-    domain: &'a str,
-    description: Option<&'a str>,
-    created_at: String,
-    updated_at: String,
-}
-
-impl<'a> From<&'a Website> for WebsiteLine<'a> {
-    fn from(website: &'a Website) -> Self {
-        Self {
-            id: &website.id,
-            tracking_code: &website.tracking_code,
-            name: &website.name,
-            domain: &website.domain,
-            description: website.description.as_deref(),
-            created_at: time_text(website.created_at),
-            updated_at: time_text(website.updated_at),
-        }
-    }
 }
 
 /// Writes the websites, the oldest first.
@@ -56,7 +24,7 @@ pub fn run(options: &ExportWebsitesOptions) -> Outcome {
     websites.sort_by_key(|website| website.age());
     let mut out = Vec::new();
     for website in websites {
-        serde_json::to_writer(&mut out, &WebsiteLine::from(&**website))
+        serde_json::to_writer(&mut out, &WebsiteJson::from(&**website))
             .map_err(|error| ToolError::Output(error.into()))?;
         out.push(b'\n');
     }

@@ -23,7 +23,7 @@ pub(crate) const ARROWS: [(&str, &[&str]); 15] = [
     ("event", &[]),
     ("event_id", &[]),
     ("metrics", &[]),
-    ("website", &[]),
+    ("website", &["event", "store"]),
     ("queue", &["event", "metrics"]),
     ("http", &["budget", "clock", "domain", "event", "event_id", "queue", "metrics", "store", "website"]),
     ("writer", &["event", "queue", "metrics", "store"]),
