@@ -1,5 +1,6 @@
 //! A website in the words of people and of the interface: one rule for its name and one for its description, wherever
-//! it is registered, changed or imported, and one form for answers and exports. Pure; where its pages are is `domain`'s.
+//! it is registered, changed or imported, and one form for answers and exports. Pure; where its pages are is the
+//! business of `domain`.
 
 use serde::Serialize;
 
