@@ -161,6 +161,7 @@ fn a_backup_over_a_live_directory_deletes_nothing() {
     assert_eq!(before.len(), 280);
     let daemon = Daemon::start_in(data, &FLAGS);
     daemon.wait_for_log("put into quarantine");
+    assert!(!daemon.log().contains("`hitlog quarantine list`"), "a command that is told says where the data are");
     assert_eq!(total(&daemon, code), 80);
     // Segments 2, 3 and 4 sealed, and the active one; the backup's own prepared segment had the number of one of them.
     assert_eq!(daemon.metrics()["hitlog_quarantined_files"], 4.0);
