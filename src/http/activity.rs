@@ -51,10 +51,12 @@ pub(super) enum Held {
     SmallAnswer,
     /// The others.
     LargeAnswer,
+    /// Chunks of pages of events, which readers make in a memory of their own.
+    EventPage,
 }
 
 impl Held {
-    pub(super) const KINDS: usize = 4;
+    pub(super) const KINDS: usize = 5;
 }
 
 /// What a connection is doing and since when. Written by the connection's own task, which moves between threads, and by

@@ -245,7 +245,10 @@ pub(super) fn overloaded(refusal: Overloaded) -> Response {
     let (code, message) = match refusal.reason {
         Shed::StorageFull => (ErrorCode::StorageFull, "The disk is full; nothing of this request is stored"),
         Shed::Stopping => (ErrorCode::Overloaded, "hitlog is stopping; nothing of this request is stored"),
-        Shed::QueueFull | Shed::BodyMemory | Shed::AnswerMemory => {
+        Shed::BodyMemory => {
+            (ErrorCode::Overloaded, "Too many bodies are being received; nothing of this request is stored or changed")
+        }
+        Shed::QueueFull | Shed::AnswerMemory => {
             (ErrorCode::Overloaded, "More events are coming in than can be stored; nothing of this request is stored")
         }
     };

@@ -127,7 +127,7 @@ impl Edge {
             return refusal;
         }
         if method.changes {
-            let held = put_aside.insert(self.answers.hold());
+            let held = put_aside.insert(self.memory_of(found.route).hold());
             if held.grow_in_time(SMALL_BYTES_MAX).await.is_err() {
                 return overloaded_by_answers();
             }

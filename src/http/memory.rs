@@ -21,8 +21,9 @@ use crate::budget::{Budget, OverBudget};
 
 /// What counts as small, in bytes: an event and its answer, however large they usually are.
 pub(super) const SMALL_BYTES_MAX: usize = 16 * 1024;
-/// How often whoever needs memory looks for somebody to give way, and how long it waits for that each time.
-const ROUNDS: usize = 5;
+/// How often whoever needs memory looks for somebody to give way, and how long it waits for that each time. The last
+/// look is later than those give way who have just left an answer unread.
+const ROUNDS: usize = 7;
 const ROUND: Duration = Duration::from_millis(50);
 
 /// The memory.

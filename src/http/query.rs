@@ -1,14 +1,15 @@
 //! Reading events back: a listing with filter and page, or one event by its id.
 
-use std::{ops::ControlFlow, sync::Arc, time::Duration};
+mod pages;
 
-use bytes::Bytes;
+use std::sync::Arc;
+
 use hyper::StatusCode;
-use tokio::time::{Instant, sleep};
 
+use self::pages::{EventPage, What};
 use super::{
     asked::Asked,
-    chunks::{CHUNK_BYTES, Chunk, Cut, More},
+    connections::Connections,
     cursor::Cursors,
     errors::{ErrorCode, WarningJson, error, invalid, read_error, warning_members},
     options::RequestLimits,
@@ -17,16 +18,17 @@ use super::{
     response::{Response, chunked_json, json},
 };
 use crate::{
-    event::{EventRow, EventType, Faults, json as json_text, time::parse_time},
+    event::{EventType, Faults, json as json_text, time::parse_time},
     event_id::EventIds,
     metrics::{HttpMetrics, QueryWarning},
-    store::{EventFilter, Page, PageBuffer, PageStart, ReadError, Readers, RestOfPage, Websites},
+    store::{EventFilter, Page, PageStart, Readers, Websites},
 };
 
 /// Reads events back.
 pub(super) struct Query {
     limits: RequestLimits,
     readers: Readers,
+    connections: Arc<Connections>,
     websites: Arc<Websites>,
     ids: EventIds,
     cursors: Cursors,
@@ -126,6 +128,7 @@ impl Query {
         Self {
             limits: parts.limits,
             readers: parts.readers.clone(),
+            connections: Arc::clone(&parts.connections),
             websites: Arc::clone(&parts.websites),
             ids: parts.ids.clone(),
             cursors: parts.cursors.clone(),
@@ -160,46 +163,15 @@ impl Query {
         let page = Page { limit: query.limit, start };
         let (in_seconds, warned) = (query.in_seconds.len() as u64, warnings(&query.in_seconds));
         self.metrics.query_warnings(QueryWarning::TimestampLooksLikeSeconds).increment(in_seconds);
-        let listing = Listing {
+        let (websites, ids, cursors) = (Arc::clone(&self.websites), self.ids.clone(), self.cursors.clone());
+        let page = EventPage {
             readers: self.readers.clone(),
-            websites: Arc::clone(&self.websites),
-            ids: self.ids.clone(),
-            website_id: Arc::clone(&filter.website_id),
+            connections: Arc::clone(&self.connections),
+            activity: Arc::clone(asked.body.activity()),
+            what: Arc::new(What { websites, ids, cursors, filter, page, warnings: warned }),
         };
-        let (ids, cursors) = (self.ids.clone(), self.cursors.clone());
-        let (mut buffer, share) = (self.readers.page_buffer(), self.readers.share());
-        let read = self.readers.ask(move |snapshot| {
-            buffer.write(|out| out.extend_from_slice(b"{\"events\":["))?;
-            let mut events = Events { ids: &ids, is_first: true };
-            let (listed, rest) =
-                snapshot.list(&filter, page, share, |sequence, row| events.write(&mut buffer, sequence, row))?;
-            let mut end = Vec::with_capacity(256 + warned.len());
-            let is_first = events.is_first;
-            end.extend_from_slice(b"],\"pagination\":{\"total\":");
-            json_text::write_integer(&mut end, listed.total);
-            end.extend_from_slice(b",\"limit\":");
-            json_text::write_integer(&mut end, page.limit);
-            end.extend_from_slice(b",\"offset\":");
-            json_text::write_integer(&mut end, page.start.passed());
-            end.extend_from_slice(b",\"next\":");
-            match &listed.next {
-                Some(next) => json_text::write_string(&mut end, cursors.encode(next, &filter).as_bytes()),
-                None => end.extend_from_slice(b"null"),
-            }
-            end.push(b'}');
-            end.extend_from_slice(&warned);
-            end.push(b'}');
-            if rest.is_none() {
-                buffer.write(|out| out.extend_from_slice(&end))?;
-            }
-            Ok((buffer.trimmed(), rest.map(|rest| (rest, end, is_first))))
-        });
-        match read.await {
-            Ok((buffer, rest)) => {
-                let bytes = Bytes::from_owner(buffer);
-                let more = rest.map(|(rest, end, is_first)| listing.more(rest, end, is_first));
-                chunked_json(StatusCode::OK, Chunk { bytes, more })
-            }
+        match page.begin().await {
+            Ok(chunk) => chunked_json(StatusCode::OK, chunk),
             Err(failure) => read_error(&failure),
         }
     }
@@ -227,92 +199,6 @@ impl Query {
             Ok(None) => not_found(),
             Err(failure) => read_error(&failure),
         }
-    }
-}
-
-/// Writes the events of a page.
-struct Events<'a> {
-    ids: &'a EventIds,
-    is_first: bool,
-}
-
-impl Events<'_> {
-    /// Writes one, and says whether there is room for more in its chunk.
-    fn write(
-        &mut self,
-        buffer: &mut PageBuffer,
-        sequence: u64,
-        row: &EventRow<'_>,
-    ) -> Result<ControlFlow<()>, ReadError> {
-        buffer.write(|out| {
-            if !std::mem::replace(&mut self.is_first, false) {
-                out.push(b',');
-            }
-            json_text::write_event(out, &self.ids.encode(sequence), row);
-        })?;
-        Ok(if buffer.len() < CHUNK_BYTES { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
-    }
-}
-
-/// How long a chunk waits before it asks again when there is no reader or no memory for it.
-const ASK_AGAIN: Duration = Duration::from_millis(25);
-
-/// What the chunks of a page are made from after the first one.
-#[derive(Clone)]
-struct Listing {
-    readers: Readers,
-    websites: Arc<Websites>,
-    ids: EventIds,
-    website_id: Arc<str>,
-}
-
-impl Listing {
-    /// The chunks of the rest of a page, which `end` follows.
-    fn more(self, rest: RestOfPage, end: Vec<u8>, is_first: bool) -> More {
-        Box::pin(async move {
-            let (buffer, rest, is_first) = self.read_in_time(&rest, &end, is_first).await?;
-            let bytes = Bytes::from_owner(buffer);
-            Ok(Chunk { bytes, more: rest.map(|rest| self.more(rest, end, is_first)) })
-        })
-    }
-
-    /// Reads a chunk. Its head is gone, so it waits as long as any read may for what it lacks.
-    async fn read_in_time(
-        &self,
-        rest: &RestOfPage,
-        end: &[u8],
-        is_first: bool,
-    ) -> Result<(PageBuffer, Option<RestOfPage>, bool), Cut> {
-        let until = Instant::now() + self.readers.deadline();
-        loop {
-            match self.read(rest.clone(), end.to_vec(), is_first).await {
-                Ok(read) => return Ok(read),
-                Err(ReadError::Refused(_)) if Instant::now() < until => sleep(ASK_AGAIN).await,
-                Err(failure) => return Err(Cut(failure.to_string())),
-            }
-        }
-    }
-
-    async fn read(
-        &self,
-        mut rest: RestOfPage,
-        end: Vec<u8>,
-        is_first: bool,
-    ) -> Result<(PageBuffer, Option<RestOfPage>, bool), ReadError> {
-        let Self { readers, websites, ids, website_id } = self.clone();
-        let mut buffer = readers.page_buffer();
-        let read = readers.ask(move |snapshot| {
-            let mut events = Events { ids: &ids, is_first };
-            // The events of a deleted website are gone at once, even while they are still on the disk.
-            let is_last = websites.get(&website_id).is_none()
-                || snapshot.go_on(&mut rest, |sequence, row| events.write(&mut buffer, sequence, row))?;
-            let is_first = events.is_first;
-            if is_last {
-                buffer.write(|out| out.extend_from_slice(&end))?;
-            }
-            Ok((buffer.trimmed(), (!is_last).then_some(rest), is_first))
-        });
-        read.await
     }
 }
 

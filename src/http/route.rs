@@ -23,14 +23,16 @@ static ROUTES: &[Route] = &[
         methods: &[
             get(Holder(Role::Read), |handlers, asked| Box::pin(handlers.query.list(asked))),
             post(Everybody, |handlers, asked| Box::pin(handlers.ingest.event(asked)))
-                .with_body(|limits| limits.event_bytes_max),
+                .with_body(|limits| limits.event_bytes_max)
+                .that_takes_events(),
         ],
         ..Route::at("/api/v1/events")
     },
     Route {
         is_for_pages: true,
         methods: &[post(Everybody, |handlers, asked| Box::pin(handlers.ingest.batch(asked)))
-            .with_body(|limits| limits.batch_bytes_max)],
+            .with_body(|limits| limits.batch_bytes_max)
+            .that_takes_events()],
         ..Route::at("/api/v1/events/batch")
     },
     Route {
@@ -127,6 +129,8 @@ pub(super) struct Method {
     /// It changes what is known of websites and visitors. The memory of its answer is put aside before, since
     /// afterwards nothing can be refused. Events see to that themselves.
     pub(super) changes: bool,
+    /// What it is sent are events.
+    takes_events: bool,
     pub(super) handler: Handler,
 }
 
@@ -159,7 +163,7 @@ const fn delete(who: Who, handler: Handler) -> Method {
 
 impl Method {
     const fn new(name: HttpMethod, who: Who, handler: Handler) -> Self {
-        Self { name, who, body_bytes_max: |_| 0, changes: false, handler }
+        Self { name, who, body_bytes_max: |_| 0, changes: false, takes_events: false, handler }
     }
 
     const fn with_body(mut self, bytes_max: fn(&RequestLimits) -> usize) -> Self {
@@ -169,6 +173,11 @@ impl Method {
 
     const fn that_changes(mut self) -> Self {
         self.changes = true;
+        self
+    }
+
+    const fn that_takes_events(mut self) -> Self {
+        self.takes_events = true;
         self
     }
 }
@@ -274,8 +283,8 @@ pub fn route_labels() -> Vec<&'static str> {
 
 /// The places, among the labels, of the routes that events are sent to.
 pub fn ingest_labels() -> Vec<usize> {
-    let takes_events = |method: &Method| method.name == HttpMethod::POST && method.who == Everybody;
-    ROUTES.iter().enumerate().filter(|(_, route)| route.methods.iter().any(takes_events)).map(|(at, _)| at).collect()
+    let takes_events = |route: &Route| route.methods.iter().any(|method| method.takes_events);
+    ROUTES.iter().enumerate().filter(|(_, route)| takes_events(route)).map(|(at, _)| at).collect()
 }
 
 #[cfg(test)]

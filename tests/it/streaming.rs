@@ -271,6 +271,47 @@ fn a_client_that_goes_gives_its_memory_back() {
 }
 
 #[test]
+fn who_leaves_a_page_unread_gives_way_to_those_who_read() {
+    let daemon = Daemon::start(&[READ_BYTES]);
+    let code = daemon.register("a.example");
+    fill(&daemon, &code, 1_000);
+    // Three hold all the memory that there is but half a chunk.
+    let stalled = [(); 3].map(|()| ask(&daemon, &page_path(&code, 1_000), "1.1"));
+    assert!(sample(&daemon, "hitlog_read_bytes") > 1.5 * f64::from(1 << 20));
+    // What is less than a chunk, and a page of sixty while others come that read nothing.
+    assert_eq!(numbers(&daemon.client().get(&page_path(&code, 15)).json()).len(), 15);
+    let page = thread::scope(|scope| {
+        let reader = scope.spawn(|| daemon.client().get(&page_path(&code, 1_000)));
+        let mut others = Vec::new();
+        while !reader.is_finished() {
+            others.push(ask(&daemon, &page_path(&code, 1_000), "1.1"));
+            thread::sleep(Duration::from_millis(5));
+        }
+        reader.join().unwrap()
+    });
+    assert_eq!((page.status, numbers(&page.json()).len()), (200, 1_000));
+    assert!(closed(&daemon, "gave_way") >= 1.0);
+    drop(stalled);
+    daemon.stop();
+}
+
+#[test]
+fn who_leaves_a_list_of_websites_unread_gives_way_to_those_who_read() {
+    let daemon = Daemon::start(&["--answer-bytes-max=2MiB", "--small-answer-bytes=512KiB"]);
+    register_many(&daemon);
+    let path = "/api/v1/websites?limit=1000";
+    // Two hold all but half a chunk.
+    let stalled = [(); 2].map(|()| ask(&daemon, path, "1.1"));
+    for _ in 0..3 {
+        let page = daemon.client().get(path);
+        assert_eq!((page.status, page.json()["websites"].as_array().unwrap().len()), (200, 600));
+    }
+    assert!(closed(&daemon, "gave_way") >= 1.0);
+    drop(stalled);
+    daemon.stop();
+}
+
+#[test]
 fn a_page_whose_rest_cannot_be_read_is_broken_off() {
     let daemon = Daemon::start(&[READ_BYTES, "--segment-rows-max=20", "--segment-connections-max=1"]);
     let code = daemon.register("a.example");
@@ -289,9 +330,8 @@ fn a_page_whose_rest_cannot_be_read_is_broken_off() {
     daemon.stop();
 }
 
-#[test]
-fn websites_are_listed_in_chunks() {
-    let daemon = Daemon::start(&["--answer-bytes-max=2MiB", "--small-answer-bytes=1MiB"]);
+/// Registers websites whose listing takes some chunks.
+fn register_many(daemon: &Daemon) {
     let mut client = daemon.client();
     let description = "\u{1}\u{e9}\u{10348}\"".repeat(250);
     for number in 0..600 {
@@ -300,6 +340,13 @@ fn websites_are_listed_in_chunks() {
         let made = client.post("/api/v1/websites", website.to_string());
         assert_eq!(made.status, 201, "{}", made.text());
     }
+}
+
+#[test]
+fn websites_are_listed_in_chunks() {
+    let daemon = Daemon::start(&["--answer-bytes-max=2MiB", "--small-answer-bytes=1MiB"]);
+    register_many(&daemon);
+    let mut client = daemon.client();
     let (mut listed, mut cursor) = (Vec::new(), String::new());
     loop {
         let answer = client.get(&format!("/api/v1/websites?limit=100{cursor}"));
