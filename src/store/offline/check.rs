@@ -3,9 +3,10 @@
 
 use std::{
     borrow::Cow,
-    collections::BTreeSet,
+    collections::BTreeMap,
     fmt::Display,
-    fs,
+    fs::{self, Metadata},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     thread,
 };
@@ -82,7 +83,7 @@ fn adopt_or_discard() -> String {
 pub struct Check<'a> {
     directory: &'a OfflineDir,
     catalog: CatalogContents,
-    unlisted: BTreeSet<PathBuf>,
+    unlisted: BTreeMap<PathBuf, Stamp>,
 }
 
 impl<'a> Check<'a> {
@@ -176,13 +177,32 @@ impl<'a> Check<'a> {
         loop {
             let catalog = self.directory.catalog()?;
             let still = unlisted(self.directory, &catalog)?;
-            left.retain(|path| still.contains(path) && !was_listed(path, &self.catalog, &catalog));
+            // What has another stamp is being written, by a daemon that makes one such file after the other.
+            let is_left = |path: &Path, stamp: Stamp| {
+                still.get(path).is_some_and(|now| *now == stamp || name_of(path) == SegmentName::Foreign)
+            };
+            left.retain(|path, stamp| is_left(path, *stamp) && !was_listed(path, &self.catalog, &catalog));
             looks += 1;
-            if looks == LOOKS || left.iter().all(|path| name_of(path) == SegmentName::Foreign) {
-                return Ok((catalog, left.into_iter().collect()));
+            if looks == LOOKS || left.keys().all(|path| name_of(path) == SegmentName::Foreign) {
+                return Ok((catalog, left.into_keys().collect()));
             }
             thread::sleep(RETRY_PAUSE);
         }
+    }
+}
+
+/// What tells a file from another of its name, and from itself before somebody wrote to it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Stamp {
+    inode: u64,
+    bytes: u64,
+    /// Seconds and nanoseconds since 1970.
+    written_at: (i64, i64),
+}
+
+impl Stamp {
+    fn of(file: &Metadata) -> Self {
+        Self { inode: file.ino(), bytes: file.len(), written_at: (file.mtime(), file.mtime_nsec()) }
     }
 }
 
@@ -346,9 +366,9 @@ fn missed_by_filter(what: &str, missed: impl Display) -> String {
 }
 
 /// Files among the segments that the catalog knows nothing of.
-fn unlisted(directory: &OfflineDir, catalog: &CatalogContents) -> Result<BTreeSet<PathBuf>, OfflineError> {
+fn unlisted(directory: &OfflineDir, catalog: &CatalogContents) -> Result<BTreeMap<PathBuf, Stamp>, OfflineError> {
     let folder = directory.segments.folder();
-    let mut found = BTreeSet::new();
+    let mut found = BTreeMap::new();
     for entry in fs::read_dir(folder).map_err(OfflineError::io("read the directory", folder))? {
         let entry = entry.map_err(OfflineError::io("read the directory", folder))?;
         let path = entry.path();
@@ -359,7 +379,8 @@ fn unlisted(directory: &OfflineDir, catalog: &CatalogContents) -> Result<BTreeSe
             _ => false,
         };
         if !is_listed {
-            found.insert(path);
+            // One that is gone by now stays gone, or is another by then.
+            found.insert(path, entry.metadata().map(|file| Stamp::of(&file)).unwrap_or_default());
         }
     }
     Ok(found)

@@ -173,6 +173,28 @@ fn what_a_daemon_makes_while_a_check_runs_is_not_left_over() {
     }
 }
 
+/// So is a file of another stamp: it is one more of that name, or grows.
+#[test]
+fn what_is_written_while_a_check_runs_is_not_left_over() {
+    let work = tempfile::tempdir().unwrap();
+    let directory = directory(work.path());
+    let building = directory.segments.unfinished(1);
+    let is_told = |meanwhile: &dyn Fn()| {
+        fs::write(&building, "begun").unwrap();
+        let check = Check::new(&directory).unwrap();
+        meanwhile();
+        check.run(|_| {}, |fault| panic!("{fault:?}")).unwrap().unlisted == [building.clone()]
+    };
+    assert!(is_told(&|| {}));
+    assert!(!is_told(&|| fs::write(&building, "more").unwrap()));
+    assert!(!is_told(&|| {
+        let other = work.path().join("other");
+        fs::write(&other, "begun").unwrap();
+        fs::rename(other, &building).unwrap();
+    }));
+    assert!(!is_told(&|| fs::remove_file(&building).unwrap()));
+}
+
 #[test]
 fn catalogs_of_other_versions() {
     let work = tempfile::tempdir().unwrap();
