@@ -53,7 +53,16 @@ pub enum StopError {
     )]
     Lost(DirectoryLost),
     /// Requests were still unanswered at the drain limit.
-    #[error("the stop took longer than drain_timeout_seconds; some requests were not answered")]
+    #[error(
+        "{0} requests could not be answered within drain_timeout_seconds and were cut off; their clients cannot tell \
+         whether they are stored. The store is closed; if this goes on, raise drain_timeout_seconds"
+    )]
+    Unanswered(usize),
+    /// The store was still busy after as long again.
+    #[error(
+        "the store could not be closed within drain_timeout_seconds. What was answered 201 is stored, and the next \
+         start closes it; if this goes on, raise drain_timeout_seconds"
+    )]
     DrainTimeout,
 }
 
@@ -153,7 +162,7 @@ impl App {
     }
 
     /// Serves until `shutdown`, then drains; or until the storage fails, then says so. Returns `Ok` only if every
-    /// request that was taken in was answered and the store was closed.
+    /// request that was taken in was answered, however much of the answer its client read, and the store was closed.
     pub async fn serve(mut self, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Result<(), StopError> {
         let upkeep = tokio::spawn(upkeep(Arc::clone(&self.metrics)));
         let drain_timeout = self.drain_timeout;
@@ -171,13 +180,10 @@ impl App {
                 }
             }
         };
-        let drained = http::serve(listener, self.edge, stop).await;
+        let cut_off = http::serve(listener, self.edge, stop).await;
         upkeep.abort();
         if let Some(reason) = failure {
             return Err(self.directory.lost().cloned().map_or(StopError::Storage(reason), StopError::Lost));
-        }
-        if !drained {
-            return Err(StopError::DrainTimeout);
         }
         // The edge has dropped its ends by now; the writer commits what is queued, closes the log and ends.
         match time::timeout(drain_timeout, storage_end(&mut self.ended)).await {
@@ -192,8 +198,17 @@ impl App {
                 tracing::error!("a thread panicked while it stopped");
             }
         }
-        tracing::info!("stopped: everything taken in was answered, and the store is closed");
         drop(self.directory);
+        if cut_off.requests > 0 {
+            return Err(StopError::Unanswered(cut_off.requests));
+        }
+        if cut_off.answers > 0 {
+            tracing::warn!(
+                answers = cut_off.answers,
+                "answers that their clients had not read to the end within drain_timeout_seconds were cut off"
+            );
+        }
+        tracing::info!("stopped: every event taken in was answered, and the store is closed");
         Ok(())
     }
 }

@@ -8,8 +8,10 @@ use crate::config::{Config, contract};
 const PROGRAM_BYTES: usize = 32 << 20;
 /// A connection without a request, in bytes; measured, with a tenth to spare.
 const CONNECTION_BYTES: usize = 2 << 10;
-/// What is in the way of a request beside its buffers of up to 16 KiB in and 4 KiB out, in bytes; measured.
-const ACTIVE_CONNECTION_BYTES: usize = 24 << 10;
+/// What a connection with a request takes beside the buffer that its head is read into, in bytes; measured.
+const ACTIVE_CONNECTION_BYTES: usize = 8 << 10;
+/// The least size of that buffer, in bytes; a head may be larger.
+const HEAD_BUFFER_BYTES: usize = 16 << 10;
 /// What a parser takes beside the body, for each byte of what it parses at once: a tape of 24 bytes for each value, of
 /// which two bytes make one, 4 for each mark, and both may be half empty; and the faults that it finds.
 const PARSER_BYTES_EACH: usize = 40;
@@ -48,12 +50,16 @@ pub fn parts(config: &Config) -> Vec<MemoryPart> {
         part("connections", "connections_max x 2 KiB", config.connections_max * CONNECTION_BYTES),
         part(
             "their buffers",
-            "active_connections_max x 24 KiB",
-            config.active_connections_max * ACTIVE_CONNECTION_BYTES,
+            "active_connections_max x (head_bytes_max + 8 KiB)",
+            config.active_connections_max * (HEAD_BUFFER_BYTES.max(config.head_bytes_max) + ACTIVE_CONNECTION_BYTES),
         ),
         part("bodies", "body_bytes_max", config.body_bytes_max),
         part("unpacking them", "unpack_bytes_max", config.unpack_bytes_max),
-        part("parsing them", "(worker_threads + body_threads) x 10 MiB", parsers * parsed_at_once * PARSER_BYTES_EACH),
+        part(
+            "parsing them",
+            "(worker_threads + body_threads) x event_bytes_max x 40",
+            parsers * parsed_at_once * PARSER_BYTES_EACH,
+        ),
         part(
             "parsing the largest",
             "body_threads x batch_bytes_max x 3.5",

@@ -1,4 +1,4 @@
-//! Signals: heard from the first line of `main`, acted upon by a thread of their own.
+//! Signals: heard before anything else is done, acted upon by a thread of their own.
 //!
 //! What SIGTERM, SIGINT and SIGHUP do depends on what the process is at, so whoever begins something else says so. The
 //! thread waits for nobody: a stop is heard while a disk stalls, a log is full or the store recovers.

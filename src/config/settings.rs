@@ -227,14 +227,15 @@ settings! {
         head_timeout_seconds: Duration = Seconds(0.1, 3_600.0), "10",
             "Time from the first byte of a request to the end of its head; then 408. Slow heads hold connections";
         body_stall_timeout_seconds: Duration = Seconds(0.1, 3_600.0), "10",
-            "Longest pause within a body, and longest wait for a client to read its answer";
+            "Longest pause within a body, and longest wait for a client to read its answer. The kernel tells of what \
+             is read in steps of some 100 KB: who reads less than 16 KiB/s of a large answer may seem to pause";
         body_timeout_seconds: Duration = Seconds(0.1, 3_600.0), "30", "Time for a whole body; then 408";
         bytes_per_second_min: u64 = Bytes(1, MIB), "1KiB",
-            "The least rate at which a body is sent, or an answer read, averaged over body_stall_timeout_seconds; a \
-             client that sends a byte a second must not keep memory";
+            "The least rate at which a body is sent, averaged over body_stall_timeout_seconds, or an answer read, \
+             averaged from when it was first left unread; a client that sends a byte a second must not keep memory";
         answer_timeout_seconds: Duration = Seconds(0.1, 86_400.0), "600",
             "Longest time that a client takes to read an answer that is made while it is sent, such as a page of more \
-             than 512 KiB; then it is broken off. By default the largest page fits into it at 60 KiB/s";
+             than 512 KiB; then it is broken off. By default the largest page, some 50 MB, fits into it at 100 KiB/s";
         idle_timeout_seconds: Duration = Seconds(0.1, 86_400.0), "75",
             "How long a connection stays open without a request. Longer than proxies reuse theirs, most of them for \
              60";
@@ -260,7 +261,8 @@ settings! {
     }
     "The stop" {
         drain_timeout_seconds: Duration = Seconds(0.1, 3_600.0), "30",
-            "How long a stop waits for requests that were taken in; then the process exits with an error";
+            "How long a stop waits for requests that were taken in, and for answers that are being read; then they are \
+             cut off. A request cut off is an error of the stop, an answer that its client had not read is none";
     }
     "What a client may send" {
         event_bytes_max: usize = Bytes(KIB, 16 * MIB), "64KiB",
@@ -335,7 +337,8 @@ settings! {
         read_timeout_seconds: Duration = Seconds(0.01, 3_600.0), "10",
             "Time for a read, its wait included; then 503. A long read keeps the write-ahead log growing";
         read_bytes_max: usize = Bytes(MIB, 64 * GIB), "36MiB",
-            "Memory for the answers to reads that are being built or sent; past it 503";
+            "Memory for pages of events that are being read or sent; past it the slowest give way, and then new ones \
+             get 503";
     }
     "Threads" {
         worker_threads: usize = CoresButOne(1_024), "0",

@@ -38,6 +38,8 @@ pub(super) enum Phase {
     Handling,
     /// An answer is sent that is still being made: it may take long, and its client has to read it.
     Streaming,
+    /// All of that has been made, and the last of it is on its way.
+    Ending,
 }
 
 /// What a client makes hitlog hold in memory.
@@ -69,6 +71,8 @@ pub(super) struct Activity {
     write_blocked: AtomicBool,
     /// When the client first left the answer unread that it is reading, in nanoseconds after `born_at`.
     blocked_since: AtomicU64,
+    /// The bytes that went since then.
+    went: AtomicU64,
     /// When the answer that is streaming has to have been read, in nanoseconds after `born_at`.
     streamed_by: AtomicU64,
     /// How fast bytes went in or out lately.
@@ -77,6 +81,8 @@ pub(super) struct Activity {
     held: [AtomicUsize; Held::KINDS],
     /// It must give way to others.
     ended: AtomicBool,
+    /// Its end is that of the answer that is streaming.
+    ends_with_its_answer: AtomicBool,
     /// It is hyper's, and has hyper's buffers.
     has_buffers: AtomicBool,
     /// Wakes its task, which is the same for as long as it lasts.
@@ -131,6 +137,15 @@ const FAST_BYTES_PER_SECOND: u64 = 1024 * 1024;
 /// More than any connection lasts, in nanoseconds: those between two requests go before those within a head.
 const IDLE_FIRST: u64 = 1 << 62;
 
+/// What a client still waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Left {
+    /// The answer to a request that was taken in.
+    Request,
+    /// The rest of an answer, which it reads slowly or not at all.
+    Answer,
+}
+
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     LookAgain(Instant),
@@ -145,10 +160,12 @@ impl Activity {
             since: AtomicU64::new(0),
             write_blocked: AtomicBool::new(false),
             blocked_since: AtomicU64::new(0),
+            went: AtomicU64::new(0),
             streamed_by: AtomicU64::new(0),
             pace: Pace::default(),
             held: Default::default(),
             ended: AtomicBool::new(false),
+            ends_with_its_answer: AtomicBool::new(false),
             has_buffers: AtomicBool::new(false),
             task: OnceLock::new(),
         }
@@ -161,7 +178,8 @@ impl Activity {
             2 => Phase::Discarding,
             3 => Phase::Body,
             4 => Phase::Handling,
-            _ => Phase::Streaming,
+            5 => Phase::Streaming,
+            _ => Phase::Ending,
         }
     }
 
@@ -188,12 +206,22 @@ impl Activity {
 
     /// All of that answer has been made.
     pub(super) fn end_streaming(&self, now: Instant) {
-        self.enter(Phase::Idle, now);
+        self.enter(Phase::Ending, now);
     }
 
-    /// Whether the end of an answer is still missing.
+    /// The client knows of no other end of the answer that is streaming than that of the connection.
+    pub(super) fn ends_with_its_answer(&self) {
+        self.ends_with_its_answer.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the client would take an end of the connection now for the end of its answer.
+    pub(super) fn end_would_mislead(&self) -> bool {
+        self.ends_with_its_answer.load(Ordering::Relaxed) && self.is_streaming()
+    }
+
+    /// Whether the end of an answer is still missing on the socket that was made while it was sent.
     pub(super) fn is_streaming(&self) -> bool {
-        self.phase() == Phase::Streaming
+        matches!(self.phase(), Phase::Streaming | Phase::Ending)
     }
 
     /// The rest of a body that nobody wants has come to its end: what comes now is the next request.
@@ -228,23 +256,31 @@ impl Activity {
 
     /// `written` bytes went, or none could because the client does not read.
     pub(super) fn bytes_went(&self, written: Option<usize>) {
-        let was_blocked = self.write_blocked.load(Ordering::Relaxed);
-        if !was_blocked && written.is_some() {
+        let is_slow = self.blocked_since.load(Ordering::Relaxed) != 0;
+        if !is_slow && written.is_some() {
             return;
         }
         let now = Instant::now();
-        self.pace.moved(written.unwrap_or(0), now.duration_since(self.born_at).as_secs());
+        let bytes = written.unwrap_or(0);
+        self.pace.moved(bytes, now.duration_since(self.born_at).as_secs());
+        let was_blocked = self.write_blocked.load(Ordering::Relaxed);
         if was_blocked != written.is_none() {
             self.write_blocked.store(!was_blocked, Ordering::Relaxed);
             self.touch(now);
-            if self.blocked_since.load(Ordering::Relaxed) == 0 {
-                self.blocked_since.store(self.nanoseconds(now).max(1), Ordering::Relaxed);
-            }
+        }
+        if is_slow {
+            self.went.store(self.went.load(Ordering::Relaxed) + bytes as u64, Ordering::Relaxed);
+        } else {
+            self.went.store(0, Ordering::Relaxed);
+            self.blocked_since.store(self.nanoseconds(now).max(1), Ordering::Relaxed);
         }
     }
 
     /// Everything that was to be written has been.
     pub(super) fn all_went(&self) {
+        if self.phase() == Phase::Ending {
+            self.enter(Phase::Idle, Instant::now());
+        }
         if self.blocked_since.load(Ordering::Relaxed) != 0 {
             self.blocked_since.store(0, Ordering::Relaxed);
         }
@@ -291,7 +327,7 @@ impl Activity {
         self.is_ended()
             && match self.phase() {
                 Phase::Handling | Phase::Body => false,
-                Phase::Streaming => self.write_blocked.load(Ordering::Relaxed),
+                Phase::Streaming | Phase::Ending => self.write_blocked.load(Ordering::Relaxed),
                 Phase::Idle | Phase::Head | Phase::Discarding => true,
             }
     }
@@ -344,32 +380,45 @@ impl Activity {
 
     pub(super) fn verdict(&self, now: Instant, limits: &ConnectionLimits, draining: bool) -> Verdict {
         let since = self.born_at + Duration::from_nanos(self.since.load(Ordering::Relaxed));
-        let blocked_for = match self.blocked_since.load(Ordering::Relaxed) {
-            0 => 0,
-            blocked_since => self.nanoseconds(now).saturating_sub(blocked_since),
-        };
-        let is_trickling = u128::from(blocked_for) >= limits.write_stall_timeout.as_nanos()
-            && self.pace.at(now.duration_since(self.born_at).as_secs()) < limits.bytes_per_second_min;
+        let streamed_by = self.born_at + Duration::from_nanos(self.streamed_by.load(Ordering::Relaxed));
+        // A head or an answer may begin at any moment from now on, and must find the timer awake when its time is up.
+        let soonest = now + if draining { DRAIN_POLL } else { limits.soonest() };
         let (limit, reason) = match self.phase() {
-            _ if is_trickling => (Duration::ZERO, Closed::WriteStalled),
+            _ if self.is_trickling(now, limits) => (Duration::ZERO, Closed::WriteStalled),
             Phase::Idle | Phase::Discarding | Phase::Head if self.is_ended() => (Duration::ZERO, Closed::GaveWay),
-            Phase::Streaming if self.nanoseconds(now) >= self.streamed_by.load(Ordering::Relaxed) => {
-                (Duration::ZERO, Closed::BrokenOff)
-            }
+            Phase::Streaming if now >= streamed_by => (Duration::ZERO, Closed::BrokenOff),
             _ if self.write_blocked.load(Ordering::Relaxed) => (limits.write_stall_timeout, Closed::WriteStalled),
             Phase::Head => (limits.head_timeout, Closed::HeadTimeout),
             Phase::Idle | Phase::Discarding if draining => (DRAIN_GRACE, Closed::Drain),
             Phase::Idle | Phase::Discarding => (limits.idle_timeout, Closed::Idle),
-            Phase::Body | Phase::Handling | Phase::Streaming => {
-                return Verdict::LookAgain(now + if draining { DRAIN_POLL } else { limits.head_timeout });
-            }
+            Phase::Ending => return Verdict::LookAgain(soonest),
+            Phase::Streaming => return Verdict::LookAgain(soonest.min(streamed_by)),
+            Phase::Body | Phase::Handling => return Verdict::LookAgain(soonest),
         };
         if now >= since + limit {
             return Verdict::Close(reason);
         }
-        // A head may begin at any moment from now on, and must find the timer awake when its own time is up.
-        let soonest = now + if draining { DRAIN_POLL } else { limits.head_timeout };
         Verdict::LookAgain((since + limit).min(soonest))
+    }
+
+    /// Whether so little of an answer was read since its client first left it unread that it might last for ever. What
+    /// is read at once counts for long: the kernel tells of it in steps of up to some 100 KB.
+    fn is_trickling(&self, now: Instant, limits: &ConnectionLimits) -> bool {
+        let blocked_since = self.blocked_since.load(Ordering::Relaxed);
+        let seconds = Duration::from_nanos(self.nanoseconds(now).saturating_sub(blocked_since)).as_secs_f64();
+        blocked_since != 0
+            && seconds >= limits.write_stall_timeout.as_secs_f64()
+            && (self.went.load(Ordering::Relaxed) as f64) < seconds * limits.bytes_per_second_min as f64
+    }
+
+    /// What is to be cut at the end of a stop; `None` if a client waits for nothing.
+    pub(super) fn left(&self) -> Option<Left> {
+        match self.phase() {
+            Phase::Handling | Phase::Body => Some(Left::Request),
+            Phase::Streaming | Phase::Ending => Some(Left::Answer),
+            _ if self.write_blocked.load(Ordering::Relaxed) => Some(Left::Answer),
+            Phase::Idle | Phase::Head | Phase::Discarding => None,
+        }
     }
 }
 
@@ -403,6 +452,8 @@ mod tests {
             (Phase::Handling, true, false, 5.5, Some(WriteStalled)),
             (Phase::Streaming, false, false, 99.0, None),
             (Phase::Streaming, false, true, 99.0, None),
+            (Phase::Ending, false, false, 1_000.0, None),
+            (Phase::Ending, true, false, 5.5, Some(WriteStalled)),
             (Phase::Streaming, false, false, 100.5, Some(BrokenOff)),
             (Phase::Streaming, false, true, 100.5, Some(BrokenOff)),
             (Phase::Streaming, true, false, 4.0, None),
@@ -419,7 +470,7 @@ mod tests {
             let now = Instant::now() + Duration::from_secs_f64(seconds);
             match (activity.verdict(now, &LIMITS, draining), closed) {
                 (Verdict::Close(reason), Some(wanted)) => assert_eq!(reason, wanted),
-                (Verdict::LookAgain(at), None) => assert!(at <= now + LIMITS.head_timeout, "{phase:?}"),
+                (Verdict::LookAgain(at), None) => assert!(at <= now + LIMITS.soonest(), "{phase:?}"),
                 (verdict, wanted) => panic!("{phase:?} after {seconds}: {verdict:?}, not {wanted:?}"),
             }
         }
@@ -446,10 +497,18 @@ mod tests {
         activity.bytes_went(Some(1));
         assert!(!activity.gives_way(), "whoever reads gets its answer");
         activity.end_streaming(Instant::now());
-        assert!(activity.gives_way());
+        assert!(!activity.gives_way() && activity.is_streaming(), "the last of it is on its way");
+        activity.bytes_went(None);
+        assert!(activity.gives_way() && activity.is_streaming(), "and is not read");
+        activity.bytes_went(Some(1));
+        activity.all_went();
+        assert!(activity.gives_way() && !activity.is_streaming());
         let done = Activity::new();
         done.begin_streaming(done.born_at, Duration::from_secs(100));
+        done.all_went();
+        assert!(!done.is_resting(), "more is being made");
         done.end_streaming(Instant::now());
+        done.all_went();
         assert!(done.is_resting());
     }
 }

@@ -33,8 +33,12 @@ pub(super) type More = Pin<Box<dyn Future<Output = Result<Chunk, Cut>> + Send>>;
 #[error("an answer was broken off: {0}")]
 pub(super) struct Cut(pub(super) String);
 
-/// The body of an answer that is sent in chunks. Its connection is busy with it from [`begin`](Self::begin) on until it
-/// ends or is dropped.
+/// How long a chunk waits for what it lacks, memory or a reader, once the head of its answer is gone and the answer can
+/// no more be refused; then it is broken off.
+pub(super) const CHUNK_WAIT: Duration = Duration::from_secs(10);
+
+/// The body of an answer that is sent in chunks. From [`begin`](Self::begin) on its connection is busy with it, until
+/// all of it has been sent; one that is dropped before takes its connection with it.
 pub(super) struct Chunks {
     state: State,
     activity: Option<Arc<Activity>>,

@@ -24,6 +24,7 @@ use hyper::{
     service::{HttpService, service_fn},
 };
 use hyper_util::rt::TokioIo;
+use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::OwnedSemaphorePermit,
@@ -31,7 +32,7 @@ use tokio::{
 };
 
 use super::{
-    activity::{Activity, DRAIN_GRACE, Phase, Verdict},
+    activity::{Activity, DRAIN_GRACE, Left, Phase, Verdict},
     body::{InboundBody, Rest},
     connections::{Connections, Place},
     handle::{Edge, Handled},
@@ -39,6 +40,7 @@ use super::{
     parts::EdgeParts,
     refused_head::{self, Refused},
     response::Body,
+    stop::Stage,
     stream::TrackedStream,
 };
 use crate::metrics::{Closed, HttpMetrics, Outcome};
@@ -46,17 +48,36 @@ use crate::metrics::{Closed, HttpMetrics, Outcome};
 /// hyper's buffer of a connection, in bytes, unless heads may be larger. Bodies are read through it. A thousand clients
 /// that send large batches hold it a thousand times: hyper's default would be 400 MiB, and 64 KiB were no faster.
 const CONNECTION_BUFFER_BYTES: usize = 16 * 1024;
+/// How many bytes of answers the kernel takes for a client before they are on their way to it. Its own default is some
+/// 4 MB for each, and it wants more only when a third of that has been read: a client that reads 100 KB/s would seem to
+/// stand still for ten seconds and more. What is on the way is not bounded by it.
+const UNSENT_BYTES_MAX: u32 = 16 * 1024;
 /// The first wait before accepting again when file descriptors have run out. It doubles with each failure.
 const ACCEPT_BACKOFF_MIN: Duration = Duration::from_millis(10);
 /// The longest wait before accepting again.
 const ACCEPT_BACKOFF_MAX: Duration = Duration::from_secs(1);
+/// How long connections have to end when the time of a stop is over, and nothing is waited for any more.
+const END_TIMEOUT: Duration = Duration::from_secs(2);
 /// Who is to be closed is looked at again after this: when the process has been stopped for a while, time is up before
 /// it is known what has come in the meantime.
 const SECOND_LOOK: Duration = Duration::from_millis(20);
 
-/// Accepts and serves until `stop`, then lets every request that was taken in be answered. Returns whether all of them
-/// were within the time that `stop` gave.
-pub async fn serve(listener: TcpListener, parts: EdgeParts, stop: impl Future<Output = Duration>) -> bool {
+/// What was not answered to its end within the time of a stop.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CutOff {
+    /// Requests whose answer had not begun.
+    pub requests: usize,
+    /// Answers that their clients had not read to the end.
+    pub answers: usize,
+}
+
+/// Accepts and serves until `stop`, then lets every request that was taken in be answered, within the time that `stop`
+/// gives. Returns what was cut off then.
+pub async fn serve(listener: TcpListener, parts: EdgeParts, stop: impl Future<Output = Duration>) -> CutOff {
+    // Every socket that is accepted inherits it.
+    if let Err(error) = SockRef::from(&listener).set_tcp_notsent_lowat(UNSENT_BYTES_MAX) {
+        tracing::warn!(%error, "slow readers of large answers will seem to stall (TCP_NOTSENT_LOWAT)");
+    }
     let connections = Arc::clone(&parts.connections);
     let limits = *connections.limits();
     let metrics = Arc::clone(&parts.metrics.http);
@@ -71,8 +92,15 @@ pub async fn serve(listener: TcpListener, parts: EdgeParts, stop: impl Future<Ou
     server.edge.stop.begin();
     server.accept_waiting(&listener, waiting).await;
     drop(listener);
-    server.edge.stop.tell();
-    timeout(drain_timeout, connections.all_ended()).await.is_ok()
+    server.edge.stop.tell(Stage::Draining);
+    if timeout(drain_timeout, connections.all_ended()).await.is_ok() {
+        return CutOff::default();
+    }
+    let left = connections.left();
+    server.edge.stop.tell(Stage::Over);
+    let _ = timeout(END_TIMEOUT, connections.all_ended()).await;
+    let count = |what| left.iter().filter(|left| **left == what).count();
+    CutOff { requests: count(Left::Request), answers: count(Left::Answer) }
 }
 
 fn http_builder(limits: ConnectionLimits) -> http1::Builder {
@@ -197,7 +225,7 @@ impl<S: HttpService<Incoming, ResBody = Body, Error = Infallible>> Socket<S> {
     }
 
     /// Takes one back from hyper that has nothing to do.
-    fn rest(&mut self) {
+    fn take_back(&mut self) {
         if let Some(stream) = mem::replace(self, Self::Passing).into_stream() {
             *self = Self::Resting(stream);
         }
@@ -260,9 +288,8 @@ async fn serve_connection(
     let limits = *connections.limits();
     let mut socket = Socket::Resting(TrackedStream::new(stream, Arc::clone(&activity)));
     let mut wanted = BuffersWanted::default();
-    let mut timer = pin!(sleep(limits.head_timeout.min(limits.idle_timeout)));
-    let mut stopped = edge.stop.told();
-    let mut stop = pin!(stopped.wait_for(|stopped| *stopped));
+    let mut timer = pin!(sleep(limits.soonest()));
+    let mut stop = edge.stop.told();
     let (mut draining, mut was_to_be_closed) = (false, false);
     loop {
         let serving = poll_fn(|task| {
@@ -284,7 +311,7 @@ async fn serve_connection(
                 if !(activity.gives_way() || activity.is_resting() && connections.is_crowded()) {
                     return Poll::Pending;
                 }
-                socket.rest();
+                socket.take_back();
                 activity.buffers_held(false);
             }
         });
@@ -306,10 +333,14 @@ async fn serve_connection(
                     return closed(reason, socket.into_stream(), &activity);
                 }
             },
-            _ = &mut stop, if !draining => {
-                draining = true;
-                timer.set(sleep_until(Instant::now() + DRAIN_GRACE));
-            }
+            Ok(()) = stop.changed() => match *stop.borrow_and_update() {
+                Stage::Serving => {}
+                Stage::Draining => {
+                    draining = true;
+                    timer.set(sleep_until(Instant::now() + DRAIN_GRACE));
+                }
+                Stage::Over => return closed(Closed::Drain, socket.into_stream(), &activity),
+            },
         }
     }
 }
@@ -353,7 +384,7 @@ fn ended(
         }
         Some(Err(error)) if error.is_user() => {
             let reason = error.source().map(ToString::to_string).unwrap_or_default();
-            tracing::warn!(reason, "an answer was broken off; its client has to ask again");
+            tracing::warn!("{reason}; its client has to ask again");
             (Closed::BrokenOff, stream)
         }
         Some(Err(error)) if !error.is_incomplete_message() => {

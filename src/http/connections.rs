@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use super::{
-    activity::{Activity, Held, Need},
+    activity::{Activity, Held, Left, Need},
     options::ConnectionLimits,
 };
 
@@ -98,6 +98,11 @@ impl Connections {
     /// A slot, if one is free.
     pub(super) fn try_slot(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.slots).try_acquire_owned().ok()
+    }
+
+    /// What clients still wait for.
+    pub(super) fn left(&self) -> Vec<Left> {
+        self.open.lock().all.values().filter_map(|(activity, _)| activity.left()).collect()
     }
 
     /// Waits until every connection has ended.
@@ -223,7 +228,8 @@ impl Open {
         let count = match need {
             // Those who hold most for least are few, and each gives back much.
             Need::Bytes(_) => 1 + found.len() / 8,
-            Need::Slot | Need::Buffers => 1 + (limits.connections_max / 64).min(YIELDING_MAX),
+            Need::Slot => 1 + (limits.connections_max / 64).min(YIELDING_MAX),
+            Need::Buffers => 1 + (limits.active_connections_max / 64).min(YIELDING_MAX),
         };
         let count = count.min(found.len());
         if count < found.len() {

@@ -17,8 +17,6 @@ use super::response::{Response, empty};
 
 /// How long a browser may remember a preflight, in seconds: the most that any browser allows.
 const PREFLIGHT_SECONDS: HeaderValue = HeaderValue::from_static("86400");
-/// What other sites may do on the paths of events.
-const METHODS: HeaderValue = HeaderValue::from_static("POST, OPTIONS");
 /// The headers that a sender of events may use in any case.
 const HEADERS: &str = "authorization, content-encoding, content-type";
 /// Most names that a preflight may ask for, and the bytes of all of them. Tracing libraries add some three; one that
@@ -38,9 +36,9 @@ pub(super) fn is_preflight(method: &Method, request: &HeaderMap) -> bool {
     *method == Method::OPTIONS && request.contains_key(ORIGIN) && request.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
 }
 
-/// Answers `OPTIONS` on a path of events that takes `methods`, if there is anything at it. [`allow_page`] adds the
-/// origin.
-pub(super) fn preflight(methods: &str, request: &HeaderMap) -> Response {
+/// Answers `OPTIONS` on a path of events that takes `methods`, if there is anything at it, and lets pages send those
+/// `of_pages`. [`allow_page`] adds the origin.
+pub(super) fn preflight(methods: &str, of_pages: &str, request: &HeaderMap) -> Response {
     let mut response = empty(StatusCode::NO_CONTENT);
     let headers = response.headers_mut();
     if let Ok(methods) = HeaderValue::try_from(methods)
@@ -48,7 +46,9 @@ pub(super) fn preflight(methods: &str, request: &HeaderMap) -> Response {
     {
         headers.insert(ALLOW, methods);
     }
-    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, METHODS);
+    if let Ok(of_pages) = HeaderValue::try_from(of_pages) {
+        headers.insert(ACCESS_CONTROL_ALLOW_METHODS, of_pages);
+    }
     headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, allowed_headers(request));
     headers.insert(ACCESS_CONTROL_MAX_AGE, PREFLIGHT_SECONDS);
     response

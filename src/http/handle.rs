@@ -94,14 +94,18 @@ impl Edge {
         if matches!((response.body(), &rest), (Body::Chunks(_), Rest::Unread(_))) {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
+        // Of an answer to HEAD hyper sends the head alone.
+        if let (Body::Chunks(chunks), true) = (response.body_mut(), head.method != HttpMethod::HEAD) {
+            chunks.begin(&activity, self.answer_timeout);
+            // HTTP/1.0 knows no chunks: the connection's end is the answer's.
+            if head.version == Version::HTTP_10 {
+                activity.ends_with_its_answer();
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+        }
         let at = Instant::now();
         let seconds = at.duration_since(started).as_secs_f64();
         let class = class_label(response.status());
-        // Of an answer to HEAD hyper sends the head alone.
-        let begins_to_stream = head.method != HttpMethod::HEAD;
-        if let (Body::Chunks(chunks), true) = (response.body_mut(), begins_to_stream) {
-            chunks.begin(&activity, self.answer_timeout);
-        }
         self.requests.seconds(found.label, method_label(&head.method), class).record(seconds);
         Handled { response, rest, at }
     }
@@ -201,7 +205,7 @@ fn answer_without_handler(route: &Route, head: &Parts) -> Response {
         && route.may_pages_read(&head.method, head.uri.path())
         && cors::is_preflight(&head.method, &head.headers);
     if is_preflight || is_lost_preflight {
-        return cors::preflight(&route.allow(), &head.headers);
+        return cors::preflight(&route.allow(), &route.methods_of_pages(), &head.headers);
     }
     if route.is_nowhere() {
         return error(ErrorCode::NotFound, "There is nothing at this path; the routes begin with /api/v1/");

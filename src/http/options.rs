@@ -72,6 +72,13 @@ pub struct ConnectionLimits {
     pub answer_timeout: Duration,
 }
 
+impl ConnectionLimits {
+    /// The shortest of the times that may begin at any moment, and begin unseen by the timer of a connection.
+    pub(super) fn soonest(&self) -> Duration {
+        self.head_timeout.min(self.idle_timeout).min(self.write_stall_timeout).min(self.answer_timeout)
+    }
+}
+
 #[cfg(test)]
 impl ConnectionLimits {
     /// The defaults, but for a single connection.

@@ -221,6 +221,16 @@ impl Route {
         names.join(", ")
     }
 
+    /// What pages of any site may send here. POST is among it in any case: a page that sends an event to a wrong path
+    /// is to read why.
+    pub(super) fn methods_of_pages(&self) -> String {
+        let open = self.methods.iter().filter(|method| method.who == Everybody && method.name != HttpMethod::POST);
+        let mut names = vec![HttpMethod::POST.as_str()];
+        names.extend(open.map(|method| method.name.as_str()));
+        names.push(HttpMethod::OPTIONS.as_str());
+        names.join(", ")
+    }
+
     /// Whether there is none.
     pub(super) fn is_nowhere(&self) -> bool {
         self.methods.is_empty()
@@ -342,6 +352,16 @@ mod tests {
     }
 
     #[test]
+    fn an_open_method_may_be_sent_by_pages() {
+        const METHODS: &[Method] = &[
+            put(Everybody, |handlers, _| Box::pin(handlers.ops.live())),
+            delete(Holder(Role::Admin), |handlers, _| Box::pin(handlers.ops.live())),
+        ];
+        let route = Route { is_for_pages: true, methods: METHODS, ..Route::at("/a") };
+        assert_eq!(route.methods_of_pages(), "POST, PUT, OPTIONS");
+    }
+
+    #[test]
     fn what_follows_from_the_table() {
         for (path, allow, readable) in [
             ("/api/v1/events", "GET, HEAD, POST, OPTIONS", &["POST", "OPTIONS", "PUT"][..]),
@@ -355,6 +375,7 @@ mod tests {
         ] {
             let route = find(path).route;
             assert_eq!(route.allow(), allow, "{path}");
+            assert_eq!(route.methods_of_pages(), "POST, OPTIONS", "{path}: what reads is not for pages");
             let may = |name: &&str| route.may_pages_read(&name.parse().unwrap(), path);
             let found: Vec<_> =
                 ["GET", "HEAD", "POST", "OPTIONS", "PUT"].into_iter().filter(|name| may(name)).collect();

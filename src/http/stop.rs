@@ -4,16 +4,27 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::watch;
 
+/// How far a stop has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// It has not begun, or nobody who waits has been told so.
+    Serving,
+    /// What was taken in is answered, and connections without a request end.
+    Draining,
+    /// Its time is up: every connection ends.
+    Over,
+}
+
 /// Begins once and lasts.
 pub(super) struct Stop {
     /// Looked at with every request, which the channel's lock would be too dear for.
     begun: AtomicBool,
-    sender: watch::Sender<bool>,
+    stage: watch::Sender<Stage>,
 }
 
 impl Stop {
     pub(super) fn new() -> Self {
-        Self { begun: AtomicBool::new(false), sender: watch::Sender::new(false) }
+        Self { begun: AtomicBool::new(false), stage: watch::Sender::new(Stage::Serving) }
     }
 
     /// From now on connections close after the response that they are at.
@@ -21,18 +32,20 @@ impl Stop {
         self.begun.store(true, Ordering::Release);
     }
 
-    /// Wakes whoever waits for the stop: whatever was to be taken in has been.
-    pub(super) fn tell(&self) {
-        self.sender.send_replace(true);
+    /// Tells whoever waits for it that the stop has come so far.
+    pub(super) fn tell(&self, stage: Stage) {
+        self.stage.send_replace(stage);
     }
 
     pub(super) fn has_begun(&self) -> bool {
         self.begun.load(Ordering::Acquire)
     }
 
-    /// What a connection waits with.
-    pub(super) fn told(&self) -> watch::Receiver<bool> {
-        self.sender.subscribe()
+    /// What a connection waits with: it sees the stage that is now as a change.
+    pub(super) fn told(&self) -> watch::Receiver<Stage> {
+        let mut told = self.stage.subscribe();
+        told.mark_changed();
+        told
     }
 }
 
@@ -43,12 +56,16 @@ mod tests {
     #[tokio::test]
     async fn a_stop_is_seen_by_whoever_looks_and_told_to_whoever_waits() {
         let stop = Stop::new();
-        let (mut early, is_told) = (stop.told(), |told: &watch::Receiver<bool>| *told.borrow());
-        assert!(!stop.has_begun() && !is_told(&early));
+        let mut early = stop.told();
+        assert!(!stop.has_begun() && *early.borrow() == Stage::Serving);
         stop.begin();
-        assert!(stop.has_begun() && !is_told(&early), "what waits in the kernel is taken in first");
-        stop.tell();
-        early.wait_for(|told| *told).await.unwrap();
-        stop.told().wait_for(|told| *told).await.unwrap();
+        assert!(stop.has_begun() && *early.borrow() == Stage::Serving, "what waits in the kernel is taken in first");
+        stop.tell(Stage::Draining);
+        for mut told in [early.clone(), stop.told()] {
+            told.changed().await.unwrap();
+            assert_eq!(*told.borrow_and_update(), Stage::Draining);
+        }
+        stop.tell(Stage::Over);
+        early.wait_for(|stage| *stage == Stage::Over).await.unwrap();
     }
 }

@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::TcpStream,
@@ -34,11 +35,13 @@ pub(super) struct TrackedStream {
     activity: Arc<Activity>,
     /// An answer of hyper's own was kept from the socket, and ours takes its place.
     has_more_to_say: bool,
+    /// Whoever closes it, and if the process is killed, its client sees a reset: an orderly end would mislead it.
+    resets: bool,
 }
 
 impl TrackedStream {
     pub(super) fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
-        Self { stream, unread: Bytes::new(), activity, has_more_to_say: false }
+        Self { stream, unread: Bytes::new(), activity, has_more_to_say: false, resets: false }
     }
 
     /// Gives back what was read and not used. It goes before what was given back earlier and is still unread.
@@ -153,6 +156,9 @@ impl AsyncWrite for TrackedStream {
             }
             Pin::new(&mut self.stream).poll_write(context, &gathered[..length])
         } else {
+            if !self.resets && self.activity.end_would_mislead() {
+                self.resets = self.stream.set_zero_linger().is_ok();
+            }
             Pin::new(&mut self.stream).poll_write_vectored(context, data)
         };
         self.note(&result);
@@ -166,6 +172,9 @@ impl AsyncWrite for TrackedStream {
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         // hyper asks for it when it has written all that it had.
         self.activity.all_went();
+        if self.resets && !self.activity.end_would_mislead() {
+            self.resets = SockRef::from(&self.stream).set_linger(None).is_err();
+        }
         Pin::new(&mut self.stream).poll_flush(context)
     }
 

@@ -5,12 +5,13 @@ use std::{borrow::Cow, sync::Arc};
 use hyper::StatusCode;
 use serde::Serialize;
 use serde_json::{Map, Value};
+use tokio::time::Instant;
 
 use super::{
     activity::Activity,
     asked::Asked,
     body::Bodies,
-    chunks::{CHUNK_BYTES, Chunk, Cut, More},
+    chunks::{CHUNK_BYTES, CHUNK_WAIT, Chunk, Cut, More},
     cursor::Cursors,
     errors::{ErrorCode, body_error, catalog_error, error, invalid, members},
     memory::SharedMemory,
@@ -195,6 +196,7 @@ struct Pagination {
 }
 
 /// What is still to be written of a listing of websites: as they were when it was asked for.
+#[derive(Clone)]
 struct RestOfWebsites {
     websites: Arc<[Arc<Website>]>,
     written: usize,
@@ -239,9 +241,17 @@ impl RestOfWebsites {
     }
 
     fn more(self) -> More {
-        Box::pin(async {
-            let chunk = self.next_chunk().await;
-            chunk.map_err(|OverBudget| Cut("the answers that wait for their clients take too much memory".into()))
+        Box::pin(async move {
+            let until = Instant::now() + CHUNK_WAIT;
+            loop {
+                match self.clone().next_chunk().await {
+                    Ok(chunk) => return Ok(chunk),
+                    Err(OverBudget) if Instant::now() < until => {}
+                    Err(OverBudget) => {
+                        return Err(Cut("the answers that wait for their clients take too much memory".into()));
+                    }
+                }
+            }
         })
     }
 }

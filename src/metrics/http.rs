@@ -36,7 +36,8 @@ metric_group! {
         connections_closed: Counter by reason(Closed) = "hitlog_connections_closed_total",
             "Client connections closed, by reason.",
             "gave_way and over_share: connections are short. head_timeout and write_stalled: slow or hostile clients. \
-             error: the network.";
+             broken_off: a client took longer than answer_timeout_seconds for a large answer, or its rest could not be \
+             read, which the log tells. error: the network.";
         query_warnings: Counter by code(QueryWarning) = "hitlog_query_warnings_total",
             "Parameters of reads that were odd and were answered all the same, by the warning's code.",
             "A program that reads sends seconds where milliseconds are meant; its answers carry the warning.";

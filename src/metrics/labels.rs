@@ -1,4 +1,5 @@
-//! The values that labels take: enums only, never a site, a path or a header, so the number of series is bounded.
+//! The values that labels take: enums, never what a client says, so the number of series is bounded. Only the label of
+//! routes comes from elsewhere, their table.
 
 /// Defines an enum whose values are label values, with `ALL`, `as_str` and an index into arrays of handles.
 macro_rules! label {

@@ -97,9 +97,9 @@ metric_group! {
         read_seconds: Histogram = "hitlog_read_duration_seconds", "Time that a read kept its connection.",
             "Reads of segments without indexes are slower: look at hitlog_segments{state=\"unsealed\"}, then at the \
              disk.";
-        read_bytes: Gauge = "hitlog_read_bytes", "Memory held by answers that are being built or sent.",
-            "Near the limit large pages are refused: ask for smaller ones, or raise read_bytes_max.";
-        read_bytes_max: Gauge = "hitlog_read_limit_bytes", "Most memory for answers of reads.",
+        read_bytes: Gauge = "hitlog_read_bytes", "Memory held by pages of events that are being read or sent.",
+            "Near the limit the slowest readers lose their connections; then pages are refused: raise read_bytes_max.";
+        read_bytes_max: Gauge = "hitlog_read_limit_bytes", "Most memory for pages of events.",
             "It is read_bytes_max of the settings.";
         websites: Gauge = "hitlog_websites", "Registered websites.",
             "It moves when one is registered or deleted.";

@@ -130,11 +130,6 @@ impl Readers {
         self.budget.share()
     }
 
-    /// The longest that a question may take, its wait for a reader included.
-    pub fn deadline(&self) -> Duration {
-        self.options.deadline
-    }
-
     /// The memory that answers hold at the moment.
     pub fn answer_bytes(&self) -> usize {
         self.budget.used()

@@ -3,27 +3,23 @@
 use harness::{Daemon, Response, event_with};
 use serde_json::json;
 
+use crate::routes::described;
+
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 const ORIGIN: (&str, &str) = ("origin", "https://shop.example");
 
 /// The requests of a kind that needs a token, and that change nothing that is there.
-fn guarded(code: &str) -> Vec<(&'static str, String)> {
-    let owned = |(method, path): (&'static str, &str)| (method, path.to_owned());
-    [
-        ("GET", "/api/v1/websites"),
-        ("HEAD", "/api/v1/websites"),
-        ("DELETE", "/api/v1/websites/web-1"),
-        ("GET", "/api/v1/websites/web-1/"),
-        ("GET", "/api/v1/events/c1"),
-        ("GET", "/api/v1/erasures/era-1"),
-        ("GET", "/metrics"),
-        ("POST", "/api/v1/websites"),
-        ("PUT", "/api/v1/websites/web-1"),
-    ]
-    .map(owned)
-    .into_iter()
-    .chain([("GET", format!("/api/v1/events?trackingCode={code}"))])
-    .collect()
+fn guarded(code: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for route in described().into_iter().filter(|route| route.role.is_some()) {
+        if route.method == "GET" {
+            found.push(("HEAD".to_owned(), route.example()));
+        }
+        found.push((route.method.clone(), route.example()));
+    }
+    let path = format!("/api/v1/events?trackingCode={code}");
+    found.extend([("GET".to_owned(), path), ("GET".to_owned(), "/api/v1/websites/web-1/".to_owned())]);
+    found
 }
 
 /// Sends a request whose head says exactly this.
@@ -58,7 +54,7 @@ fn protected_mode_serves_this_machine_by_its_own_names() {
     let port = daemon.address.rsplit_once(':').unwrap().1;
     for (method, path) in guarded(&code) {
         for host in ["evil.example", &format!("evil.example:{port}"), "evil.localhost", "localhost.evil.example", ""] {
-            let refused = send(&daemon, method, &path, &[("host", host)]);
+            let refused = send(&daemon, &method, &path, &[("host", host)]);
             assert_eq!(refused.status, 401, "{method} {path} by {host}");
             assert_eq!(refused.header("www-authenticate"), Some("Bearer"));
             if method != "HEAD" {
@@ -69,11 +65,11 @@ fn protected_mode_serves_this_machine_by_its_own_names() {
         }
         // By its target, whatever Host says, and the other way round.
         let target = format!("http://evil.example{path}");
-        assert_eq!(send(&daemon, method, &target, &[("host", "localhost")]).status, 401, "{method} {target}");
+        assert_eq!(send(&daemon, &method, &target, &[("host", "localhost")]).status, 401, "{method} {target}");
         let target = format!("http://localhost{path}");
-        assert_eq!(send(&daemon, method, &target, &[("host", "evil.example")]).status, 401, "{method} {target}");
+        assert_eq!(send(&daemon, &method, &target, &[("host", "evil.example")]).status, 401, "{method} {target}");
         for host in ["localhost", &format!("LOCALHOST:{port}"), "127.0.0.1", "127.3.2.1:80", "[::1]:3000"] {
-            let status = send(&daemon, method, &path, &[("host", host)]).status;
+            let status = send(&daemon, &method, &path, &[("host", host)]).status;
             assert!(![401, 403].contains(&status), "{method} {path} by {host}: {status}");
         }
     }
@@ -110,7 +106,7 @@ fn protected_mode_refuses_pages_of_other_sites() {
             (origin, "http://localhost:8080"),
             (origin, "null"),
         ] {
-            let refused = send(&daemon, method, &path, &[host, header]);
+            let refused = send(&daemon, &method, &path, &[host, header]);
             assert_eq!(refused.status, 403, "{method} {path} {header:?}");
             assert_eq!(refused.header("access-control-allow-origin"), None, "{method} {path}");
             if method != "HEAD" {
@@ -123,7 +119,7 @@ fn protected_mode_refuses_pages_of_other_sites() {
             (origin, "http://localhost:3000"),
             (origin, "https://localhost:3000"),
         ] {
-            let status = send(&daemon, method, &path, &[host, header]).status;
+            let status = send(&daemon, &method, &path, &[host, header]).status;
             assert!(![401, 403].contains(&status), "{method} {path} {header:?}: {status}");
         }
     }
@@ -181,11 +177,11 @@ fn who_has_a_token_is_asked_nothing_else() {
         [("host", "evil.example"), ("sec-fetch-site", "cross-site"), ("origin", "http://evil.example")];
     for (method, path) in guarded("pm-x") {
         let with_token = [&from_elsewhere[..], &[("authorization", &bearer)]].concat();
-        let status = send(&daemon, method, &path, &with_token).status;
+        let status = send(&daemon, &method, &path, &with_token).status;
         assert!(![401, 403].contains(&status), "{method} {path}: {status}");
         // Without one it is told that one is needed, and nothing about the rest.
         for headers in [&from_elsewhere[..], &[&from_elsewhere[..], &[("authorization", "Bearer no")]].concat()] {
-            assert_eq!(send(&daemon, method, &path, headers).status, 401, "{method} {path}");
+            assert_eq!(send(&daemon, &method, &path, headers).status, 401, "{method} {path}");
         }
     }
 }
@@ -209,9 +205,9 @@ fn pages_of_other_sites_send_and_never_read() {
             assert_eq!(response.header("access-control-expose-headers"), Some("retry-after"));
         }
         // With the token as well: a page that has it may read, but no page of another site may be told what it reads.
-        let reads = guarded(code).into_iter().filter(|(method, _)| ["GET", "HEAD"].contains(method));
+        let reads = guarded(code).into_iter().filter(|(method, _)| ["GET", "HEAD"].contains(&method.as_str()));
         for (method, path) in reads {
-            let response = daemon.client().send(method, &path, &[ORIGIN, bearer], b"");
+            let response = daemon.client().send(&method, &path, &[ORIGIN, bearer], b"");
             assert_eq!(response.header("access-control-allow-origin"), None, "{method} {path}");
             assert_eq!(response.header("access-control-allow-credentials"), None, "{method} {path}");
         }

@@ -414,6 +414,36 @@ fn wide_lines(text: &str) -> Vec<usize> {
 }
 
 #[test]
+fn no_sentence_became_a_list() {
+    let mut torn = Vec::new();
+    for document in documents() {
+        let text = fs::read_to_string(root().join(&document)).unwrap();
+        torn.extend(torn_lines(&text).into_iter().map(|line| format!("{document}:{line}")));
+    }
+    assert!(torn.is_empty(), "a number or a dash begins a line of a paragraph, and so a list: {torn:?}");
+    assert_eq!(torn_lines("a\n\n- b\n  - c\n- d\n\nit exits with\n1. That\n\n1. e\nf\n"), [8]);
+}
+
+/// The lines that begin a list right behind a line of a paragraph.
+fn torn_lines(text: &str) -> Vec<usize> {
+    let (mut depth, mut torn) = (0, Vec::new());
+    for (event, at) in Parser::new_ext(text, Options::ENABLE_TABLES).into_offset_iter() {
+        match event {
+            Event::Start(Tag::List(_)) => {
+                let before = text[..at.start].trim_end_matches([' ', '\t']);
+                if depth == 0 && !before.is_empty() && !before.ends_with("\n\n") {
+                    torn.push(before.lines().count() + 1);
+                }
+                depth += 1;
+            }
+            Event::End(TagEnd::List(_)) => depth -= 1,
+            _ => {}
+        }
+    }
+    torn
+}
+
+#[test]
 fn the_readme_is_short() {
     let lines = fs::read_to_string(root().join("README.md")).unwrap().lines().count();
     assert!(lines < README_LINES_MAX, "{lines} lines: what is not for the first reading goes to docs");

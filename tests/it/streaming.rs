@@ -222,6 +222,88 @@ fn a_slow_reader_is_not_idle() {
 }
 
 #[test]
+fn a_steady_reader_does_not_stall() {
+    let daemon = Daemon::start(&["--body-stall-timeout-seconds=1"]);
+    let code = daemon.register("a.example");
+    fill(&daemon, &code, 100);
+    // With the kernel's own buffers, which take some megabytes at once.
+    let mut stream = TcpStream::connect(&daemon.address).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+    write!(stream, "GET {} HTTP/1.1\r\nhost: localhost\r\n\r\n", page_path(&code, 100)).unwrap();
+    let (mut came, mut piece, started) = (0, [0; 16 * 1024], Instant::now());
+    // At 400 KB/s the page takes seven seconds.
+    while came < 3_000_000 {
+        let count = stream.read(&mut piece).unwrap_or_else(|error| panic!("{came} bytes: {error}"));
+        assert!(count > 0, "{came} bytes");
+        came += count;
+        thread::sleep(Duration::from_secs_f64(came as f64 / 400_000.0).saturating_sub(started.elapsed()));
+    }
+    assert_eq!(closed(&daemon, "write_stalled"), 0.0);
+    daemon.stop();
+}
+
+#[test]
+fn a_page_by_session_holds_its_own_keys() {
+    let daemon = Daemon::start(&[]);
+    let code = daemon.register("a.example");
+    let event = json!({"trackingCode": code, "eventType": "click", "url": "https://a.example/", "sessionId": "s",
+        "visitorId": "v", "timestamp": 1_600_000_000_000_u64});
+    for _ in 0..30 {
+        let batch = json!({"events": vec![&event; 1_000]});
+        assert_eq!(daemon.client().post("/api/v1/events/batch", batch.to_string()).status, 201);
+    }
+    fill(&daemon, &code, 100);
+    let held = |filter: &str| {
+        let client = ask(&daemon, &format!("{}{filter}", page_path(&code, 100)), "1.1");
+        let held = sample(&daemon, "hitlog_read_bytes");
+        drop(client);
+        wait_until("the memory is given back", || (sample(&daemon, "hitlog_read_bytes") == 0.0).then_some(()));
+        held
+    };
+    // The keys of all that were found would be 480 KB more.
+    let (all, of_visitor) = (held(""), held("&visitorId=v"));
+    assert!(all > 0.0 && of_visitor < all + 50_000.0, "{all} and {of_visitor}");
+    daemon.stop();
+}
+
+#[test]
+fn a_stop_cuts_a_page_that_is_not_read_and_ends_in_order() {
+    for version in ["1.0", "1.1"] {
+        let mut daemon = Daemon::start(&[READ_BYTES, "--drain-timeout-seconds=1"]);
+        let code = daemon.register("a.example");
+        fill(&daemon, &code, 300);
+        let mut client = ask(&daemon, &page_path(&code, 300), version);
+        daemon.signal("TERM");
+        assert!(daemon.wait().success(), "a client that does not read is no fault of the stop");
+        daemon.wait_for_log("were cut off");
+        daemon.wait_for_log("the store is closed");
+        assert!(!read_to_end(&mut client).0, "HTTP/{version}: an end that is none");
+        let logs = fs::read_dir(daemon.data().join("segments")).unwrap().map(|entry| entry.unwrap().path());
+        let logs: Vec<_> = logs.filter(|path| path.to_string_lossy().ends_with("-wal")).collect();
+        assert!(logs.is_empty(), "{logs:?}");
+    }
+}
+
+#[test]
+fn whatever_ends_the_process_a_page_without_its_end_does_not_look_whole() {
+    for signals in [&["KILL"][..], &["TERM", "TERM"]] {
+        let mut daemon = Daemon::start(&[READ_BYTES]);
+        let code = daemon.register("a.example");
+        fill(&daemon, &code, 300);
+        let mut client = ask(&daemon, &page_path(&code, 300), "1.0");
+        for signal in signals {
+            daemon.signal(signal);
+            if *signal == "TERM" {
+                // Two within a second are one.
+                thread::sleep(Duration::from_millis(1_200));
+            }
+        }
+        assert!(!daemon.wait().success());
+        assert!(!read_to_end(&mut client).0, "{signals:?}: an end that is none");
+    }
+}
+
+#[test]
 fn a_stop_lets_a_page_end() {
     let mut daemon = Daemon::start(&[READ_BYTES]);
     let code = daemon.register("a.example");
@@ -241,7 +323,7 @@ fn readers_that_stall_or_take_too_long_are_cut_and_their_memory_is_given_back() 
     for (flag, reason) in
         [("--body-stall-timeout-seconds=1", "write_stalled"), ("--answer-timeout-seconds=1", "broken_off")]
     {
-        let daemon = Daemon::start(&[READ_BYTES, flag, "--head-timeout-seconds=1"]);
+        let daemon = Daemon::start(&[READ_BYTES, flag]);
         let code = daemon.register("a.example");
         fill(&daemon, &code, 300);
         for version in ["1.1", "1.0"] {

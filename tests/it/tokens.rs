@@ -10,6 +10,8 @@ use std::{
 
 use harness::{Client, Daemon, command, wait_until, work_dir};
 
+use crate::routes::described;
+
 const METRICS: &str = "metrics-0123456789abcdef";
 const READ: &str = "read-0123456789abcdef";
 const ADMIN: &str = "admin-0123456789abcdef";
@@ -48,7 +50,7 @@ fn every_route_needs_its_role() {
     let mut daemon = Daemon::start_in(&work.path().join("data"), &flags);
     let mut client = daemon.client();
     // Whether no token, metrics, read and admin get in.
-    for (method, path, passes) in [
+    let asked = [
         ("POST", "/api/v1/events", [true, true, true, true]),
         ("OPTIONS", "/api/v1/events", [true, true, true, true]),
         ("POST", "/api/v1/events/batch", [true, true, true, true]),
@@ -74,7 +76,12 @@ fn every_route_needs_its_role() {
         ("PUT", "/api/v1/websites/web-1", [false, false, false, true]),
         ("DELETE", "/api/v1/websites/web-1", [false, false, false, true]),
         ("DELETE", "/api/v1/visitors/v1?trackingCode=pm-abc123-1704067200000", [false, false, false, true]),
-    ] {
+    ];
+    for route in described() {
+        let is_asked = asked.iter().any(|(method, path, _)| *method == route.method && route.leads(path));
+        assert!(is_asked || route.path == "/health", "{route:?} is not tried");
+    }
+    for (method, path, passes) in asked {
         for (token, passes) in ["", METRICS, READ, ADMIN].into_iter().zip(passes) {
             let status = status(&mut client, method, path, token);
             let refused = if token.is_empty() { 401 } else { 403 };

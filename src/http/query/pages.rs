@@ -11,7 +11,7 @@ use crate::{
     event_id::EventIds,
     http::{
         activity::{Activity, Held, Need},
-        chunks::{CHUNK_BYTES, Chunk, Cut, More},
+        chunks::{CHUNK_BYTES, CHUNK_WAIT, Chunk, Cut, More},
         connections::Connections,
         cursor::Cursors,
     },
@@ -74,9 +74,9 @@ impl EventPage {
         }
     }
 
-    /// Reads another. The head of the page is gone, so it waits as long as any read may for what it lacks.
+    /// Reads another.
     async fn go_on(self, rest: Rest) -> Result<Chunk, Cut> {
-        let until = Instant::now() + self.readers.deadline();
+        let until = Instant::now() + CHUNK_WAIT;
         loop {
             let (what, rest, buffer) = (Arc::clone(&self.what), rest.clone(), self.readers.page_buffer());
             match self.readers.ask(move |snapshot| what.read_on(snapshot, buffer, rest)).await {

@@ -84,7 +84,8 @@ impl Snapshot<'_> {
         if shown >= keys.len() {
             return Ok((summary, None));
         }
-        // They are as many as were there while they were looked for, which every question may hold.
+        // Many more may have been looked at than are on the page.
+        keys.shrink_to_fit();
         share
             .grow_to(keys.capacity() * size_of::<Key>())
             .map_err(|OverBudget| ReadError::Refused(ReadRefused::Memory))?;

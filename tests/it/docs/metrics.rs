@@ -51,6 +51,9 @@ fn metrics_page() -> String {
         page.push_str(&format!("\n## {room}\n"));
         for metric in metrics {
             page.push_str(&format!("\n### `{}`\n\n{}, {}", metric.name, metric.kind, unit(&metric)));
+            if !metric.labels.is_empty() {
+                page.push('\n');
+            }
             for (label, values) in &metric.labels {
                 let values = match values {
                     LabelValues::These(values) => {

@@ -4,6 +4,8 @@ use std::io::{Read, Write};
 
 use proptest::{prelude::*, sample::select};
 
+use crate::routes::{Described, described};
+
 use super::{
     event_text::{CODES, batch_body, event_body},
     json_text::value_text,
@@ -160,14 +162,9 @@ fn with_codes(bytes: &[u8], codes: &[String; 2]) -> Vec<u8> {
 const METHODS: &[&str] = &["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT", "get", "X"];
 
 fn targets() -> BoxedStrategy<String> {
-    let plain = select(
+    let routes = select(described().iter().map(Described::example).collect::<Vec<_>>());
+    let odd = select(
         &[
-            "/api/v1/events",
-            "/api/v1/events/batch",
-            "/api/v1/websites",
-            "/livez",
-            "/readyz",
-            "/health",
             "/api/v1/events/",
             "/api/v1/events/c0000000000000000000000000",
             "/api/v1/events/a/b",
@@ -186,11 +183,10 @@ fn targets() -> BoxedStrategy<String> {
             "/livez/",
             "a:1",
             "/\u{e9}",
-            "/metrics",
         ][..],
     )
     .prop_map(str::to_owned);
-    prop_oneof![8 => plain, 2 => "/[!-~]{0,20}", 1 => "/api/v1/(events|websites|visitors|erasures)/[!-~]{1,30}"].boxed()
+    prop_oneof![4 => routes, 4 => odd, 2 => "/[!-~]{0,20}", 1 => "/api/v1/(events|websites|visitors|erasures)/[!-~]{1,30}"].boxed()
 }
 
 /// A request's method, target and body.
