@@ -225,13 +225,13 @@ fn a_slow_reader_is_not_idle() {
 fn a_steady_reader_does_not_stall() {
     let daemon = Daemon::start(&["--body-stall-timeout-seconds=1"]);
     let code = daemon.register("a.example");
-    fill(&daemon, &code, 100);
+    fill(&daemon, &code, 1_000);
     // With the kernel's own buffers, which take some megabytes at once.
     let mut stream = TcpStream::connect(&daemon.address).unwrap();
     stream.set_read_timeout(Some(TIMEOUT)).unwrap();
-    write!(stream, "GET {} HTTP/1.1\r\nhost: localhost\r\n\r\n", page_path(&code, 100)).unwrap();
+    write!(stream, "GET {} HTTP/1.1\r\nhost: localhost\r\n\r\n", page_path(&code, 1_000)).unwrap();
     let (mut came, mut piece, started) = (0, [0; 16 * 1024], Instant::now());
-    // At 400 KB/s the page takes seven seconds.
+    // At 400 KB/s, which takes seven seconds. A third of those buffers would be two.
     while came < 3_000_000 {
         let count = stream.read(&mut piece).unwrap_or_else(|error| panic!("{came} bytes: {error}"));
         assert!(count > 0, "{came} bytes");
