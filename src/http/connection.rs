@@ -323,6 +323,12 @@ async fn serve_connection(
             () = &mut timer => match activity.verdict(Instant::now(), &limits, draining) {
                 Verdict::LookAgain(at) => {
                     was_to_be_closed = false;
+                    // What came behind the last request may be half a head, which hyper has read and tells nobody of.
+                    // It is read again, and its time begins.
+                    if activity.is_resting() {
+                        socket.take_back();
+                        activity.buffers_held(false);
+                    }
                     timer.as_mut().reset(at);
                 }
                 Verdict::Close(_) if !was_to_be_closed => {

@@ -236,6 +236,7 @@ pub(super) fn body_error(failure: &BodyError, retry_after: Duration) -> Response
             error(ErrorCode::UnsupportedEncoding, "Content-Encoding may be gzip, deflate, br or zstd, one at most")
         }
         BodyError::Damaged(what) => error(ErrorCode::MalformedJson, &format!("The body cannot be read: {what}")),
+        BodyError::BrokenOff => error(ErrorCode::MalformedJson, "The body ends early; nothing of it is stored"),
         BodyError::Memory => overloaded(Overloaded { reason: Shed::BodyMemory, retry_after }),
     }
 }

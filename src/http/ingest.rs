@@ -148,6 +148,7 @@ impl Ingest {
             BodyError::TooLarge(_) => metrics.events_rejected(Rejected::TooLarge),
             BodyError::Timeout => metrics.events_rejected(Rejected::Timeout),
             BodyError::Encoding => metrics.events_rejected(Rejected::Encoding),
+            BodyError::BrokenOff => metrics.events_rejected(Rejected::BrokenOff),
             BodyError::Damaged(_) => metrics.events_rejected(Rejected::Malformed),
             BodyError::Memory => metrics.events_shed(Shed::BodyMemory),
         }

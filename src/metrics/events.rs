@@ -11,8 +11,8 @@ metric_group! {
     /// What becomes of every event. The edge counts until the queue takes a request in, and the queue from then on.
     EventMetrics {
         events_received: Counter = "hitlog_events_received_total",
-            "Events received. A body refused before its events can be counted is one. received = committed + rejected \
-             + shed + unknown + in_flight.",
+            "Events received. A body refused before its events can be counted is one; a request refused for its Host \
+             or Transfer-Encoding is none. received = committed + rejected + shed + unknown + in_flight.",
             "If it stops although the sites have visitors, look at what stands before hitlog: DNS, proxy, \
              certificate, tracker.";
         events_committed: Counter = "hitlog_events_committed_total", "Events whose COMMIT returned.",

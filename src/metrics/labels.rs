@@ -33,6 +33,8 @@ label! {
         TooLarge = "too_large",
         /// The body came too slowly.
         Timeout = "timeout",
+        /// The client went away before the end of the body.
+        BrokenOff = "broken_off",
         /// The `Content-Encoding` is not one that hitlog takes.
         Encoding = "unsupported_encoding",
     }

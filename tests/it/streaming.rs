@@ -64,7 +64,8 @@ fn sample(daemon: &Daemon, name: &str) -> f64 {
     daemon.metrics()[name]
 }
 
-fn closed(daemon: &Daemon, reason: &str) -> f64 {
+/// How many connections were closed for this reason.
+pub(crate) fn closed(daemon: &Daemon, reason: &str) -> f64 {
     sample(daemon, &format!("hitlog_connections_closed_total{{reason=\"{reason}\"}}"))
 }
 

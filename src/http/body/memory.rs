@@ -18,6 +18,8 @@ pub(crate) enum BodyError {
     Encoding,
     /// Not what its `Content-Encoding` says, or its chunks are malformed; with what went wrong.
     Damaged(String),
+    /// Its client went away, or sent no more, before its end.
+    BrokenOff,
     /// All bodies together hold too much memory, or this one had to give way to others.
     Memory,
 }

@@ -1,7 +1,9 @@
 //! Reading bodies: in time, and within the memory that all bodies share.
 
 use std::{
+    error::Error,
     future::poll_fn,
+    io,
     pin::{Pin, pin},
     sync::Arc,
     task::Poll,
@@ -225,7 +227,8 @@ impl InboundBody {
                 self.ended = true;
                 Ok((true, None))
             }
-            Some(Err(error)) => Err(BodyError::Damaged(format!("the body ends early: {error}"))),
+            Some(Err(error)) if is_malformed(&error) => Err(BodyError::Damaged(error.to_string())),
+            Some(Err(_)) => Err(BodyError::BrokenOff),
             Some(Ok(frame)) => {
                 let data = frame.into_data().ok();
                 // Anything but data is a trailer, which nobody asked for.
@@ -311,4 +314,9 @@ pub(crate) enum Rest {
     Read,
     /// Yes: those of this body.
     Unread(InboundBody),
+}
+/// Whether the chunks of a body are at fault, and not the connection.
+fn is_malformed(error: &hyper::Error) -> bool {
+    let kind = error.source().and_then(|source| source.downcast_ref::<io::Error>()).map(io::Error::kind);
+    matches!(kind, Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData))
 }
