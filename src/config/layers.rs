@@ -143,11 +143,17 @@ impl RawSettings {
                 problems.push(format!("{key}: there is no such setting; `hitlog serve --help` lists them all"));
                 continue;
             };
-            match value {
-                toml::Value::String(text) => self.set(setting.key, text, Layer::File),
-                toml::Value::Integer(number) => self.set(setting.key, number.to_string(), Layer::File),
-                toml::Value::Float(number) => self.set(setting.key, number.to_string(), Layer::File),
-                _ => problems.push(format!("{key}: expected a text or a number")),
+            match (value, setting.kind) {
+                (toml::Value::String(text), _) => self.set(setting.key, text, Layer::File),
+                (toml::Value::Integer(number), Kind::Number { .. }) => {
+                    self.set(setting.key, number.to_string(), Layer::File);
+                }
+                (toml::Value::Float(number), Kind::Number { .. }) => {
+                    self.set(setting.key, number.to_string(), Layer::File);
+                }
+                (_, Kind::Number { .. }) => problems.push(format!("{key}: expected a text or a number")),
+                // Written anew, a number would be another text: 0x10 would become 16.
+                _ => problems.push(format!("{key}: expected a text; put the value into quotes")),
             }
         }
         problems

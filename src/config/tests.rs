@@ -325,6 +325,13 @@ fn a_file_with_an_unknown_key_or_a_section_is_refused() {
         ("reader = 2", "no such setting"),
         ("[http]\nport = 1", "no such setting"),
         ("readers = [1]", "expected"),
+        ("token = 0x1234567890abcde", "token: expected a text; put the value into quotes"),
+        ("metrics_token = 1234567890123456", "metrics_token: expected a text"),
+        ("data_dir = 5", "data_dir: expected a text"),
+        ("token_file = 1.50", "token_file: expected a text"),
+        ("scratch_dir = 2026-01-01", "scratch_dir: expected a text"),
+        ("trusted_proxies = 10.0", "trusted_proxies: expected a text"),
+        ("durability = true", "durability: expected a text"),
         ("readers", "line 1: not TOML"),
         ("readers = 2\ntoken = 0123456789abcdef", "line 2: not TOML"),
     ] {
