@@ -564,9 +564,10 @@ fn what_was_written_off_brings_nobody_back() {
             let adopted = tool(data, &["quarantine", "adopt", "1"]);
             if is_erased {
                 assert_eq!(adopted.code, 1, "{}", adopted.out);
-                for words in ["segment 1 was written off", "hitlog quarantine discard 000000000001.g2.db --yes"] {
+                for words in ["segment 1 was written off", "hitlog quarantine discard 000000000001.g2.db --data-dir"] {
                     assert!(adopted.err.contains(words), "{}", adopted.err);
                 }
+                assert!(!adopted.err.contains("--yes"), "nobody has seen yet what would go: {}", adopted.err);
                 let discard = ["quarantine", "discard", "000000000001.g2.db", "--yes"];
                 assert_eq!(tool(data, &discard).code, 0, "discarded");
             } else {
