@@ -42,5 +42,6 @@ mod signals;
 mod smuggling;
 mod streaming;
 mod tokens;
+mod told;
 mod tools;
 mod websites;
