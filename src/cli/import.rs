@@ -53,7 +53,7 @@ pub(super) fn command() -> Command {
         .after_help(
             "createdAt stays, ids of events are new. A website that is here stays as it is; one that is not, by its id \
              or its tracking code, is registered: as a line of `hitlog export --websites` has it, and else with its \
-             domain for a name. To make a copy of everything: \
+             domain for a name, until an import brings that line. To make a copy of everything: \
              (hitlog export; hitlog export --websites) | hitlog import --data-dir COPY -\n\n\
              If nothing at all comes from standard input or from a pipe, that is an error; an empty FILE is none. What \
              comes from a pipe is kept in scratch_dir until the import ends, in a file without a name. Give it the \

@@ -122,6 +122,13 @@ fn summary(events: u64, targets: &Destinations<'_>) -> String {
         new => format!(", and {} registered", websites(new)),
     };
     let mut text = format!("{} imported{registered}\n", pluralize(events, "event"));
+    let filled_in = targets.filled_in().len();
+    if filled_in > 0 {
+        text.push_str(&format!(
+            "of which only events had told, and named now as the lines have them: {}\n",
+            websites(filled_in)
+        ));
+    }
     let stay = targets.stay();
     if !stay.is_empty() {
         text.push_str(&format!("here already, and left as they are: {}\n", websites(stay.len())));
@@ -286,7 +293,7 @@ impl Import<'_> {
         }
     }
 
-    /// Registers the websites, before the first event.
+    /// Registers the websites and fills in others, before the first event.
     fn register(&self, store: &Store, targets: &Destinations<'_>, done: &mut Done) -> Result<(), ToolError> {
         if done.are_websites_registered {
             return Ok(());
@@ -295,6 +302,11 @@ impl Import<'_> {
             let domain = website.domain.clone();
             let registered = store.catalog.import_website(website);
             registered.map_err(|error| self.cut_short(done, &format!("the website {domain}: {error}")))?;
+        }
+        for website in targets.filled_in() {
+            let domain = website.domain.clone();
+            let filled_in = store.catalog.fill_in_website(website);
+            filled_in.map_err(|error| self.cut_short(done, &format!("the website {domain}: {error}")))?;
         }
         done.are_websites_registered = true;
         Ok(())

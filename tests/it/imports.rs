@@ -452,6 +452,21 @@ fn websites_and_events_make_an_equal_copy() {
         assert_eq!(fine(&again), "0 events imported\nhere already, and left as they are: 3 websites\n");
         assert_eq!(websites(&copy), registered);
     }
+    let copy = at("after");
+    let import = |lines: &str| ran(shell("sh", &format!("{lines} | hitlog import - --data-dir {}", copy.display())));
+    assert_eq!(fine(&import(&events)), "2 events imported, and 2 websites registered\n");
+    assert!(websites(&copy).iter().all(|website| website["name"] == website["domain"]), "events know no more");
+    let named = import(&sites);
+    assert!(fine(&named).contains("named now as the lines have them: 2 websites\n"), "{}", named.out);
+    assert_eq!(websites(&copy), registered);
+    assert_eq!(fine(&import(&sites)), "0 events imported\nhere already, and left as they are: 3 websites\n");
+    let daemon = Daemon::start_in(&copy, &[]);
+    let body = r#"{"name": "Named here"}"#;
+    let renamed = daemon.client().put(&format!("/api/v1/websites/{}", registered[0]["id"].as_str().unwrap()), body);
+    assert_eq!(renamed.status, 200);
+    daemon.stop();
+    assert!(fine(&import(&sites)).contains("with another name"));
+    assert_eq!(websites(&copy)[0]["name"], "Named here");
     let daemon = Daemon::start_in(&at("first"), &[]);
     let mut shown = daemon.client().get("/api/v1/websites").json()["websites"].as_array().unwrap().clone();
     shown.reverse();
