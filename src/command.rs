@@ -4,7 +4,8 @@
 //! A command that leaves out where the data are, or how they are kept, does its work somewhere else or in another way.
 //! So each is told with the data directory, the file of settings and the other settings that this process was given,
 //! as far as that command takes them, and with paths that are found from anywhere. A process has one command line, and
-//! so it is kept here once, before anything is told. Tokens are left out: messages go to logs. Knows nobody.
+//! so it is kept here once, before anything is told. Tokens are left out, which is said: messages go to logs. Knows
+//! nobody.
 
 use std::{
     env,
@@ -24,6 +25,8 @@ pub struct Given {
     pub config: Option<OsString>,
     /// The other settings that another command would not find as they are.
     pub settings: Vec<GivenSetting>,
+    /// The flags of settings that another command would not find either, and that are not told.
+    pub untold: Vec<String>,
 }
 
 /// A setting that was given.
@@ -132,12 +135,13 @@ fn told<W: AsRef<OsStr>>(
     data_dir: Option<&Path>,
 ) -> String {
     let mut parts: Vec<OsString> = words.into_iter().map(|word| word.as_ref().to_owned()).collect();
-    let mut paths = Paths::default();
+    let (mut paths, mut untold) = (Paths::default(), Vec::new());
     if let Some(given) = given {
         let name = parts.first().cloned().unwrap_or_default();
         let taken = flags.into_iter().flatten().find(|(command, _)| name == **command).map(|(_, taken)| taken);
-        let takes = |setting: &&GivenSetting| taken.is_some_and(|taken| taken.contains(&setting.flag));
-        for GivenSetting { flag: name, value, is_path } in given.settings.iter().filter(takes) {
+        let takes = |flag: &String| taken.is_some_and(|taken| taken.contains(flag));
+        untold.extend(given.untold.iter().filter(|flag| takes(flag)).map(|flag| format!("--{flag}")));
+        for GivenSetting { flag: name, value, is_path } in given.settings.iter().filter(|of| takes(&of.flag)) {
             let found = is_path.then(|| paths.value(value, |path| is_setting(path)));
             parts.push(flag(name, found.as_ref().unwrap_or(value)));
         }
@@ -150,12 +154,21 @@ fn told<W: AsRef<OsStr>>(
     }
     let quoted: Vec<_> = parts.iter().map(quote).collect();
     let command = format!("hitlog {}", quoted.join(" "));
-    match env::current_dir() {
+    let mut remarks = Vec::new();
+    let command = match env::current_dir() {
         _ if !paths.is_from_here => command,
         // In a shell of its own, so that it can stand behind a pipe, and whoever runs it stays where they are.
         Ok(folder) => format!("(cd {} && {command})", quote(folder)),
-        Err(_) => format!("{command} # in the folder that this hitlog runs in"),
+        Err(_) => {
+            remarks.push("in the folder that this hitlog runs in".to_owned());
+            command
+        }
+    };
+    if !untold.is_empty() {
+        remarks.push(format!("with {} again, which is not shown", untold.join(" and ")));
     }
+    // What a shell takes for a comment, so that the whole can be copied.
+    if remarks.is_empty() { command } else { format!("{command} # {}", remarks.join(", ")) }
 }
 
 /// A word as every POSIX shell reads it. The name of a flag stays as it is, so that people can read it.
@@ -239,12 +252,13 @@ mod tests {
             data_dir: "some dir".into(),
             config: Some("c.toml".into()),
             settings: vec![setting("durability", "normal", false), setting("scratch-dir", "scr", true)],
+            untold: vec!["token".into(), "read-token".into()],
         };
         let takes = |name: &str, taken: &[&str]| (name.to_owned(), taken.iter().copied().map(str::to_owned).collect());
         let flags = vec![
             takes("check", &["data-dir"]),
             takes("import", &["durability", "scratch-dir", "skip"]),
-            takes("serve", &["durability"]),
+            takes("serve", &["durability", "token", "read-token"]),
         ];
         let here = env::current_dir().unwrap().display().to_string();
         let tell =
@@ -257,7 +271,12 @@ mod tests {
                 "hitlog import x --durability=normal --scratch-dir=HERE/scr --config=HERE/c.toml \
                  --data-dir='HERE/some dir'",
             ),
-            (&["serve"], Some(Path::new("/b")), "hitlog serve --durability=normal --config=HERE/c.toml --data-dir=/b"),
+            (
+                &["serve"],
+                Some(Path::new("/b")),
+                "hitlog serve --durability=normal --config=HERE/c.toml --data-dir=/b # with --token and --read-token \
+                 again, which is not shown",
+            ),
             (&["other"], Some(Path::new("/b")), "hitlog other --config=HERE/c.toml --data-dir=/b"),
         ] {
             assert_eq!(tell(words, to), wanted);

@@ -110,17 +110,25 @@ fn given(raw: &RawSettings, file: Option<String>, config: &Config) -> Given {
             Layer::Environment | Layer::Flag => true,
         }
     };
-    let settings = SETTINGS.iter().filter(|setting| setting.key != Key::data_dir && !setting.is_secret());
+    let is_told = |setting: &Setting| !setting.is_secret() && !is_path_of_descriptor(raw, setting);
+    let (told, untold): (Vec<_>, Vec<_>) =
+        SETTINGS.iter().filter(|setting| setting.key != Key::data_dir).filter(is_lost).partition(|of| is_told(of));
     let again = |setting: &Setting| GivenSetting {
         flag: setting.flag(),
         value: raw.get(setting.key).text.into(),
         is_path: setting.is_path(),
     };
     Given {
-        settings: settings.filter(is_lost).map(again).collect(),
+        settings: told.into_iter().map(again).collect(),
+        untold: untold.into_iter().map(Setting::flag).collect(),
         data_dir: config.data_dir.clone().into_os_string(),
         config: file.map(OsString::from),
     }
+}
+
+/// Whether a setting is a path that leads to a descriptor of this process.
+fn is_path_of_descriptor(raw: &RawSettings, setting: &Setting) -> bool {
+    setting.is_path() && command::is_descriptor(Path::new(&raw.get(setting.key).text))
 }
 
 /// Whether another command finds the same in a file. What a pipe gave is gone.

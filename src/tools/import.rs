@@ -93,7 +93,7 @@ pub fn run(options: &ImportOptions) -> Outcome {
     let mut targets = Destinations::new(catalog.as_ref(), forced_website(options, catalog.as_ref())?);
     let bar = bar("reading", 0, Unit::Bytes);
     // Nothing is to be ended in order while a pipe is waited for.
-    let from_stdin = command_from(options, source::STDIN.as_ref(), options.skip);
+    let from_stdin = command_from(options, source::STDIN.as_ref(), (options.skip > 0).then_some(options.skip));
     let open = || Source::open(&options.file, &options.data_dir, &options.store, &bar, &from_stdin);
     let opened = options.stop.while_nothing_is_done(open);
     let source = opened.ok_or_else(|| ToolError::Import(NOTHING_IMPORTED.into()))??;
@@ -146,12 +146,10 @@ fn summary(events: u64, targets: &Destinations<'_>) -> String {
     text
 }
 
-/// The command that leaves out so many lines of what this path names.
-fn command_from(options: &ImportOptions, path: &OsStr, skip: u64) -> String {
+/// The command that imports what this path names, and leaves out so many lines of it.
+fn command_from(options: &ImportOptions, path: &OsStr, skip: Option<u64>) -> String {
     let mut words: Vec<OsString> = vec!["import".into()];
-    if skip > 0 {
-        words.extend(["--skip".into(), skip.to_string().into()]);
-    }
+    words.extend(skip.into_iter().flat_map(|lines| ["--skip".into(), lines.to_string().into()]));
     words.extend(options.website.as_ref().map(|website| command::flag("website", website)));
     words.push(path.to_owned());
     command::hitlog(words)
@@ -351,7 +349,7 @@ impl Import<'_> {
 
     fn how_to_go_on(&self, lines: u64) -> String {
         let name = self.source.name();
-        let command = |path: &OsStr| command_from(self.options, path, lines);
+        let command = |path: &OsStr| command_from(self.options, path, Some(lines));
         match self.source.path() {
             // Its lines would be left out as though they were those of the other.
             Some(_) if self.source.is_replaced() => format!(

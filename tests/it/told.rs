@@ -109,6 +109,7 @@ fn a_start_that_is_told_finds_what_the_file_names() {
     let start = |arguments: &[&str]| {
         let mut started = command(arguments);
         started.args(["--config=c.toml", "--data-dir=data"]).current_dir(work.path());
+        started.stdin(fs::File::open(work.path().join("tok")).unwrap());
         started.env("HITLOG_LISTEN", "127.0.0.1:0").env("HITLOG_LOG_FORMAT", "text");
         let refused = ran(started);
         assert_eq!(refused.code, 1, "{}{}", refused.out, refused.err);
@@ -117,6 +118,12 @@ fn a_start_that_is_told_finds_what_the_file_names() {
     };
     let told = start(&["check"]);
     assert_eq!(told, start(&["serve"]), "whoever tells it");
+    // Nobody starts it open who does not know that its tokens are not in there.
+    for (given, flag) in [("--read-token=0123456789abcdef", "read-token"), ("--token-file=/dev/fd/0", "token-file")] {
+        let told = start(&["serve", given]);
+        assert!(told.ends_with(&format!(" # with --{flag} again, which is not shown")), "{told}");
+        assert!(!told.contains("0123456789abcdef") && !told.contains("/dev/fd"), "{told}");
+    }
     let token_file = format!("--token-file={}", work.path().join("tok").display());
     assert!(told.contains(&token_file) && !told.contains("--readers"), "{told}");
     let mut started = shell("sh", &format!("exec {told}"));
