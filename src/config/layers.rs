@@ -130,11 +130,13 @@ impl RawSettings {
         let toml = toml.strip_prefix('\u{feff}').unwrap_or(toml);
         let table = match toml.parse::<toml::Table>() {
             Ok(table) => table,
-            // The line itself may hold a token, so only its number is told.
+            // The line itself may hold a token, so only its number is told, and nothing that quotes it.
             Err(error) => {
                 let before = toml.get(..error.span().map_or(0, |span| span.start)).unwrap_or_default();
                 let line = before.matches('\n').count() + 1;
-                return vec![format!("line {line}: not TOML: {}", error.message().replace('\n', ", "))];
+                let what = error.message().replace('\n', ", ");
+                let what = if what.contains('`') { "expected a value of TOML; a text stands in quotes" } else { &what };
+                return vec![format!("line {line}: not TOML: {what}")];
             }
         };
         let mut problems = Vec::new();
