@@ -21,15 +21,15 @@ mod stats;
 mod tool;
 mod write_off;
 
-use std::{env, process::ExitCode};
+use std::{env, io, process::ExitCode};
 
-use clap::{ArgMatches, Command};
+use clap::{Arg, ArgMatches, Command};
 
 use self::{
     output::{EXIT_BAD_SETTING, EXIT_FAILURE, fail},
     signals::Signals,
 };
-use crate::allocator;
+use crate::{allocator, command, tools::ToolError};
 
 /// How a command is called and what it takes.
 type Describe = fn() -> Command;
@@ -61,14 +61,34 @@ pub fn run() -> ExitCode {
             return ExitCode::from(EXIT_FAILURE);
         }
     };
-    let matches = command().get_matches();
+    command::keep_flags(flags());
+    let matches = match command().try_get_matches() {
+        Ok(matches) => matches,
+        Err(asked) => return tell(&asked),
+    };
     let asked = matches.subcommand().and_then(|(name, arguments)| Some((find(name)?, arguments)));
-    // Without a command clap has ended the process already.
+    // Without a command there are no matches.
     asked.map_or(ExitCode::from(EXIT_BAD_SETTING), |(run, arguments)| run(arguments, &signals))
+}
+
+/// Tells what clap has to say: its help, the version, or what is wrong with the arguments.
+fn tell(asked: &clap::Error) -> ExitCode {
+    match asked.print() {
+        Err(error) if !asked.use_stderr() && error.kind() != io::ErrorKind::BrokenPipe => {
+            tool::end(Err(ToolError::Output(error)))
+        }
+        _ => u8::try_from(asked.exit_code()).map_or(ExitCode::from(EXIT_BAD_SETTING), ExitCode::from),
+    }
 }
 
 fn find(name: &str) -> Option<Run> {
     COMMANDS.iter().find(|(describe, _)| describe().get_name() == name).map(|(_, run)| *run)
+}
+
+/// What each command takes.
+fn flags() -> command::Flags {
+    let longs = |known: &Command| known.get_arguments().filter_map(Arg::get_long).map(str::to_owned).collect();
+    command().get_subcommands().map(|known| (known.get_name().to_owned(), longs(known))).collect()
 }
 
 fn command() -> Command {

@@ -1,12 +1,16 @@
 //! Commands of hitlog's that people are told to run: whole, and quoted for a shell, so that they can be copied into
 //! one.
 //!
-//! A command that leaves out where the data are does its work somewhere else. So each is told with the data directory,
-//! and the file of settings, that this process was given, by their absolute paths. A process has one command line, and
-//! so it is kept here once, before anything is told. Tokens are left out: messages go to logs. Knows nobody.
+//! A command that leaves out where the data are, or how they are kept, does its work somewhere else or in another way.
+//! So each is told with the data directory, the file of settings and the other settings that this process was given,
+//! as far as that command takes them, and with paths that are found from anywhere. A process has one command line, and
+//! so it is kept here once, before anything is told. Tokens are left out, which is said: messages go to logs. Knows
+//! nobody.
 
 use std::{
+    env,
     ffi::{OsStr, OsString},
+    fs,
     os::unix::ffi::OsStrExt,
     path::{self, Path},
     sync::OnceLock,
@@ -15,31 +19,51 @@ use std::{
 /// What this process was started with.
 #[derive(Debug, Default)]
 pub struct Given {
-    /// The command, such as `serve`.
-    pub command: String,
     /// The directory that it works on.
     pub data_dir: OsString,
-    /// The file of settings, if one was named.
+    /// The file of settings, if one was named that is there for another command, too.
     pub config: Option<OsString>,
-    /// The other settings that were given as flags: the flag without its dashes, and the value.
-    pub settings: Vec<(String, OsString)>,
+    /// The other settings that another command would not find as they are.
+    pub settings: Vec<GivenSetting>,
+    /// The flags of settings that another command would not find either, and that are not told.
+    pub untold: Vec<String>,
 }
 
+/// A setting that was given.
+#[derive(Debug)]
+pub struct GivenSetting {
+    /// Its flag, without dashes.
+    pub flag: String,
+    /// Its value.
+    pub value: OsString,
+    /// Whether that is a path.
+    pub is_path: bool,
+}
+
+/// The name of each command, and the flags that it takes, without dashes.
+pub type Flags = Vec<(String, Vec<String>)>;
+
 static GIVEN: OnceLock<Given> = OnceLock::new();
+static FLAGS: OnceLock<Flags> = OnceLock::new();
 
 /// Keeps what this process was started with. Only the first call counts.
 pub fn keep(given: Given) {
     let _ = GIVEN.set(given);
 }
 
+/// Keeps what every command takes. Only the first call counts.
+pub fn keep_flags(flags: Flags) {
+    let _ = FLAGS.set(flags);
+}
+
 /// A command to run on the data directory of this process; the words are those after `hitlog`.
 pub fn hitlog<W: AsRef<OsStr>>(words: impl IntoIterator<Item = W>) -> String {
-    told(words, GIVEN.get(), None)
+    told(words, GIVEN.get(), FLAGS.get(), None)
 }
 
 /// A command to run on another data directory.
 pub fn hitlog_on<W: AsRef<OsStr>>(data_dir: &Path, words: impl IntoIterator<Item = W>) -> String {
-    told(words, GIVEN.get(), Some(data_dir))
+    told(words, GIVEN.get(), FLAGS.get(), Some(data_dir))
 }
 
 /// The command that tells what it would mean to give a segment up.
@@ -60,32 +84,91 @@ pub fn absolute(path: impl AsRef<Path>) -> OsString {
     path::absolute(path).unwrap_or_else(|_| path.to_owned()).into_os_string()
 }
 
-/// A path as the value of a setting: absolute, unless that is one that no setting takes, because the folder that this
-/// process runs in has such a name. Then it is found from there only.
-pub fn setting(path: impl AsRef<Path>) -> OsString {
-    let found = absolute(&path);
-    if is_setting(&found) { found } else { path.as_ref().as_os_str().to_owned() }
-}
-
-/// Whether a setting can have this value: text in UTF-8 without control characters.
+/// Whether a setting can have this value: text in UTF-8 without control characters, and without spaces around it.
 pub fn is_setting(value: impl AsRef<OsStr>) -> bool {
-    value.as_ref().to_str().is_some_and(|text| !text.contains(char::is_control))
+    value.as_ref().to_str().is_some_and(|text| !text.contains(char::is_control) && text.trim() == text)
 }
 
-fn told<W: AsRef<OsStr>>(words: impl IntoIterator<Item = W>, given: Option<&Given>, data_dir: Option<&Path>) -> String {
-    let mut parts: Vec<OsString> = words.into_iter().map(|word| word.as_ref().to_owned()).collect();
-    if let Some(given) = given {
-        // Another command may not know them; a start knows every setting.
-        let knows = parts.first().is_some_and(|name| name == "serve" || *name == *given.command);
-        let settings = given.settings.iter().filter(|_| knows);
-        parts.extend(settings.map(|(name, value)| flag(name, value)));
-        parts.extend(given.config.as_ref().map(|file| flag("config", setting(file))));
+/// Most links that are followed from a path, as many as Linux follows.
+const LINKS_MAX: usize = 40;
+
+/// Whether a path, such as `/dev/stdin`, leads to a descriptor: another command finds something else there.
+pub fn is_descriptor(path: &Path) -> bool {
+    let mut path = path.to_owned();
+    for _ in 0..LINKS_MAX {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let Ok(folder) = fs::canonicalize(folder) else { return false };
+        if folder.starts_with("/proc") && folder.file_name().is_some_and(|name| name == "fd") {
+            return true;
+        }
+        // One at a time: the links of a descriptor lead on to the file that it has open.
+        let Ok(link) = fs::read_link(&path) else { return false };
+        path = folder.join(link);
     }
-    if let Some(data_dir) = data_dir.or(given.map(|given| Path::new(&given.data_dir))) {
-        parts.push(flag("data-dir", setting(data_dir)));
+    false
+}
+
+/// Values of flags that are paths.
+#[derive(Default)]
+struct Paths {
+    /// Whether one of them is found only from the folder that this process runs in.
+    is_from_here: bool,
+}
+
+impl Paths {
+    /// A path as it is found from anywhere; or as it was given, if no flag takes the other, because the folder that
+    /// this process runs in has such a name.
+    fn value(&mut self, path: &OsStr, is_taken: impl Fn(&OsStr) -> bool) -> OsString {
+        let found = absolute(path);
+        if Path::new(&found).is_absolute() && is_taken(&found) {
+            return found;
+        }
+        self.is_from_here |= Path::new(path).is_relative();
+        path.to_owned()
+    }
+}
+
+fn told<W: AsRef<OsStr>>(
+    words: impl IntoIterator<Item = W>,
+    given: Option<&Given>,
+    flags: Option<&Flags>,
+    data_dir: Option<&Path>,
+) -> String {
+    let mut parts: Vec<OsString> = words.into_iter().map(|word| word.as_ref().to_owned()).collect();
+    let (mut paths, mut untold) = (Paths::default(), Vec::new());
+    if let Some(given) = given {
+        let name = parts.first().cloned().unwrap_or_default();
+        let taken = flags.into_iter().flatten().find(|(command, _)| name == **command).map(|(_, taken)| taken);
+        let takes = |flag: &String| taken.is_some_and(|taken| taken.contains(flag));
+        untold.extend(given.untold.iter().filter(|flag| takes(flag)).map(|flag| format!("--{flag}")));
+        for GivenSetting { flag: name, value, is_path } in given.settings.iter().filter(|of| takes(&of.flag)) {
+            let found = is_path.then(|| paths.value(value, |path| is_setting(path)));
+            parts.push(flag(name, found.as_ref().unwrap_or(value)));
+        }
+        // What is no text is no argument; but it is no value of a setting, and may be anything else.
+        let is_text = |path: &OsStr| path.to_str().is_some();
+        parts.extend(given.config.as_ref().map(|file| flag("config", paths.value(file, is_text))));
+    }
+    if let Some(data_dir) = data_dir.map(Path::as_os_str).or(given.map(|given| given.data_dir.as_os_str())) {
+        parts.push(flag("data-dir", paths.value(data_dir, |path| is_setting(path))));
     }
     let quoted: Vec<_> = parts.iter().map(quote).collect();
-    format!("hitlog {}", quoted.join(" "))
+    let command = format!("hitlog {}", quoted.join(" "));
+    let mut remarks = Vec::new();
+    let command = match env::current_dir() {
+        _ if !paths.is_from_here => command,
+        // In a shell of its own, so that it can stand behind a pipe, and whoever runs it stays where they are.
+        Ok(folder) => format!("(cd {} && {command})", quote(folder)),
+        Err(_) => {
+            remarks.push("in the folder that this hitlog runs in".to_owned());
+            command
+        }
+    };
+    if !untold.is_empty() {
+        remarks.push(format!("with {} again, which is not shown", untold.join(" and ")));
+    }
+    // What a shell takes for a comment, so that the whole can be copied.
+    if remarks.is_empty() { command } else { format!("{command} # {}", remarks.join(", ")) }
 }
 
 /// A word as every POSIX shell reads it. The name of a flag stays as it is, so that people can read it.
@@ -153,33 +236,60 @@ mod tests {
                 b"import".to_vec(),
                 value("--website=", name),
                 name.as_bytes().to_vec(),
-                value("--data-dir=", &absolute(&data_dir)),
+                value("--data-dir=", data_dir.as_os_str()),
             ];
             assert_eq!(words, wanted, "{told}");
         }
     }
 
+    fn setting(flag: &str, value: &str, is_path: bool) -> GivenSetting {
+        GivenSetting { flag: flag.into(), value: value.into(), is_path }
+    }
+
     #[test]
     fn a_command_goes_where_this_process_was_sent() {
         let given = Given {
-            command: "import".into(),
             data_dir: "some dir".into(),
             config: Some("c.toml".into()),
-            settings: vec![("durability".into(), "normal".into())],
+            settings: vec![setting("durability", "normal", false), setting("scratch-dir", "scr", true)],
+            untold: vec!["token".into(), "read-token".into()],
         };
-        let here = std::env::current_dir().unwrap().display().to_string();
-        let tell = |words: &[&str], to: Option<&Path>| told(words, Some(&given), to).replace(&here, "HERE");
+        let takes = |name: &str, taken: &[&str]| (name.to_owned(), taken.iter().copied().map(str::to_owned).collect());
+        let flags = vec![
+            takes("check", &["data-dir"]),
+            takes("import", &["durability", "scratch-dir", "skip"]),
+            takes("serve", &["durability", "token", "read-token"]),
+        ];
+        let here = env::current_dir().unwrap().display().to_string();
+        let tell =
+            |words: &[&str], to: Option<&Path>| told(words, Some(&given), Some(&flags), to).replace(&here, "HERE");
         for (words, to, wanted) in [
             (&["check"][..], None, "hitlog check --config=HERE/c.toml --data-dir='HERE/some dir'"),
             (
                 &["import", "x"],
                 None,
-                "hitlog import x --durability=normal --config=HERE/c.toml --data-dir='HERE/some dir'",
+                "hitlog import x --durability=normal --scratch-dir=HERE/scr --config=HERE/c.toml \
+                 --data-dir='HERE/some dir'",
             ),
-            (&["serve"], Some(Path::new("/b")), "hitlog serve --durability=normal --config=HERE/c.toml --data-dir=/b"),
+            (
+                &["serve"],
+                Some(Path::new("/b")),
+                "hitlog serve --durability=normal --config=HERE/c.toml --data-dir=/b # with --token and --read-token \
+                 again, which is not shown",
+            ),
+            (&["other"], Some(Path::new("/b")), "hitlog other --config=HERE/c.toml --data-dir=/b"),
         ] {
             assert_eq!(tell(words, to), wanted);
         }
-        assert_eq!(told(["check"], None, None), "hitlog check");
+        assert_eq!(told(["check"], None, None, None), "hitlog check");
+    }
+
+    #[test]
+    fn a_value_that_no_setting_takes_is_none() {
+        for (value, is_one) in
+            [(&b"/a b"[..], true), (b"/a\nb", false), (b"/a ", false), (b"\xe9", false), ("/\u{e9}".as_bytes(), true)]
+        {
+            assert_eq!(is_setting(OsStr::from_bytes(value)), is_one, "{value:?}");
+        }
     }
 }

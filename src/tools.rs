@@ -44,18 +44,57 @@ pub enum ToolError {
     /// Whoever read standard output has seen enough.
     #[error("nobody reads standard output any more")]
     OutputClosed,
+    /// The work is done, and standard output did not take what there is to tell of it.
+    #[error("it is done, but standard output could not be written ({error}). What it was to say:\n{text}")]
+    Untold {
+        /// Why.
+        error: io::Error,
+        /// What was to be told, and what follows from it.
+        text: String,
+    },
+    /// What was to go could not be told before, and so nothing was done.
+    #[error("nothing was changed, because standard output could not be written, which says what goes: {0}")]
+    Unannounced(io::Error),
     /// The import was refused or cut short.
     #[error("{0}")]
     Import(String),
 }
 
 /// Writes to standard output.
-fn print(bytes: &[u8]) -> Result<(), ToolError> {
+pub fn print(bytes: &[u8]) -> Result<(), ToolError> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(|error| match error.kind() {
         io::ErrorKind::BrokenPipe => ToolError::OutputClosed,
         _ => ToolError::Output(error),
     })
+}
+
+/// Tells of work that is done, whoever reads of it: a failure must not look as though it were not, and have it done
+/// once more. `then` is what follows from the work for whoever could not be told.
+fn tell_done(text: &str, then: &str) -> Result<(), ToolError> {
+    match unless_closed(print(text.as_bytes())) {
+        Err(ToolError::Output(error)) => {
+            Err(ToolError::Untold { error, text: format!("{text}{then}").trim_end().to_owned() })
+        }
+        told => told,
+    }
+}
+
+/// Tells what goes with work that cannot be undone, which is not begun if that can't be told.
+fn announce(text: &str) -> Result<(), ToolError> {
+    print(text.as_bytes()).map_err(|error| match error {
+        ToolError::Output(error) => ToolError::Unannounced(error),
+        ToolError::OutputClosed => ToolError::Unannounced(io::ErrorKind::BrokenPipe.into()),
+        other => other,
+    })
+}
+
+/// Passes over that nobody reads any more, where the exit code says more than that.
+fn unless_closed(printed: Result<(), ToolError>) -> Result<(), ToolError> {
+    match printed {
+        Err(ToolError::OutputClosed) => Ok(()),
+        printed => printed,
+    }
 }
 
 /// Writes a value as JSON to standard output.

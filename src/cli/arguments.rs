@@ -1,18 +1,26 @@
 //! Settings as flags, the configuration that a command runs with, and the arguments that several commands have.
 
-use std::{env, ffi::OsString, fs::File, io::Read, process::ExitCode};
+use std::{
+    env,
+    ffi::OsString,
+    fs::{self, File},
+    io::Read,
+    path::Path,
+    process::ExitCode,
+};
 
 use clap::{Arg, ArgAction, ArgMatches};
 
 use super::output::{EXIT_BAD_SETTING, fail};
 use crate::{
-    command::{self, Given},
+    command::{self, Given, GivenSetting},
     config::{Config, ConfigError, Environment, Key, Layer, RawSettings, SETTINGS, Setting, contract},
 };
 
-/// The settings in the help of a tool that only reads. It changes nothing in the data directory, except that `backup`
-/// leaves its mark.
+/// The settings that a tool heeds that only reads, and changes nothing in the data directory.
 pub(super) const READING: &[Key] = &[Key::data_dir];
+/// The settings that a tool heeds that makes files.
+pub(super) const WRITING: &[Key] = &[Key::data_dir, Key::file_access];
 /// Said of a tool that only reads.
 pub(super) const MAY_RUN: &str = "May run while hitlog serves.";
 
@@ -90,22 +98,42 @@ pub(super) fn with_config(
     }
 }
 
-/// What commands that people are told to run must say again.
+/// What commands that people are told to run must say again. A variable may be that of this process alone, and a
+/// relative path in the file leads elsewhere from another folder.
 fn given(raw: &RawSettings, file: Option<String>, config: &Config) -> Given {
-    let is_given = |setting: &&Setting| {
-        raw.get(setting.key).layer == Layer::Flag && setting.key != Key::data_dir && !setting.is_secret()
+    let file = file.filter(|file| is_there_again(Path::new(file)));
+    let is_lost = |setting: &&Setting| {
+        let value = raw.get(setting.key);
+        match value.layer {
+            Layer::Default => false,
+            Layer::File => file.is_none() || (setting.is_path() && Path::new(&value.text).is_relative()),
+            Layer::Environment | Layer::Flag => true,
+        }
     };
-    let again = |setting: &Setting| {
-        let value = OsString::from(raw.get(setting.key).text);
-        let is_path = [Key::scratch_dir, Key::token_file].contains(&setting.key) && !value.is_empty();
-        (setting.flag(), if is_path { command::setting(value) } else { value })
+    let is_told = |setting: &Setting| !setting.is_secret() && !is_path_of_descriptor(raw, setting);
+    let (told, untold): (Vec<_>, Vec<_>) =
+        SETTINGS.iter().filter(|setting| setting.key != Key::data_dir).filter(is_lost).partition(|of| is_told(of));
+    let again = |setting: &Setting| GivenSetting {
+        flag: setting.flag(),
+        value: raw.get(setting.key).text.into(),
+        is_path: setting.is_path(),
     };
     Given {
-        command: env::args_os().nth(1).map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+        settings: told.into_iter().map(again).collect(),
+        untold: untold.into_iter().map(Setting::flag).collect(),
         data_dir: config.data_dir.clone().into_os_string(),
         config: file.map(OsString::from),
-        settings: SETTINGS.iter().filter(is_given).map(again).collect(),
     }
+}
+
+/// Whether a setting is a path that leads to a descriptor of this process.
+fn is_path_of_descriptor(raw: &RawSettings, setting: &Setting) -> bool {
+    setting.is_path() && command::is_descriptor(Path::new(&raw.get(setting.key).text))
+}
+
+/// Whether another command finds the same in a file. What a pipe gave is gone.
+fn is_there_again(file: &Path) -> bool {
+    fs::metadata(file).is_ok_and(|found| found.is_file()) && !command::is_descriptor(file)
 }
 
 /// What flags, environment and file say.

@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{Arg, ArgMatches, Command};
 
 use super::{
-    arguments::{MAY_RUN, READING, shown, text},
+    arguments::{MAY_RUN, WRITING, shown, text},
     signals::Signals,
     tool::run_tool,
 };
@@ -15,7 +15,7 @@ pub(super) fn command() -> Command {
     Command::new("backup")
         .about(format!("Copies the data directory so that hitlog can start from the copy. {MAY_RUN}"))
         .arg(Arg::new("directory").value_name("DIR").required(true).help("Empty, or does not exist yet"))
-        .args(shown(READING))
+        .args(shown(WRITING))
         .after_help(
             "Sealed segments are linked where the copy is on the same file system, and copied elsewhere. Start from it \
              with `hitlog serve --data-dir DIR`.",

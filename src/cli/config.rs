@@ -6,10 +6,14 @@ use clap::{ArgMatches, Command};
 
 use super::{
     arguments::{settings, with_config},
-    output::{EXIT_BAD_SETTING, fail, print},
+    output::{EXIT_BAD_SETTING, fail},
     signals::Signals,
+    tool::end,
 };
-use crate::config::{Config, RawSettings};
+use crate::{
+    config::{Config, RawSettings},
+    tools,
+};
 
 pub(super) fn command() -> Command {
     let settings = || settings(|_| true);
@@ -37,13 +41,13 @@ fn show(raw: &RawSettings, warnings: &[String]) -> ExitCode {
     for warning in warnings {
         fail(&format!("hitlog: {warning}"));
     }
-    print(&raw.show())
+    end(tools::print(raw.show().as_bytes()).map(|()| true))
 }
 
 /// What `serve` only warns of, it calls wrong: a setting whose name is mistyped is not in force.
 fn check(warnings: &[String]) -> ExitCode {
     if warnings.is_empty() {
-        return print("The configuration is good.\n");
+        return end(tools::print(b"The configuration is good.\n").map(|()| true));
     }
     fail(&format!("hitlog: the configuration is not good:\n{}", warnings.join("\n")));
     ExitCode::from(EXIT_BAD_SETTING)

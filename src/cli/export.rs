@@ -5,17 +5,21 @@ use std::process::ExitCode;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::{
-    arguments::{MAY_RUN, READING, flag, shown, text, website},
+    arguments::{MAY_RUN, flag, shown, text, website},
     signals::Signals,
     tool::run_tool,
 };
 use crate::{
+    config::Key,
     store,
     tools::{
         export::{self, ExportOptions, Format},
         export_websites::{self, ExportWebsitesOptions},
     },
 };
+
+/// The settings that it heeds.
+const HEEDED: &[Key] = &[Key::data_dir, Key::retention_days];
 
 pub(super) fn command() -> Command {
     let format = flag("format", "ndjson|csv", "How a line looks");
@@ -32,10 +36,11 @@ pub(super) fn command() -> Command {
         .arg(flag("to", "TIME", "createdAt before this"))
         .arg(website())
         .arg(flag("type", "TYPE", "Of this type only: pageview, click or custom"))
-        .args(shown(READING))
+        .args(shown(HEEDED))
         .after_help(
-            "Events that arrive while it runs are not in it, and neither are those of deleted websites. In CSV an \
-             apostrophe stands before a cell that a spreadsheet would run as a formula.\n\n\
+            "Events that arrive while it runs are not in it, and neither are those of deleted websites and those that \
+             are older than retention_days. In CSV an apostrophe stands before a cell that a spreadsheet would run as \
+             a formula.\n\n\
              `hitlog import` takes lines of events and of websites, in one file or in several. To make a copy of \
              everything: (hitlog export; hitlog export --websites) | hitlog import --data-dir COPY -\n\
              The websites come last, so that one that is registered meanwhile keeps its name.",

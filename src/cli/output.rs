@@ -1,8 +1,7 @@
-//! What the command line tells whoever started it: exit codes, the tools' log, plain text.
+//! What the command line tells whoever started it: exit codes, the tools' log, last words.
 
 use std::{
     io::{self, IsTerminal, Write},
-    process::ExitCode,
     sync::mpsc,
     thread,
     time::Duration,
@@ -38,14 +37,6 @@ pub(super) fn start_tool_log(config: &Config) {
         log.json().flatten_event(true).init();
     } else {
         log.with_ansi(io::stderr().is_terminal()).init();
-    }
-}
-
-/// Writes text to standard output; fails if nobody reads it.
-pub(super) fn print(text: &str) -> ExitCode {
-    match io::stdout().write_all(text.as_bytes()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::from(EXIT_FAILURE),
     }
 }
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Arg, ArgMatches, Command};
 
 use super::{
-    arguments::{MAY_RUN, READING, json, shown_everywhere, text, yes},
+    arguments::{MAY_RUN, WRITING, json, shown_everywhere, text, yes},
     signals::Signals,
     tool::run_tool,
 };
@@ -27,7 +27,7 @@ pub(super) fn command() -> Command {
         .arg(yes("Remove it; without this it is only told what would go, and the exit code is 1"));
     Command::new("quarantine")
         .about("Files of segments that the catalog does not list and that may hold events: list, adopt, discard")
-        .args(shown_everywhere(READING))
+        .args(shown_everywhere(WRITING))
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommands([list, adopt, discard])

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{ArgMatches, Command};
 
 use super::{
-    arguments::{MAY_RUN, READING, json, shown_everywhere},
+    arguments::{MAY_RUN, WRITING, json, shown_everywhere},
     signals::Signals,
     tool::run_tool,
     write_off,
@@ -15,7 +15,7 @@ use crate::tools::segments::{self, SegmentsOptions};
 pub(super) fn command() -> Command {
     Command::new("segments")
         .about(format!("Lists the segments: state, generation, events, bytes, first and last time. {MAY_RUN}"))
-        .args(shown_everywhere(READING))
+        .args(shown_everywhere(WRITING))
         .arg(json())
         .subcommand(write_off::command())
 }

@@ -26,7 +26,8 @@ pub(super) fn run_tool(arguments: &ArgMatches, tool: impl FnOnce(Config) -> Outc
     })
 }
 
-fn end(outcome: Outcome) -> ExitCode {
+/// The exit code of what was done; an error is told.
+pub(super) fn end(outcome: Outcome) -> ExitCode {
     match outcome {
         // Whoever read the output has seen enough, as `head` has after its lines.
         Ok(true) | Err(ToolError::OutputClosed) => ExitCode::SUCCESS,

@@ -24,6 +24,9 @@ const DAY_SECONDS: f64 = 24.0 * 60.0 * 60.0;
 pub enum Kind {
     /// A text, and what it is called in `--help`.
     Text(&'static str),
+    /// The path of a file or of a directory, and what it is called in `--help`. A relative one begins in the folder
+    /// that the process runs in, wherever it is written.
+    Path(&'static str),
     /// A text that is never shown, and what it is called in `--help`.
     Secret(&'static str),
     /// One of these words.
@@ -62,7 +65,7 @@ impl Kind {
     /// What a value is called in `--help`.
     pub fn value_name(self) -> String {
         match self {
-            Self::Text(name) | Self::Secret(name) => name.into(),
+            Self::Text(name) | Self::Path(name) | Self::Secret(name) => name.into(),
             Self::Choice(words) => words.join("|"),
             Self::Number { unit, .. } => match unit {
                 Unit::Count => "COUNT".into(),
@@ -215,7 +218,7 @@ pub(super) struct Path(pub(super) &'static str);
 
 impl Path {
     pub(super) const fn kind(&self) -> Kind {
-        Kind::Text(self.0)
+        Kind::Path(self.0)
     }
 
     pub(super) fn read(&self, text: &str) -> Result<PathBuf, String> {
@@ -228,7 +231,7 @@ pub(super) struct OptionalPath(pub(super) &'static str);
 
 impl OptionalPath {
     pub(super) const fn kind(&self) -> Kind {
-        Kind::Text(self.0)
+        Kind::Path(self.0)
     }
 
     pub(super) fn read(&self, text: &str) -> Result<Option<PathBuf>, String> {

@@ -130,11 +130,13 @@ impl RawSettings {
         let toml = toml.strip_prefix('\u{feff}').unwrap_or(toml);
         let table = match toml.parse::<toml::Table>() {
             Ok(table) => table,
-            // The line itself may hold a token, so only its number is told.
+            // The line itself may hold a token, so only its number is told, and nothing that quotes it.
             Err(error) => {
                 let before = toml.get(..error.span().map_or(0, |span| span.start)).unwrap_or_default();
                 let line = before.matches('\n').count() + 1;
-                return vec![format!("line {line}: not TOML: {}", error.message().replace('\n', ", "))];
+                let what = error.message().replace('\n', ", ");
+                let what = if what.contains('`') { "expected a value of TOML; a text stands in quotes" } else { &what };
+                return vec![format!("line {line}: not TOML: {what}")];
             }
         };
         let mut problems = Vec::new();
@@ -143,11 +145,17 @@ impl RawSettings {
                 problems.push(format!("{key}: there is no such setting; `hitlog serve --help` lists them all"));
                 continue;
             };
-            match value {
-                toml::Value::String(text) => self.set(setting.key, text, Layer::File),
-                toml::Value::Integer(number) => self.set(setting.key, number.to_string(), Layer::File),
-                toml::Value::Float(number) => self.set(setting.key, number.to_string(), Layer::File),
-                _ => problems.push(format!("{key}: expected a text or a number")),
+            match (value, setting.kind) {
+                (toml::Value::String(text), _) => self.set(setting.key, text, Layer::File),
+                (toml::Value::Integer(number), Kind::Number { .. }) => {
+                    self.set(setting.key, number.to_string(), Layer::File);
+                }
+                (toml::Value::Float(number), Kind::Number { .. }) => {
+                    self.set(setting.key, number.to_string(), Layer::File);
+                }
+                (_, Kind::Number { .. }) => problems.push(format!("{key}: expected a text or a number")),
+                // Written anew, a number would be another text: 0x10 would become 16.
+                _ => problems.push(format!("{key}: expected a text; put the value into quotes")),
             }
         }
         problems

@@ -52,6 +52,11 @@ impl Setting {
         matches!(self.kind, Kind::Secret(_))
     }
 
+    /// Whether the value is a path.
+    pub fn is_path(&self) -> bool {
+        matches!(self.kind, Kind::Path(_))
+    }
+
     /// The setting that a file calls by this name.
     pub(super) fn find(name: &str) -> Option<&'static Self> {
         SETTINGS.iter().find(|setting| setting.name == name)

@@ -139,6 +139,17 @@ impl CatalogFile {
         Ok(self.websites.insert(website))
     }
 
+    fn fill_in(&mut self, website: Website) -> Result<Arc<Website>, ChangeError> {
+        self.find(&website.id)?;
+        self.connection.execute(
+            "UPDATE Website SET name = ?2, description = ?3, createdAt = ?4, updatedAt = ?5 WHERE id = ?1",
+            params![&*website.id, website.name, website.description, website.created_at, website.updated_at],
+        )?;
+        // It has another place in the order of age.
+        self.websites.remove(&website.id);
+        Ok(self.websites.insert(website))
+    }
+
     fn update(&mut self, id: &str, change: WebsiteChange) -> Result<Arc<Website>, ChangeError> {
         let mut website = self.find(id)?;
         website.name = change.name.unwrap_or(website.name);
@@ -325,6 +336,12 @@ impl Catalog {
     /// the store to itself.
     pub fn import_website(&self, website: Website) -> Result<Arc<Website>, CatalogError> {
         self.ask_blocking(move |catalog, _| catalog.insert(website))
+    }
+
+    /// Gives a website the name, the description and the times that it had elsewhere; all else of it stays. Blocks: for
+    /// the import, which has the store to itself.
+    pub fn fill_in_website(&self, website: Website) -> Result<Arc<Website>, CatalogError> {
+        self.ask_blocking(move |catalog, _| catalog.fill_in(website))
     }
 
     /// Has a visitor's events erased: once this returns, no answer shows them.

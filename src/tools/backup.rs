@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use indicatif::HumanBytes;
 
 use super::{
-    Outcome, ToolError, print,
+    Outcome, ToolError,
     progress::{Unit, bar},
     table::pluralize,
+    tell_done,
 };
 use crate::{
     command::{hitlog, hitlog_on, is_setting},
@@ -26,9 +27,11 @@ pub struct BackupOptions {
 /// Copies everything and says how to start from the copy; `Ok(false)` if a segment's file is missing or damaged.
 pub fn run(options: &BackupOptions) -> Outcome {
     if !is_setting(&options.to) {
-        let what =
-            "the directory's name has a control character in it, and no start could be told of it; choose another";
-        return Err(ToolError::Arguments(what.into()));
+        return Err(ToolError::Arguments(
+            "the directory's name has a control character in it, or a space at an end, and no start could be told of \
+             it; choose another"
+                .into(),
+        ));
     }
     let directory = OfflineDir::open(&options.data_dir)?;
     let backup = Backup::new(&directory, &options.to)?;
@@ -69,6 +72,6 @@ pub fn run(options: &BackupOptions) -> Outcome {
             options.data_dir.display()
         ));
     }
-    print(text.as_bytes())?;
+    tell_done(&text, "")?;
     Ok(report.is_whole())
 }

@@ -6,6 +6,7 @@ use super::{
     Outcome, print,
     progress::{Unit, bar},
     table::pluralize,
+    unless_closed,
 };
 use crate::store::offline::{Check, Fault, OfflineDir};
 
@@ -24,22 +25,22 @@ pub fn run(options: &CheckOptions) -> Outcome {
     let mut printed = Ok(());
     let found = |Fault { path, what, advice }: &Fault| {
         let line = format!("{}: {what}; {advice}\n", path.display());
-        printed = bar.suspend(|| print(line.as_bytes()));
+        printed = bar.suspend(|| unless_closed(print(line.as_bytes())));
     };
     let report = check.run(|bytes| bar.inc(bytes), found)?;
     bar.finish_and_clear();
     printed?;
     for path in &report.unlisted {
-        print(
+        unless_closed(print(
             format!(
                 "{}: not one of the catalog's files; it does no harm, and the next start removes what hitlog left\n",
                 path.display()
             )
             .as_bytes(),
-        )?;
+        ))?;
     }
     let (segments, events) = (pluralize(report.segments, "segment"), pluralize(report.rows, "event"));
     let verdict = if report.faults == 0 { "nothing is wrong".into() } else { pluralize(report.faults, "fault") };
-    print(format!("{segments}, {events}: {verdict}\n").as_bytes())?;
+    unless_closed(print(format!("{segments}, {events}: {verdict}\n").as_bytes()))?;
     Ok(report.faults == 0)
 }

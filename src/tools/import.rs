@@ -10,7 +10,11 @@ mod source;
 mod stop;
 mod websites;
 
-use std::{ffi::OsString, path::PathBuf, sync::Arc};
+use std::{
+    ffi::{OsStr, OsString},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use indicatif::ProgressBar;
 pub use lines::WebsiteRules;
@@ -21,10 +25,11 @@ pub use stop::Stop;
 use websites::Destinations;
 
 use super::{
-    Outcome, ToolError, print,
+    Outcome, ToolError,
     progress::{Unit, bar},
     stats::find_website,
     table::pluralize,
+    tell_done,
 };
 use crate::{
     command,
@@ -50,7 +55,7 @@ pub struct ImportOptions {
     pub website: Option<String>,
     /// How many lines at the beginning of the file are left out.
     pub skip: u64,
-    /// The rules of an event.
+    /// The rules of an event, made by [`rules`].
     pub rules: Rules,
     /// Longest line, in bytes.
     pub line_bytes_max: usize,
@@ -62,35 +67,37 @@ pub struct ImportOptions {
     pub stop: Arc<Stop>,
 }
 
+/// The rules of an event that comes from an export, where others hold for one that a client sends.
+pub fn rules(of_clients: &Rules, line_bytes_max: usize) -> Rules {
+    Rules {
+        // An event keeps its `createdAt`, which was accepted when it first came in.
+        timestamp_ahead_max_ms: i64::MAX,
+        // An older hitlog took addresses whose scheme has no `//`.
+        any_bare_scheme: true,
+        batch_events_max: lines::GROUP_LINES as usize,
+        // An event is written anew for the parser, with a few words more than its line has.
+        item_bytes_max: 2 * line_bytes_max,
+        ..of_clients.clone()
+    }
+}
+
 /// Checks the file, then appends its events.
-pub fn run(options: ImportOptions) -> Outcome {
+pub fn run(options: &ImportOptions) -> Outcome {
     store::check_sqlite_version()?;
-    let options = ImportOptions {
-        rules: Rules {
-            // An event keeps its `createdAt`, which was accepted when it first came in.
-            timestamp_ahead_max_ms: i64::MAX,
-            // An older hitlog took addresses whose scheme has no `//`.
-            any_bare_scheme: true,
-            batch_events_max: lines::GROUP_LINES as usize,
-            // An event is written anew for the parser, with a few words more than its line has.
-            item_bytes_max: 2 * options.line_bytes_max,
-            ..options.rules
-        },
-        ..options
-    };
     // A directory that is not there yet is made only when the file is known to be good.
     let locked = options.data_dir.exists().then(|| DataDir::open(&options.data_dir)).transpose()?;
     let catalog = match &locked {
         Some(directory) if directory.has_catalog() => Some(OfflineDir::open(&options.data_dir)?.catalog()?),
         _ => None,
     };
-    let mut targets = Destinations::new(catalog.as_ref(), forced_website(&options, catalog.as_ref())?);
+    let mut targets = Destinations::new(catalog.as_ref(), forced_website(options, catalog.as_ref())?);
     let bar = bar("reading", 0, Unit::Bytes);
     // Nothing is to be ended in order while a pipe is waited for.
-    let opened =
-        options.stop.while_nothing_is_done(|| Source::open(&options.file, &options.data_dir, &options.store, &bar));
+    let from_stdin = command_from(options, source::STDIN.as_ref(), (options.skip > 0).then_some(options.skip));
+    let open = || Source::open(&options.file, &options.data_dir, &options.store, &bar, &from_stdin);
+    let opened = options.stop.while_nothing_is_done(open);
     let source = opened.ok_or_else(|| ToolError::Import(NOTHING_IMPORTED.into()))??;
-    let import = Import { options: &options, source: &source, bar: &bar };
+    let import = Import { options, source: &source, bar: &bar };
     bar.reset();
     bar.set_length(source.bytes());
     bar.set_message("checking");
@@ -100,7 +107,8 @@ pub fn run(options: ImportOptions) -> Outcome {
     let directory = locked.map_or_else(|| DataDir::open(&options.data_dir), Ok)?;
     let events = import.append(&directory, &mut targets, &checked)?;
     bar.finish_and_clear();
-    print(summary(events, &targets).as_bytes())?;
+    let then = if events > 0 { "Do not import these lines again" } else { "" };
+    tell_done(&summary(events, &targets), then)?;
     Ok(true)
 }
 
@@ -114,6 +122,13 @@ fn summary(events: u64, targets: &Destinations<'_>) -> String {
         new => format!(", and {} registered", websites(new)),
     };
     let mut text = format!("{} imported{registered}\n", pluralize(events, "event"));
+    let filled_in = targets.filled_in().len();
+    if filled_in > 0 {
+        text.push_str(&format!(
+            "of which only events had told, and named now as the lines have them: {}\n",
+            websites(filled_in)
+        ));
+    }
     let stay = targets.stay();
     if !stay.is_empty() {
         text.push_str(&format!("here already, and left as they are: {}\n", websites(stay.len())));
@@ -129,6 +144,15 @@ fn summary(events: u64, targets: &Destinations<'_>) -> String {
         text.push_str(&format!("left out, because --website says where all events go: {left_out}\n"));
     }
     text
+}
+
+/// The command that imports what this path names, and leaves out so many lines of it.
+fn command_from(options: &ImportOptions, path: &OsStr, skip: Option<u64>) -> String {
+    let mut words: Vec<OsString> = vec!["import".into()];
+    words.extend(skip.into_iter().flat_map(|lines| ["--skip".into(), lines.to_string().into()]));
+    words.extend(options.website.as_ref().map(|website| command::flag("website", website)));
+    words.push(path.to_owned());
+    command::hitlog(words)
 }
 
 /// The website that all events are to belong to.
@@ -267,7 +291,7 @@ impl Import<'_> {
         }
     }
 
-    /// Registers the websites, before the first event.
+    /// Registers the websites and fills in others, before the first event.
     fn register(&self, store: &Store, targets: &Destinations<'_>, done: &mut Done) -> Result<(), ToolError> {
         if done.are_websites_registered {
             return Ok(());
@@ -277,6 +301,11 @@ impl Import<'_> {
             let registered = store.catalog.import_website(website);
             registered.map_err(|error| self.cut_short(done, &format!("the website {domain}: {error}")))?;
         }
+        for website in targets.filled_in() {
+            let domain = website.domain.clone();
+            let filled_in = store.catalog.fill_in_website(website);
+            filled_in.map_err(|error| self.cut_short(done, &format!("the website {domain}: {error}")))?;
+        }
         done.are_websites_registered = true;
         Ok(())
     }
@@ -285,17 +314,21 @@ impl Import<'_> {
     fn in_doubt(&self, done: &Done, last_line: u64, what: &str) -> ToolError {
         ToolError::Import(format!(
             "{what}. The first {} lines are imported, and those up to line {last_line} may be: when the disk is well \
-             again, see whether `{}` ends with them. {}, or, if it does: {}",
+             again, see whether `{}` ends with them.\nIf it does not: {}\nIf it does: {}",
             done.lines,
             command::hitlog(["export"]),
             self.how_to_go_on(done.lines),
-            self.command_from(last_line)
+            self.how_to_go_on(last_line)
         ))
     }
 
     fn cut_short(&self, done: &Done, what: &str) -> ToolError {
         let go_on = self.how_to_go_on(done.lines);
-        ToolError::Import(format!("{what}. The first {} lines are imported. {go_on}", done.lines))
+        let changed = match self.source.has_changed() {
+            Ok(false) => String::new(),
+            _ => format!(" {} was written to meanwhile: {STILL_THE_SAME}.", self.source.name()),
+        };
+        ToolError::Import(format!("{what}. The first {} lines are imported.{changed} {go_on}", done.lines))
     }
 
     /// The second reading found other lines than the first.
@@ -308,28 +341,32 @@ impl Import<'_> {
         }
         ToolError::Import(format!(
             "{name} was changed after it was checked. Its first {} lines are imported as they were then, and nothing \
-             after them. See that nobody writes to it any more, and that these lines are still the same. {}",
+             after them: {STILL_THE_SAME}. {}",
             done.lines,
             self.how_to_go_on(done.lines)
         ))
     }
 
     fn how_to_go_on(&self, lines: u64) -> String {
-        let how = match self.source.path() {
-            Some(_) => "Go on with",
-            None => "Send the same lines again, from the first one on, into",
-        };
-        format!("{how}: {}", self.command_from(lines))
-    }
-
-    /// The command that leaves out so many lines.
-    fn command_from(&self, lines: u64) -> String {
-        let mut words: Vec<OsString> = vec!["import".into(), "--skip".into(), lines.to_string().into()];
-        words.extend(self.options.website.as_ref().map(|website| command::flag("website", website)));
-        words.push(self.source.path().cloned().unwrap_or_else(|| source::STDIN.into()));
-        command::hitlog(words)
+        let name = self.source.name();
+        let command = |path: &OsStr| command_from(self.options, path, Some(lines));
+        match self.source.path() {
+            // Its lines would be left out as though they were those of the other.
+            Some(_) if self.source.is_replaced() => format!(
+                "But {name} is another file by now, or gone: these were lines of the file that was there before, and \
+                 of what is there now none is imported. Look for the one that was there, and import that with --skip \
+                 {lines}"
+            ),
+            Some(path) => format!("Go on with: {}", command(path)),
+            None => {
+                format!("Send the same lines again, from the first one on, into: {}", command(source::STDIN.as_ref()))
+            }
+        }
     }
 }
+
+/// What to look at before lines are left out.
+const STILL_THE_SAME: &str = "see that nobody writes to it any more, and that these lines are still the same";
 
 /// How far an import is.
 struct Done {

@@ -6,8 +6,9 @@ use indicatif::{HumanBytes, HumanCount};
 use serde::Serialize;
 
 use super::{
-    Outcome, ToolError, print, print_json,
+    Outcome, ToolError, announce, print, print_json,
     table::{Align, Table, pluralize},
+    tell_done,
 };
 use crate::{
     command::hitlog,
@@ -173,7 +174,7 @@ fn adopt(data_dir: &Path, which: &str) -> Outcome {
         0 => String::new(),
         rows => format!("{} of websites that are not registered here are in no answer.\n", pluralize(rows, "event")),
     };
-    print(format!("{text}{unknown}").as_bytes())?;
+    tell_done(&format!("{text}{unknown}"), "")?;
     Ok(true)
 }
 
@@ -181,14 +182,14 @@ fn discard(data_dir: &Path, file: &str, yes: bool) -> Outcome {
     let repair = Repair::open(data_dir)?;
     let found = repair.find(file)?;
     let line = the_one(&found, file)?;
-    print(what_goes(line).as_bytes())?;
+    announce(&what_goes(line))?;
     if !yes {
         let discard = hitlog(["quarantine", "discard", &line.file, "--yes"]);
         print(format!("Nothing was removed: say --yes if that is meant.\nThat is: {discard}\n").as_bytes())?;
         return Ok(false);
     }
     repair.discard(line)?;
-    print(b"It is removed.\n")?;
+    tell_done("It is removed.\n", "")?;
     Ok(true)
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Outcome, print, table::pluralize};
+use super::{Outcome, announce, print, table::pluralize, tell_done};
 use crate::{
     command::hitlog,
     event::time::time_text,
@@ -26,7 +26,7 @@ pub struct WriteOffOptions {
 pub fn run(options: &WriteOffOptions) -> Outcome {
     let repair = Repair::open(&options.data_dir)?;
     let loss = repair.loss(options.number)?;
-    print(what_goes(&loss, options.discard).as_bytes())?;
+    announce(&what_goes(&loss, options.discard))?;
     if !options.yes {
         let file = match loss.damage {
             Some(_) if options.discard => " Its file would be removed for good.",
@@ -53,7 +53,7 @@ pub fn run(options: &WriteOffOptions) -> Outcome {
             hitlog(["quarantine", "discard", &name])
         ));
     }
-    print(text.as_bytes())?;
+    tell_done(&text, "")?;
     Ok(true)
 }
 

@@ -18,9 +18,9 @@ use serde_json::{Value, json};
 use harness::{Daemon, Ran, binary, command, event_with, tool, wait_until, work_dir};
 
 /// So many lines that an import is under way for some time.
-const MANY: usize = 150_000;
+pub(crate) const MANY: usize = 150_000;
 
-fn line(website: &str, number: usize) -> String {
+pub(crate) fn line(website: &str, number: usize) -> String {
     let line = json!({
         "websiteId": format!("web-{website}"), "trackingCode": format!("pm-{website}-1"),
         "domain": format!("{website}.example"), "eventType": "pageview", "url": "https://a.example/",
@@ -29,42 +29,42 @@ fn line(website: &str, number: usize) -> String {
     format!("{line}\n")
 }
 
-fn lines(count: usize) -> String {
+pub(crate) fn lines(count: usize) -> String {
     (0..count).map(|number| line("a", number)).collect()
 }
 
 /// What came of a command, with whatever bytes it had for arguments.
-fn ran(mut command: Command) -> Ran {
+pub(crate) fn ran(mut command: Command) -> Ran {
     let output = command.output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Ran { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
 }
 
 /// A line of a shell that finds hitlog by its name, from a folder where nothing is.
-fn shell(program: &str, script: &str) -> Command {
+pub(crate) fn shell(program: &str, script: &str) -> Command {
     let path = format!("{}:{}", binary().parent().unwrap().display(), std::env::var("PATH").unwrap());
     let mut command = Command::new(program);
     command.args(["-c", script]).current_dir("/").env("PATH", path).stdin(Stdio::null());
     command
 }
 
-fn fine(ran: &Ran) -> &str {
+pub(crate) fn fine(ran: &Ran) -> &str {
     assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{}", ran.out);
     &ran.out
 }
 
-fn sessions(data: &Path, arguments: &[&str]) -> Vec<String> {
+pub(crate) fn sessions(data: &Path, arguments: &[&str]) -> Vec<String> {
     let exported = tool(data, &[&["export"], arguments].concat());
     let session = |line: &str| serde_json::from_str::<Value>(line).unwrap()["sessionId"].as_str().unwrap().to_owned();
     fine(&exported).lines().map(session).collect()
 }
 
-fn numbers(upto: usize) -> Vec<String> {
+pub(crate) fn numbers(upto: usize) -> Vec<String> {
     (0..upto).map(|number| format!("s{number}")).collect()
 }
 
 /// The command behind these words, up to the end of the text.
-fn told<'a>(text: &'a str, lead: &str) -> &'a str {
+pub(crate) fn told<'a>(text: &'a str, lead: &str) -> &'a str {
     text.split_once(lead).unwrap_or_else(|| panic!("{lead}: {text}")).1.trim_end_matches('\n')
 }
 
@@ -243,13 +243,13 @@ fn free_bytes(folder: &Path) -> u64 {
     of.f_bavail * of.f_frsize
 }
 
-fn signal(process: &Child, signal: &str) {
+pub(crate) fn signal(process: &Child, signal: &str) {
     let sent = Command::new("kill").args([&format!("-{signal}"), &process.id().to_string()]).status().unwrap();
     assert!(sent.success());
 }
 
 /// Waits until an import has stored some groups; the data directory was new.
-fn wait_for_groups(data: &Path) {
+pub(crate) fn wait_for_groups(data: &Path) {
     let wal = data.join("segments/000000000001.db-wal");
     wait_until("some groups are stored", || fs::metadata(&wal).is_ok_and(|file| file.len() > 1_000_000).then_some(()));
 }
@@ -452,6 +452,21 @@ fn websites_and_events_make_an_equal_copy() {
         assert_eq!(fine(&again), "0 events imported\nhere already, and left as they are: 3 websites\n");
         assert_eq!(websites(&copy), registered);
     }
+    let copy = at("after");
+    let import = |lines: &str| ran(shell("sh", &format!("{lines} | hitlog import - --data-dir {}", copy.display())));
+    assert_eq!(fine(&import(&events)), "2 events imported, and 2 websites registered\n");
+    assert!(websites(&copy).iter().all(|website| website["name"] == website["domain"]), "events know no more");
+    let named = import(&sites);
+    assert!(fine(&named).contains("named now as the lines have them: 2 websites\n"), "{}", named.out);
+    assert_eq!(websites(&copy), registered);
+    assert_eq!(fine(&import(&sites)), "0 events imported\nhere already, and left as they are: 3 websites\n");
+    let daemon = Daemon::start_in(&copy, &[]);
+    let body = r#"{"name": "Named here"}"#;
+    let renamed = daemon.client().put(&format!("/api/v1/websites/{}", registered[0]["id"].as_str().unwrap()), body);
+    assert_eq!(renamed.status, 200);
+    daemon.stop();
+    assert!(fine(&import(&sites)).contains("with another name"));
+    assert_eq!(websites(&copy)[0]["name"], "Named here");
     let daemon = Daemon::start_in(&at("first"), &[]);
     let mut shown = daemon.client().get("/api/v1/websites").json()["websites"].as_array().unwrap().clone();
     shown.reverse();

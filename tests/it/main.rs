@@ -43,5 +43,6 @@ mod signals;
 mod smuggling;
 mod streaming;
 mod tokens;
+mod told;
 mod tools;
 mod websites;

@@ -9,8 +9,10 @@ use std::{
 
 use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
 
+use hitlog::config::{SETTINGS, Setting};
+
 use crate::architecture::{ARROWS, STORE_LAYERS};
-use harness::{Daemon, event_with, wait_until};
+use harness::{Daemon, command, event_with, wait_until};
 
 const README_LINES_MAX: usize = 150;
 /// Where code and its settings are. What is named in a document stands in one of these.
@@ -498,4 +500,49 @@ fn threads(daemon: &Daemon) -> Vec<String> {
         None => name.to_owned(),
     };
     names.map(|name| numbered(name.trim_end())).collect()
+}
+
+/// The commands that begin with these words, as they are called, each with its help.
+fn commands(words: &[&str]) -> Vec<(String, String)> {
+    let output = command(&[words, &["--help"]].concat()).output().unwrap();
+    let help = String::from_utf8(output.stdout).unwrap();
+    let listed = help.split("\n\n").find_map(|part| part.strip_prefix("Commands:\n")).unwrap_or_default();
+    let named = listed.lines().filter_map(|line| line.strip_prefix("  ")).filter(|line| !line.starts_with(' '));
+    let below: Vec<_> = named.filter_map(|line| line.split(' ').next()).filter(|name| *name != "help").collect();
+    // Where another word must follow, it is none by itself.
+    let is_one = !words.is_empty() && !help.contains("<COMMAND>");
+    let mut found: Vec<_> = below.iter().flat_map(|name| commands(&[words, &[*name]].concat())).collect();
+    found.extend(is_one.then(|| (format!("hitlog {}", words.join(" ")), help.clone())));
+    found
+}
+
+/// The flags that stand in a text, without their dashes.
+fn flags(text: &str) -> Vec<String> {
+    let words = text.split(|of: char| !of.is_ascii_lowercase() && of != '-');
+    words.filter_map(|word| word.strip_prefix("--")).filter(|flag| !flag.is_empty()).map(str::to_owned).collect()
+}
+
+/// Each command stands in the table of tools with the flags that are its own, and nothing else does.
+#[test]
+fn the_table_of_tools_is_the_command_lines() {
+    let paper = Paper::of("docs/operations.md");
+    // A command is called in small letters; what it takes is in brackets or in capitals.
+    let called = |cell: &str| {
+        let words = cell.split(' ').take_while(|word| word.chars().all(|of| of.is_ascii_lowercase() || of == '-'));
+        words.filter(|word| !word.starts_with('-')).collect::<Vec<_>>().join(" ")
+    };
+    let mut told: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for row in paper.table("command") {
+        told.entry(called(&row[0])).or_default().extend(flags(&row[0]));
+    }
+    let settings: BTreeSet<_> = SETTINGS.iter().map(Setting::flag).collect();
+    let is_own = |flag: &String| !settings.contains(flag) && !["help", "version", "config"].contains(&flag.as_str());
+    let own = |help: &str| {
+        let options = help.lines().map(str::trim_start).filter(|line| line.starts_with("--"));
+        options.filter_map(|line| flags(line).into_iter().next()).filter(is_own).collect()
+    };
+    let found = commands(&[]).into_iter().filter(|(name, _)| name != "hitlog serve");
+    let taken: BTreeMap<_, BTreeSet<_>> = found.map(|(name, help)| (name, own(&help))).collect();
+    assert!(taken.len() > 10, "{taken:?}");
+    assert_eq!(told, taken);
 }

@@ -564,9 +564,10 @@ fn what_was_written_off_brings_nobody_back() {
             let adopted = tool(data, &["quarantine", "adopt", "1"]);
             if is_erased {
                 assert_eq!(adopted.code, 1, "{}", adopted.out);
-                for words in ["segment 1 was written off", "hitlog quarantine discard 000000000001.g2.db --yes"] {
+                for words in ["segment 1 was written off", "hitlog quarantine discard 000000000001.g2.db --data-dir"] {
                     assert!(adopted.err.contains(words), "{}", adopted.err);
                 }
+                assert!(!adopted.err.contains("--yes"), "nobody has seen yet what would go: {}", adopted.err);
                 let discard = ["quarantine", "discard", "000000000001.g2.db", "--yes"];
                 assert_eq!(tool(data, &discard).code, 0, "discarded");
             } else {
@@ -592,6 +593,36 @@ fn a_number_that_is_never_given_is_not_adopted() {
     let daemon = Daemon::start_in(&data, &FLAGS);
     assert_eq!(total(&daemon, &code), 80);
     daemon.stop();
+}
+
+/// What a check says to do about a file helps, whatever the file is called.
+#[test]
+fn what_no_name_of_hitlogs_has_is_told_with_what_helps() {
+    let Filled { data, code, _work, .. } = filled(4);
+    let segments = data.join("segments");
+    let names_of = ["000000000007.g1.db", "000000000008.g02.db", "+00000000009.db", "000000000006.g3.db"];
+    for name in names_of {
+        fs::copy(segments.join("000000000001.g2.db"), segments.join(name)).unwrap();
+    }
+    Connection::open(segments.join("notes.db")).unwrap().execute_batch("CREATE TABLE Note(text)").unwrap();
+    let check = || {
+        let checked = tool(&data, &["check"]);
+        assert_eq!(checked.code, 1, "{}", checked.out);
+        checked.out
+    };
+    let told = check();
+    assert!(told.contains("notes.db: not one of the catalog's files"), "{told}");
+    assert_eq!(told.matches("hitlog gives no file such a name, and leaves it alone").count(), 3, "{told}");
+    assert_eq!(told.matches("start hitlog anew, which puts it into quarantine").count(), 1, "{told}");
+    let daemon = Daemon::start_in(&data, &FLAGS);
+    assert_eq!((total(&daemon, &code), daemon.metrics()["hitlog_quarantined_files"]), (80, 1.0));
+    daemon.stop();
+    let told = check();
+    assert!(!told.contains("start hitlog anew"), "{told}");
+    assert!(names_of[..3].iter().all(|name| segments.join(name).exists()), "{told}");
+    fs::copy(segments.join(names_of[0]), data.join("quarantine/000000000007.g2.db")).unwrap();
+    let listed = tool(&data, &["quarantine", "list"]);
+    assert!(listed.out.contains("000000000007.g2.db"), "{}", listed.out);
 }
 
 /// Folders with the names of files that hitlog leaves behind are not hitlog's: they keep nobody from starting.

@@ -344,16 +344,23 @@ impl SegmentPaths {
         self.0.join(format!("{number:012}.hidden-{list}"))
     }
 
-    /// Reads a file's name.
+    /// Reads a file's name. Only one that hitlog gives means a segment, or one could mean the file of another name.
     pub(crate) fn parse(name: &str) -> SegmentName {
+        let is_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
         let Some((digits, rest)) = name.split_once('.') else { return SegmentName::Foreign };
-        let Some(number) = digits.parse().ok().filter(|_| digits.len() == 12) else { return SegmentName::Foreign };
+        let number = digits.parse().ok().filter(|_| digits.len() == 12 && is_digits(digits));
+        let Some(number) = number else { return SegmentName::Foreign };
         if ["building", "making", "laying", "hidden-"].iter().any(|begin| rest.starts_with(begin)) {
             return SegmentName::Unfinished;
         }
         let (generation, rest) = match rest.split_once('.') {
             None => (Some(1), rest),
-            Some((generation, rest)) => (generation.strip_prefix('g').and_then(|digits| digits.parse().ok()), rest),
+            Some((generation, rest)) => {
+                let digits =
+                    generation.strip_prefix('g').filter(|digits| is_digits(digits) && !digits.starts_with('0'));
+                // The first one's name has no generation.
+                (digits.and_then(|digits| digits.parse().ok()).filter(|generation| *generation > 1), rest)
+            }
         };
         match (generation, rest) {
             (Some(generation), "db" | "db-wal" | "db-shm" | "db-journal" | "db-keys") => {
@@ -514,6 +521,12 @@ mod tests {
             ("000000000007.db-wal".into(), SegmentName::Generation(7, 1)),
             ("7.db".into(), SegmentName::Foreign),
             ("000000000007.gx.db".into(), SegmentName::Foreign),
+            ("000000000007.g1.db".into(), SegmentName::Foreign),
+            ("000000000007.g0.db".into(), SegmentName::Foreign),
+            ("000000000007.g02.db".into(), SegmentName::Foreign),
+            ("000000000007.g+2.db".into(), SegmentName::Foreign),
+            ("000000000007.g-2.db".into(), SegmentName::Foreign),
+            ("+00000000007.db".into(), SegmentName::Foreign),
             ("notes.db".into(), SegmentName::Foreign),
         ] {
             assert_eq!(SegmentPaths::parse(&name), wanted, "{name}");

@@ -67,6 +67,15 @@ const RESTORE_OPEN: &str = "leave it as it is, restore a backup into another dir
                             machine";
 const WILL_MOVE: &str = "start hitlog anew, which puts it into quarantine";
 
+fn give_name() -> String {
+    format!(
+        "hitlog gives no file such a name, and leaves it alone. If its events are missing, put a copy of it into the \
+         folder quarantine of the data directory, with the name that a segment's file has, such as \
+         000000000007.g2.db; `{}` then tells more",
+        hitlog(["quarantine", "list"])
+    )
+}
+
 fn put_back() -> String {
     format!(
         "put the very file back that was there, with its -wal; where that is lost, `{}`, said once, goes on with this \
@@ -153,7 +162,7 @@ impl<'a> Check<'a> {
         let (catalog, left) = self.left_over()?;
         for path in left {
             match unknown_holds(&catalog, &path) {
-                Some(what) => tell(path, what, WILL_MOVE.into()),
+                Some(what) => tell(path.clone(), what, of_unknown(&path)),
                 None => report.unlisted.push(path),
             }
         }
@@ -222,22 +231,32 @@ fn was_listed(path: &Path, before: &CatalogContents, after: &CatalogContents) ->
     }
 }
 
-/// What a file holds that the catalog does not list; `None` if the next start removes it, or it is no segment's.
+/// What a file holds that the catalog does not list; `None` if the next start removes it, or it has no events of ours.
 fn unknown_holds(catalog: &CatalogContents, path: &Path) -> Option<String> {
     let name = path.file_name()?.to_str()?;
-    let SegmentName::Generation(number, generation) = name_of(path) else { return None };
-    if !path.is_file() {
-        return None;
-    }
-    let is_left = catalog.leftovers.contains(&Identity { number, generation });
+    let is_left = match name_of(path) {
+        SegmentName::Generation(number, generation) => catalog.leftovers.contains(&Identity { number, generation }),
+        SegmentName::Unfinished => true,
+        SegmentName::Foreign => false,
+    };
     // What SQLite keeps beside a file is told of with that.
-    if is_left || !name.ends_with(".db") {
+    if is_left || !path.is_file() || !name.ends_with(".db") {
         return None;
     }
     match file::last_sequence_of(path) {
         Ok(None) => None,
+        // It may be anybody's.
+        Err(_) if name_of(path) == SegmentName::Foreign => None,
         Ok(Some(last)) => Some(format!("the catalog does not know it, and it holds events up to sequence {last}")),
         Err(error) => Some(format!("the catalog does not know it, and it cannot be read: {}", error.reason())),
+    }
+}
+
+/// What to do about a file that the catalog does not know and that holds events.
+fn of_unknown(path: &Path) -> Cow<'static, str> {
+    match name_of(path) {
+        SegmentName::Foreign => give_name().into(),
+        _ => WILL_MOVE.into(),
     }
 }
 

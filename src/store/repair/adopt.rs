@@ -49,8 +49,8 @@ pub(super) fn adopt(directory: &LockedDir, line: &QuarantineLine) -> Result<Adop
     if catalog.segment(number).is_none() && catalog.is_erased_since(number) {
         return Err(unfit(format!(
             "segment {number} was written off, and erasures have ended since that may have meant events in it; hitlog \
-             has forgotten whose they were and cannot leave them out. `{}` removes it for good",
-            hitlog(["quarantine", "discard", &line.file, "--yes"])
+             has forgotten whose they were and cannot leave them out. `{}` tells what would go for good with it",
+            hitlog(["quarantine", "discard", &line.file])
         )));
     }
     let state = if holdings.facts.is_some() { SegmentState::Sealed } else { SegmentState::Unsealed };

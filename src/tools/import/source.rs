@@ -1,7 +1,8 @@
 //! Where lines come from, so that they can be read twice.
 //!
 //! A file is read where it is, through one descriptor, and each time from where that stood: whatever takes its name
-//! meanwhile is another file. What can be read only once, a pipe, is kept in a file without a name first.
+//! meanwhile is another file, which can be told. What can be read only once, a pipe, is kept in a file without a name
+//! first.
 
 use std::{
     ffi::OsString,
@@ -59,12 +60,14 @@ impl Stamp {
 }
 
 impl Source {
-    /// Opens a file, or keeps what comes from a pipe. Waits for whoever writes into that.
+    /// Opens a file, or keeps what comes from a pipe. Waits for whoever writes into that. `from_stdin` is the command
+    /// that does the same with what it is sent.
     pub(super) fn open(
         path: &Path,
         data_dir: &Path,
         store: &StoreOptions,
         bar: &ProgressBar,
+        from_stdin: &str,
     ) -> Result<Self, ToolError> {
         let is_stdin = path.as_os_str() == STDIN;
         let name = if is_stdin { "standard input".to_owned() } else { path.display().to_string() };
@@ -72,8 +75,7 @@ impl Source {
         let opened = if is_stdin { stdin() } else { File::open(path) };
         let mut file = opened.map_err(|error| match fs::metadata(path) {
             Ok(found) if found.file_type().is_socket() => ToolError::Import(format!(
-                "{name} is a socket, which nobody can open; send its lines into: {}",
-                command::hitlog(["import", STDIN])
+                "{name} is a socket, which nobody can open; send its lines into: {from_stdin}"
             )),
             _ => failed(error),
         })?;
@@ -81,7 +83,7 @@ impl Source {
         let source = match Kind::of(&file, &found) {
             Kind::File => {
                 let begin = if found.is_file() { file.stream_position().map_err(failed)? } else { 0 };
-                let path = (!is_stdin && !is_descriptor(path)).then(|| command::absolute(path));
+                let path = (!is_stdin && !command::is_descriptor(path)).then(|| command::absolute(path));
                 Self { begin, stamp: Stamp::of(&found), file, name, path }
             }
             Kind::Pipe => {
@@ -100,8 +102,7 @@ impl Source {
             }
             Kind::Terminal => {
                 return Err(ToolError::Arguments(format!(
-                    "{name} is a terminal; name a file of lines, or send the lines into: {}",
-                    command::hitlog(["import", STDIN])
+                    "{name} is a terminal; name a file of lines, or send the lines into: {from_stdin}"
                 )));
             }
             Kind::Unfit(what) => return Err(ToolError::Arguments(format!("{name} is {what}"))),
@@ -137,6 +138,13 @@ impl Source {
         Ok(Stamp::of(&self.file.metadata()?) != self.stamp)
     }
 
+    /// Whether its name leads to another file by now, or to none.
+    pub(super) fn is_replaced(&self) -> bool {
+        let identity = |found: Metadata| (found.dev(), found.ino());
+        let at = |path| fs::metadata(path).map(identity).ok();
+        self.path.as_ref().is_some_and(|path| at(path) != self.file.metadata().map(identity).ok())
+    }
+
     /// What names it in a command. `None`: nothing does, and the lines must be sent again.
     pub(super) fn path(&self) -> Option<&OsString> {
         self.path.as_ref()
@@ -146,25 +154,6 @@ impl Source {
 /// A second descriptor of standard input.
 fn stdin() -> io::Result<File> {
     io::stdin().as_fd().try_clone_to_owned().map(File::from)
-}
-
-/// Most links that are followed from a path, as many as Linux follows.
-const LINKS_MAX: usize = 40;
-
-/// Whether a path, such as `/dev/stdin`, leads to a descriptor: another command finds something else there.
-fn is_descriptor(path: &Path) -> bool {
-    let mut path = path.to_owned();
-    for _ in 0..LINKS_MAX {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let Ok(folder) = fs::canonicalize(folder) else { return false };
-        if folder.starts_with("/proc") && folder.file_name().is_some_and(|name| name == "fd") {
-            return true;
-        }
-        // One at a time: the links of a descriptor lead on to the file that it has open.
-        let Ok(link) = fs::read_link(&path) else { return false };
-        path = folder.join(link);
-    }
-    false
 }
 
 /// A pipe that is waited for, even where its descriptor does not wait, which all who share it have in common.

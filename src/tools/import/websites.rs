@@ -3,8 +3,9 @@
 //! An event goes to the website with the line's `websiteId`; if there is none, to the one with its `trackingCode`; if
 //! there is none either, a website is registered as it was where the line was exported: by a line of its own as far as
 //! there is one, before the event's or after it, and else with its domain for a name. A website that is here stays as
-//! it is, so that what was changed here since an export is not changed back; one that could not be told apart from
-//! another by its code or its domain is refused.
+//! it is, so that what was changed here since an export is not changed back; but one of which only events told, and
+//! that nobody has changed, is filled in by its line. One that could not be told apart from another by its code or its
+//! domain is refused.
 
 use std::{
     borrow::Cow,
@@ -72,6 +73,8 @@ enum Told {
     ByLine(Website),
     /// It is to be registered, and only events tell of it so far.
     ByEvents,
+    /// It is registered here as events told of it, and is to be filled in, as a line of its own has it.
+    FilledIn(Website),
 }
 
 impl<'a> Destinations<'a> {
@@ -157,13 +160,21 @@ impl<'a> Destinations<'a> {
             ));
         }
         match &known.told {
+            Told::Here(here) if is_of_events_only(here) && here.domain == website.domain && **here != website => {
+                return self.fill_in(&id, website);
+            }
             Told::Here(here) => {
                 let differs = **here != website;
                 self.stay.insert(id, differs);
                 return Ok(());
             }
             // Of two exports in one stream the later counts.
-            Told::ByLine(before) if before.updated_at >= website.updated_at => return Ok(()),
+            Told::ByLine(before) | Told::FilledIn(before) if before.updated_at >= website.updated_at => return Ok(()),
+            Told::FilledIn(before) if before.domain == website.domain => return self.fill_in(&id, website),
+            Told::FilledIn(_) => {
+                self.stay.insert(id, true);
+                return Ok(());
+            }
             Told::ByLine(_) | Told::ByEvents => {}
         }
         let (before, bytes) = (known.domain.clone(), known.bytes(&id));
@@ -182,6 +193,18 @@ impl<'a> Destinations<'a> {
         Ok(())
     }
 
+    fn fill_in(&mut self, id: &str, website: Website) -> Result<(), String> {
+        let before = self.websites.get(id).map_or(0, |known| match &known.told {
+            Told::FilledIn(before) => bytes_of(before),
+            _ => 0,
+        });
+        self.resize_planned(before, bytes_of(&website))?;
+        if let Some(known) = self.websites.get_mut(id) {
+            known.told = Told::FilledIn(website);
+        }
+        Ok(())
+    }
+
     /// The id of the website with this number.
     pub(super) fn id(&self, number: usize) -> Option<Arc<str>> {
         self.ids.get(number).map(Arc::clone)
@@ -191,14 +214,14 @@ impl<'a> Destinations<'a> {
     pub(super) fn planned(&self) -> Vec<Website> {
         let registered = |known: &Known| match &known.told {
             Told::Here(website) => website.created_at,
-            Told::ByLine(website) => website.created_at,
+            Told::ByLine(website) | Told::FilledIn(website) => website.created_at,
             Told::ByEvents => i64::MIN,
         };
         let newest = self.websites.values().map(registered).max().unwrap_or(i64::MIN);
         // Each is later than the previous one, so that "newest first" is an order.
         let mut next = now_ms().max(newest.saturating_add(1));
         let website = |id: &Arc<str>| match self.websites.get(id) {
-            None | Some(Known { told: Told::Here(_), .. }) => None,
+            None | Some(Known { told: Told::Here(_) | Told::FilledIn(_), .. }) => None,
             Some(Known { told: Told::ByLine(website), .. }) => Some(website.clone()),
             Some(Known { tracking_code, domain, told: Told::ByEvents }) => {
                 let created_at = next;
@@ -215,6 +238,17 @@ impl<'a> Destinations<'a> {
             }
         };
         self.planned.iter().filter_map(website).collect()
+    }
+
+    /// The websites that are here and are to be filled in, in the order of their ids.
+    pub(super) fn filled_in(&self) -> Vec<Website> {
+        let filled_in = |known: &Known| match &known.told {
+            Told::FilledIn(website) => Some(website.clone()),
+            _ => None,
+        };
+        let mut websites: Vec<_> = self.websites.values().filter_map(filled_in).collect();
+        websites.sort_by(|one, other| one.id.cmp(&other.id));
+        websites
     }
 
     /// The ids of those that lines tell of and that are here already, each with whether it is otherwise here.
@@ -321,10 +355,18 @@ impl Known {
     fn bytes(&self, id: &str) -> usize {
         match &self.told {
             Told::Here(website) => bytes_of(website),
-            Told::ByLine(website) => bytes_of(website),
+            Told::ByLine(website) | Told::FilledIn(website) => bytes_of(website),
             Told::ByEvents => id.len() + self.tracking_code.len() + self.domain.len(),
         }
     }
+}
+
+/// Whether a website is as an import registers one of which only events tell, and nobody has changed it since. One that
+/// somebody registered was named by them; its code ends with the time of that.
+fn is_of_events_only(here: &Website) -> bool {
+    let is_registered_by_somebody = here.tracking_code.ends_with(&format!("-{:013}", here.created_at));
+    let is_unchanged = here.description.is_none() && here.updated_at == here.created_at;
+    here.name == here.domain && is_unchanged && !is_registered_by_somebody
 }
 
 fn bytes_of(Website { id, tracking_code, name, domain, description, .. }: &Website) -> usize {
@@ -411,6 +453,37 @@ mod tests {
         targets.add(Website { created_at: future, ..website(1, "a.example") }).unwrap();
         targets.of_line(Some("web-2"), Some("pm-0002"), Some("b.example")).unwrap();
         assert_eq!(targets.planned()[1].created_at, future + 1);
+    }
+
+    #[test]
+    fn what_only_events_told_of_is_filled_in_unless_somebody_has_changed_it() {
+        let of_events = Website { name: "a.example".into(), description: None, ..website(9, "a.example") };
+        let line = Website { id: "web-9".into(), tracking_code: "pm-0009".into(), ..website(3, "a.example") };
+        let later = Website { name: "Later".into(), updated_at: 5, ..line.clone() };
+        let with = |here: &Website, lines: &[&Website]| {
+            let mut targets = Destinations::new(None, None);
+            let (code, domain) = (Arc::clone(&here.tracking_code), here.domain.clone());
+            let told = Told::Here(Arc::new(here.clone()));
+            targets.know(&here.id, Known { tracking_code: code, domain, told });
+            lines.iter().for_each(|line| assert_eq!(targets.add((*line).clone()), Ok(())));
+            assert_eq!(targets.planned(), []);
+            let differs = targets.stay().values().copied().collect::<Vec<_>>();
+            (targets.filled_in(), differs)
+        };
+        assert_eq!(with(&of_events, &[&line]), (vec![line.clone()], vec![]));
+        assert_eq!(with(&of_events, &[&line, &later, &line]), (vec![later.clone()], vec![]), "the later counts");
+        assert_eq!(with(&of_events, &[&of_events]), (vec![], vec![false]), "it is so already");
+        for changed in [
+            Website { name: "Named".into(), ..of_events.clone() },
+            Website { description: Some(String::new()), ..of_events.clone() },
+            Website { updated_at: 10, ..of_events.clone() },
+            Website { domain: "b.example".into(), name: "b.example".into(), ..of_events.clone() },
+        ] {
+            assert_eq!(with(&changed, &[&line]), (vec![], vec![true]), "{changed:?}");
+        }
+        let of_somebody = Website { tracking_code: "pm-abcdef-0000000000009".into(), ..of_events };
+        let line = Website { tracking_code: Arc::clone(&of_somebody.tracking_code), ..line };
+        assert_eq!(with(&of_somebody, &[&line]), (vec![], vec![true]));
     }
 
     #[test]

@@ -95,7 +95,7 @@ fn bytes(count: f64) -> String {
 /// What values a setting takes, in words.
 fn values(kind: Kind) -> String {
     match kind {
-        Kind::Text(name) | Kind::Secret(name) => format!("`{name}`"),
+        Kind::Text(name) | Kind::Path(name) | Kind::Secret(name) => format!("`{name}`"),
         Kind::Choice(words) => words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", "),
         Kind::Number { unit, min, max } => match unit {
             Unit::Bytes => format!("bytes, from {} to {}", bytes(min), bytes(max)),
