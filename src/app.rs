@@ -54,7 +54,7 @@ pub enum StopError {
     Lost(DirectoryLost),
     /// Requests were still unanswered at the drain limit.
     #[error(
-        "{0} requests could not be answered within drain_timeout_seconds and were cut off; their clients cannot tell \
+        "not all requests were answered within drain_timeout_seconds: {0} were cut off, and their clients cannot tell \
          whether they are stored. The store is closed; if this goes on, raise drain_timeout_seconds"
     )]
     Unanswered(usize),
@@ -199,13 +199,13 @@ impl App {
             }
         }
         drop(self.directory);
-        if cut_off.requests > 0 {
-            return Err(StopError::Unanswered(cut_off.requests));
+        if cut_off.unanswered > 0 {
+            return Err(StopError::Unanswered(cut_off.unanswered));
         }
-        if cut_off.answers > 0 {
+        if cut_off.slow > 0 {
             tracing::warn!(
-                answers = cut_off.answers,
-                "answers that their clients had not read to the end within drain_timeout_seconds were cut off"
+                clients = cut_off.slow,
+                "clients that had not sent a body or not read an answer within drain_timeout_seconds were cut off"
             );
         }
         tracing::info!("stopped: every event taken in was answered, and the store is closed");

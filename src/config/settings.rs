@@ -266,8 +266,8 @@ settings! {
     }
     "The stop" {
         drain_timeout_seconds: Duration = Seconds(0.1, 3_600.0), "30",
-            "How long a stop waits for requests that were taken in, and for answers that are being read; then they are \
-             cut off. A request cut off is an error of the stop, an answer that its client had not read is none";
+            "How long a stop waits for requests that were taken in, and for clients that are slow; then they are cut \
+             off. A request without an answer is an error of the stop, a client that was slow is none";
     }
     "What a client may send" {
         event_bytes_max: usize = Bytes(KIB, 16 * MIB), "64KiB",

@@ -137,13 +137,13 @@ const FAST_BYTES_PER_SECOND: u64 = 1024 * 1024;
 /// More than any connection lasts, in nanoseconds: those between two requests go before those within a head.
 const IDLE_FIRST: u64 = 1 << 62;
 
-/// What a client still waits for.
+/// What a connection is cut off from at the end of a stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Left {
     /// The answer to a request that was taken in.
-    Request,
-    /// The rest of an answer, which it reads slowly or not at all.
-    Answer,
+    Unanswered,
+    /// A body that its client has not sent, or an answer that it has not read.
+    Slow,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -411,12 +411,12 @@ impl Activity {
             && (self.went.load(Ordering::Relaxed) as f64) < seconds * limits.bytes_per_second_min as f64
     }
 
-    /// What is to be cut at the end of a stop; `None` if a client waits for nothing.
+    /// What it is cut off from if it ends now; `None` if that is nothing.
     pub(super) fn left(&self) -> Option<Left> {
         match self.phase() {
-            Phase::Handling | Phase::Body => Some(Left::Request),
-            Phase::Streaming | Phase::Ending => Some(Left::Answer),
-            _ if self.write_blocked.load(Ordering::Relaxed) => Some(Left::Answer),
+            Phase::Handling => Some(Left::Unanswered),
+            Phase::Body | Phase::Streaming | Phase::Ending => Some(Left::Slow),
+            _ if self.write_blocked.load(Ordering::Relaxed) => Some(Left::Slow),
             Phase::Idle | Phase::Head | Phase::Discarding => None,
         }
     }

@@ -62,13 +62,13 @@ const END_TIMEOUT: Duration = Duration::from_secs(2);
 /// it is known what has come in the meantime.
 const SECOND_LOOK: Duration = Duration::from_millis(20);
 
-/// What was not answered to its end within the time of a stop.
+/// How many connections were cut off when the time of a stop was over.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CutOff {
-    /// Requests whose answer had not begun.
-    pub requests: usize,
-    /// Answers that their clients had not read to the end.
-    pub answers: usize,
+    /// Those whose request had been taken in and was not answered.
+    pub unanswered: usize,
+    /// Those whose clients had not sent a body, or not read an answer.
+    pub slow: usize,
 }
 
 /// Accepts and serves until `stop`, then lets every request that was taken in be answered, within the time that `stop`
@@ -100,7 +100,7 @@ pub async fn serve(listener: TcpListener, parts: EdgeParts, stop: impl Future<Ou
     server.edge.stop.tell(Stage::Over);
     let _ = timeout(END_TIMEOUT, connections.all_ended()).await;
     let count = |what| left.iter().filter(|left| **left == what).count();
-    CutOff { requests: count(Left::Request), answers: count(Left::Answer) }
+    CutOff { unanswered: count(Left::Unanswered), slow: count(Left::Slow) }
 }
 
 fn http_builder(limits: ConnectionLimits) -> http1::Builder {
@@ -225,9 +225,43 @@ impl<S: HttpService<Incoming, ResBody = Body, Error = Infallible>> Socket<S> {
     }
 
     /// Takes one back from hyper that has nothing to do.
-    fn take_back(&mut self) {
+    fn take_back(&mut self, activity: &Activity) {
         if let Some(stream) = mem::replace(self, Self::Passing).into_stream() {
             *self = Self::Resting(stream);
+        }
+        activity.buffers_held(false);
+    }
+
+    /// Waits for requests and has hyper answer them, until either side ends it. `None` if it has to give
+    /// way.
+    fn poll_serve(
+        &mut self,
+        http: &http1::Builder,
+        service: impl Fn() -> S,
+        wanted: &mut BuffersWanted,
+        connections: &Arc<Connections>,
+        activity: &Activity,
+        task: &mut task::Context<'_>,
+    ) -> Poll<Option<hyper::Result<()>>> {
+        activity.served_by(task.waker());
+        loop {
+            // A request that is being handled gets its answer first, and the answer says that it is the last.
+            if activity.gives_way() {
+                return Poll::Ready(None);
+            }
+            if let Self::Resting(stream) = self {
+                ready!(stream.poll_first_byte(task));
+                let buffers = ready!(wanted.poll(connections, activity, task));
+                self.activate(http, service(), buffers);
+            }
+            let Self::Active { connection, .. } = self else { return Poll::Pending };
+            if let Poll::Ready(result) = Pin::new(connection.as_mut()).poll(task) {
+                return Poll::Ready(Some(result));
+            }
+            if !(activity.gives_way() || activity.is_resting() && connections.is_crowded()) {
+                return Poll::Pending;
+            }
+            self.take_back(activity);
         }
     }
 
@@ -292,29 +326,8 @@ async fn serve_connection(
     let mut stop = edge.stop.told();
     let (mut draining, mut was_to_be_closed) = (false, false);
     loop {
-        let serving = poll_fn(|task| {
-            activity.served_by(task.waker());
-            loop {
-                // A request that is being handled gets its answer first, and the answer says that it is the last.
-                if activity.gives_way() {
-                    return Poll::Ready(None);
-                }
-                if let Socket::Resting(stream) = &mut socket {
-                    ready!(stream.poll_first_byte(task));
-                    let buffers = ready!(wanted.poll(connections, &activity, task));
-                    socket.activate(http, requests(Arc::clone(edge), Arc::clone(&activity)), buffers);
-                }
-                let Socket::Active { connection, .. } = &mut socket else { return Poll::Pending };
-                if let Poll::Ready(result) = Pin::new(connection.as_mut()).poll(task) {
-                    return Poll::Ready(Some(result));
-                }
-                if !(activity.gives_way() || activity.is_resting() && connections.is_crowded()) {
-                    return Poll::Pending;
-                }
-                socket.take_back();
-                activity.buffers_held(false);
-            }
-        });
+        let service = || requests(Arc::clone(edge), Arc::clone(&activity));
+        let serving = poll_fn(|task| socket.poll_serve(http, service, &mut wanted, connections, &activity, task));
         tokio::select! {
             biased;
             result = serving => {
@@ -326,8 +339,7 @@ async fn serve_connection(
                     // What came behind the last request may be half a head, which hyper has read and tells nobody of.
                     // It is read again, and its time begins.
                     if activity.is_resting() {
-                        socket.take_back();
-                        activity.buffers_held(false);
+                        socket.take_back(&activity);
                     }
                     timer.as_mut().reset(at);
                 }

@@ -100,7 +100,7 @@ impl Connections {
         Arc::clone(&self.slots).try_acquire_owned().ok()
     }
 
-    /// What clients still wait for.
+    /// What those connections that have not ended would be cut off from.
     pub(super) fn left(&self) -> Vec<Left> {
         self.open.lock().all.values().filter_map(|(activity, _)| activity.left()).collect()
     }
