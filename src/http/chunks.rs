@@ -134,6 +134,8 @@ mod tests {
         assert_eq!(frame(&mut chunks).await, Some(Ok("b".into())));
         assert!(activity.is_streaming(), "its end has not been told");
         assert_eq!(frame(&mut chunks).await, None);
+        assert!(activity.is_streaming(), "its end has not been sent");
+        activity.all_went();
         assert!(!activity.is_streaming());
     }
 

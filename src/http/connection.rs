@@ -232,8 +232,7 @@ impl<S: HttpService<Incoming, ResBody = Body, Error = Infallible>> Socket<S> {
         activity.buffers_held(false);
     }
 
-    /// Waits for requests and has hyper answer them, until either side ends it. `None` if it has to give
-    /// way.
+    /// Waits for requests and has hyper answer them, until either side ends it. `None` if it has to give way.
     fn poll_serve(
         &mut self,
         http: &http1::Builder,
