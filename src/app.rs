@@ -54,10 +54,10 @@ pub enum StopError {
     Lost(DirectoryLost),
     /// Requests were still unanswered at the drain limit.
     #[error(
-        "not all requests were answered within drain_timeout_seconds: {0} were cut off, and their clients cannot tell \
-         whether they are stored. The store is closed; if this goes on, raise drain_timeout_seconds"
+        "not all requests were answered within drain_timeout_seconds. The store is closed; if this goes on, raise \
+         drain_timeout_seconds"
     )]
-    Unanswered(usize),
+    Unanswered,
     /// The store was still busy after as long again.
     #[error(
         "the store could not be closed within drain_timeout_seconds. What was answered 201 is stored, and the next \
@@ -182,6 +182,19 @@ impl App {
         };
         let cut_off = http::serve(listener, self.edge, stop).await;
         upkeep.abort();
+        if cut_off.unanswered > 0 {
+            tracing::error!(
+                requests = cut_off.unanswered,
+                "requests could not be answered within drain_timeout_seconds and were cut off: their clients cannot \
+                 tell whether they are stored"
+            );
+        }
+        if cut_off.slow > 0 {
+            tracing::warn!(
+                clients = cut_off.slow,
+                "clients that had not sent a body or not read an answer within drain_timeout_seconds were cut off"
+            );
+        }
         if let Some(reason) = failure {
             return Err(self.directory.lost().cloned().map_or(StopError::Storage(reason), StopError::Lost));
         }
@@ -200,13 +213,7 @@ impl App {
         }
         drop(self.directory);
         if cut_off.unanswered > 0 {
-            return Err(StopError::Unanswered(cut_off.unanswered));
-        }
-        if cut_off.slow > 0 {
-            tracing::warn!(
-                clients = cut_off.slow,
-                "clients that had not sent a body or not read an answer within drain_timeout_seconds were cut off"
-            );
+            return Err(StopError::Unanswered);
         }
         tracing::info!("stopped: every event taken in was answered, and the store is closed");
         Ok(())

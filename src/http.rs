@@ -43,7 +43,7 @@ mod websites;
 
 pub use auth::{Role, Tokens};
 pub use body::{Bodies, BodyLimits};
-pub use connection::{CutOff, serve};
+pub use connection::serve;
 pub use connections::Connections;
 pub use cursor::Cursors;
 pub use heavy::Heavy;

@@ -221,8 +221,8 @@ settings! {
             "Connections with a request under way, each with buffers of up to 20 KiB; further ones wait for a moment, \
              and the slowest give way to them";
         warm_connections_max: usize = Count(0, 1_000_000), "1024",
-            "Connections that keep their buffers while idle; past it idle ones give them back. At most \
-             active_connections_max";
+            "Connections that keep their buffers while idle; past it, and past half of active_connections_max, idle \
+             ones give them back. At most active_connections_max";
         address_share_percent: usize = Count(1, 100), "25",
             "When nine tenths of connections_max are taken, the most of all that one client address (in IPv6 a /64) \
              may hold, in percent; below that nobody is bounded";
@@ -233,7 +233,8 @@ settings! {
             "Time from the first byte of a request to the end of its head; then 408. Slow heads hold connections";
         body_stall_timeout_seconds: Duration = Seconds(0.1, 3_600.0), "10",
             "Longest pause within a body, and longest wait for a client to read its answer. The kernel tells of what \
-             is read in steps of some 100 KB: who reads less than 16 KiB/s of a large answer may seem to pause";
+             is read in steps of 100 KB, and of more where a client read fast before: who reads less than 100 KiB/s of \
+             a large answer may seem to pause";
         body_timeout_seconds: Duration = Seconds(0.1, 3_600.0), "30", "Time for a whole body; then 408";
         bytes_per_second_min: u64 = Bytes(1, MIB), "1KiB",
             "The least rate at which a body is sent, averaged over body_stall_timeout_seconds, or an answer read, \

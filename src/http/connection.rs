@@ -32,7 +32,7 @@ use tokio::{
 };
 
 use super::{
-    activity::{Activity, DRAIN_GRACE, Left, Phase, Verdict},
+    activity::{Activity, DRAIN_GRACE, Phase, Verdict},
     body::{InboundBody, Rest},
     connections::{Connections, Place},
     handle::{Edge, Handled},
@@ -40,7 +40,7 @@ use super::{
     parts::EdgeParts,
     refused_head::{self, Refused},
     response::Body,
-    stop::Stage,
+    stop::{CutOff, Stage},
     stream::TrackedStream,
 };
 use crate::metrics::{Closed, HttpMetrics, Outcome};
@@ -61,15 +61,6 @@ const END_TIMEOUT: Duration = Duration::from_secs(2);
 /// Who is to be closed is looked at again after this: when the process has been stopped for a while, time is up before
 /// it is known what has come in the meantime.
 const SECOND_LOOK: Duration = Duration::from_millis(20);
-
-/// How many connections were cut off when the time of a stop was over.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct CutOff {
-    /// Those whose request had been taken in and was not answered.
-    pub unanswered: usize,
-    /// Those whose clients had not sent a body, or not read an answer.
-    pub slow: usize,
-}
 
 /// Accepts and serves until `stop`, then lets every request that was taken in be answered, within the time that `stop`
 /// gives. Returns what was cut off then.
@@ -96,11 +87,9 @@ pub async fn serve(listener: TcpListener, parts: EdgeParts, stop: impl Future<Ou
     if timeout(drain_timeout, connections.all_ended()).await.is_ok() {
         return CutOff::default();
     }
-    let left = connections.left();
     server.edge.stop.tell(Stage::Over);
     let _ = timeout(END_TIMEOUT, connections.all_ended()).await;
-    let count = |what| left.iter().filter(|left| **left == what).count();
-    CutOff { unanswered: count(Left::Unanswered), slow: count(Left::Slow) }
+    server.edge.stop.cut_off()
 }
 
 fn http_builder(limits: ConnectionLimits) -> http1::Builder {
@@ -329,6 +318,18 @@ async fn serve_connection(
         let serving = poll_fn(|task| socket.poll_serve(http, service, &mut wanted, connections, &activity, task));
         tokio::select! {
             biased;
+            // Before anything else: what has come by the end of a stop and was not read is not begun.
+            Ok(()) = stop.changed() => match *stop.borrow_and_update() {
+                Stage::Serving => {}
+                Stage::Draining => {
+                    draining = true;
+                    timer.set(sleep_until(Instant::now() + DRAIN_GRACE));
+                }
+                Stage::Over => {
+                    edge.stop.cuts_off(activity.left());
+                    return closed(Closed::Drain, socket.into_stream(), &activity);
+                }
+            },
             result = serving => {
                 return ended(result, draining, socket.into_stream(), &activity);
             }
@@ -349,14 +350,6 @@ async fn serve_connection(
                 Verdict::Close(reason) => {
                     return closed(reason, socket.into_stream(), &activity);
                 }
-            },
-            Ok(()) = stop.changed() => match *stop.borrow_and_update() {
-                Stage::Serving => {}
-                Stage::Draining => {
-                    draining = true;
-                    timer.set(sleep_until(Instant::now() + DRAIN_GRACE));
-                }
-                Stage::Over => return closed(Closed::Drain, socket.into_stream(), &activity),
             },
         }
     }

@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use super::{
-    activity::{Activity, Held, Left, Need},
+    activity::{Activity, Held, Need},
     options::ConnectionLimits,
 };
 
@@ -78,7 +78,9 @@ impl Connections {
 
     /// Whether so many are open that those without a request give their buffers back.
     pub(super) fn is_crowded(&self) -> bool {
-        self.limits.connections_max - self.slots.available_permits() > self.limits.warm_connections_max
+        // Idle ones never hold all buffers: those that come would wait for them.
+        let warm_max = self.limits.warm_connections_max.min(self.limits.active_connections_max / 2);
+        self.limits.connections_max - self.slots.available_permits() > warm_max
     }
 
     /// Waits for a slot, which whoever waits longest for a request gives up if there is no other.
@@ -98,11 +100,6 @@ impl Connections {
     /// A slot, if one is free.
     pub(super) fn try_slot(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.slots).try_acquire_owned().ok()
-    }
-
-    /// What those connections that have not ended would be cut off from.
-    pub(super) fn left(&self) -> Vec<Left> {
-        self.open.lock().all.values().filter_map(|(activity, _)| activity.left()).collect()
     }
 
     /// Waits until every connection has ended.

@@ -276,6 +276,7 @@ pub(super) fn read_error(failure: &ReadError) -> Response {
         ReadError::Refused(ReadRefused::PoolFull) => "Too many reads are waiting; try again later",
         ReadError::Refused(ReadRefused::Deadline) => "The read took too long; ask for less, or try again later",
         ReadError::Refused(ReadRefused::Memory) => "The answers being sent take too much memory; ask for less",
+        ReadError::Refused(ReadRefused::Gone) => "Nobody waits for this read any more",
         ReadError::Refused(ReadRefused::WalCap) => "The read was interrupted so that writing could go on; try again",
         ReadError::Refused(ReadRefused::Keys) => "The keys of some events were damaged and are made anew; try again",
         ReadError::Refused(ReadRefused::NoRoom) => {

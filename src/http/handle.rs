@@ -103,6 +103,10 @@ impl Edge {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
         }
+        // Else hyper would add that it is kept to what says that it ends.
+        if head.version == Version::HTTP_10 && response.headers().contains_key(CONNECTION) {
+            *response.version_mut() = Version::HTTP_10;
+        }
         let at = Instant::now();
         let seconds = at.duration_since(started).as_secs_f64();
         let class = class_label(response.status());

@@ -208,6 +208,8 @@ label! {
         Keys = "keys",
         /// [`ReadRefused::NoRoom`]
         NoRoom = "no_room",
+        /// [`ReadRefused::Gone`]
+        Gone = "gone",
     }
 }
 
@@ -226,6 +228,8 @@ pub enum ReadRefused {
     Keys,
     /// The disk is so full that there is no room for the index of a write-ahead log.
     NoRoom,
+    /// Whoever asked has gone away.
+    Gone,
 }
 
 impl From<ReadRefused> for ReadOutcome {
@@ -237,6 +241,7 @@ impl From<ReadRefused> for ReadOutcome {
             ReadRefused::WalCap => Self::WalCap,
             ReadRefused::Keys => Self::Keys,
             ReadRefused::NoRoom => Self::NoRoom,
+            ReadRefused::Gone => Self::Gone,
         }
     }
 }

@@ -10,7 +10,10 @@ pub(super) mod snapshot;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -103,10 +106,12 @@ impl Readers {
         let asked_at = Instant::now();
         let deadline = asked_at + timeout;
         let (sender, answer) = oneshot::channel();
+        let asker = Asker::default();
+        let is_gone = Arc::clone(&asker.is_gone);
         let job: Question = Box::new(move |reader| {
             // Whoever asked may have gone away while the question waited.
             if !sender.is_closed() {
-                let _ = sender.send(reader.answer(asked_at, deadline, question));
+                let _ = sender.send(reader.answer(asked_at, deadline, &is_gone, question));
             }
         });
         match self.questions.try_send(job) {
@@ -136,6 +141,18 @@ impl Readers {
     }
 }
 
+/// Whoever waits for an answer. Dropped, it does so no longer, and the question ends.
+#[derive(Default)]
+struct Asker {
+    is_gone: Arc<AtomicBool>,
+}
+
+impl Drop for Asker {
+    fn drop(&mut self) {
+        self.is_gone.store(true, Ordering::Relaxed);
+    }
+}
+
 /// One thread of the pool.
 struct Reader {
     segments: Arc<Segments>,
@@ -150,20 +167,26 @@ impl Reader {
         &self,
         asked_at: Instant,
         deadline: Instant,
+        is_gone: &Arc<AtomicBool>,
         question: impl FnOnce(&Snapshot<'_>) -> Result<T, ReadError>,
     ) -> Result<T, ReadError> {
         let began_at = Instant::now();
         self.metrics.reader_wait_seconds.record((began_at - asked_at).as_secs_f64());
         let interrupts = self.interrupt.count();
-        let limits = WatchState { deadline, interrupts };
+        let limits = WatchState { deadline, interrupts, is_gone: Arc::clone(is_gone) };
         let expired_before = retention::expired_before(self.retention, now_ms());
         let snapshot = Snapshot::new(&self.segments, self.interrupt.clone(), limits, expired_before, self.keys_max);
         let answer = question(&snapshot);
         drop(snapshot);
         let answer = answer.map_err(|error| match error {
             ReadError::Storage(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => {
-                let capped = self.interrupt.count() != interrupts;
-                ReadError::Refused(if capped { ReadRefused::WalCap } else { ReadRefused::Deadline })
+                ReadError::Refused(if is_gone.load(Ordering::Relaxed) {
+                    ReadRefused::Gone
+                } else if self.interrupt.count() != interrupts {
+                    ReadRefused::WalCap
+                } else {
+                    ReadRefused::Deadline
+                })
             }
             ReadError::Storage(error) if lacks_room(&error) => ReadError::Refused(ReadRefused::NoRoom),
             other => other,

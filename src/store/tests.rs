@@ -168,6 +168,17 @@ fn nothing_is_stored_in_a_directory_that_is_lost() {
     assert_eq!(segment.query_row("SELECT count(*) FROM Event", [], |row| row.get::<_, i64>(0)).unwrap(), 2);
 }
 
+#[test]
+fn a_question_ends_when_nobody_waits_for_it() {
+    let work = tempfile::tempdir().unwrap();
+    let mut pair = Pair::new(work.path(), options(10));
+    pair.append(&[Event { website: 0, event_type: EventType::Click, session: 0, visitor: 0, created_at: 1 }]);
+    // Far less than a question may take.
+    let is_answered = pair.ask_and_go().recv_timeout(options(10).read.deadline / 2);
+    assert_eq!(is_answered, Ok(false));
+    pair.check();
+}
+
 /// A seal that fails is passed by; the next start finds a sealed segment that is newer than an unsealed one.
 #[test]
 fn segments_sealed_out_of_turn() {

@@ -143,6 +143,20 @@ fn drip(mut crowd: Vec<TcpStream>, bytes: &'static [u8], over: Arc<AtomicBool>) 
 }
 
 #[test]
+fn idle_connections_leave_buffers_to_others() {
+    let long = ["idle", "head", "body-stall"].map(|what| format!("--{what}-timeout-seconds=300"));
+    let few = ["--active-connections-max=4", "--warm-connections-max=4"];
+    let daemon = Daemon::start(&[&long.each_ref().map(String::as_str)[..], &few].concat());
+    let mut idle: Vec<Client> = (0..20).map(|_| daemon.client()).collect();
+    for _ in 0..2 {
+        for client in &mut idle {
+            assert_eq!(client.get("/livez").status, 200);
+        }
+    }
+    daemon.stop();
+}
+
+#[test]
 fn a_crowd_of_hostile_clients_is_not_noticed() {
     let _alone = turn::alone();
     if let Err(why) = raise_descriptors(5 * EACH as u64 + 500) {

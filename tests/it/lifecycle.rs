@@ -6,9 +6,11 @@ use std::{
     io::Write,
     path::{Path, PathBuf},
     process::Command,
+    thread,
+    time::Duration,
 };
 
-use harness::{Daemon, Tampering, command, event_with, wait_until, work_dir};
+use harness::{Daemon, Tampering, command, event_with, tool, wait_until, work_dir};
 use serde_json::json;
 
 struct Run {
@@ -215,6 +217,31 @@ fn a_drain_that_takes_too_long_is_an_error() {
     daemon.signal("TERM");
     assert_eq!(daemon.wait().code(), Some(1));
     daemon.wait_for_log("drain_timeout_seconds");
+}
+
+#[test]
+fn what_comes_when_the_time_of_a_stop_is_over_is_not_begun() {
+    for _ in 0..3 {
+        let mut daemon = Daemon::start(&["--drain-timeout-seconds=0.5"]);
+        let code = daemon.register("a.example");
+        let body = event_with(&code, json!({})).to_string();
+        let length = body.len();
+        let request = format!("POST /api/v1/events HTTP/1.1\r\nhost: a\r\ncontent-length: {length}\r\n\r\n{body}");
+        let (half, rest) = request.split_at(30);
+        let mut client = daemon.client();
+        client.write(half.as_bytes()).unwrap();
+        wait_until("it has come", || (daemon.metrics()["hitlog_connections"] == 2.0).then_some(()));
+        daemon.signal("TERM");
+        thread::sleep(Duration::from_millis(200));
+        daemon.signal("STOP");
+        thread::sleep(Duration::from_millis(800));
+        client.write(rest.as_bytes()).unwrap();
+        daemon.signal("CONT");
+        let is_answered = client.read_response(false).is_some_and(|answer| answer.status == 201);
+        let stopped_in_order = daemon.wait().success();
+        let stored = tool(daemon.data(), &["export"]).out.lines().count();
+        assert!(is_answered || stored == 0 || !stopped_in_order, "{stored} stored, and not a word of it");
+    }
 }
 
 #[test]

@@ -227,7 +227,7 @@ impl InboundBody {
                 self.ended = true;
                 Ok((true, None))
             }
-            Some(Err(error)) if is_malformed(&error) => Err(BodyError::Damaged(error.to_string())),
+            Some(Err(error)) if is_malformed(&error) => Err(BodyError::Damaged(reason_of(&error))),
             Some(Err(_)) => Err(BodyError::BrokenOff),
             Some(Ok(frame)) => {
                 let data = frame.into_data().ok();
@@ -315,6 +315,11 @@ pub(crate) enum Rest {
     /// Yes: those of this body.
     Unread(InboundBody),
 }
+/// What is wrong, which hyper tells as the source of its error.
+fn reason_of(error: &hyper::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), ToString::to_string)
+}
+
 /// Whether the chunks of a body are at fault, and not the connection.
 fn is_malformed(error: &hyper::Error) -> bool {
     let kind = error.source().and_then(|source| source.downcast_ref::<io::Error>()).map(io::Error::kind);

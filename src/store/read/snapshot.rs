@@ -63,13 +63,13 @@ impl<'a> Snapshot<'a> {
     /// A snapshot for the start: nobody waits for it, so time and memory are not limited.
     pub(crate) fn at_start(segments: &'a Segments) -> Self {
         let deadline = Instant::now() + Duration::from_secs(24 * 60 * 60);
-        let limits = WatchState { deadline, interrupts: 0 };
+        let limits = WatchState::new(deadline, 0);
         Self::new(segments, ReaderInterrupt::default(), limits, i64::MIN, usize::MAX)
     }
 
     /// Another, of the present moment, for what must not end with the question.
     pub(crate) fn without_limits(&self, deadline: Instant) -> Self {
-        let limits = WatchState { deadline, interrupts: self.interrupt.count() };
+        let limits = WatchState::new(deadline, self.interrupt.count());
         Self::new(self.segments, self.interrupt.clone(), limits, i64::MIN, usize::MAX)
     }
 
@@ -188,6 +188,9 @@ impl<'a> Snapshot<'a> {
         if Instant::now() > self.limits.deadline {
             return Err(ReadError::Refused(ReadRefused::Deadline));
         }
+        if self.limits.is_gone() {
+            return Err(ReadError::Refused(ReadRefused::Gone));
+        }
         let last = self.connection.take();
         let at_hand = match last {
             Some(last) if Arc::ptr_eq(&last.segment, segment) => last,
@@ -209,7 +212,7 @@ impl<'a> Snapshot<'a> {
             Some(connection) => connection,
             None => self.open(segment)?,
         };
-        *connection.watch.lock() = self.limits;
+        *connection.watch.lock() = self.limits.clone();
         Ok(connection)
     }
 
@@ -221,12 +224,13 @@ impl<'a> Snapshot<'a> {
             let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN);
             return Err(rusqlite::Error::SqliteFailure(code, Some(lost.to_string())));
         }
-        let watch = Arc::new(Mutex::new(self.limits));
+        let watch = Arc::new(Mutex::new(self.limits.clone()));
         let (watched, interrupt) = (Arc::clone(&watch), self.interrupt.clone());
         let is_sealed = segment.is_sealed();
         let stop = move || {
-            let limits = *watched.lock();
-            Instant::now() > limits.deadline || (!is_sealed && interrupt.count() != limits.interrupts)
+            let limits = watched.lock();
+            let is_in_the_way = !is_sealed && interrupt.count() != limits.interrupts;
+            Instant::now() > limits.deadline || limits.is_gone() || is_in_the_way
         };
         connection.progress_handler(INSTRUCTIONS_PER_LOOK, Some(stop))?;
         Ok(ReadConnection { segment: Arc::clone(segment), connection, watch })

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Instant,
 };
@@ -22,11 +22,25 @@ pub(crate) struct ReadConnection {
 }
 
 /// Until when a statement may run.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct WatchState {
     pub(crate) deadline: Instant,
     /// The count of [`ReaderInterrupt`] when the question began.
     pub(crate) interrupts: u64,
+    /// Whoever asked has gone away.
+    pub(crate) is_gone: Arc<AtomicBool>,
+}
+
+impl WatchState {
+    /// Of a question that somebody waits for in any case.
+    pub(crate) fn new(deadline: Instant, interrupts: u64) -> Self {
+        Self { deadline, interrupts, is_gone: Arc::default() }
+    }
+
+    /// Whether the asker has gone away.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.is_gone.load(Ordering::Relaxed)
+    }
 }
 
 /// Stops all reads that are under way: they keep the write-ahead log from being reset.

@@ -5,6 +5,7 @@ use std::{
     collections::BTreeSet,
     ops::{ControlFlow, Range},
     path::Path,
+    sync::mpsc,
     time::Duration,
 };
 
@@ -259,6 +260,23 @@ impl Pair {
             Ok((listed, found))
         };
         self.runtime.block_on(self.store().readers.ask(question)).unwrap()
+    }
+
+    /// Asks what takes for ever, and goes away. Returns what tells that the question has ended.
+    pub(super) fn ask_and_go(&self) -> mpsc::Receiver<bool> {
+        let (ended, told) = mpsc::channel();
+        let question = move |snapshot: &Snapshot<'_>| {
+            let endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
+            let answer = snapshot.on(&snapshot.segments()[0], |connection| {
+                Ok(connection.query_row(endless, [], |row| row.get::<_, i64>(0))?)
+            });
+            let _ = ended.send(answer.is_ok());
+            answer
+        };
+        let asked = self.store().readers.ask(question);
+        let wait = async { tokio::time::timeout(Duration::from_millis(50), asked).await };
+        assert!(self.runtime.block_on(wait).is_err(), "it takes for ever");
+        told
     }
 
     fn event(&self, sequence: u64) -> Option<Event> {
