@@ -147,11 +147,15 @@ fn idle_connections_leave_buffers_to_others() {
     let long = ["idle", "head", "body-stall"].map(|what| format!("--{what}-timeout-seconds=300"));
     let few = ["--active-connections-max=4", "--warm-connections-max=4"];
     let daemon = Daemon::start(&[&long.each_ref().map(String::as_str)[..], &few].concat());
-    let mut idle: Vec<Client> = (0..20).map(|_| daemon.client()).collect();
-    for _ in 0..2 {
-        for client in &mut idle {
-            assert_eq!(client.get("/livez").status, 200);
-        }
+    // One after the other: the first are idle before there are many.
+    let mut idle = Vec::new();
+    for _ in 0..20 {
+        let mut client = daemon.client();
+        assert_eq!(client.get("/livez").status, 200);
+        idle.push(client);
+    }
+    for client in &mut idle {
+        assert_eq!(client.get("/livez").status, 200);
     }
     daemon.stop();
 }
