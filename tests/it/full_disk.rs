@@ -378,7 +378,11 @@ fn what_is_damaged_is_made_anew_when_there_is_room() {
     (1..=2).for_each(|number| fs::create_dir_all(segments.join(format!("{number:012}.building/x"))).unwrap());
     let code = daemon.register("example.com");
     let mut client = daemon.client();
-    for _ in 0..3 {
+    for batch in 0..3 {
+        if batch == 2 {
+            // The next segment may have been made only now; the last events are to be in it.
+            daemon.wait_for_log("rolled to the next segment");
+        }
         let of = |visitor: &str| event_with(&code, json!({"visitorId": visitor}));
         let events: Vec<_> = (0..15).flat_map(|_| [of("many"), of("other")]).collect();
         let sent = client.post("/api/v1/events/batch", json!({ "events": events }).to_string());
