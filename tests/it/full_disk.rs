@@ -392,6 +392,10 @@ fn what_is_damaged_is_made_anew_when_there_is_room() {
     wait_until("keys are laid down", || keys.exists().then_some(()));
     let erased = client.send("DELETE", &format!("/api/v1/visitors/many?trackingCode={code}"), &[], b"");
     assert_eq!(erased.status, 202, "{}", erased.text());
+    // An erasure rolls the segment that it waits for, and that must not fall into the time of the full disk.
+    daemon.wait_for_log("rolled to the next segment\",\"segment\":3");
+    let of_second = segments.join("000000000002.db-keys");
+    wait_until("its keys are laid down, too", || of_second.exists().then_some(()));
     let is_list = |path: &PathBuf| path.to_str().unwrap().contains(".hidden-");
     let lists = fs::read_dir(&segments).unwrap().map(|entry| entry.unwrap().path()).filter(is_list);
     let lists: Vec<_> = lists.collect();
