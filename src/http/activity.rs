@@ -391,9 +391,8 @@ impl Activity {
             Phase::Head => (limits.head_timeout, Closed::HeadTimeout),
             Phase::Idle | Phase::Discarding if draining => (DRAIN_GRACE, Closed::Drain),
             Phase::Idle | Phase::Discarding => (limits.idle_timeout, Closed::Idle),
-            Phase::Ending => return Verdict::LookAgain(soonest),
             Phase::Streaming => return Verdict::LookAgain(soonest.min(streamed_by)),
-            Phase::Body | Phase::Handling => return Verdict::LookAgain(soonest),
+            Phase::Body | Phase::Handling | Phase::Ending => return Verdict::LookAgain(soonest),
         };
         if now >= since + limit {
             return Verdict::Close(reason);

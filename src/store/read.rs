@@ -172,17 +172,17 @@ impl Reader {
     ) -> Result<T, ReadError> {
         let began_at = Instant::now();
         self.metrics.reader_wait_seconds.record((began_at - asked_at).as_secs_f64());
-        let interrupts = self.interrupt.count();
-        let limits = WatchState { deadline, interrupts, is_gone: Arc::clone(is_gone) };
+        let limits = WatchState { deadline, interrupts: self.interrupt.count(), is_gone: Arc::clone(is_gone) };
         let expired_before = retention::expired_before(self.retention, now_ms());
-        let snapshot = Snapshot::new(&self.segments, self.interrupt.clone(), limits, expired_before, self.keys_max);
+        let snapshot =
+            Snapshot::new(&self.segments, self.interrupt.clone(), limits.clone(), expired_before, self.keys_max);
         let answer = question(&snapshot);
         drop(snapshot);
         let answer = answer.map_err(|error| match error {
             ReadError::Storage(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => {
-                ReadError::Refused(if is_gone.load(Ordering::Relaxed) {
+                ReadError::Refused(if limits.is_gone() {
                     ReadRefused::Gone
-                } else if self.interrupt.count() != interrupts {
+                } else if self.interrupt.count() != limits.interrupts {
                     ReadRefused::WalCap
                 } else {
                     ReadRefused::Deadline

@@ -393,13 +393,18 @@ fn planted_links_are_found() {
     }
 }
 
+/// Where the lines of every document stand that are found in it.
+fn lines_of_all(found_in: impl Fn(&str) -> Vec<usize>) -> Vec<String> {
+    let found = documents().into_iter().flat_map(|document| {
+        let text = fs::read_to_string(root().join(&document)).unwrap();
+        found_in(&text).into_iter().map(move |line| format!("{document}:{line}"))
+    });
+    found.collect()
+}
+
 #[test]
 fn documents_keep_their_size() {
-    let mut wide = Vec::new();
-    for document in documents() {
-        let text = fs::read_to_string(root().join(&document)).unwrap();
-        wide.extend(wide_lines(&text).into_iter().map(|line| format!("{document}:{line}")));
-    }
+    let wide = lines_of_all(wide_lines);
     assert!(wide.is_empty(), "longer than 120 characters: {wide:?}");
     let line = "word ".repeat(30);
     assert_eq!(wide_lines(&format!("a\n{line}\n| {line} |\n```\n{line}\n```\n{line}")), [2, 7]);
@@ -417,11 +422,7 @@ fn wide_lines(text: &str) -> Vec<usize> {
 
 #[test]
 fn no_sentence_became_a_list() {
-    let mut torn = Vec::new();
-    for document in documents() {
-        let text = fs::read_to_string(root().join(&document)).unwrap();
-        torn.extend(torn_lines(&text).into_iter().map(|line| format!("{document}:{line}")));
-    }
+    let torn = lines_of_all(torn_lines);
     assert!(torn.is_empty(), "a number or a dash begins a line of a paragraph, and so a list: {torn:?}");
     assert_eq!(torn_lines("a\n\n- b\n  - c\n- d\n\nit exits with\n1. That\n\n1. e\nf\n"), [8]);
 }

@@ -5,8 +5,7 @@ use std::{
     borrow::Cow,
     collections::BTreeMap,
     fmt::Display,
-    fs::{self, Metadata},
-    os::unix::fs::MetadataExt as _,
+    fs,
     path::{Path, PathBuf},
     thread,
 };
@@ -15,7 +14,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::{
     catalog::CatalogContents,
-    consistent::{Observed, read_consistent},
+    consistent::{Observed, Stamp, read_consistent},
     directory::{OfflineDir, OpenSegment, RETRY_PAUSE, TRIES_MAX, bytes_of},
     error::OfflineError,
 };
@@ -88,11 +87,14 @@ fn adopt_or_discard() -> String {
     format!("adopt or discard it; `{}` tells more", hitlog(["quarantine", "list"]))
 }
 
+/// Files that the catalog does not list, each with its stamp; none for one that can't be looked at.
+type Unlisted = BTreeMap<PathBuf, Option<Stamp>>;
+
 /// A check that is about to begin.
 pub struct Check<'a> {
     directory: &'a OfflineDir,
     catalog: CatalogContents,
-    unlisted: BTreeMap<PathBuf, Stamp>,
+    unlisted: Unlisted,
 }
 
 impl<'a> Check<'a> {
@@ -187,31 +189,16 @@ impl<'a> Check<'a> {
             let catalog = self.directory.catalog()?;
             let still = unlisted(self.directory, &catalog)?;
             // What has another stamp is being written, by a daemon that makes one such file after the other.
-            let is_left = |path: &Path, stamp: Stamp| {
-                still.get(path).is_some_and(|now| *now == stamp || name_of(path) == SegmentName::Foreign)
+            let is_left = |path: &Path, stamp: &Option<Stamp>| {
+                still.get(path).is_some_and(|now| now == stamp || name_of(path) == SegmentName::Foreign)
             };
-            left.retain(|path, stamp| is_left(path, *stamp) && !was_listed(path, &self.catalog, &catalog));
+            left.retain(|path, stamp| is_left(path, stamp) && !was_listed(path, &self.catalog, &catalog));
             looks += 1;
             if looks == LOOKS || left.keys().all(|path| name_of(path) == SegmentName::Foreign) {
                 return Ok((catalog, left.into_keys().collect()));
             }
             thread::sleep(RETRY_PAUSE);
         }
-    }
-}
-
-/// What tells a file from another of its name, and from itself before somebody wrote to it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Stamp {
-    inode: u64,
-    bytes: u64,
-    /// Seconds and nanoseconds since 1970.
-    written_at: (i64, i64),
-}
-
-impl Stamp {
-    fn of(file: &Metadata) -> Self {
-        Self { inode: file.ino(), bytes: file.len(), written_at: (file.mtime(), file.mtime_nsec()) }
     }
 }
 
@@ -385,7 +372,7 @@ fn missed_by_filter(what: &str, missed: impl Display) -> String {
 }
 
 /// Files among the segments that the catalog knows nothing of.
-fn unlisted(directory: &OfflineDir, catalog: &CatalogContents) -> Result<BTreeMap<PathBuf, Stamp>, OfflineError> {
+fn unlisted(directory: &OfflineDir, catalog: &CatalogContents) -> Result<Unlisted, OfflineError> {
     let folder = directory.segments.folder();
     let mut found = BTreeMap::new();
     for entry in fs::read_dir(folder).map_err(OfflineError::io("read the directory", folder))? {
@@ -398,8 +385,8 @@ fn unlisted(directory: &OfflineDir, catalog: &CatalogContents) -> Result<BTreeMa
             _ => false,
         };
         if !is_listed {
-            // One that is gone by now stays gone, or is another by then.
-            found.insert(path, entry.metadata().map(|file| Stamp::of(&file)).unwrap_or_default());
+            let stamp = Stamp::of(&path).ok();
+            found.insert(path, stamp);
         }
     }
     Ok(found)

@@ -92,7 +92,7 @@ impl Guard {
 }
 
 /// What changes when a file is written to.
-#[derive(PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) struct Stamp {
     file: (u64, u64),
     len: u64,
@@ -100,7 +100,7 @@ pub(super) struct Stamp {
 }
 
 impl Stamp {
-    fn of(path: &Path) -> io::Result<Self> {
+    pub(super) fn of(path: &Path) -> io::Result<Self> {
         let of = fs::metadata(path)?;
         Ok(Self { file: (of.dev(), of.ino()), len: of.len(), modified: of.modified()? })
     }
