@@ -111,7 +111,7 @@ impl App {
         let (ended_sender, ended) = mpsc::unbounded_channel();
         let failed = ended_sender.clone();
         let on_failure: store::OnFailure = Arc::new(move |reason| drop(failed.send(Ended::Store(reason))));
-        let Store { log, readers, catalog, eraser, websites, epochs, mut threads } = Store::open(
+        let Store { log, readers, known_ids, catalog, eraser, websites, epochs, mut threads } = Store::open(
             &directory,
             &StoreOptions { is_restored, ..store_options(config) },
             &metrics.store,
@@ -139,6 +139,7 @@ impl App {
             catalog,
             eraser,
             readers,
+            known_ids,
             ids: EventIds::of(&epochs),
             cursors: Cursors::new(&epochs),
             obstacles: Arc::default(),

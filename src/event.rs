@@ -7,6 +7,7 @@
 mod body;
 mod field;
 mod fields;
+mod id_hash;
 pub mod json;
 mod parse;
 mod record;
@@ -19,7 +20,8 @@ mod values;
 mod warning;
 mod web_url;
 
-pub use parse::{ParsedBatch, parse_batch, parse_event};
+pub use id_hash::{IdHash, IdHasher, LookedUp, Original, Repeat};
+pub use parse::{Arrival, ParsedBatch, parse_batch, parse_event};
 pub use record::{DeviceType, EventRow, EventType, ValidEvents};
 pub use rejection::{Faults, Rejection};
 pub use rules::Rules;

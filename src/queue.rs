@@ -24,7 +24,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, SendError, Sender, TryRecvEr
 use tokio::sync::oneshot;
 
 use crate::{
-    event::ValidEvents,
+    event::{Repeat, ValidEvents},
     metrics::{EventMetrics, Shed},
 };
 
@@ -37,13 +37,16 @@ pub struct Limits {
     pub bytes_max: usize,
 }
 
-/// What the writer hands back for a request: its events have the sequences from `first_sequence` on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What the writer hands back for a request: its events have the sequences from `first_sequence` on, but for those that
+/// were stored already.
+#[derive(Debug, PartialEq, Eq)]
 pub struct Receipt {
-    /// The sequence of the request's first event.
+    /// The sequence of the request's first event that was not stored already.
     pub first_sequence: u64,
     /// How many events the request had.
     pub count: usize,
+    /// Those that were stored already, in the order of the request.
+    pub repeats: Vec<Repeat>,
 }
 
 /// A committed request: the receipt, and the events with their buffer. Its memory counts until it is dropped.
@@ -62,6 +65,8 @@ pub enum CommitError {
     StorageFull,
     /// The storage failed in the middle; the request may or may not be stored.
     Unknown,
+    /// Its events must be looked for anew among those that are stored; nothing of the request is stored.
+    Outdated,
 }
 
 /// The queue took nothing of the request: try again after `retry_after`.
@@ -312,11 +317,14 @@ impl Request {
         self.permit.bytes
     }
 
-    /// Answers that the events are durable, from `first_sequence` on. Only to be called after COMMIT has returned.
-    pub fn acknowledge(mut self, first_sequence: u64) {
-        self.permit.shared.metrics.events_committed.increment(self.len() as u64);
+    /// Answers that the events are durable, from `first_sequence` on but for the repeats. Only to be called after COMMIT
+    /// has returned.
+    pub fn acknowledge(mut self, first_sequence: u64, repeats: Vec<Repeat>) {
+        let metrics = &self.permit.shared.metrics;
+        metrics.events_committed.increment((self.len() - repeats.len()) as u64);
+        metrics.events_replayed.increment(repeats.len() as u64);
         if let Some((events, answer)) = self.inner.take() {
-            let receipt = Receipt { first_sequence, count: events.len() };
+            let receipt = Receipt { first_sequence, count: events.len(), repeats };
             // Before the answer: whoever reads the metrics after it must not find the request in flight.
             self.permit.release_events();
             let room =
@@ -333,6 +341,7 @@ impl Request {
         match error {
             CommitError::StorageFull => metrics.events_shed(Shed::StorageFull).increment(count),
             CommitError::Unknown => metrics.events_unknown.increment(count),
+            CommitError::Outdated => metrics.events_shed(Shed::LookUp).increment(count),
         }
         if let Some((_, answer)) = self.inner.take() {
             self.permit.release();

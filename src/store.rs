@@ -15,6 +15,7 @@ mod catalog;
 mod erase;
 mod error;
 mod format;
+mod ids;
 mod log;
 pub mod offline;
 mod options;
@@ -37,7 +38,8 @@ use format::{
     room::{Room, open_with_room},
     scratch,
 };
-pub use log::Log;
+pub use ids::KnownIds;
+pub use log::{Appended, Log};
 use log::{
     roll::{Roller, Rolling},
     storage::Storage,
@@ -65,6 +67,8 @@ pub struct Store {
     pub log: Log,
     /// For questions about events.
     pub readers: Readers,
+    /// For what is sent again.
+    pub known_ids: KnownIds,
     /// For changes of websites.
     pub catalog: Catalog,
     /// For erasures.
@@ -146,7 +150,8 @@ impl Store {
         let (active, next) = (recovered.active, recovered.next_sequence);
         let held = (interrupt, reserve);
         let log = Log::new(active, next, behind, segments, options.log, held, Arc::clone(metrics));
-        Ok(Self { log, readers, catalog, eraser, websites, epochs, threads })
+        let known_ids = KnownIds::new(&[7; 16]);
+        Ok(Self { log, readers, known_ids, catalog, eraser, websites, epochs, threads })
     }
 
     /// Closes everything; no clone of a handle may be left, or a thread would wait for it for ever.

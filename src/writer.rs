@@ -19,7 +19,7 @@ pub use group::GroupLimits;
 use crate::{
     metrics::WriterMetrics,
     queue::{CommitError, Request, Requests, State, Taken},
-    store::{AppendError, Log},
+    store::{AppendError, Appended, Log},
 };
 
 /// How often room is looked for while the disk is full.
@@ -97,14 +97,15 @@ impl Writer<'_> {
         let elapsed = started.elapsed();
         self.metrics.commit_seconds.record(elapsed.as_secs_f64());
         match appended {
-            Ok(mut sequence) => {
+            Ok(appended) => {
                 self.metrics.group_events.record(events as f64);
                 self.metrics.group_bytes.record(bytes as f64);
                 self.set_full(false);
-                for request in group.drain(..) {
-                    let count = request.len() as u64;
-                    request.acknowledge(sequence);
-                    sequence += count;
+                for (request, appended) in group.drain(..).zip(appended) {
+                    match appended {
+                        Appended::Stored { first_sequence, repeats } => request.acknowledge(first_sequence, repeats),
+                        Appended::Outdated => request.fail(CommitError::Outdated),
+                    }
                 }
                 self.requests.group_answered(events, elapsed);
                 Ok(())

@@ -13,7 +13,7 @@ use harness::{raw_append, traffic, work_dir};
 use hitlog::{
     app,
     config::{Config, RawSettings},
-    event::{ValidEvents, parse_batch},
+    event::{Arrival, ValidEvents, parse_batch},
     metrics::{BuildInfo, Metrics},
     store::{DataDir, Durability, Store},
 };
@@ -135,5 +135,5 @@ fn parse(events: usize, config: &Config) -> ValidEvents {
     let rules = hitlog::event::Rules { batch_events_max: events, ..app::rules(config) };
     let body = traffic::batch("pm-x", events).into_bytes();
     let website = |_: &str| Some(raw_append::WEBSITE.into());
-    parse_batch(body, &rules, raw_append::TIME, website).unwrap().events
+    parse_batch(body, &rules, &Arrival::at(raw_append::TIME), website).unwrap().events
 }

@@ -10,7 +10,7 @@ use std::{
 
 use criterion::{BatchSize, Criterion, Throughput};
 use harness::traffic;
-use hitlog::event::{BODY_PADDING, Rules, parse_batch, parse_event};
+use hitlog::event::{Arrival, BODY_PADDING, Rules, parse_batch, parse_event};
 
 const BATCH: usize = 1_000;
 const ROUNDS: usize = 15;
@@ -63,9 +63,9 @@ fn parse(body: Vec<u8>) {
     let website: Arc<str> = "web-0123456789ab".into();
     let website_id = |_: &str| Some(Arc::clone(&website));
     if body.starts_with(b"{\"events\"") {
-        black_box(parse_batch(body, &RULES, ARRIVAL, website_id).unwrap());
+        black_box(parse_batch(body, &RULES, &Arrival::at(ARRIVAL), website_id).unwrap());
     } else {
-        black_box(parse_event(body, &RULES, ARRIVAL, website_id).unwrap());
+        black_box(parse_event(body, &RULES, &Arrival::at(ARRIVAL), website_id).unwrap());
     }
 }
 

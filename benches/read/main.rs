@@ -18,7 +18,7 @@ use harness::{traffic, work_dir};
 use hitlog::{
     app,
     config::{Config, RawSettings},
-    event::{EventType, ValidEvents, parse_batch},
+    event::{Arrival, EventType, ValidEvents, parse_batch},
     metrics::{BuildInfo, Metrics},
     store::{DataDir, EventFilter, Page, PageStart, Readers, Store},
 };
@@ -238,7 +238,8 @@ fn for_each_batch(events: usize, mut take: impl FnMut(usize, &ValidEvents)) {
     let website: Arc<str> = WEBSITE.into();
     for first in (0..events).step_by(BATCH) {
         let body = batches.batch_with(first, |number| FIRST_TIME + number as u64 * 100, |_| None).to_vec();
-        let parsed = parse_batch(body, &rules, 1_790_000_000_000, |_| Some(Arc::clone(&website))).unwrap();
+        let parsed =
+            parse_batch(body, &rules, &Arrival::at(1_790_000_000_000), |_| Some(Arc::clone(&website))).unwrap();
         assert!(parsed.refused.is_empty(), "{:?}", parsed.refused.first());
         take(first, &parsed.events);
     }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use super::id_hash::{IdHash, LookedUp};
+
 /// What a visitor did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EventType {
@@ -97,7 +99,10 @@ pub struct ValidEvents {
     pub(super) properties: Vec<u8>,
     pub(super) websites: Vec<Arc<str>>,
     pub(super) records: Vec<Record>,
+    /// What the client calls each event; empty if it calls none anything.
+    pub(super) id_hashes: Vec<Option<IdHash>>,
     pub(super) received_at: i64,
+    pub(super) looked_up: LookedUp,
 }
 
 impl ValidEvents {
@@ -113,7 +118,25 @@ impl ValidEvents {
 
     /// The memory held, in bytes: what a queue that is bounded by bytes has to count.
     pub fn bytes(&self) -> usize {
-        self.body.capacity() + self.properties.capacity() + self.records.capacity() * size_of::<Record>()
+        self.body.capacity()
+            + self.properties.capacity()
+            + self.records.capacity() * size_of::<Record>()
+            + self.id_hashes.capacity() * size_of::<Option<IdHash>>()
+    }
+
+    /// What the client calls each event, in the order of the request; empty if it calls none anything.
+    pub fn id_hashes(&self) -> &[Option<IdHash>] {
+        &self.id_hashes
+    }
+
+    /// What was found of these events among those that are stored.
+    pub fn looked_up(&self) -> &LookedUp {
+        &self.looked_up
+    }
+
+    /// Notes what was found of these events among those that are stored.
+    pub fn note_looked_up(&mut self, looked_up: LookedUp) {
+        self.looked_up = looked_up;
     }
 
     /// The events in the order of the request.

@@ -241,6 +241,10 @@ pub(super) fn body_error(failure: &BodyError, retry_after: Duration) -> Response
     }
 }
 
+/// Of events that are not looked for among those that are stored nothing may be stored: it could be stored twice.
+const NOT_LOOKED_UP: &str = "It can't be looked up at the moment whether these events are stored already; nothing of \
+                             this request was stored now";
+
 /// Tells that the queue took nothing of a request.
 pub(super) fn overloaded(refusal: Overloaded) -> Response {
     let (code, message) = match refusal.reason {
@@ -249,6 +253,7 @@ pub(super) fn overloaded(refusal: Overloaded) -> Response {
         Shed::BodyMemory => {
             (ErrorCode::Overloaded, "Too many bodies are being received; nothing of this request is stored or changed")
         }
+        Shed::LookUp => (ErrorCode::Overloaded, NOT_LOOKED_UP),
         Shed::QueueFull | Shed::AnswerMemory => {
             (ErrorCode::Overloaded, "More events are coming in than can be stored; nothing of this request is stored")
         }
@@ -262,6 +267,7 @@ pub(super) fn commit_error(failure: CommitError, retry_after: Duration) -> Respo
         CommitError::StorageFull => {
             retry_later(ErrorCode::StorageFull, "The disk is full; nothing of this request is stored", retry_after)
         }
+        CommitError::Outdated => retry_later(ErrorCode::Overloaded, NOT_LOOKED_UP, retry_after),
         CommitError::Unknown => retry_later(
             ErrorCode::CommitUnknown,
             "The storage failed while this request was being committed; it may or may not be stored",

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     budget::OverBudget,
     clock::now_ms,
-    event::{self, ParsedBatch, Rejection, Rules, ValidEvents, WarningCode, Warnings, json as json_text},
+    event::{self, Arrival, ParsedBatch, Rejection, Rules, ValidEvents, WarningCode, Warnings, json as json_text},
     event_id::EventIds,
     metrics::{EventMetrics, Rejected, Shed, Warned},
     queue::{Queue, Stored},
@@ -61,7 +61,8 @@ impl Ingest {
         };
         // Not named before it is taken apart: what has a name stays in the future, which every request takes room for.
         let (events, warnings) =
-            match event::parse_event(bytes, &self.rules, now_ms(), |code| self.websites.id_of_code(code)) {
+            match event::parse_event(bytes, &self.rules, &Arrival::at(now_ms()), |code| self.websites.id_of_code(code))
+            {
                 Ok(parsed) => parsed,
                 Err(fault) => return self.reject_whole("event", &fault),
             };
@@ -165,14 +166,13 @@ impl Ingest {
 
     /// Parses a batch, a large one on another thread. `None` if that panicked.
     async fn parse_batch(&self, bytes: Vec<u8>, turn: Turn) -> Option<Result<ParsedBatch, Rejection>> {
-        let received_at = now_ms();
+        let arrival = Arrival::at(now_ms());
         if bytes.len() <= HEAVY_BATCH_BYTES && turn == Turn::First {
             let id_of_code = |code: &str| self.websites.id_of_code(code);
-            return Some(event::parse_batch(bytes, &self.rules, received_at, id_of_code));
+            return Some(event::parse_batch(bytes, &self.rules, &arrival, id_of_code));
         }
         let (rules, websites, mut bytes) = (self.rules.clone(), Arc::clone(&self.websites), Some(bytes));
-        let parse =
-            move || Some(event::parse_batch(bytes.take()?, &rules, received_at, |code| websites.id_of_code(code)));
+        let parse = move || Some(event::parse_batch(bytes.take()?, &rules, &arrival, |code| websites.id_of_code(code)));
         self.bodies.heavy.run(turn, parse).await
     }
 

@@ -12,12 +12,16 @@ metric_group! {
     EventMetrics {
         events_received: Counter = "hitlog_events_received_total",
             "Events received. A body refused before its events can be counted is one; a request refused for its Host \
-             or Transfer-Encoding is none. received = committed + rejected + shed + unknown + in_flight.",
+             or Transfer-Encoding is none. received = committed + replayed + rejected + shed + unknown + in_flight.",
             "If it stops although the sites have visitors, look at what stands before hitlog: DNS, proxy, \
              certificate, tracker.";
         events_committed: Counter = "hitlog_events_committed_total", "Events whose COMMIT returned.",
             "Compare its rate with that of what was received less what was rejected: the share is how well hitlog \
              does what it is for.";
+        events_replayed: Counter = "hitlog_events_replayed_total",
+            "Events that were stored already, by their eventId or Idempotency-Key, and were answered as those.",
+            "Some after a failure are as it should be. If it grows at all times, a tracker sends everything twice, or \
+             gives many events one id: then those are lost.";
         events_unknown: Counter = "hitlog_events_unknown_total",
             "Events answered COMMIT_UNKNOWN: the storage failed, they may or may not be stored.",
             "Any is a failed disk: hitlog has stopped. Look at its log and at the kernel's (dmesg), mend the disk, \

@@ -51,6 +51,8 @@ label! {
         AnswerMemory = "answer_memory",
         /// The disk is full.
         StorageFull = "storage_full",
+        /// It could not be looked up whether they are stored already.
+        LookUp = "look_up",
         /// The writer has stopped or is stopping.
         Stopping = "stopping",
     }

@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     clock::now_ms,
-    event::ValidEvents,
+    event::{Repeat, ValidEvents},
     metrics::{CheckpointOutcome, CheckpointRunner, StoreMetrics},
 };
 
@@ -41,6 +41,21 @@ const MAINTAIN_POLL: Duration = Duration::from_millis(10);
 
 /// The longest time between two checks whether the active segment is too old, or somebody wants a roll.
 const ROLL_POLL: Duration = Duration::from_millis(250);
+
+/// What became of a request's events.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Appended {
+    /// They are durable. Those that are no repeats have the sequences from the first on.
+    Stored {
+        /// The sequence of the first that is no repeat.
+        first_sequence: u64,
+        /// Those that were stored already, in the order of the request.
+        repeats: Vec<Repeat>,
+    },
+    /// None is stored: they were looked for among those that were stored a while ago, and one may be among those that
+    /// came since.
+    Outdated,
+}
 
 /// The active segment, the store's threads behind it, and the next sequence.
 pub struct Log {
@@ -106,9 +121,9 @@ impl Log {
         stands
     }
 
-    /// Commits the events of a group in one transaction and returns the sequence of the first; the others follow
-    /// without a gap. On an error none of them is in any answer, and [`AppendError`] says what may be on the disk.
-    pub fn append<'a>(&mut self, group: impl Iterator<Item = &'a ValidEvents>) -> Result<u64, AppendError> {
+    /// Commits the events of a group in one transaction and says of each request what became of it. On an error none of
+    /// them is in any answer, and [`AppendError`] says what may be on the disk.
+    pub fn append<'a>(&mut self, group: impl Iterator<Item = &'a ValidEvents>) -> Result<Vec<Appended>, AppendError> {
         if self.is_full() {
             return Err(AppendError::StorageFull("the reserve for the next start is used up".into()));
         }
@@ -119,7 +134,8 @@ impl Log {
         }
         let first = self.next_sequence;
         self.check_directory()?;
-        match self.commit(first, group) {
+        let mut appended = Vec::new();
+        match self.commit(first, group, &mut appended) {
             Ok(next) => {
                 // Whoever looks for the events will not look in a directory that is gone.
                 self.check_directory()?;
@@ -128,7 +144,7 @@ impl Log {
                 self.active.rows += next - first;
                 self.next_sequence = next;
                 self.metrics.durable_sequence.set((next - 1) as f64);
-                Ok(first)
+                Ok(appended)
             }
             Err(error) => Err(self.give_up(error)),
         }
@@ -139,18 +155,26 @@ impl Log {
         self.segments.directory.lost().map_or(Ok(()), |lost| Err(AppendError::Lost(lost.clone())))
     }
 
-    fn commit<'a>(&mut self, first: u64, group: impl Iterator<Item = &'a ValidEvents>) -> rusqlite::Result<u64> {
+    fn commit<'a>(
+        &mut self,
+        first: u64,
+        group: impl Iterator<Item = &'a ValidEvents>,
+        appended: &mut Vec<Appended>,
+    ) -> rusqlite::Result<u64> {
         let writer = &mut self.active.writer;
         self.keys.clear();
         writer.begin()?;
         let mut sequence = first;
         let mut first_received_at = self.active.first_received_at;
-        for row in group.flat_map(ValidEvents::rows) {
-            // A sequence is below 2^63 for the next 292,000 years at a million events a second.
-            writer.insert(sequence as i64, &row)?;
-            self.keys.push(self.segments.row_keys(&row));
-            first_received_at.get_or_insert(row.received_at);
-            sequence += 1;
+        for events in group {
+            appended.push(Appended::Stored { first_sequence: sequence, repeats: Vec::new() });
+            for row in events.rows() {
+                // A sequence is below 2^63 for the next 292,000 years at a million events a second.
+                writer.insert(sequence as i64, &row)?;
+                self.keys.push(self.segments.row_keys(&row));
+                first_received_at.get_or_insert(row.received_at);
+                sequence += 1;
+            }
         }
         writer.commit()?;
         self.active.first_received_at = first_received_at;

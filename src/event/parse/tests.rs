@@ -27,7 +27,7 @@ fn website_id(code: &str) -> Option<Arc<str>> {
 }
 
 fn parse(body: &[u8]) -> Result<(ValidEvents, Warnings), Rejection> {
-    parse_event(body.to_vec(), &RULES, NOW, website_id)
+    parse_event(body.to_vec(), &RULES, &Arrival::at(NOW), website_id)
 }
 
 /// A valid event with `changes` made to it; a change to null that is not wanted as null is made with `without`.
@@ -160,7 +160,7 @@ fn properties_take_no_more_room_than_their_batch() {
     let numbers = vec!["1e15"; 1_600].join(",");
     let item = event_with(json!({"properties": {"n": "x"}})).to_string().replace(r#""x""#, &format!("[{numbers}]"));
     let body = format!(r#"{{"events":[{}]}}"#, vec![item.as_str(); 40].join(","));
-    let batch = parse_batch(body.clone().into_bytes(), &RULES, NOW, website_id).unwrap();
+    let batch = parse_batch(body.clone().into_bytes(), &RULES, &Arrival::at(NOW), website_id).unwrap();
     assert!(
         batch.events.len() > 5 && !batch.refused.is_empty(),
         "{} taken, {} not",
@@ -185,7 +185,7 @@ fn a_batch_takes_what_is_valid_and_lists_the_rest() {
         item(json!({"sessionId": "last", "properties": {"k": "v"}})),
         {},
     ]});
-    let batch = parse_batch(body.to_string().into_bytes(), &RULES, NOW, website_id).unwrap();
+    let batch = parse_batch(body.to_string().into_bytes(), &RULES, &Arrival::at(NOW), website_id).unwrap();
     let sessions: Vec<_> = batch.events.rows().map(|row| row.session_id).collect();
     assert_eq!(sessions, [b"first".as_slice(), b"last"]);
     let kinds: Vec<_> = batch
@@ -221,7 +221,7 @@ fn a_batch_is_refused_whole() {
         (r#"{"events": 1e999}"#, "Expected an array, received a number"),
         (r#"{"events": [1,]}"#, "byte 14"),
     ] {
-        let refusal = parse_batch(body.as_bytes().to_vec(), &rules, NOW, website_id).unwrap_err();
+        let refusal = parse_batch(body.as_bytes().to_vec(), &rules, &Arrival::at(NOW), website_id).unwrap_err();
         assert!(format!("{refusal:?}").contains(words), "{body}: {refusal:?}");
     }
 }
@@ -229,7 +229,7 @@ fn a_batch_is_refused_whole() {
 #[test]
 fn a_very_long_code_is_not_repeated_whole() {
     let body = json!({"events": [event_with(json!({"trackingCode": "é".repeat(10_000)}))]});
-    let batch = parse_batch(body.to_string().into_bytes(), &RULES, NOW, website_id).unwrap();
+    let batch = parse_batch(body.to_string().into_bytes(), &RULES, &Arrival::at(NOW), website_id).unwrap();
     assert!(
         matches!(&batch.refused[0].1, Rejection::UnknownWebsite(code) if code.chars().count() == ECHO_CHARS_MAX + 1)
     );

@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     domain::Domain,
-    event::{EventRow, EventType, Rules, ValidEvents, parse_batch},
+    event::{Arrival, EventRow, EventType, Rules, ValidEvents, parse_batch},
     metrics::{BuildInfo, Metrics, ReadRefused, SegmentLabel},
     store::*,
 };
@@ -90,7 +90,7 @@ impl Event {
 fn group(events: &[Event], websites: &[Option<Arc<str>>]) -> ValidEvents {
     let body = format!(r#"{{"events":[{}]}}"#, events.iter().map(Event::json).collect::<Vec<_>>().join(","));
     let website = |code: &str| websites[code.strip_prefix("pm-")?.parse::<usize>().ok()?].clone();
-    let parsed = parse_batch(body.into_bytes(), &RULES, 1_000, website).unwrap();
+    let parsed = parse_batch(body.into_bytes(), &RULES, &Arrival::at(1_000), website).unwrap();
     assert_eq!(parsed.events.len(), events.len());
     parsed.events
 }

@@ -13,7 +13,7 @@ use xxhash_rust::xxh3::Xxh3Default;
 use super::{source::Reading, websites::Destinations};
 use crate::{
     clock::now_ms,
-    event::{Rejection, Rules, ValidEvents, json, parse_batch, time::parse_time},
+    event::{Arrival, Rejection, Rules, ValidEvents, json, parse_batch, time::parse_time},
     store::Website,
     website::{check_description, check_name},
 };
@@ -306,7 +306,9 @@ impl<'a> LineReader<'a> {
     fn parse(&self, body: &[u8], places: &[Place], targets: &Destinations<'_>, bad: &mut Vec<BadLine>) -> ValidEvents {
         let parse = |events: &[u8]| {
             let body = [b"{\"events\":[", events, b"]}"].concat();
-            parse_batch(body, self.rules.event, now_ms(), |code| targets.id(code.strip_prefix("pm-")?.parse().ok()?))
+            parse_batch(body, self.rules.event, &Arrival::at(now_ms()), |code| {
+                targets.id(code.strip_prefix("pm-")?.parse().ok()?)
+            })
         };
         if let Ok(parsed) = parse(body) {
             for (index, rejection) in parsed.refused {

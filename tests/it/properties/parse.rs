@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hitlog::event::{EventRow, Faults, Rejection, Rules, ValidEvents, Warnings, parse_batch, parse_event};
+use hitlog::event::{Arrival, EventRow, Faults, Rejection, Rules, ValidEvents, Warnings, parse_batch, parse_event};
 use proptest::prelude::*;
 
 use super::{
@@ -144,12 +144,12 @@ fn is_placed(rejection: &Rejection, body: &[u8]) -> bool {
 }
 
 fn hitlogs_event(body: &[u8], rules: &Rules) -> Result<Verdict, Rejection> {
-    let (events, warnings) = parse_event(body.to_vec(), rules, NOW, website_id)?;
+    let (events, warnings) = parse_event(body.to_vec(), rules, &Arrival::at(NOW), website_id)?;
     Ok(Ok((rows(&events), Vec::new(), oddities(&warnings))))
 }
 
 fn hitlogs_batch(body: &[u8], rules: &Rules) -> Result<Verdict, Rejection> {
-    let batch = parse_batch(body.to_vec(), rules, NOW, website_id)?;
+    let batch = parse_batch(body.to_vec(), rules, &Arrival::at(NOW), website_id)?;
     let refused = batch.refused.iter().map(|(index, rejection)| (*index, refusal(rejection))).collect();
     Ok(Ok((rows(&batch.events), refused, oddities(&batch.warnings))))
 }

@@ -179,7 +179,7 @@ proptest! {
         if let Some(whole) = by_one_way(&body, &rules, true) {
             prop_assert_eq!(Some(seen(&whole)), by_items.clone(), "{}", body.escape_ascii());
         }
-        prop_assert_eq!(Some(seen(&parse_batch(body.clone(), &rules, NOW, website_id))), by_items);
+        prop_assert_eq!(Some(seen(&parse_batch(body.clone(), &rules, &Arrival::at(NOW), website_id))), by_items);
     }
 
     /// The bound on the parser's entries is one, and of usual events not far from the truth.
