@@ -19,8 +19,8 @@ use crate::{
     metrics::{self, BuildInfo, Metrics},
     queue,
     store::{
-        self, DataDir, DirectoryLost, ErasureOptions, LogOptions, OpenError, ReadOptions, SegmentOptions, SqliteBuild,
-        Store, StoreOptions,
+        self, DataDir, DirectoryLost, ErasureOptions, IdOptions, LogOptions, OpenError, ReadOptions, SegmentOptions,
+        SqliteBuild, Store, StoreOptions,
     },
     writer::{self, GroupLimits},
 };
@@ -362,6 +362,7 @@ pub fn store_options(config: &Config) -> StoreOptions {
             answer_bytes_max: config.read_bytes_max,
             retention: config.retention_days,
         },
+        ids: IdOptions { window: config.dedup_window_seconds, bytes_max: config.dedup_bytes_max },
         erasures: ErasureOptions { erasures_max: config.erasures_max, hidden_events_max: config.hidden_events_max },
         segments: SegmentOptions {
             unsealed_rows_max: config.unsealed_rows_max,

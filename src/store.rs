@@ -38,17 +38,19 @@ use format::{
     room::{Room, open_with_room},
     scratch,
 };
-pub use ids::KnownIds;
+use ids::{IdKeeper, Ids};
 pub use log::{Appended, Log};
 use log::{
+    newest::NewestIds,
     roll::{Roller, Rolling},
     storage::Storage,
     watch::Watch,
 };
-pub use options::{Durability, ErasureOptions, LogOptions, ReadOptions, SegmentOptions, StoreOptions};
+pub use options::{Durability, ErasureOptions, IdOptions, LogOptions, ReadOptions, SegmentOptions, StoreOptions};
 pub use read::{
     Readers,
     budget::PageBuffer,
+    known::KnownIds,
     list::{
         RestOfPage,
         page::{EventFilter, Page, PageStart, PageSummary, WalkPlace},
@@ -96,6 +98,10 @@ impl Store {
         let paths = directory.segment_paths();
         let retention = retention_of(options, &catalog, &segments)?;
         let (websites, epochs) = (catalog.websites(), catalog.epochs().clone());
+        let id_hash_key = catalog.id_hash_key();
+        let next = recovered.next_sequence;
+        // Before anything is done to the segments.
+        let (ids, newest_ids) = open_ids(directory, options.ids, (&segments, next), metrics, &on_failure)?;
         let (wake, woken) = crossbeam_channel::bounded(1);
         segments.wake_on_damage(wake.clone());
         let erasures = Arc::new(Erasures::new(wake, Arc::clone(metrics)));
@@ -147,10 +153,10 @@ impl Store {
             looking: Arc::default(),
         };
         let behind = (roller, sealer, watch, catalog.clone());
-        let (active, next) = (recovered.active, recovered.next_sequence);
         let held = (interrupt, reserve);
-        let log = Log::new(active, next, behind, segments, options.log, held, Arc::clone(metrics));
-        let known_ids = KnownIds::new(&[7; 16]);
+        let next = (next, newest_ids);
+        let log = Log::new(recovered.active, next, behind, segments, options.log, held, Arc::clone(metrics));
+        let known_ids = KnownIds::new(&id_hash_key, ids);
         Ok(Self { log, readers, known_ids, catalog, eraser, websites, epochs, threads })
     }
 
@@ -170,6 +176,23 @@ impl Store {
         }
         closed
     }
+}
+
+/// Finds the ids of the events with a sequence below the next one, and starts the thread that keeps them.
+fn open_ids(
+    directory: &DataDir,
+    options: IdOptions,
+    (segments, next_sequence): (&Segments, u64),
+    metrics: &Arc<StoreMetrics>,
+    on_failure: &OnFailure,
+) -> Result<(Arc<Ids>, NewestIds), OpenError> {
+    let new_table = || ids::new_table(options, 0);
+    let found = recover::ids::find_ids(directory, &segments.view().segments, options, &new_table, next_sequence)?;
+    let (wake, woken) = crossbeam_channel::bounded(1);
+    let ids = Arc::new(Ids::new(found.runs, directory.clone(), options, (wake, Arc::clone(metrics))));
+    let keeper = IdKeeper::spawn(Arc::clone(&ids), woken, Arc::clone(on_failure))?;
+    let from = (found.newest_from, found.newest_received_at);
+    Ok((Arc::clone(&ids), NewestIds::new(ids, keeper, found.newest, from)))
 }
 
 /// What decides when an expired segment leaves the disk.

@@ -305,6 +305,15 @@ settings! {
             "Age of its first event at which a segment is full, however few it holds: quiet sites' events get indexes \
              too";
     }
+    "Events that are sent again" {
+        dedup_window_seconds: Duration = Seconds(1.0, 31_536_000.0), "86400",
+            "How long an event with an eventId (or Idempotency-Key) that is sent again is known for what it is, and not \
+             stored again; as far as dedup_bytes_max carries. A day: longer than clients try again";
+        dedup_bytes_max: usize = Bytes(16 * MIB, 64 * GIB), "96MiB",
+            "Memory for the ids of events: some 2.4 bytes each, so that 30 million are known, and what adding to them \
+             takes. Past it the oldest are forgotten before their time: hitlog_dedup_window_seconds tells the true \
+             window. It takes no more than there are ids";
+    }
     "Retention and erasure" {
         retention_days: Option<Duration> = DaysOrEver(36_500.0), "0",
             "How long events are kept, by their createdAt. Older ones are refused and in no answer, and leave the disk \

@@ -101,6 +101,18 @@ metric_group! {
             "Near the limit the slowest readers lose their connections; then pages are refused: raise read_bytes_max.";
         read_bytes_max: Gauge = "hitlog_read_limit_bytes", "Most memory for pages of events.",
             "It is read_bytes_max of the settings.";
+        dedup_window_seconds: Gauge = "hitlog_dedup_window_seconds",
+            "How far back an event that is sent again is known by its eventId or Idempotency-Key, in seconds: \
+             dedup_window_seconds of the settings, or less where dedup_bytes_max was too little for that.",
+            "If it falls below the time for which your trackers try again, raise dedup_bytes_max.";
+        dedup_ids: Gauge = "hitlog_dedup_ids",
+            "Ids of events (eventId, or of an Idempotency-Key) that are known, but for the newest, of which there are \
+             less than 3% of what fits.",
+            "It moves with the share of events that have an id.";
+        dedup_bytes: Gauge = "hitlog_dedup_bytes", "Memory of the ids of hitlog_dedup_ids.",
+            "Near hitlog_dedup_limit_bytes the oldest ids are forgotten: hitlog_dedup_window_seconds tells how early.";
+        dedup_bytes_max: Gauge = "hitlog_dedup_limit_bytes", "Most memory for ids of events.",
+            "It is dedup_bytes_max of the settings.";
         websites: Gauge = "hitlog_websites", "Registered websites.",
             "It moves when one is registered or deleted.";
         storage_free_bytes: Gauge = "hitlog_storage_free_bytes",
@@ -148,6 +160,10 @@ metric_group! {
             "Times that the keys of full segments were to be laid down, by outcome. Where it failed they stay in \
              memory.",
             "If failed grows, make room on the disk: past unsealed_rows_max events are refused.";
+        dedup_writes: Counter by outcome(Outcome) = "hitlog_dedup_writes_total",
+            "Times that ids of events were written to the folder ids, by outcome. What failed is tried again, and its \
+             ids stay in memory.",
+            "If failed grows, make room on the disk: the oldest ids are forgotten for those that stay in memory.";
         segments: Gauge by state(SegmentLabel) = "hitlog_segments",
             "Segments by state. Unsealed ones wait for their indexes; damaged ones are in no answer.",
             "unsealed, three or more for half an hour: sealing does not keep up. damaged, any: restore that file from \

@@ -22,9 +22,9 @@ pub(super) mod ties;
 pub(super) mod vfs;
 
 pub use access::{FileAccess, set_file_access};
-pub(super) use access::{Owner, make_file};
+pub(super) use access::{Owner, make_directory, make_file};
 pub use compiled::SqliteBuild;
 pub use directory::DataDir;
 pub(super) use directory::{SCRATCH, SegmentName, SegmentPaths, is_file};
-pub(super) use names::CATALOG;
+pub(super) use names::{CATALOG, IDS};
 pub(super) use sync::sync_directory;

@@ -1,26 +1,22 @@
-//! Which events are stored already, by what their clients call them.
+//! What clients call their events, for as long as an event may be sent again: the ids of the last while, each as a hash.
+//!
+//! The truth is in the rows of the events. What is here can be made anew from them, but for what was erased or has
+//! expired since: so it is known by an id whether its event is stored exactly when it is. The newest ids are in a table
+//! of the writer's (`table`); full tables are laid down as sorted runs (`run`), which are merged (`merge`) by a thread
+//! (`keeper`); who looks for an id does so in the set of one moment (`known`). Must not know segments.
 
-use super::{error::ReadError, read::Readers};
-use crate::event::{IdHasher, LookedUp, ValidEvents};
+mod keeper;
+mod known;
+mod merge;
+mod paths;
+mod run;
+mod table;
 
-/// Knows the events of the last while by the names that their clients gave them.
-#[derive(Clone)]
-pub struct KnownIds {
-    hasher: IdHasher,
-}
-
-impl KnownIds {
-    pub(super) fn new(key: &[u8; 16]) -> Self {
-        Self { hasher: IdHasher::new(key) }
-    }
-
-    /// What hashes names, with the key of this data directory.
-    pub fn hasher(&self) -> IdHasher {
-        self.hasher
-    }
-
-    /// Looks for the events of a request among those that are stored, in memory where that is enough.
-    pub async fn look_up(&self, _readers: &Readers, _events: &ValidEvents) -> Result<LookedUp, ReadError> {
-        Ok(LookedUp::default())
-    }
-}
+pub(crate) use self::{
+    keeper::IdKeeper,
+    known::{Found, IdSet, Ids, new_table},
+    merge::merge,
+    paths::is_run,
+    run::{Age, IdRun, Span, UNFINISHED, lay_down},
+    table::{Entry, IdTable},
+};

@@ -6,6 +6,7 @@
 pub(super) mod active;
 mod checkpoint;
 mod insert;
+pub(super) mod newest;
 pub(super) mod roll;
 pub(super) mod storage;
 pub(super) mod watch;
@@ -18,6 +19,7 @@ use std::{
 use self::{
     active::{ActiveSegment, Unretired},
     checkpoint::{CheckpointReport, Decision, run_passive},
+    newest::NewestIds,
     roll::Roller,
     watch::{WATCH_PAUSE, Watch},
 };
@@ -25,6 +27,7 @@ use super::{
     catalog::Catalog,
     error::{AppendError, is_disk_full},
     format::{file, room::Reserve, schema},
+    ids::Entry,
     options::{Durability, LogOptions},
     seal::Sealer,
     segments::{ReaderInterrupt, RowKeys, Segments},
@@ -63,6 +66,8 @@ pub struct Log {
     next_sequence: u64,
     /// Keys of the rows of the transaction under way.
     keys: Vec<RowKeys>,
+    /// What the clients of the newest events call them.
+    newest_ids: NewestIds,
     roller: Roller,
     sealer: Sealer,
     watch: Watch,
@@ -80,7 +85,7 @@ impl Log {
     /// Goes on where the last run ended.
     pub(super) fn new(
         active: ActiveSegment,
-        next_sequence: u64,
+        (next_sequence, newest_ids): (u64, NewestIds),
         (roller, sealer, watch, catalog): (Roller, Sealer, Watch, Catalog),
         segments: Arc<Segments>,
         options: LogOptions,
@@ -93,6 +98,7 @@ impl Log {
             active,
             next_sequence,
             keys: Vec::new(),
+            newest_ids,
             roller,
             sealer,
             watch,
@@ -123,7 +129,10 @@ impl Log {
 
     /// Commits the events of a group in one transaction and says of each request what became of it. On an error none of
     /// them is in any answer, and [`AppendError`] says what may be on the disk.
-    pub fn append<'a>(&mut self, group: impl Iterator<Item = &'a ValidEvents>) -> Result<Vec<Appended>, AppendError> {
+    pub fn append<'a>(
+        &mut self,
+        group: impl Iterator<Item = &'a ValidEvents> + Clone,
+    ) -> Result<Vec<Appended>, AppendError> {
         if self.is_full() {
             return Err(AppendError::StorageFull("the reserve for the next start is used up".into()));
         }
@@ -134,6 +143,8 @@ impl Log {
         }
         let first = self.next_sequence;
         self.check_directory()?;
+        // Before the transaction: others know what is in a table that was handed on.
+        self.newest_ids.make_room(group.clone().map(|events| events.id_hashes().len()).sum(), first);
         let mut appended = Vec::new();
         match self.commit(first, group, &mut appended) {
             Ok(next) => {
@@ -146,7 +157,10 @@ impl Log {
                 self.metrics.durable_sequence.set((next - 1) as f64);
                 Ok(appended)
             }
-            Err(error) => Err(self.give_up(error)),
+            Err(error) => {
+                self.newest_ids.failed();
+                Err(self.give_up(error))
+            }
         }
     }
 
@@ -161,23 +175,45 @@ impl Log {
         group: impl Iterator<Item = &'a ValidEvents>,
         appended: &mut Vec<Appended>,
     ) -> rusqlite::Result<u64> {
-        let writer = &mut self.active.writer;
-        self.keys.clear();
-        writer.begin()?;
+        let Self { newest_ids, keys, segments, active, .. } = self;
+        keys.clear();
         let mut sequence = first;
-        let mut first_received_at = self.active.first_received_at;
+        let (mut received_at, mut first_received_at) = (None, active.first_received_at);
         for events in group {
-            appended.push(Appended::Stored { first_sequence: sequence, repeats: Vec::new() });
-            for row in events.rows() {
+            let hashes = events.id_hashes();
+            let Some(repeats_before) = newest_ids.repeats_before(events) else {
+                appended.push(Appended::Outdated);
+                continue;
+            };
+            let (first_sequence, mut repeats) = (sequence, Vec::new());
+            let mut repeats_before = repeats_before.into_iter().peekable();
+            for (index, row) in events.rows().enumerate() {
+                let hash = hashes.get(index).copied().flatten();
+                let repeat = repeats_before.next_if(|repeat| repeat.index == index).or_else(|| {
+                    let entry = Entry { hash: hash?, sequence, created_at: row.created_at };
+                    newest_ids.find_or_add(entry).map(|original| Repeat { index, original })
+                });
+                if let Some(repeat) = repeat {
+                    repeats.push(repeat);
+                    continue;
+                }
+                if received_at.is_none() {
+                    active.writer.begin()?;
+                }
                 // A sequence is below 2^63 for the next 292,000 years at a million events a second.
-                writer.insert(sequence as i64, &row)?;
-                self.keys.push(self.segments.row_keys(&row));
+                active.writer.insert(sequence as i64, &row, hash)?;
+                keys.push(segments.row_keys(&row));
+                received_at = Some(row.received_at);
                 first_received_at.get_or_insert(row.received_at);
                 sequence += 1;
             }
+            appended.push(Appended::Stored { first_sequence, repeats });
         }
-        writer.commit()?;
-        self.active.first_received_at = first_received_at;
+        if let Some(received_at) = received_at {
+            active.writer.commit()?;
+            newest_ids.committed(received_at);
+            active.first_received_at = first_received_at;
+        }
         Ok(sequence)
     }
 
@@ -211,6 +247,7 @@ impl Log {
     /// be called again if no group comes: soon enough to hear that the directory is lost.
     pub fn maintain(&mut self) -> Result<Option<Duration>, AppendError> {
         self.check_directory()?;
+        self.newest_ids.hand_on_if_due(self.next_sequence);
         let roll_wanted = self.roll_if_due()?;
         if let Some(finished) = self.active.checkpointer.finished() {
             self.note_checkpoint(CheckpointRunner::Background, finished)?;
@@ -261,6 +298,7 @@ impl Log {
         tracing::info!(segment = self.active.segment.number, rows_before = full.rows, "rolled to the next segment");
         self.metrics.rolls.increment(1);
         self.segments.push(Arc::clone(&self.active.segment));
+        self.newest_ids.hand_on(self.next_sequence);
         self.roller.hand_on(full);
         Ok(false)
     }
@@ -316,6 +354,11 @@ impl Log {
             return Err(lost.into());
         }
         let is_full = self.is_full();
+        let mut newest_ids = self.newest_ids;
+        if !is_full {
+            newest_ids.hand_on(self.next_sequence);
+        }
+        newest_ids.stop();
         self.watch.stop();
         let prepared = self.roller.stop();
         self.sealer.stop();

@@ -11,6 +11,8 @@ pub struct StoreOptions {
     pub read: ReadOptions,
     /// What is kept in memory of the segments.
     pub segments: SegmentOptions,
+    /// How long it is known what clients call their events.
+    pub ids: IdOptions,
     /// What may be erased at once.
     pub erasures: ErasureOptions,
     /// Memory for sorting when a segment is sealed, in bytes.
@@ -78,6 +80,15 @@ pub struct SegmentOptions {
     pub filter_bytes_max: usize,
     /// Idle read connections that are kept.
     pub connections_max: usize,
+}
+
+/// How long it is known what clients call their events; values and reasons stand in the configuration.
+#[derive(Debug, Clone, Copy)]
+pub struct IdOptions {
+    /// The time for which an id is known at the least, if there is memory for it.
+    pub window: Duration,
+    /// Memory for all that are known, in bytes.
+    pub bytes_max: usize,
 }
 
 /// How many erasures may be under way; values and reasons stand in the configuration.

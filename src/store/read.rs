@@ -5,6 +5,7 @@
 //! socket, so that no slow client keeps a snapshot open and the write-ahead log from being reset.
 
 pub(super) mod budget;
+pub(super) mod known;
 pub(super) mod list;
 pub(super) mod snapshot;
 

@@ -6,6 +6,7 @@
 //! the keys that were laid down beside them, or those of their rows.
 
 pub(super) mod copies;
+pub(super) mod ids;
 mod strays;
 
 use std::{

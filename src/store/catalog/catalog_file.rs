@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use rand::RngExt;
 use rusqlite::Connection;
 
 use super::{
@@ -39,6 +40,7 @@ pub(crate) struct CatalogFile {
     pub(super) websites: Arc<Websites>,
     sequence_floor: u64,
     epochs: Epochs,
+    id_hash_key: [u8; 16],
     /// Whether the log has said that it is closed, so that nothing writes any more but to the catalog.
     pub(super) is_log_closed: bool,
 }
@@ -76,17 +78,22 @@ impl CatalogFile {
         connection
             .execute("INSERT OR IGNORE INTO Log(id, sequenceFloor) VALUES(1, 1)", [])
             .and_then(|_| epoch_table::begin_first(&connection, now_ms()))
+            .and_then(|()| {
+                let key: [u8; 16] = rand::rng().random();
+                connection.execute("UPDATE Log SET idHashKey = ?1 WHERE idHashKey IS NULL", [key])
+            })
             .map_err(sqlite())?;
         sync_directory(directory.path())?;
         let sequence_floor: i64 =
             connection.query_row("SELECT sequenceFloor FROM Log", [], |row| row.get(0)).map_err(sqlite())?;
         let epochs = read_epochs(&connection).map_err(sqlite())?;
+        let id_hash_key = connection.query_row("SELECT idHashKey FROM Log", [], |row| row.get(0)).map_err(sqlite())?;
         let websites = Arc::new(read_websites(&connection).map_err(sqlite())?);
         if room == Room::Enough {
             file::tie(&connection, &path, directory.ties()).map_err(sqlite())?;
         }
         let sequence_floor = sequence_floor.unsigned_abs();
-        Ok(Self { path, connection, websites, sequence_floor, epochs, is_log_closed: false })
+        Ok(Self { path, connection, websites, sequence_floor, epochs, id_hash_key, is_log_closed: false })
     }
 
     /// The lowest sequence that may be given from now on.
@@ -97,6 +104,11 @@ impl CatalogFile {
     /// What public ids are made with.
     pub(crate) fn epochs(&self) -> &Epochs {
         &self.epochs
+    }
+
+    /// The key under which what clients call their events is hashed.
+    pub(crate) fn id_hash_key(&self) -> [u8; 16] {
+        self.id_hash_key
     }
 
     /// Begins another epoch of ids with the next sequence if this is a backup, or `is_restored` says that it is another

@@ -90,7 +90,7 @@ impl Owner {
 }
 
 /// Makes a directory, whose owner is that of the one that it is in.
-pub(super) fn make_directory(path: &Path) -> io::Result<()> {
+pub(crate) fn make_directory(path: &Path) -> io::Result<()> {
     Owner::of(path.parent().unwrap_or(path))?.make_directory(path)
 }
 

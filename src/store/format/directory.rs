@@ -22,7 +22,7 @@ use super::{
     identity::{FileId, leads_to},
     last_backup::{LAST_BACKUP, UNFINISHED_LAST_BACKUP},
     lock::{LOCK, is_lock_file, lock_directory, lock_file},
-    names::{CATALOG, SEGMENTS, bytes, has_wal, with_suffix},
+    names::{CATALOG, IDS, SEGMENTS, bytes, has_wal, with_suffix},
     sync::sync_directory,
     ties::{TIES, Ties, UNFINISHED_TIES},
     vfs,
@@ -33,15 +33,16 @@ use crate::{
 };
 
 /// What is kept from others beside the catalog, as far as it is there.
-const RESTRICTED: [&str; 7] = [LOCK, SEGMENTS, SCRATCH, RESERVE, TIES, LAST_BACKUP, "quarantine"];
+const RESTRICTED: [&str; 8] = [LOCK, SEGMENTS, IDS, SCRATCH, RESERVE, TIES, LAST_BACKUP, "quarantine"];
 /// Where SQLite sorts what does not fit into memory, unless a setting names another folder.
 pub(crate) const SCRATCH: &str = "scratch";
 /// The file that keeps room for a start.
 pub(crate) const RESERVE: &str = "reserve";
 /// What an interrupted first start, or `mkfs`, may have left in a directory that is otherwise new.
-const NEW_DIRECTORY_MAY_HOLD: [&str; 9] = [
+const NEW_DIRECTORY_MAY_HOLD: [&str; 10] = [
     LOCK,
     SEGMENTS,
+    IDS,
     SCRATCH,
     RESERVE,
     TIES,

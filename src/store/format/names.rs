@@ -11,6 +11,9 @@ pub(crate) const CATALOG: &str = "catalog.db";
 /// The folder of the segments, in the data directory.
 pub(crate) const SEGMENTS: &str = "segments";
 
+/// The folder of the ids that clients gave their events, in the data directory.
+pub(crate) const IDS: &str = "ids";
+
 /// The name of a file that SQLite keeps beside another.
 pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();

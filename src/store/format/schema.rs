@@ -11,7 +11,10 @@ use crate::store::error::OpenError;
 pub(crate) const APPLICATION_ID: i32 = 0x6869_746c;
 
 /// The version of a segment's format.
-pub(crate) const SEGMENT_VERSION: i64 = 1;
+pub(crate) const SEGMENT_VERSION: i64 = 2;
+
+/// The first version whose events have a column for the hash of their client's id.
+pub(crate) const SEGMENT_VERSION_OF_IDS: i64 = 2;
 
 /// The highest sequence that hitlog can have given: a million a second for a hundred thousand years, and more. A higher
 /// one in a file is damage, or somebody's doing.
@@ -33,7 +36,8 @@ pub(crate) const SEGMENT_SQL: &str = "
         location TEXT,
         properties TEXT, -- JSON
         createdAt INTEGER NOT NULL, -- milliseconds since 1970, UTC: the client's timestamp, or the arrival
-        receivedAt INTEGER NOT NULL -- milliseconds since 1970, UTC: the arrival
+        receivedAt INTEGER NOT NULL, -- milliseconds since 1970, UTC: the arrival
+        eventIdHash BLOB -- 16 bytes: a keyed hash of what its client calls it; NULL without that
     );";
 
 /// What sealing adds: the indexes, made when every row is there.
@@ -88,7 +92,7 @@ pub(crate) const IDENTITY_SQL: &str = "
 /// Milliseconds of a day of `Daily`.
 pub(crate) const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 
-/// The columns of an event in the order in which `log/insert.rs` binds and `format/row.rs` reads them.
+/// The columns of an event that are read, in the order in which `log/insert.rs` binds and `format/row.rs` reads them.
 macro_rules! event_columns {
     () => {
         "id, websiteId, eventType, url, referrer, sessionId, visitorId, deviceType, browser, os, location, \
@@ -96,12 +100,36 @@ macro_rules! event_columns {
     };
 }
 
+/// The column that is only written and copied, and read when ids are found again.
+macro_rules! event_id_hash {
+    () => {
+        "eventIdHash"
+    };
+}
+
 /// The columns of an event, for statements that copy whole rows.
-pub(crate) const EVENT_COLUMNS: &str = event_columns!();
+pub(crate) const EVENT_COLUMNS: &str = concat!(event_columns!(), ", ", event_id_hash!());
+
+/// The same, of a segment that was made before there were ids.
+pub(crate) const EVENT_COLUMNS_WITHOUT_IDS: &str = concat!(event_columns!(), ", NULL");
 
 /// Adds an event.
-pub(crate) const INSERT_EVENT: &str =
-    concat!("INSERT INTO Event(", event_columns!(), ") VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14)");
+pub(crate) const INSERT_EVENT: &str = concat!(
+    "INSERT INTO Event(",
+    event_columns!(),
+    ", ",
+    event_id_hash!(),
+    ") VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15)"
+);
+
+/// Reads the ids of the events from one sequence to another.
+pub(crate) const SELECT_IDS: &str = concat!(
+    "SELECT id, ",
+    event_id_hash!(),
+    ", createdAt, receivedAt FROM Event NOT INDEXED WHERE id >= ?1 AND id <= ?2 AND ",
+    event_id_hash!(),
+    " IS NOT NULL ORDER BY id"
+);
 
 /// Reads an event by its sequence.
 pub(crate) const SELECT_EVENT: &str = concat!("SELECT ", event_columns!(), " FROM Event WHERE id = ?1");
@@ -116,7 +144,8 @@ pub(crate) const CATALOG_MIGRATIONS: Migrations<'static> = Migrations::from_slic
 /// The version of the catalog's format that these steps lead to.
 pub(crate) const CATALOG_VERSION: i64 = CATALOG_STEPS.len() as i64;
 
-const CATALOG_STEPS: &[M<'static>] = &[M::up(CATALOG_1), M::up(CATALOG_2), M::up(CATALOG_3), M::up(CATALOG_4)];
+const CATALOG_STEPS: &[M<'static>] =
+    &[M::up(CATALOG_1), M::up(CATALOG_2), M::up(CATALOG_3), M::up(CATALOG_4), M::up(CATALOG_5)];
 
 const CATALOG_1: &str = "
     CREATE TABLE Website(
@@ -256,6 +285,10 @@ const CATALOG_4: &str = "
         -- The newest receivedAt, in milliseconds since 1970, UTC, that the clock stood behind, and was believed.
         settledReceivedAt INTEGER NOT NULL
     ) STRICT;";
+
+const CATALOG_5: &str = "
+    -- The key under which what clients call their events is hashed; NULL until the next start has made it.
+    ALTER TABLE Log ADD COLUMN idHashKey BLOB CHECK (length(idHashKey) = 16);";
 
 /// Refuses a file that is not hitlog's. A file without pages (made by a start that was cut short) passes.
 pub(crate) fn check_application_id(connection: &Connection, path: &Path) -> Result<(), OpenError> {

@@ -10,7 +10,10 @@ use std::{ffi::c_int, ptr::NonNull};
 
 use rusqlite::{Connection, ffi};
 
-use crate::{event::EventRow, store::format::schema};
+use crate::{
+    event::{EventRow, IdHash},
+    store::format::schema,
+};
 
 /// The connection that writes the active segment, with the statements of its one transaction.
 pub(super) struct EventWriter {
@@ -54,7 +57,13 @@ impl EventWriter {
     }
 
     /// Inserts one row under the given sequence.
-    pub(super) fn insert(&mut self, sequence: i64, row: &EventRow<'_>) -> rusqlite::Result<()> {
+    pub(super) fn insert(
+        &mut self,
+        sequence: i64,
+        row: &EventRow<'_>,
+        id_hash: Option<IdHash>,
+    ) -> rusqlite::Result<()> {
+        let hash_bytes = id_hash.map(|hash| hash.0.to_be_bytes());
         let statement = self.insert.0.as_ptr();
         let text = |column: c_int, text: Option<&[u8]>| match text {
             // SAFETY: the statement is alive as long as `self`. `SQLITE_STATIC` (no destructor) promises that the
@@ -84,6 +93,14 @@ impl EventWriter {
             text(12, row.properties),
             integer(13, row.created_at),
             integer(14, row.received_at),
+            match &hash_bytes {
+                // SAFETY: as for the texts; `hash_bytes` lives until this function returns.
+                Some(hash) => unsafe {
+                    ffi::sqlite3_bind_blob(statement, 15, hash.as_ptr().cast(), hash.len() as c_int, None)
+                },
+                // A binding that was cleared is NULL.
+                None => ffi::SQLITE_OK,
+            },
         ];
         let result = match bound.into_iter().find(|code| *code != ffi::SQLITE_OK) {
             Some(code) => Err(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)),

@@ -130,9 +130,12 @@ pub(super) fn rows_without(
         schema::SEGMENT_SQL,
     ))?;
     let erased = if is_sealed { find_by_index(targets, built)? } else { find_by_scan(targets, built)? };
+    let version: i64 = built.query_row("PRAGMA source.user_version", [], |row| row.get(0))?;
+    let has_ids = version >= schema::SEGMENT_VERSION_OF_IDS;
     let columns = schema::EVENT_COLUMNS;
+    let found = if has_ids { columns } else { schema::EVENT_COLUMNS_WITHOUT_IDS };
     built.execute_batch(&format!(
-        "INSERT INTO main.Event({columns}) SELECT {columns} FROM source.Event NOT INDEXED
+        "INSERT INTO main.Event({columns}) SELECT {found} FROM source.Event NOT INDEXED
          WHERE id NOT IN temp.Erased ORDER BY id;
          DETACH source;"
     ))?;

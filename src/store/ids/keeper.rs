@@ -1,0 +1,170 @@
+//! The thread that keeps ids: it lays full tables down as runs, merges runs, and removes what is known no more.
+//!
+//! The newest go first: a table that waits takes forty times the memory of a run, so merging pauses for it.
+
+use std::{
+    fs, io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::Receiver;
+
+use super::{
+    known::{FullTable, Ids},
+    merge::{MergeError, merge, runs_to_merge},
+    run::{IdRun, lay_down},
+};
+use crate::{
+    metrics::Outcome,
+    store::{
+        error::{OnFailure, OpenError},
+        format::blocks::BlockError,
+        priority::lower_priority,
+    },
+};
+
+/// Events that come in go before their ids' way to the disk, but not by much: a table that waits takes memory.
+const NICENESS: i32 = 5;
+/// The pause after a failure (a full disk, say) before the same thing is tried again.
+const RETRY: Duration = Duration::from_secs(5);
+/// The longest time between two looks at what has left the window.
+const LOOK_PAUSE: Duration = Duration::from_secs(1);
+
+/// The thread.
+pub(crate) struct IdKeeper {
+    stopping: Arc<AtomicBool>,
+    ids: Arc<Ids>,
+    thread: JoinHandle<()>,
+}
+
+/// What the thread works with.
+struct Keeping {
+    ids: Arc<Ids>,
+    stopping: Arc<AtomicBool>,
+    retry_at: Option<Instant>,
+    on_failure: OnFailure,
+}
+
+impl IdKeeper {
+    /// Starts the thread; `woken` has a message when there is something to do.
+    pub(crate) fn spawn(ids: Arc<Ids>, woken: Receiver<()>, on_failure: OnFailure) -> Result<Self, OpenError> {
+        let stopping = Arc::new(AtomicBool::new(false));
+        let keeping = Keeping { ids: Arc::clone(&ids), stopping: Arc::clone(&stopping), retry_at: None, on_failure };
+        let run = move || {
+            lower_priority(NICENESS);
+            keeping.run(&woken);
+        };
+        let thread = thread::Builder::new().name("ids".into()).spawn(run).map_err(OpenError::Thread)?;
+        Ok(Self { stopping, ids, thread })
+    }
+
+    /// Ends the thread, when the full tables are laid down. A merging under way is given up.
+    pub(crate) fn stop(self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        self.ids.wake();
+        if self.thread.join().is_err() {
+            tracing::error!("the keeper of ids panicked");
+        }
+    }
+}
+
+impl Keeping {
+    fn run(mut self, woken: &Receiver<()>) {
+        loop {
+            let is_stopping = self.stopping.load(Ordering::Relaxed);
+            if let Err(lost) = self.ids.directory.check() {
+                return (self.on_failure)(lost.to_string());
+            }
+            self.lay_down();
+            self.ids.forget_expired();
+            self.remove_gone();
+            if is_stopping {
+                return;
+            }
+            if self.merge() {
+                continue;
+            }
+            let _ = woken.recv_timeout(LOOK_PAUSE);
+        }
+    }
+
+    /// Lays down every full table, unless that has failed a moment ago.
+    fn lay_down(&mut self) {
+        while !self.is_delayed()
+            && let Some(full) = self.ids.oldest_table()
+        {
+            match self.lay_down_one(&full) {
+                Ok(run) => {
+                    self.ids.laid_down(&full, run);
+                    self.ids.metrics.dedup_writes(Outcome::Ok).increment(1);
+                }
+                Err(error) => {
+                    self.failed("ids of events stay in memory: they could not be laid down", &error.into());
+                }
+            }
+        }
+    }
+
+    fn lay_down_one(&self, full: &FullTable) -> Result<IdRun, BlockError> {
+        Ok(lay_down(&self.ids.folder(), &full.table, full.span, full.age)?)
+    }
+
+    /// Merges runs, if there are too many. Returns whether it did.
+    fn merge(&mut self) -> bool {
+        if self.is_delayed() {
+            return false;
+        }
+        let set = self.ids.set();
+        let sizes = set.runs.iter().rev().map(|run| run.count);
+        let runs = set.runs[set.runs.len() - runs_to_merge(sizes, self.ids.merged_ids_max())..].to_vec();
+        drop(set);
+        let Some(newest) = runs.last() else { return false };
+        let age = newest.age;
+        let stopping = Arc::clone(&self.stopping);
+        let mut pause = || {
+            self.lay_down();
+            !stopping.load(Ordering::Relaxed) && self.ids.directory.check().is_ok()
+        };
+        let merged = merge(&runs, u64::MAX, &mut pause);
+        match merged.and_then(|path| Ok(IdRun::open(&path, age)?)) {
+            Ok(merged) => {
+                tracing::debug!(runs = runs.len(), ids = merged.count, "runs of ids are merged");
+                self.ids.merged(&runs, merged);
+                self.ids.metrics.dedup_writes(Outcome::Ok).increment(1);
+                true
+            }
+            Err(MergeError::Stopping) => false,
+            Err(error) => {
+                self.failed("runs of ids could not be merged", &error);
+                false
+            }
+        }
+    }
+
+    fn failed(&mut self, what: &str, error: &MergeError) {
+        self.ids.metrics.dedup_writes(Outcome::Failed).increment(1);
+        tracing::warn!(%error, retry_seconds = RETRY.as_secs(), "{what}; it will be tried again");
+        self.retry_at = Some(Instant::now() + RETRY);
+    }
+
+    fn is_delayed(&self) -> bool {
+        self.retry_at.is_some_and(|at| at > Instant::now())
+    }
+
+    fn remove_gone(&self) {
+        for path in self.ids.take_gone() {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    // The next start removes it.
+                    tracing::warn!(file = %path.display(), %error, "could not remove ids that are known no more");
+                }
+                _ => {}
+            }
+        }
+    }
+}

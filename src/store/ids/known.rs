@@ -1,0 +1,274 @@
+//! The ids that are known: those of full tables that are about to be laid down, and those of runs.
+//!
+//! Whoever looks for an id takes the set of one moment, which never changes. Tables and runs are numbered by when they
+//! became full, so that whoever looks later looks only at what has come since.
+
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::Sender;
+use parking_lot::{Mutex, RwLock};
+
+use super::{
+    run::{Age, IdRun, Span},
+    table::IdTable,
+};
+use crate::{
+    event::{IdHash, Original},
+    metrics::StoreMetrics,
+    store::{
+        format::{DataDir, IDS, blocks::BlockError},
+        options::IdOptions,
+    },
+};
+
+/// The part of the memory for ids that is for one table.
+const TABLE_SHARE: usize = 24;
+/// What laying down and merging takes at once, besides a tenth of the memory for ids, in bytes: building a filter.
+const BUILDING_BYTES: usize = 6 << 20;
+/// The ids of a run that was merged take a tenth of the memory for ids at the most, as two such runs are there for a
+/// moment; 24 bits are for each.
+const MERGED_SHARE: u64 = 24;
+
+/// An empty table, with room for so many ids at the least.
+pub(crate) fn new_table(options: IdOptions, ids: usize) -> IdTable {
+    IdTable::new(options.bytes_max / TABLE_SHARE, ids)
+}
+
+/// A table that takes no more ids.
+#[derive(Debug)]
+pub(crate) struct FullTable {
+    pub(crate) table: IdTable,
+    pub(crate) span: Span,
+    pub(crate) age: Age,
+}
+
+/// What is known at one moment, but for the newest table, which is the writer's.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct IdSet {
+    /// How many tables have become full.
+    pub(crate) number: u64,
+    /// The oldest first.
+    pub(super) tables: Vec<Arc<FullTable>>,
+    /// The oldest first; all are older than the tables.
+    pub(super) runs: Vec<Arc<IdRun>>,
+}
+
+/// What memory tells of an id.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// This event has it.
+    Known(Original),
+    /// It may be in a run.
+    Perhaps,
+    /// No event has it.
+    No,
+}
+
+impl IdSet {
+    /// Looks for an id in memory.
+    pub(crate) fn look(&self, hash: IdHash) -> Found {
+        self.look_behind(hash, None)
+    }
+
+    /// Looks for an id in what has come since there were so many full tables.
+    pub(crate) fn look_since(&self, hash: IdHash, number: u64) -> Found {
+        self.look_behind(hash, Some(number))
+    }
+
+    fn look_behind(&self, hash: IdHash, number: Option<u64>) -> Found {
+        let is_new = |age: Age| number.is_none_or(|number| age.number > number);
+        let mut tables = self.tables.iter().rev().take_while(|full| is_new(full.age));
+        if let Some(original) = tables.find_map(|full| full.table.find(hash)) {
+            return Found::Known(original);
+        }
+        let mut runs = self.runs.iter().rev().take_while(|run| is_new(run.age));
+        if runs.any(|run| run.may_hold(hash)) { Found::Perhaps } else { Found::No }
+    }
+
+    /// Looks for an id on the disk.
+    pub(crate) fn find_in_runs(&self, hash: IdHash) -> Result<Option<Original>, BlockError> {
+        let runs = self.runs.iter().rev().filter(|run| run.may_hold(hash));
+        runs.map(|run| run.find(hash)).find(|found| !matches!(found, Ok(None))).unwrap_or(Ok(None))
+    }
+
+    fn bytes(&self) -> usize {
+        let tables = self.tables.iter().map(|full| full.table.bytes()).sum::<usize>();
+        tables + self.runs.iter().map(|run| run.bytes()).sum::<usize>()
+    }
+}
+
+/// The set that is known now, shared by all who look and by the two who change it: the writer, which adds full tables,
+/// and the keeper, which makes runs of them.
+pub(crate) struct Ids {
+    set: RwLock<Arc<IdSet>>,
+    /// Runs that are in the set no more; their files go when nobody looks in them.
+    gone: Mutex<Vec<Arc<IdRun>>>,
+    /// What was forgotten for want of memory: up to which sequence, and when the newest of it had come.
+    forgotten: Mutex<Option<(u64, Instant)>>,
+    wake: Sender<()>,
+    pub(super) directory: DataDir,
+    options: IdOptions,
+    pub(super) metrics: Arc<StoreMetrics>,
+}
+
+impl Ids {
+    /// Knows these runs, the oldest first. `wake` is told when there is a table to be laid down.
+    pub(crate) fn new(
+        runs: Vec<Arc<IdRun>>,
+        directory: DataDir,
+        options: IdOptions,
+        (wake, metrics): (Sender<()>, Arc<StoreMetrics>),
+    ) -> Self {
+        metrics.dedup_bytes_max.set(options.bytes_max as f64);
+        let ids = Self {
+            set: RwLock::default(),
+            gone: Mutex::default(),
+            forgotten: Mutex::default(),
+            wake,
+            directory,
+            options,
+            metrics,
+        };
+        ids.change(|set| set.runs = runs);
+        ids
+    }
+
+    /// What is known now.
+    pub(crate) fn set(&self) -> Arc<IdSet> {
+        Arc::clone(&self.set.read())
+    }
+
+    /// An empty table, with room for so many ids at the least.
+    pub(crate) fn new_table(&self, ids: usize) -> IdTable {
+        new_table(self.options, ids)
+    }
+
+    /// How long ids are known, if there is memory for them.
+    pub(crate) fn window(&self) -> Duration {
+        self.options.window
+    }
+
+    /// Takes a full table: all events with a sequence from `first` to `last` whose ids are known are in it.
+    pub(crate) fn add(&self, table: IdTable, (first, last): (u64, u64), newest_received_at: i64) {
+        let forgotten = self.forgotten.lock().map_or(0, |(sequence, _)| sequence);
+        self.change(|set| {
+            set.number += 1;
+            let age = Age { number: set.number, newest_at: Instant::now() };
+            let span = Span { first, last, newest_received_at, forgotten };
+            set.tables.push(Arc::new(FullTable { table, span, age }));
+        });
+        self.wake();
+    }
+
+    /// Has the keeper look.
+    pub(super) fn wake(&self) {
+        // When a message waits already, it is about to.
+        let _ = self.wake.try_send(());
+    }
+
+    /// The table that is to be laid down next.
+    pub(super) fn oldest_table(&self) -> Option<Arc<FullTable>> {
+        self.set.read().tables.first().map(Arc::clone)
+    }
+
+    /// Knows a table's ids from a run from now on.
+    pub(super) fn laid_down(&self, table: &Arc<FullTable>, run: IdRun) {
+        let run = Arc::new(run);
+        self.change(|set| match set.tables.first() {
+            Some(first) if Arc::ptr_eq(first, table) => {
+                set.tables.remove(0);
+                set.runs.push(run);
+            }
+            // It was forgotten meanwhile.
+            _ => self.gone.lock().push(run),
+        });
+    }
+
+    /// Knows the ids of some runs from one that has all of them from now on.
+    pub(super) fn merged(&self, runs: &[Arc<IdRun>], merged: IdRun) {
+        let merged = Arc::new(merged);
+        self.change(|set| {
+            let at = set.runs.iter().position(|run| runs.first().is_some_and(|first| Arc::ptr_eq(run, first)));
+            match at {
+                Some(at) => self.gone.lock().extend(set.runs.splice(at..at + runs.len(), [merged])),
+                // The oldest of them was forgotten meanwhile.
+                None => self.gone.lock().push(merged),
+            }
+        });
+    }
+
+    /// Forgets what came before the window.
+    pub(super) fn forget_expired(&self) {
+        let Some(expired) = Instant::now().checked_sub(self.options.window) else { return };
+        let is_expired = |age: Age| age.newest_at < expired;
+        if self.set.read().runs.first().is_some_and(|run| is_expired(run.age)) {
+            self.change(|set| {
+                let count = set.runs.iter().take_while(|run| is_expired(run.age)).count();
+                self.gone.lock().extend(set.runs.drain(..count));
+            });
+        }
+        self.report(&self.set());
+    }
+
+    /// The most ids of a run that is merged.
+    pub(super) fn merged_ids_max(&self) -> u64 {
+        self.options.bytes_max as u64 / MERGED_SHARE
+    }
+
+    /// The files of runs that nobody looks in any more.
+    pub(super) fn take_gone(&self) -> Vec<PathBuf> {
+        let mut gone = self.gone.lock();
+        let (unused, used) = gone.drain(..).partition(|run| Arc::strong_count(run) == 1);
+        *gone = used;
+        Vec::into_iter(unused).map(|run: Arc<IdRun>| run.path.clone()).collect()
+    }
+
+    pub(super) fn folder(&self) -> PathBuf {
+        self.directory.path().join(IDS)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut IdSet)) {
+        let mut current = self.set.write();
+        let mut set = IdSet::clone(&current);
+        change(&mut set);
+        self.bound(&mut set);
+        self.report(&set);
+        *current = Arc::new(set);
+    }
+
+    /// Forgets the oldest where there is too little memory. Each id takes the same, whoever sent it and whatever it
+    /// is: nobody pushes others' out faster than events come in.
+    fn bound(&self, set: &mut IdSet) {
+        let bytes_max = self.options.bytes_max;
+        let held = bytes_max / TABLE_SHARE + bytes_max / 10 + BUILDING_BYTES;
+        while set.bytes() + held > bytes_max {
+            let (last, newest_at) = if set.runs.is_empty() {
+                if set.tables.is_empty() {
+                    return;
+                }
+                let table = set.tables.remove(0);
+                (table.span.last, table.age.newest_at)
+            } else {
+                let run = set.runs.remove(0);
+                let of = (run.span.last, run.age.newest_at);
+                self.gone.lock().push(run);
+                of
+            };
+            *self.forgotten.lock() = Some((last, newest_at));
+        }
+    }
+
+    fn report(&self, set: &IdSet) {
+        let forgotten = self.forgotten.lock().map(|(_, newest_at)| newest_at.elapsed());
+        let window = forgotten.map_or(self.options.window, |since| since.min(self.options.window));
+        self.metrics.dedup_window_seconds.set(window.as_secs_f64());
+        let ids = set.runs.iter().map(|run| run.count).sum::<u64>()
+            + set.tables.iter().map(|full| full.table.len() as u64).sum::<u64>();
+        self.metrics.dedup_ids.set(ids as f64);
+        self.metrics.dedup_bytes.set(set.bytes() as f64);
+    }
+}

@@ -1,0 +1,343 @@
+//! Older ids, in a file: sorted by their hashes, with a filter in memory, so that an id which is not in it is not looked
+//! for on the disk. Written once; a merge writes another that takes the place of several.
+//!
+//! What is in memory of an id is 18.3 bits of a filter, which lets 1 in 65,536 ids through that are not in the run, and
+//! an eighth of a bit of fence posts.
+
+use std::{
+    io,
+    ops::Range,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use rustix::io::Errno;
+use xorf::{BinaryFuse16, BinaryFuse16Ref, DmaSerializable, Filter, FilterRef};
+
+use super::{
+    paths::run_path,
+    table::{Entry, IdTable, halves},
+};
+use crate::{
+    event::{IdHash, Original},
+    store::format::{
+        blocks::{BlockError, BlockFile, BlockWriter},
+        make_directory,
+        room::free_bytes,
+        sync_directory,
+    },
+};
+
+/// The version of the header.
+const VERSION: u64 = 1;
+/// An entry: the higher and the lower half of the hash, the sequence, `createdAt`; 8 bytes each, little-endian.
+const ENTRY_BYTES: usize = 32;
+/// Entries between two fence posts: as many as a block of the file has.
+const POST_ENTRIES: usize = 512;
+/// Ids of one filter, on the average: building one takes 40 bytes of memory an id.
+const FILTER_IDS: u64 = 128 * 1024;
+/// Entries that are read at once when a run is read through.
+const READ_ENTRIES: u64 = 4_096;
+
+/// What a run is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Span {
+    /// Every id of an event with a sequence from this one ...
+    pub(crate) first: u64,
+    /// ... to this one is in it.
+    pub(crate) last: u64,
+    /// When the newest of them arrived, in milliseconds since 1970, UTC; of none, when that was known.
+    pub(crate) newest_received_at: i64,
+    /// Up to this sequence ids had been forgotten, on purpose, when it was written.
+    pub(crate) forgotten: u64,
+}
+
+/// A filter of some of the ids, as it was written; empty if there is none of them.
+#[derive(Debug)]
+struct IdFilter {
+    bytes: Vec<u8>,
+    /// Where it begins: its fingerprints must lie at an even address.
+    start: usize,
+}
+
+impl IdFilter {
+    fn read(written: &[u8]) -> Option<Self> {
+        if !written.is_empty() && written.len() < BinaryFuse16::DESCRIPTOR_LEN {
+            return None;
+        }
+        let mut bytes = Vec::with_capacity(written.len() + 1);
+        let start = (bytes.as_ptr() as usize + BinaryFuse16::DESCRIPTOR_LEN) % 2;
+        bytes.resize(start, 0);
+        bytes.extend_from_slice(written);
+        Some(Self { bytes, start })
+    }
+
+    fn may_hold(&self, hash: u64) -> bool {
+        match self.bytes[self.start..].split_at_checked(BinaryFuse16::DESCRIPTOR_LEN) {
+            Some((descriptor, fingerprints)) => BinaryFuse16Ref::from_dma(descriptor, fingerprints).contains(&hash),
+            None => false,
+        }
+    }
+}
+
+/// How new the ids of a run are, for this process.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Age {
+    /// The number of the newest table that is in it; 0 of one from before the start.
+    pub(crate) number: u64,
+    /// When the newest id came.
+    pub(crate) newest_at: Instant,
+}
+
+/// The ids of a run of sequences.
+#[derive(Debug)]
+pub(crate) struct IdRun {
+    pub(crate) path: PathBuf,
+    pub(crate) span: Span,
+    pub(crate) count: u64,
+    pub(crate) age: Age,
+    file: BlockFile,
+    /// The higher half of the hash of every 512th entry.
+    posts: Box<[u64]>,
+    /// By the first bits of the hash.
+    filters: Box<[IdFilter]>,
+}
+
+impl IdRun {
+    /// Opens a run. One of another version counts as damaged.
+    pub(crate) fn open(path: &Path, age: Age) -> Result<Self, BlockError> {
+        let (file, header) = BlockFile::open(path)?;
+        let damaged = || BlockError::Damaged(path.into());
+        let Header { span, count, posts, filters } = Header::read(&header).ok_or_else(damaged)?;
+        let mut read = Vec::with_capacity(filters.len());
+        for at in filters {
+            let bytes = file.read(at)?;
+            read.push(IdFilter::read(&bytes).ok_or_else(damaged)?);
+        }
+        Ok(Self { path: path.into(), span, count, age, file, posts, filters: read.into() })
+    }
+
+    /// The memory that it takes, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        let filters = self.filters.iter().map(|filter| filter.bytes.capacity()).sum::<usize>();
+        filters + self.filters.len() * size_of::<IdFilter>() + 2 * 8 * self.posts.len()
+    }
+
+    /// Whether the id may be in it; no means no.
+    pub(crate) fn may_hold(&self, hash: IdHash) -> bool {
+        let (high, low) = halves(hash);
+        self.filters[filter_at(high, self.filters.len())].may_hold(low)
+    }
+
+    /// Looks for an id on the disk.
+    pub(crate) fn find(&self, hash: IdHash) -> Result<Option<Original>, BlockError> {
+        let (high, _) = halves(hash);
+        let mut block = self.posts.partition_point(|post| *post < high).saturating_sub(1);
+        // The entries whose first half is that of a post may begin in the block before it.
+        while self.posts.get(block).is_some_and(|post| *post <= high) {
+            let entries = self.read(block as u64 * POST_ENTRIES as u64, POST_ENTRIES as u64)?;
+            if let Ok(at) = entries.binary_search_by_key(&hash, |entry| entry.hash) {
+                return Ok(Some(entries[at].original()));
+            }
+            block += 1;
+        }
+        Ok(None)
+    }
+
+    /// All entries from the first on, by their hashes.
+    pub(super) fn entries(&self) -> Entries<'_> {
+        Entries { run: self, read: Vec::new().into_iter(), next: 0 }
+    }
+
+    fn read(&self, from: u64, count: u64) -> Result<Vec<Entry>, BlockError> {
+        let bytes = ENTRY_BYTES as u64;
+        let read = self.file.read(from * bytes..(from + count).min(self.count) * bytes)?;
+        Ok(read.chunks_exact(ENTRY_BYTES).map(entry_of).collect())
+    }
+}
+
+/// What reads a run through.
+pub(super) struct Entries<'a> {
+    run: &'a IdRun,
+    read: std::vec::IntoIter<Entry>,
+    next: u64,
+}
+
+impl Entries<'_> {
+    pub(super) fn next(&mut self) -> Result<Option<Entry>, BlockError> {
+        if self.read.len() == 0 && self.next < self.run.count {
+            self.read = self.run.read(self.next, READ_ENTRIES)?.into_iter();
+            self.next += READ_ENTRIES;
+        }
+        Ok(self.read.next())
+    }
+}
+
+/// A run that is being written.
+pub(crate) struct RunWriter {
+    file: BlockWriter,
+    folder: PathBuf,
+    span: Span,
+    count: u64,
+    posts: Vec<u64>,
+    filters: FilterWriter,
+}
+
+/// Builds the filters while entries come in, in the order of their hashes.
+struct FilterWriter {
+    /// How many there will be: a power of two.
+    count: usize,
+    /// The lower halves of the hashes that are to be in the next one.
+    hashes: Vec<u64>,
+    built: Vec<Vec<u8>>,
+}
+
+impl RunWriter {
+    /// Begins a run of up to so many entries.
+    pub(crate) fn begin(folder: &Path, span: Span, entries_max: u64) -> io::Result<Self> {
+        // On a disk that is about to be full, events and what is asked of them go first.
+        if free_bytes(folder).is_some_and(|free| free / 2 < entries_max * (ENTRY_BYTES as u64 + 3)) {
+            return Err(Errno::NOSPC.into());
+        }
+        let file = BlockWriter::create(&folder.join(UNFINISHED))?;
+        let count = entries_max.div_ceil(FILTER_IDS).max(1).next_power_of_two() as usize;
+        let filters = FilterWriter { count, hashes: Vec::new(), built: Vec::new() };
+        Ok(Self { file, folder: folder.into(), span, count: 0, posts: Vec::new(), filters })
+    }
+
+    /// Adds the entry with the next higher hash.
+    pub(crate) fn add(&mut self, entry: Entry) -> io::Result<()> {
+        let (high, low) = halves(entry.hash);
+        if self.count.is_multiple_of(POST_ENTRIES as u64) {
+            self.posts.push(high);
+        }
+        self.count += 1;
+        self.filters.add(high, low)?;
+        let mut bytes = [0; ENTRY_BYTES];
+        for (place, number) in
+            bytes.chunks_exact_mut(8).zip([high, low, entry.sequence, entry.created_at.cast_unsigned()])
+        {
+            place.copy_from_slice(&number.to_le_bytes());
+        }
+        self.file.write(&bytes)
+    }
+
+    /// Makes the run durable and gives it its name.
+    pub(crate) fn finish(mut self) -> io::Result<PathBuf> {
+        let Span { first, last, newest_received_at, forgotten } = self.span;
+        let filters = self.filters.finish()?;
+        let mut header = Vec::new();
+        let mut note = |number: u64| header.extend_from_slice(&number.to_le_bytes());
+        [VERSION, first, last, newest_received_at.cast_unsigned(), forgotten, self.count]
+            .into_iter()
+            .for_each(&mut note);
+        note(self.posts.len() as u64);
+        self.posts.iter().for_each(|post| note(*post));
+        note(filters.len() as u64);
+        for filter in filters {
+            note(self.file.position());
+            self.file.write(&filter)?;
+            note(self.file.position());
+        }
+        let path = run_path(&self.folder, first, last);
+        self.file.finish(&header, &path)?;
+        // Its events may be erased before the next start, which could not make it anew then.
+        sync_directory(&self.folder).map_err(io::Error::other)?;
+        Ok(path)
+    }
+}
+
+impl FilterWriter {
+    fn add(&mut self, high: u64, low: u64) -> io::Result<()> {
+        while self.built.len() < filter_at(high, self.count) {
+            self.build()?;
+        }
+        self.hashes.push(low);
+        Ok(())
+    }
+
+    fn finish(mut self) -> io::Result<Vec<Vec<u8>>> {
+        while self.built.len() < self.count {
+            self.build()?;
+        }
+        Ok(self.built)
+    }
+
+    fn build(&mut self) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        if !self.hashes.is_empty() {
+            let filter = BinaryFuse16::try_from(&self.hashes).or_else(|_| {
+                // It cannot be built over a hash that comes twice, as one in thousands of millions of filters has it.
+                self.hashes.sort_unstable();
+                self.hashes.dedup();
+                BinaryFuse16::try_from(&self.hashes)
+            });
+            let filter = filter.map_err(io::Error::other)?;
+            bytes.resize(BinaryFuse16::DESCRIPTOR_LEN, 0);
+            filter.dma_copy_descriptor_to(&mut bytes);
+            bytes.extend_from_slice(filter.dma_fingerprints());
+        }
+        self.hashes.clear();
+        self.built.push(bytes);
+        Ok(())
+    }
+}
+
+/// Writes a table as a run, and opens that.
+pub(crate) fn lay_down(folder: &Path, table: &IdTable, span: Span, age: Age) -> Result<IdRun, BlockError> {
+    match make_directory(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error.into()),
+        _ => {}
+    }
+    let mut writer = RunWriter::begin(folder, span, table.len() as u64)?;
+    table.sorted().try_for_each(|entry| writer.add(entry))?;
+    IdRun::open(&writer.finish()?, age)
+}
+
+/// Where a run is until it is complete.
+pub(crate) const UNFINISHED: &str = "unfinished";
+/// Which of so many filters, a power of two, an id with this first half of its hash is in.
+fn filter_at(high: u64, filters: usize) -> usize {
+    ((u128::from(high) * filters as u128) >> 64) as usize
+}
+
+fn entry_of(bytes: &[u8]) -> Entry {
+    let number = |at: usize| {
+        let mut number = [0; 8];
+        number.copy_from_slice(&bytes[at * 8..at * 8 + 8]);
+        u64::from_le_bytes(number)
+    };
+    let hash = IdHash(u128::from(number(0)) << 64 | u128::from(number(1)));
+    Entry { hash, sequence: number(2), created_at: number(3).cast_signed() }
+}
+
+/// What stands behind the entries.
+struct Header {
+    span: Span,
+    count: u64,
+    posts: Box<[u64]>,
+    filters: Vec<Range<u64>>,
+}
+
+impl Header {
+    fn read(mut bytes: &[u8]) -> Option<Self> {
+        let mut number = || {
+            let (first, rest) = bytes.split_first_chunk()?;
+            bytes = rest;
+            Some(u64::from_le_bytes(*first))
+        };
+        if number()? != VERSION {
+            return None;
+        }
+        let (first, last, newest_received_at, forgotten) = (number()?, number()?, number()?.cast_signed(), number()?);
+        let (count, posts) = (number()?, number()?);
+        let posts: Option<Box<[u64]>> = (0..posts).map(|_| number()).collect();
+        let posts = posts?;
+        let filters = number()?;
+        let filters: Option<Vec<_>> = (0..filters).map(|_| Some(number()?..number()?)).collect();
+        let filters = filters?;
+        let is_whole = posts.len() as u64 == count.div_ceil(POST_ENTRIES as u64) && filters.len().is_power_of_two();
+        let span = Span { first, last, newest_received_at, forgotten };
+        (is_whole && first <= last && bytes.is_empty()).then_some(Self { span, count, posts, filters })
+    }
+}

@@ -1,0 +1,61 @@
+//! Whether events are stored already, for whoever is about to queue them.
+
+use std::sync::Arc;
+
+use super::Readers;
+use crate::{
+    event::{IdHash, IdHasher, LookedUp, Repeat, ValidEvents},
+    store::{
+        error::ReadError,
+        ids::{Found, IdSet, Ids},
+    },
+};
+
+/// Knows the events of the last while by what their clients call them.
+#[derive(Clone)]
+pub struct KnownIds {
+    hasher: IdHasher,
+    ids: Arc<Ids>,
+}
+
+impl KnownIds {
+    pub(crate) fn new(hash_key: &[u8; 16], ids: Arc<Ids>) -> Self {
+        Self { hasher: IdHasher::new(hash_key), ids }
+    }
+
+    /// What hashes names, with the key of this data directory.
+    pub fn hasher(&self) -> IdHasher {
+        self.hasher
+    }
+
+    /// Looks for the events of a request among those that are stored: in memory, and where that does not tell, as for
+    /// what is stored and for one in thousands of others, on the disk, by way of the readers. What comes in meanwhile,
+    /// and the newest events, the writer looks for.
+    pub async fn look_up(&self, readers: &Readers, events: &ValidEvents) -> Result<LookedUp, ReadError> {
+        let set = self.ids.set();
+        let (mut repeats, mut perhaps) = (Vec::new(), Vec::new());
+        for (index, hash) in events.id_hashes().iter().enumerate() {
+            let Some(hash) = *hash else { continue };
+            match set.look(hash) {
+                Found::Known(original) => repeats.push(Repeat { index, original }),
+                Found::Perhaps => perhaps.push((index, hash)),
+                Found::No => {}
+            }
+        }
+        let seen = set.number;
+        if !perhaps.is_empty() {
+            repeats.extend(readers.ask(move |_| find_in_runs(&set, &perhaps)).await?);
+            repeats.sort_unstable_by_key(|repeat| repeat.index);
+        }
+        Ok(LookedUp { seen, repeats })
+    }
+}
+
+fn find_in_runs(set: &IdSet, perhaps: &[(usize, IdHash)]) -> Result<Vec<Repeat>, ReadError> {
+    let mut repeats = Vec::new();
+    for &(index, hash) in perhaps {
+        let found = set.find_in_runs(hash)?;
+        repeats.extend(found.map(|original| Repeat { index, original }));
+    }
+    Ok(repeats)
+}
