@@ -362,7 +362,7 @@ pub fn store_options(config: &Config) -> StoreOptions {
             answer_bytes_max: config.read_bytes_max,
             retention: config.retention_days,
         },
-        ids: IdOptions { window: config.dedup_window_seconds, bytes_max: config.dedup_bytes_max },
+        ids: id_options(config),
         erasures: ErasureOptions { erasures_max: config.erasures_max, hidden_events_max: config.hidden_events_max },
         segments: SegmentOptions {
             unsealed_rows_max: config.unsealed_rows_max,
@@ -375,4 +375,11 @@ pub fn store_options(config: &Config) -> StoreOptions {
         scratch_dir: config.scratch_dir.clone(),
         reserve_bytes: config.reserve_bytes,
     }
+}
+
+fn id_options(config: &Config) -> IdOptions {
+    /// Two are there at the most while all is well: one that fills, and one that is laid down.
+    const TABLE_SHARE: usize = 24;
+    let bytes_max = config.dedup_bytes_max;
+    IdOptions { window: config.dedup_window_seconds, bytes_max, table_bytes: bytes_max / TABLE_SHARE }
 }

@@ -38,7 +38,7 @@ use format::{
     room::{Room, open_with_room},
     scratch,
 };
-use ids::{IdKeeper, Ids};
+use ids::{IdKeeper, Ids, Remake};
 pub use log::{Appended, Log};
 use log::{
     newest::NewestIds,
@@ -182,7 +182,7 @@ impl Store {
 fn open_ids(
     directory: &DataDir,
     options: IdOptions,
-    (segments, next_sequence): (&Segments, u64),
+    (segments, next_sequence): (&Arc<Segments>, u64),
     metrics: &Arc<StoreMetrics>,
     on_failure: &OnFailure,
 ) -> Result<(Arc<Ids>, NewestIds), OpenError> {
@@ -190,7 +190,9 @@ fn open_ids(
     let found = recover::ids::find_ids(directory, &segments.view().segments, options, &new_table, next_sequence)?;
     let (wake, woken) = crossbeam_channel::bounded(1);
     let ids = Arc::new(Ids::new(found.runs, directory.clone(), options, (wake, Arc::clone(metrics))));
-    let keeper = IdKeeper::spawn(Arc::clone(&ids), woken, Arc::clone(on_failure))?;
+    let segments = Arc::clone(segments);
+    let remake: Remake = Box::new(move |ids, damaged| recover::ids::remake(ids, &segments, damaged));
+    let keeper = IdKeeper::spawn(Arc::clone(&ids), woken, remake, Arc::clone(on_failure))?;
     let from = (found.newest_from, found.newest_received_at);
     Ok((Arc::clone(&ids), NewestIds::new(ids, keeper, found.newest, from)))
 }

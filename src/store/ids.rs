@@ -13,7 +13,7 @@ mod run;
 mod table;
 
 pub(crate) use self::{
-    keeper::IdKeeper,
+    keeper::{IdKeeper, Remake},
     known::{Found, IdSet, Ids, new_table},
     merge::merge,
     paths::is_run,

@@ -7,6 +7,7 @@
 //! long one would keep the daemon's write-ahead log from beginning anew. Must not know how anything is shown to people.
 
 mod backup;
+mod backup_ids;
 mod catalog;
 mod check;
 mod consistent;

@@ -89,6 +89,8 @@ pub struct IdOptions {
     pub window: Duration,
     /// Memory for all that are known, in bytes.
     pub bytes_max: usize,
+    /// The part of it that is for the newest, in bytes.
+    pub table_bytes: usize,
 }
 
 /// How many erasures may be under way; values and reasons stand in the configuration.

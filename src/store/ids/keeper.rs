@@ -47,14 +47,24 @@ struct Keeping {
     ids: Arc<Ids>,
     stopping: Arc<AtomicBool>,
     retry_at: Option<Instant>,
+    remake: Remake,
     on_failure: OnFailure,
 }
 
+/// Makes a run that is damaged anew from the events: as several, or none, if nothing is left of them.
+pub(crate) type Remake = Box<dyn Fn(&Ids, &IdRun) -> Result<Vec<Arc<IdRun>>, OpenError> + Send>;
+
 impl IdKeeper {
     /// Starts the thread; `woken` has a message when there is something to do.
-    pub(crate) fn spawn(ids: Arc<Ids>, woken: Receiver<()>, on_failure: OnFailure) -> Result<Self, OpenError> {
+    pub(crate) fn spawn(
+        ids: Arc<Ids>,
+        woken: Receiver<()>,
+        remake: Remake,
+        on_failure: OnFailure,
+    ) -> Result<Self, OpenError> {
         let stopping = Arc::new(AtomicBool::new(false));
-        let keeping = Keeping { ids: Arc::clone(&ids), stopping: Arc::clone(&stopping), retry_at: None, on_failure };
+        let keeping =
+            Keeping { ids: Arc::clone(&ids), stopping: Arc::clone(&stopping), retry_at: None, remake, on_failure };
         let run = move || {
             lower_priority(NICENESS);
             keeping.run(&woken);
@@ -81,6 +91,7 @@ impl Keeping {
                 return (self.on_failure)(lost.to_string());
             }
             self.lay_down();
+            self.remake();
             self.ids.forget_expired();
             self.remove_gone();
             if is_stopping {
@@ -112,6 +123,29 @@ impl Keeping {
 
     fn lay_down_one(&self, full: &FullTable) -> Result<IdRun, BlockError> {
         Ok(lay_down(&self.ids.folder(), &full.table, full.span, full.age)?)
+    }
+
+    /// Makes damaged runs anew.
+    fn remake(&mut self) {
+        while !self.is_delayed()
+            && let Some(damaged) = self.ids.damaged_run()
+        {
+            match (self.remake)(&self.ids, &damaged) {
+                Ok(remade) => {
+                    let ids = remade.iter().map(|run| run.count).sum::<u64>();
+                    tracing::error!(
+                        file = %damaged.path.display(), ids_before = damaged.count, ids,
+                        "ids of events were damaged, and are made anew from the events; those of events that were \
+                         erased since are lost. Look at the disk"
+                    );
+                    self.ids.remade(&damaged, remade);
+                }
+                Err(error) => {
+                    tracing::error!(%error, "damaged ids of events could not be made anew; it will be tried again");
+                    self.retry_at = Some(Instant::now() + RETRY);
+                }
+            }
+        }
     }
 
     /// Merges runs, if there are too many. Returns whether it did.

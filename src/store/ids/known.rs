@@ -4,6 +4,7 @@
 //! became full, so that whoever looks later looks only at what has come since.
 
 use std::{
+    io,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -25,8 +26,6 @@ use crate::{
     },
 };
 
-/// The part of the memory for ids that is for one table.
-const TABLE_SHARE: usize = 24;
 /// What laying down and merging takes at once, besides a tenth of the memory for ids, in bytes: building a filter.
 const BUILDING_BYTES: usize = 6 << 20;
 /// The ids of a run that was merged take a tenth of the memory for ids at the most, as two such runs are there for a
@@ -35,7 +34,7 @@ const MERGED_SHARE: u64 = 24;
 
 /// An empty table, with room for so many ids at the least.
 pub(crate) fn new_table(options: IdOptions, ids: usize) -> IdTable {
-    IdTable::new(options.bytes_max / TABLE_SHARE, ids)
+    IdTable::new(options.table_bytes, ids)
 }
 
 /// A table that takes no more ids.
@@ -89,10 +88,9 @@ impl IdSet {
         if runs.any(|run| run.may_hold(hash)) { Found::Perhaps } else { Found::No }
     }
 
-    /// Looks for an id on the disk.
-    pub(crate) fn find_in_runs(&self, hash: IdHash) -> Result<Option<Original>, BlockError> {
-        let runs = self.runs.iter().rev().filter(|run| run.may_hold(hash));
-        runs.map(|run| run.find(hash)).find(|found| !matches!(found, Ok(None))).unwrap_or(Ok(None))
+    /// The runs in which an id may be, the newest first.
+    fn runs_of(&self, hash: IdHash) -> impl Iterator<Item = &Arc<IdRun>> {
+        self.runs.iter().rev().filter(move |run| run.may_hold(hash))
     }
 
     fn bytes(&self) -> usize {
@@ -107,10 +105,12 @@ pub(crate) struct Ids {
     set: RwLock<Arc<IdSet>>,
     /// Runs that are in the set no more; their files go when nobody looks in them.
     gone: Mutex<Vec<Arc<IdRun>>>,
+    /// Runs that turned out to be damaged; few, as each is in it once.
+    damaged: Mutex<Vec<Arc<IdRun>>>,
     /// What was forgotten for want of memory: up to which sequence, and when the newest of it had come.
     forgotten: Mutex<Option<(u64, Instant)>>,
     wake: Sender<()>,
-    pub(super) directory: DataDir,
+    pub(crate) directory: DataDir,
     options: IdOptions,
     pub(super) metrics: Arc<StoreMetrics>,
 }
@@ -127,6 +127,7 @@ impl Ids {
         let ids = Self {
             set: RwLock::default(),
             gone: Mutex::default(),
+            damaged: Mutex::default(),
             forgotten: Mutex::default(),
             wake,
             directory,
@@ -142,9 +143,67 @@ impl Ids {
         Arc::clone(&self.set.read())
     }
 
+    /// Looks for an id on the disk. A run that is damaged is made anew before long; until then it is not known whether
+    /// the id is in it.
+    pub(crate) fn find_in_runs(&self, set: &IdSet, hash: IdHash) -> Result<Option<Original>, BlockError> {
+        for run in set.runs_of(hash) {
+            match run.find(hash) {
+                Ok(None) => {}
+                Err(error) => {
+                    self.note_damage(run, &error);
+                    return Err(error);
+                }
+                found => return found,
+            }
+        }
+        Ok(None)
+    }
+
+    fn note_damage(&self, run: &Arc<IdRun>, error: &BlockError) {
+        match error {
+            BlockError::Io(error) if error.kind() != io::ErrorKind::NotFound => return,
+            _ => {}
+        }
+        let mut damaged = self.damaged.lock();
+        // One that nobody knows any more is of no interest.
+        let is_known = self.set.read().runs.iter().any(|known| Arc::ptr_eq(known, run));
+        if is_known && !damaged.iter().any(|known| Arc::ptr_eq(known, run)) {
+            damaged.push(Arc::clone(run));
+            drop(damaged);
+            self.wake();
+        }
+    }
+
+    /// A run that turned out to be damaged.
+    pub(super) fn damaged_run(&self) -> Option<Arc<IdRun>> {
+        self.damaged.lock().first().map(Arc::clone)
+    }
+
+    /// Knows the ids of a damaged run from others from now on.
+    pub(super) fn remade(&self, damaged: &Arc<IdRun>, remade: Vec<Arc<IdRun>>) {
+        self.change(|set| {
+            let at = set.runs.iter().position(|run| Arc::ptr_eq(run, damaged));
+            // One of the new files may have the name of the damaged one.
+            if !remade.iter().any(|run| run.path == damaged.path) {
+                self.gone.lock().push(Arc::clone(damaged));
+            }
+            match at {
+                Some(at) => drop(set.runs.splice(at..=at, remade)),
+                // It was merged or forgotten meanwhile.
+                None => self.gone.lock().extend(remade),
+            }
+        });
+        self.damaged.lock().retain(|run| !Arc::ptr_eq(run, damaged));
+    }
+
     /// An empty table, with room for so many ids at the least.
     pub(crate) fn new_table(&self, ids: usize) -> IdTable {
         new_table(self.options, ids)
+    }
+
+    /// How much is known.
+    pub(crate) fn options(&self) -> IdOptions {
+        self.options
     }
 
     /// How long ids are known, if there is memory for them.
@@ -227,7 +286,8 @@ impl Ids {
         Vec::into_iter(unused).map(|run: Arc<IdRun>| run.path.clone()).collect()
     }
 
-    pub(super) fn folder(&self) -> PathBuf {
+    /// Where the runs are.
+    pub(crate) fn folder(&self) -> PathBuf {
         self.directory.path().join(IDS)
     }
 
@@ -244,7 +304,7 @@ impl Ids {
     /// is: nobody pushes others' out faster than events come in.
     fn bound(&self, set: &mut IdSet) {
         let bytes_max = self.options.bytes_max;
-        let held = bytes_max / TABLE_SHARE + bytes_max / 10 + BUILDING_BYTES;
+        let held = self.options.table_bytes + bytes_max / 10 + BUILDING_BYTES;
         while set.bytes() + held > bytes_max {
             let (last, newest_at) = if set.runs.is_empty() {
                 if set.tables.is_empty() {

@@ -38,6 +38,7 @@ use rusqlite::{
 };
 
 use super::{
+    backup_ids::take_ids,
     catalog::read_catalog,
     consistent::{Observed, read_consistent},
     directory::{Fate, OfflineDir, RETRY_PAUSE, TRIES_MAX},
@@ -156,6 +157,7 @@ impl<'a> Backup<'a> {
     pub fn run(mut self, mut on_progress: impl FnMut(Progress)) -> Result<BackupReport, OfflineError> {
         for _ in 0..TRIES_MAX {
             if let Some(mut report) = self.round(&mut on_progress)? {
+                take_ids(self.from.path(), &self.path, self.owner)?;
                 self.finish()?;
                 if report.is_whole() {
                     report.unmarked = last_backup::write(self.from.path(), report.began_at_ms).err();

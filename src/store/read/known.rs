@@ -44,17 +44,18 @@ impl KnownIds {
         }
         let seen = set.number;
         if !perhaps.is_empty() {
-            repeats.extend(readers.ask(move |_| find_in_runs(&set, &perhaps)).await?);
+            let ids = Arc::clone(&self.ids);
+            repeats.extend(readers.ask(move |_| find_in_runs(&ids, &set, &perhaps)).await?);
             repeats.sort_unstable_by_key(|repeat| repeat.index);
         }
         Ok(LookedUp { seen, repeats })
     }
 }
 
-fn find_in_runs(set: &IdSet, perhaps: &[(usize, IdHash)]) -> Result<Vec<Repeat>, ReadError> {
+fn find_in_runs(ids: &Ids, set: &IdSet, perhaps: &[(usize, IdHash)]) -> Result<Vec<Repeat>, ReadError> {
     let mut repeats = Vec::new();
     for &(index, hash) in perhaps {
-        let found = set.find_in_runs(hash)?;
+        let found = ids.find_in_runs(set, hash)?;
         repeats.extend(found.map(|original| Repeat { index, original }));
     }
     Ok(repeats)

@@ -18,9 +18,9 @@ use crate::{
     store::{
         error::OpenError,
         format::{DataDir, IDS, blocks::BlockError, file, schema},
-        ids::{Age, Entry, IdRun, IdTable, Span, UNFINISHED, is_run, lay_down, merge},
+        ids::{Age, Entry, IdRun, IdTable, Ids, Span, UNFINISHED, is_run, lay_down, merge},
         options::IdOptions,
-        segments::Segment,
+        segments::{Segment, Segments},
     },
 };
 
@@ -43,6 +43,8 @@ struct Finding<'a> {
     /// An empty table, with as much room as any gets.
     new_table: &'a dyn Fn() -> IdTable,
     now_ms: i64,
+    /// Of what is made anew while hitlog runs.
+    age: Option<Age>,
     runs: Vec<Arc<IdRun>>,
 }
 
@@ -55,7 +57,7 @@ pub(crate) fn find_ids(
     next_sequence: u64,
 ) -> Result<FoundIds, OpenError> {
     let (folder, now_ms) = (directory.path().join(IDS), now_ms());
-    let mut finding = Finding { folder, segments, options, new_table, now_ms, runs: Vec::new() };
+    let mut finding = Finding { folder, segments, options, new_table, now_ms, age: None, runs: Vec::new() };
     finding.open_runs(next_sequence)?;
     let runs = std::mem::take(&mut finding.runs);
     // What had been forgotten on purpose is not looked for.
@@ -63,13 +65,33 @@ pub(crate) fn find_ids(
     for run in runs {
         if from < run.span.first {
             let (rest, rest_from, newest_received_at) = finding.read(from, run.span.first - 1)?;
-            finding.lay_down(&rest, (rest_from, run.span.first - 1), newest_received_at);
+            let span = (rest_from, run.span.first - 1);
+            finding.lay_down_if_possible(&rest, span, newest_received_at);
         }
         from = from.max(run.span.last + 1);
         finding.runs.push(run);
     }
     let (newest, newest_from, newest_received_at) = finding.read(from, next_sequence - 1)?;
     Ok(FoundIds { runs: finding.runs, newest, newest_from, newest_received_at })
+}
+
+/// Makes a damaged run anew from the events.
+pub(crate) fn remake(ids: &Ids, segments: &Segments, damaged: &IdRun) -> Result<Vec<Arc<IdRun>>, OpenError> {
+    let (view, options) = (segments.view(), ids.options());
+    let mut finding = Finding {
+        folder: ids.folder(),
+        segments: &view.segments,
+        options,
+        new_table: &|| ids.new_table(0),
+        now_ms: now_ms(),
+        age: Some(damaged.age),
+        runs: Vec::new(),
+    };
+    let Span { first, last, .. } = damaged.span;
+    let (rest, rest_from, newest_received_at) = finding.read(first, last)?;
+    let laid_down = finding.lay_down(&rest, (rest_from, last), newest_received_at);
+    laid_down.map_err(|error| OpenError::io("lay down ids of events in", &finding.folder)(io::Error::other(error)))?;
+    Ok(finding.runs)
 }
 
 impl Finding<'_> {
@@ -136,6 +158,9 @@ impl Finding<'_> {
 
     /// The age of ids the newest of which came then.
     fn age(&self, newest_received_at: i64) -> Age {
+        if let Some(age) = self.age {
+            return age;
+        }
         let milliseconds = u64::try_from(self.now_ms.saturating_sub(newest_received_at)).unwrap_or(0);
         // No machine has run for as long as what came before it.
         let newest_at = Instant::now().checked_sub(Duration::from_millis(milliseconds));
@@ -158,7 +183,7 @@ impl Finding<'_> {
                 let (sequence, hash, created_at, received_at) = read().map_err(sqlite())?;
                 if table.room() == 0 {
                     let full = std::mem::replace(&mut table, (self.new_table)());
-                    self.lay_down(&full, (table_from, sequence - 1), newest_received_at);
+                    self.lay_down_if_possible(&full, (table_from, sequence - 1), newest_received_at);
                     table_from = sequence;
                 }
                 let hash = IdHash(u128::from_be_bytes(hash));
@@ -196,20 +221,26 @@ impl Finding<'_> {
     }
 
     /// Lays a table down, if there is room for that.
-    fn lay_down(&mut self, table: &IdTable, (first, last): (u64, u64), newest_received_at: i64) {
-        if first > last {
-            return;
+    fn lay_down_if_possible(&mut self, table: &IdTable, span: (u64, u64), newest_received_at: i64) {
+        if let Err(error) = self.lay_down(table, span, newest_received_at) {
+            let ids = table.len();
+            tracing::warn!(%error, ids, "ids of events are not known in this run: they could not be laid down");
         }
-        // Of none, when that was known.
-        let newest_received_at = if table.len() == 0 { self.now_ms } else { newest_received_at };
-        let span = Span { first, last, newest_received_at, forgotten: 0 };
-        match lay_down(&self.folder, table, span, self.age(newest_received_at)) {
-            Ok(run) => self.runs.push(Arc::new(run)),
-            Err(error) => {
-                let ids = table.len();
-                tracing::warn!(%error, ids, "ids of events are not known in this run: they could not be laid down");
-            }
+    }
+
+    fn lay_down(
+        &mut self,
+        table: &IdTable,
+        (first, last): (u64, u64),
+        newest_received_at: i64,
+    ) -> Result<(), BlockError> {
+        if first <= last {
+            // Of none, when that was known.
+            let newest_received_at = if table.len() == 0 { self.now_ms } else { newest_received_at };
+            let span = Span { first, last, newest_received_at, forgotten: 0 };
+            self.runs.push(Arc::new(lay_down(&self.folder, table, span, self.age(newest_received_at))?));
         }
+        Ok(())
     }
 }
 
