@@ -20,3 +20,6 @@ pub(crate) use self::{
     run::{Age, IdRun, Span, UNFINISHED, lay_down},
     table::{Entry, IdTable},
 };
+
+#[cfg(test)]
+mod tests;

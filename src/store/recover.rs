@@ -77,12 +77,14 @@ pub(super) fn recover_segments(
     let mut found = recover_all_open(paths, &listed, catalog, (highest_stray, &start.unmade), recover)?;
     // A crash may have kept the roll from the catalog, but rows tell: a prepared segment that has some was rolled to.
     let is_begun = |found: &OpenFound| found.listed.state == SegmentState::Active || found.sequences.is_some();
-    // Nothing more goes into a segment whose number, or a later one, was given to what is in quarantine, or whose rows
+    // Nothing more goes into a segment of an older format, or whose number, or a later one, was given to what is in quarantine, or whose rows
     // the next one would not follow.
     let noted = catalog.open_notes()?.into_values().max().map_or(0, |last| last + 1);
     let floor = catalog.sequence_floor().max(strays.sequence_floor).max(noted);
     let is_usable = |found: &OpenFound| {
-        found.listed.number > highest_stray && found.sequences.is_none_or(|(_, last)| last + 1 >= floor)
+        found.is_current
+            && found.listed.number > highest_stray
+            && found.sequences.is_none_or(|(_, last)| last + 1 >= floor)
     };
     let begun = found.iter().rposition(is_begun);
     let after = begun.map_or(0, |at| at + 1);
@@ -94,7 +96,7 @@ pub(super) fn recover_segments(
             catalog.change_segments(&SegmentChange::Prepared(next_number))?;
             let (generation, facts) = (1, None);
             let listed = ListedSegment { number: next_number, generation, state: SegmentState::Prepared, facts };
-            found.push(OpenFound { listed, sequences: None, newest_received_at: None });
+            found.push(OpenFound { listed, is_current: true, sequences: None, newest_received_at: None });
             found.len() - 1
         }
     };
@@ -156,7 +158,8 @@ fn recover_all_open(
         if !unmade.contains(&listed.number) {
             let segment = recover(listed)?;
             // One that is empty may be gone, and must be where its number was given to another that is in quarantine.
-            if segment.sequences.is_some() || listed.number > highest_stray {
+            // So must one of an older format.
+            if segment.sequences.is_some() || (segment.is_current && listed.number > highest_stray) {
                 open.push(segment);
                 continue;
             }
@@ -234,6 +237,8 @@ fn recover_sealed(
 /// A segment without an index whose file is in order.
 struct OpenFound {
     listed: ListedSegment,
+    /// Whether it is of the newest format.
+    is_current: bool,
     /// The first and the last; `None` if it is empty.
     sequences: Option<(u64, u64)>,
     /// When its newest event arrived, in milliseconds since 1970, UTC; `None` if it is empty.
@@ -272,7 +277,8 @@ fn recover_open(
     let sequences = file::sequences(&connection).map_err(OpenError::sqlite(&path))?;
     // For a metric only: a start does not fail for it.
     let newest_received_at = file::newest_received_at(&connection).ok().flatten();
-    Ok(OpenFound { listed, sequences, newest_received_at })
+    let is_current = schema::pragma::<i64>(&connection, &path, "user_version")? == schema::SEGMENT_VERSION;
+    Ok(OpenFound { listed, is_current, sequences, newest_received_at })
 }
 
 /// The keys of a segment without an index: of a full one those that were laid down, where they are sound and of these

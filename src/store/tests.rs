@@ -14,18 +14,20 @@ use crate::{event::EventType, metrics::SegmentLabel};
 fn event() -> impl Strategy<Value = Event> {
     let near = prop_oneof![4 => 1_000..1_050_i64, 2 => 0..10_000_i64].prop_map(unit);
     let time = prop_oneof![6 => near, 1 => 2 * now_ms()..250_000_000_000_000_i64];
-    (0..3_u8, 0..3_usize, 0..8_u16, 0..4_u8, time).prop_map(|(website, kind, session, visitor, created_at)| Event {
-        website,
-        event_type: EventType::ALL[kind],
-        session,
-        visitor,
-        created_at,
+    let id = prop::option::of(0..200_u8);
+    (0..3_u8, 0..3_usize, 0..8_u16, 0..4_u8, time, id).prop_map(|(website, kind, session, visitor, created_at, id)| {
+        Event { website, event_type: EventType::ALL[kind], session, visitor, created_at, id }
     })
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    prop::collection::vec(event(), 1..40)
 }
 
 #[derive(Debug, Clone)]
 enum Step {
     Append(Vec<Event>),
+    AppendLate(Vec<Event>, Vec<Vec<Event>>),
     Roll,
     Seal,
     Reopen,
@@ -40,7 +42,8 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        12 => prop::collection::vec(event(), 1..40).prop_map(Step::Append),
+        12 => events().prop_map(Step::Append),
+        3 => (events(), prop::collection::vec(events(), 1..4)).prop_map(|(late, before)| Step::AppendLate(late, before)),
         4 => Just(Step::Roll),
         2 => Just(Step::Seal),
         2 => Just(Step::Reopen),
@@ -68,6 +71,7 @@ proptest! {
         for step in steps {
             match step {
                 Step::Append(events) => pair.append(&events),
+                Step::AppendLate(events, before) => pair.append_late(&events, &before),
                 Step::Roll => pair.roll(),
                 Step::Seal => pair.seal(),
                 Step::Reopen => pair.reopen(),
@@ -126,6 +130,7 @@ fn many_unsealed_segments() {
             session: u16::from(at % 5),
             visitor: at % 2,
             created_at: 1_000 + round * 7 % 5 + i64::from(at),
+            id: None,
         });
         pair.append(&events.collect::<Vec<_>>());
         pair.roll();
@@ -158,7 +163,7 @@ fn a_walk_begins_at_its_key_however_many_share_its_time() {
 fn nothing_is_stored_in_a_directory_that_is_lost() {
     let work = tempfile::tempdir().unwrap();
     let (data, away) = (work.path().join("data"), work.path().join("away"));
-    let event = Event { website: 0, event_type: EventType::Click, session: 0, visitor: 0, created_at: 1 };
+    let event = Event { website: 0, event_type: EventType::Click, session: 0, visitor: 0, created_at: 1, id: None };
     let mut pair = Pair::new(&data, options(10));
     pair.append(&[event.clone(), event.clone()]);
     std::fs::rename(&data, &away).unwrap();
@@ -172,7 +177,7 @@ fn nothing_is_stored_in_a_directory_that_is_lost() {
 fn a_question_ends_when_nobody_waits_for_it() {
     let work = tempfile::tempdir().unwrap();
     let mut pair = Pair::new(work.path(), options(10));
-    pair.append(&[Event { website: 0, event_type: EventType::Click, session: 0, visitor: 0, created_at: 1 }]);
+    pair.append(&[Event { website: 0, event_type: EventType::Click, session: 0, visitor: 0, created_at: 1, id: None }]);
     // Far less than a question may take.
     let is_answered = pair.ask_and_go().recv_timeout(options(10).read.deadline / 2);
     assert_eq!(is_answered, Ok(false));
@@ -193,6 +198,7 @@ fn segments_sealed_out_of_turn() {
             session: 0,
             visitor: 0,
             created_at: at % 3 + round % 2,
+            id: None,
         };
         pair.append(&(0..10).map(event).collect::<Vec<_>>());
         pair.roll();
@@ -226,6 +232,7 @@ fn deep_pages_over_fence_posts_and_ties() {
                 visitor: (random() % 50) as u8,
                 // A third of a round's rows share one millisecond, which the next round's rows overlap.
                 created_at: 1_000_000 + round * 500 + if random() % 3 == 0 { 0 } else { (random() % 1_000) as i64 },
+                id: None,
             })
             .collect();
         pair.append(&events);

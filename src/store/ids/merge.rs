@@ -14,15 +14,16 @@ const RUN_IDS: u64 = 512;
 
 /// How many of the newest runs, whose sizes are given from the newest on, are to become one; none if that is less than
 /// two. Each older run joins whose size is a third of all newer ones together or less: so a run grows fourfold each
-/// time that it is written anew, and there are three of about each size at the most. None
-/// gets more than `ids_max` ids.
+/// time that it is written anew, and there are three of about each size at the most. None gets more than `ids_max` ids;
+/// one that gets more than half of that is written anew no more, so it need not grow as much.
 pub(super) fn runs_to_merge(sizes: impl Iterator<Item = u64>, ids_max: u64) -> usize {
     let (mut sum, mut chosen) = (0, 0);
     for (newer, size) in sizes.map(|size| size + RUN_IDS).enumerate() {
         if sum + size > ids_max {
             break;
         }
-        if newer > 0 && size <= sum / 3 {
+        let is_last = sum + size > ids_max / 2;
+        if newer > 0 && size <= if is_last { sum } else { sum / 3 } {
             chosen = newer + 1;
         }
         sum += size;
@@ -95,7 +96,8 @@ mod tests {
             (&[10_000], 1_000_000, 0),
             (&[10_000, 10_000, 10_000], 1_000_000, 0),
             (&[10_000, 10_000, 10_000, 10_000], 1_000_000, 4),
-            (&[10_000, 10_000, 10_000, 10_000], 40_000, 0),
+            (&[10_000, 10_000, 10_000, 10_000], 40_000, 3),
+            (&[10_000, 10_000], 30_000, 2),
             (&[10_000, 40_000, 40_000], 1_000_000, 0),
             (&[10_000, 10_000, 10_000, 10_000, 40_000, 40_000, 40_000], 1_000_000, 7),
             (&[0, 0, 0], 1_000_000, 0),

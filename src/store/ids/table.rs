@@ -53,7 +53,7 @@ impl IdTable {
 
     /// How many more it takes: it is full when four fifths are, as looking in it gets slow then.
     pub(crate) fn room(&self) -> usize {
-        ((1 << self.bits) / 5 * 4_usize).saturating_sub(self.len)
+        ((1_usize << self.bits) * 4 / 5).saturating_sub(self.len)
     }
 
     /// The memory that it takes, in bytes.
@@ -203,6 +203,6 @@ mod tests {
             assert!(table.room() >= ids, "{bytes} {ids}: {}", table.room());
             assert_eq!(table.bytes(), 0);
         }
-        assert_eq!(IdTable::new(4 << 20, 0).room(), (1 << 17) / 5 * 4);
+        assert_eq!(IdTable::new(4 << 20, 0).room(), 104_857);
     }
 }

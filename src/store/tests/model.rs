@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     ops::{ControlFlow, Range},
     path::Path,
     sync::mpsc,
@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     domain::Domain,
-    event::{Arrival, EventRow, EventType, Rules, ValidEvents, parse_batch},
+    event::{Arrival, EventRow, EventType, IdHasher, Original, Repeat, Rules, ValidEvents, parse_batch},
     metrics::{BuildInfo, Metrics, ReadRefused, SegmentLabel},
     store::*,
 };
@@ -53,6 +53,7 @@ pub(crate) fn options(segment_rows_max: u64) -> StoreOptions {
             answer_bytes_max: 1 << 20,
             retention: None,
         },
+        ids: IdOptions { window: Duration::from_secs(86_400), bytes_max: 64 << 20, table_bytes: 512 },
         erasures: ErasureOptions { erasures_max: 1_000, hidden_events_max: 40 },
         segments: SegmentOptions { unsealed_rows_max: 100, filter_bytes_max: 300, connections_max: 3 },
         seal_cache_bytes: 1 << 20,
@@ -71,26 +72,30 @@ pub(super) struct Event {
     pub(super) session: u16,
     pub(super) visitor: u8,
     pub(super) created_at: i64,
+    /// What its client calls it.
+    pub(super) id: Option<u8>,
 }
 
 impl Event {
     fn json(&self) -> String {
         format!(
             r#"{{"trackingCode":"pm-{}","eventType":"{}","url":"https://example.com/","sessionId":"s{}",
-                "visitorId":"v{}","timestamp":{}}}"#,
+                "visitorId":"v{}","timestamp":{}{}}}"#,
             self.website,
             self.event_type.as_str(),
             self.session,
             self.visitor,
-            self.created_at
+            self.created_at,
+            self.id.map_or(String::new(), |id| format!(r#","eventId":"{id}""#) + "\"")
         )
     }
 }
 
-fn group(events: &[Event], websites: &[Option<Arc<str>>]) -> ValidEvents {
+fn group(events: &[Event], websites: &[Option<Arc<str>>], hasher: IdHasher) -> ValidEvents {
     let body = format!(r#"{{"events":[{}]}}"#, events.iter().map(Event::json).collect::<Vec<_>>().join(","));
     let website = |code: &str| websites[code.strip_prefix("pm-")?.parse::<usize>().ok()?].clone();
-    let parsed = parse_batch(body.into_bytes(), &RULES, &Arrival::at(1_000), website).unwrap();
+    let arrival = Arrival { ids: Some(hasher), ..Arrival::at(now_ms()) };
+    let parsed = parse_batch(body.into_bytes(), &RULES, &arrival, website).unwrap();
     assert_eq!(parsed.events.len(), events.len());
     parsed.events
 }
@@ -105,6 +110,8 @@ pub(super) struct Pair {
     websites: Vec<Option<Arc<str>>>,
     /// In the order of their sequences, which begin at 1; `None` for one that is erased.
     model: Vec<Option<Event>>,
+    /// The first event with each id of a website.
+    ids: BTreeMap<(u8, u8), Original>,
     /// What is older has expired.
     expired_before: i64,
     runtime: tokio::runtime::Runtime,
@@ -123,6 +130,7 @@ impl Pair {
             metrics,
             websites: Vec::new(),
             model: Vec::new(),
+            ids: BTreeMap::new(),
             expired_before: i64::MIN,
             runtime,
         };
@@ -141,16 +149,50 @@ impl Pair {
     }
 
     pub(super) fn append(&mut self, events: &[Event]) {
+        if let Some(looked_up) = self.look_up(events) {
+            assert!(self.append_looked_up(looked_up), "nothing has come between");
+        }
+    }
+
+    /// Appends events that were looked for before others were appended.
+    pub(super) fn append_late(&mut self, events: &[Event], before: &[Vec<Event>]) {
+        let Some(looked_up) = self.look_up(events) else { return };
+        before.iter().for_each(|events| self.append(events));
+        if !self.append_looked_up(looked_up) {
+            self.append(events);
+        }
+    }
+
+    /// Looks for events among those that are stored.
+    fn look_up(&self, events: &[Event]) -> Option<(Vec<Event>, ValidEvents)> {
         let mut events = events.to_vec();
         events.retain(|event| self.websites[usize::from(event.website)].is_some());
-        if events.is_empty() {
-            return;
-        }
+        let Store { known_ids, readers, .. } = self.store();
+        let mut group = (!events.is_empty()).then(|| group(&events, &self.websites, known_ids.hasher()))?;
+        group.note_looked_up(self.runtime.block_on(known_ids.look_up(readers, &group)).unwrap());
+        Some((events, group))
+    }
+
+    /// Appends events; returns whether they need not be looked for again.
+    fn append_looked_up(&mut self, (events, group): (Vec<Event>, ValidEvents)) -> bool {
         let log = &mut self.store.as_mut().unwrap().log;
-        let first = log.append(std::iter::once(&group(&events, &self.websites))).unwrap();
-        assert_eq!(first, self.model.len() as u64 + 1);
+        let appended = log.append(std::iter::once(&group)).unwrap();
         log.maintain().unwrap();
-        self.model.extend(events.into_iter().map(Some));
+        let Appended::Stored { first_sequence, repeats: found } = &appended[0] else { return false };
+        assert_eq!(*first_sequence, self.model.len() as u64 + 1);
+        let mut repeats = Vec::new();
+        for (index, event) in events.into_iter().enumerate() {
+            let new = Original { sequence: self.model.len() as u64 + 1, created_at: event.created_at };
+            let original = event.id.map_or(new, |id| *self.ids.entry((event.website, id)).or_insert(new));
+            if original == new {
+                // It is in no answer.
+                self.model.push(Some(Event { id: None, ..event }));
+            } else {
+                repeats.push(Repeat { index, original });
+            }
+        }
+        assert_eq!(*found, repeats);
+        true
     }
 
     /// The directory is known to be lost: from now on nothing is stored, changed or closed.
@@ -159,7 +201,7 @@ impl Pair {
             std::thread::sleep(Duration::from_millis(1));
         }
         let mut store = self.store.take().unwrap();
-        let group = group(events, &self.websites);
+        let group = group(events, &self.websites, store.known_ids.hasher());
         assert!(matches!(store.log.append(std::iter::once(&group)), Err(AppendError::Lost(_))));
         assert!(matches!(store.log.maintain(), Err(AppendError::Lost(_))));
         let new = NewWebsite { name: "New".into(), domain: Domain::parse("new.example").unwrap(), description: None };
@@ -290,6 +332,7 @@ impl Pair {
                     session: text(row.session_id).strip_prefix('s').unwrap().parse().unwrap(),
                     visitor: text(row.visitor_id).strip_prefix('v').unwrap().parse().unwrap(),
                     created_at: row.created_at,
+                    id: None,
                 };
                 Ok((text(row.website_id), event))
             })
