@@ -147,8 +147,9 @@ impl Pair {
             return;
         }
         let log = &mut self.store.as_mut().unwrap().log;
-        let first = log.append(std::iter::once(&group(&events, &self.websites))).unwrap();
-        assert_eq!(first, self.model.len() as u64 + 1);
+        let appended = log.append(std::iter::once(&group(&events, &self.websites))).unwrap();
+        let first_sequence = self.model.len() as u64 + 1;
+        assert_eq!(appended, [Appended::Stored { first_sequence, repeats: Vec::new() }]);
         log.maintain().unwrap();
         self.model.extend(events.into_iter().map(Some));
     }
