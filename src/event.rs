@@ -4,6 +4,7 @@
 //! keeps for the rest of its way: one buffer per request, the one its body was read into, and ranges of it.
 //! Pure: no clock, no I/O, no knowledge of HTTP, the queue or the store. Nothing later validates again.
 
+mod arrival;
 mod body;
 mod field;
 mod fields;
@@ -20,8 +21,9 @@ mod values;
 mod warning;
 mod web_url;
 
+pub use arrival::Arrival;
 pub use id_hash::{IdHash, IdHasher, LookedUp, Original, Repeat};
-pub use parse::{Arrival, ParsedBatch, parse_batch, parse_event};
+pub use parse::{ParsedBatch, parse_batch, parse_event};
 pub use record::{DeviceType, EventRow, EventType, ValidEvents};
 pub use rejection::{Faults, Rejection};
 pub use rules::Rules;

@@ -25,6 +25,7 @@ mod errors;
 mod handle;
 mod handlers;
 mod heavy;
+mod idempotency_key;
 mod ingest;
 mod memory;
 mod obstacles;

@@ -13,7 +13,7 @@
 //! # What always holds
 //!
 //! - No answer before COMMIT. The events of a request are committed together or not at all.
-//! - `received = committed + rejected + shed + unknown + in_flight`, in events, whenever nothing moves.
+//! - `received = committed + replayed + rejected + shed + unknown + in_flight`, in events, whenever nothing moves.
 //! - Every buffer, queue, wait and page has a bound: a setting or a part of the contract with clients, both in
 //!   [`config`], or, of what is small and of one room, a constant beside the code.
 //! - A sequence is given once. After a storage error that leaves the disk in doubt nothing more is written.

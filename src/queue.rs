@@ -317,8 +317,8 @@ impl Request {
         self.permit.bytes
     }
 
-    /// Answers that the events are durable, from `first_sequence` on but for the repeats. Only to be called after COMMIT
-    /// has returned.
+    /// Answers that the events are durable, from `first_sequence` on but for the repeats. Only to be called after
+    /// COMMIT has returned.
     pub fn acknowledge(mut self, first_sequence: u64, repeats: Vec<Repeat>) {
         let metrics = &self.permit.shared.metrics;
         metrics.events_committed.increment((self.len() - repeats.len()) as u64);

@@ -15,6 +15,7 @@ pub(super) enum Field {
     Location,
     Timestamp,
     Properties,
+    EventId,
 }
 
 /// Some of the members of an event.
@@ -22,7 +23,7 @@ pub(super) enum Field {
 pub(super) struct FieldSet(u16);
 
 impl Field {
-    pub(super) const ALL: [Self; 12] = [
+    pub(super) const ALL: [Self; 13] = [
         Self::TrackingCode,
         Self::EventType,
         Self::Url,
@@ -35,6 +36,7 @@ impl Field {
         Self::Location,
         Self::Timestamp,
         Self::Properties,
+        Self::EventId,
     ];
     pub(super) const REQUIRED: [Self; 5] =
         [Self::TrackingCode, Self::EventType, Self::Url, Self::SessionId, Self::VisitorId];
@@ -53,6 +55,7 @@ impl Field {
             "location" => Self::Location,
             "timestamp" => Self::Timestamp,
             "properties" => Self::Properties,
+            "eventId" => Self::EventId,
             _ => return None,
         })
     }
@@ -71,6 +74,7 @@ impl Field {
             Self::Location => "location",
             Self::Timestamp => "timestamp",
             Self::Properties => "properties",
+            Self::EventId => "eventId",
         }
     }
 }

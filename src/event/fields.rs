@@ -9,8 +9,10 @@ use std::sync::Arc;
 use simd_json::{Node, StaticNode};
 
 use super::{
+    arrival::Arrival,
     body::Repairs,
     field::{Field, FieldSet},
+    id_hash::IdHash,
     record::{DeviceType, EventType, Record, Span, ValidEvents},
     rejection::Faults,
     rules::Rules,
@@ -20,12 +22,13 @@ use super::{
 };
 
 /// What is built from one request.
-pub(super) struct Output {
+pub(super) struct Output<'r> {
     pub(super) events: ValidEvents,
     /// The address of the body, by which a text of the tape becomes a range of it.
     pub(super) body_start: usize,
     /// The most that the properties of all events may take together.
     properties_bytes_max: usize,
+    arrival: &'r Arrival,
     repairs: Repairs,
     warnings: Warnings,
 }
@@ -50,6 +53,8 @@ pub(super) struct Cut {
 pub(super) struct ReadEvent<'b> {
     /// The tracking code, if it is there and a string, well formed or not.
     pub(super) tracking_code: Option<&'b str>,
+    /// What its client calls it.
+    event_id: Option<&'b str>,
     pub(super) record: Record,
     pub(super) faults: Faults,
     oddities: Oddities,
@@ -68,23 +73,37 @@ struct Oddities {
     repaired: FieldSet,
 }
 
-impl Output {
-    pub(super) fn new(received_at: i64, body: &[u8], repairs: Repairs) -> Self {
+impl<'r> Output<'r> {
+    pub(super) fn new(arrival: &'r Arrival, body: &[u8], repairs: Repairs) -> Self {
+        let received_at = arrival.received_at;
         let events = ValidEvents { websites: Vec::with_capacity(1), received_at, ..ValidEvents::default() };
         let properties_bytes_max = body.len() + PROPERTIES_GROWTH_BYTES_MAX;
         let body_start = body.as_ptr() as usize;
-        Self { events, body_start, properties_bytes_max, repairs, warnings: Warnings::default() }
+        Self { events, body_start, properties_bytes_max, arrival, repairs, warnings: Warnings::default() }
     }
 
     pub(super) fn accept(&mut self, index: usize, event: ReadEvent<'_>, website: Arc<str>, rules: &Rules) {
         self.warn(index, event.oddities, rules);
+        let id_hash = self.id_hash(index, event.event_id, &website);
         let mut record = event.record;
         let websites = &mut self.events.websites;
         if websites.last().is_none_or(|last| !Arc::ptr_eq(last, &website)) {
             websites.push(website);
         }
         record.website = (websites.len() - 1) as u32;
+        self.events.push_id_hash(id_hash);
         self.events.records.push(record);
+    }
+
+    /// What the event at `index` is known by when it is sent again: the name that it has, or else the one that the key
+    /// of its request gives it.
+    fn id_hash(&self, index: usize, event_id: Option<&str>, website_id: &str) -> Option<IdHash> {
+        let hasher = self.arrival.ids.as_ref()?;
+        match (event_id, &self.arrival.idempotency_key) {
+            (Some(id), _) => Some(hasher.of_id(website_id, id)),
+            (None, Some(key)) => Some(hasher.of_key(website_id, key, index)),
+            (None, None) => None,
+        }
     }
 
     pub(super) fn finish(mut self, body: Vec<u8>) -> (ValidEvents, Warnings) {
@@ -101,6 +120,7 @@ impl Output {
     pub(super) fn read_event<'b>(&mut self, cursor: &mut TapeCursor<'_, 'b>, place: &Place<'_>) -> ReadEvent<'b> {
         let mut event = ReadEvent {
             tracking_code: None,
+            event_id: None,
             record: empty_record(self.events.received_at),
             faults: Faults::default(),
             oddities: Oddities::default(),
@@ -208,6 +228,7 @@ impl Output {
             Field::Browser => record.browser = Some(values::check_label(text, rules).map(|()| span)?),
             Field::Os => record.os = Some(values::check_label(text, rules).map(|()| span)?),
             Field::Location => record.location = Some(values::check_label(text, rules).map(|()| span)?),
+            Field::EventId => event.event_id = values::check_id(text, rules).map(|()| Some(text))?,
             Field::TrackingCode | Field::Referrer | Field::Timestamp | Field::Properties => {}
         }
         Ok(())

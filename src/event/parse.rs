@@ -10,9 +10,9 @@ mod reasons;
 use std::sync::Arc;
 
 use super::{
+    arrival::Arrival,
     body::Body,
     fields::{Output, Place},
-    id_hash::IdHasher,
     record::ValidEvents,
     rejection::Rejection,
     rules::Rules,
@@ -22,24 +22,6 @@ use super::{
 use batch::Batch;
 pub use batch::ParsedBatch;
 use reasons::{shorten, why_refused};
-
-/// What is known of a request beside its body.
-#[derive(Clone, Default)]
-pub struct Arrival {
-    /// When it came, in milliseconds since 1970, UTC.
-    pub received_at: i64,
-    /// The key that names those of its events which have no name of their own.
-    pub idempotency_key: Option<Arc<str>>,
-    /// What hashes names; without it events have none.
-    pub ids: Option<IdHasher>,
-}
-
-impl Arrival {
-    /// At this time, in milliseconds since 1970, UTC, with events that have no names.
-    pub fn at(received_at: i64) -> Self {
-        Self { received_at, ..Self::default() }
-    }
-}
 
 /// Parses the body of one event.
 ///
@@ -51,7 +33,7 @@ pub fn parse_event(
     website_id: impl Fn(&str) -> Option<Arc<str>>,
 ) -> Result<(ValidEvents, Warnings), Rejection> {
     let Body { mut bytes, len, has_escapes, repairs } = Body::prepare(body)?;
-    let mut out = Output::new(arrival.received_at, &bytes, repairs);
+    let mut out = Output::new(arrival, &bytes, repairs);
     let place = Place { rules, end: len, cut: None };
     let read = with_tape(&mut bytes, has_escapes, rules.depth_max(), |nodes| {
         let event = out.read_event(&mut TapeCursor { nodes }, &place);
@@ -82,7 +64,7 @@ pub fn parse_batch(
     website_id: impl Fn(&str) -> Option<Arc<str>>,
 ) -> Result<ParsedBatch, Rejection> {
     let Body { mut bytes, len, has_escapes, repairs } = Body::prepare(body)?;
-    let out = Output::new(arrival.received_at, &bytes, repairs);
+    let out = Output::new(arrival, &bytes, repairs);
     let mut batch = Batch::new(out, rules, website_id);
     if !batch.read_whole(&mut bytes, len, has_escapes)? {
         batch.read_by_items(&mut bytes, len, has_escapes)?;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::id_hash::{IdHash, LookedUp};
+use super::id_hash::{IdHash, LookedUp, Repeat};
 
 /// What a visitor did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -122,6 +122,19 @@ impl ValidEvents {
             + self.properties.capacity()
             + self.records.capacity() * size_of::<Record>()
             + self.id_hashes.capacity() * size_of::<Option<IdHash>>()
+            + self.looked_up.repeats.capacity() * size_of::<Repeat>()
+    }
+
+    /// Notes what the client calls the next event. Takes no memory before one has a name.
+    pub(super) fn push_id_hash(&mut self, id_hash: Option<IdHash>) {
+        if id_hash.is_none() && self.id_hashes.is_empty() {
+            return;
+        }
+        if self.id_hashes.is_empty() {
+            self.id_hashes.reserve_exact(self.records.capacity());
+            self.id_hashes.resize(self.records.len(), None);
+        }
+        self.id_hashes.push(id_hash);
     }
 
     /// What the client calls each event, in the order of the request; empty if it calls none anything.

@@ -18,7 +18,9 @@ use super::response::{Response, empty};
 /// How long a browser may remember a preflight, in seconds: the most that any browser allows.
 const PREFLIGHT_SECONDS: HeaderValue = HeaderValue::from_static("86400");
 /// The headers that a sender of events may use in any case.
-const HEADERS: &str = "authorization, content-encoding, content-type";
+const HEADERS: &str = "authorization, content-encoding, content-type, idempotency-key";
+/// What pages may read of an answer beside its body and its type.
+const EXPOSED: HeaderValue = HeaderValue::from_static("retry-after, idempotency-replayed");
 /// Most names that a preflight may ask for, and the bytes of all of them. Tracing libraries add some three; one that
 /// asks for more gets what is allowed in any case.
 const ASKED_NAMES_MAX: usize = 64;
@@ -62,7 +64,7 @@ pub(super) fn allow_page(origin: Option<&HeaderValue>, response: &mut HeaderMap)
     let Some(origin) = origin else { return };
     response.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
     response.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
-    response.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("retry-after"));
+    response.insert(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
 }
 
 /// The headers that may be sent: those of every sender, and those that this one asks for. Tracing libraries put theirs

@@ -5,7 +5,10 @@
 
 use std::sync::Arc;
 
-use hyper::StatusCode;
+use hyper::{
+    HeaderMap, StatusCode,
+    header::{HeaderName, HeaderValue},
+};
 
 use super::{
     activity::Activity,
@@ -13,6 +16,7 @@ use super::{
     body::{Bodies, BodyBytes, BodyError},
     errors::{ErrorCode, body_error, commit_error, error, event_warnings, item_errors, overloaded, rejection},
     heavy::Turn,
+    idempotency_key::idempotency_key,
     memory::{Holding, SharedMemory},
     parts::EdgeParts,
     response::{self, Response, held_json, overloaded_by_answers},
@@ -20,11 +24,13 @@ use super::{
 use crate::{
     budget::OverBudget,
     clock::now_ms,
-    event::{self, Arrival, ParsedBatch, Rejection, Rules, ValidEvents, WarningCode, Warnings, json as json_text},
+    event::{
+        self, Arrival, ParsedBatch, Rejection, Repeat, Rules, ValidEvents, WarningCode, Warnings, json as json_text,
+    },
     event_id::EventIds,
     metrics::{EventMetrics, Rejected, Shed, Warned},
-    queue::{Queue, Stored},
-    store::Websites,
+    queue::{Overloaded, Queue, Stored},
+    store::{KnownIds, ReadError, Readers, Websites},
 };
 
 /// Takes events in.
@@ -35,6 +41,8 @@ pub(super) struct Ingest {
     answers: SharedMemory,
     queue: Queue,
     websites: Arc<Websites>,
+    readers: Readers,
+    known_ids: KnownIds,
     ids: EventIds,
     metrics: Arc<EventMetrics>,
 }
@@ -48,6 +56,8 @@ impl Ingest {
             answers: parts.answers.clone(),
             queue: parts.queue.clone(),
             websites: Arc::clone(&parts.websites),
+            readers: parts.readers.clone(),
+            known_ids: parts.known_ids.clone(),
             ids: parts.ids.clone(),
             metrics: Arc::clone(&parts.metrics.events),
         }
@@ -60,15 +70,13 @@ impl Ingest {
             Err(refusal) => return refusal,
         };
         // Not named before it is taken apart: what has a name stays in the future, which every request takes room for.
-        let (events, warnings) =
-            match event::parse_event(bytes, &self.rules, &Arrival::at(now_ms()), |code| self.websites.id_of_code(code))
-            {
-                Ok(parsed) => parsed,
-                Err(fault) => return self.reject_whole("event", &fault),
-            };
+        let (mut events, warnings) = match self.parse_event(bytes, &asked.head.headers) {
+            Ok(parsed) => parsed,
+            Err(fault) => return self.reject_whole("event", &fault),
+        };
         let warned = event_warnings(&warnings, false);
         let bytes_max = events.rows().map(|row| json_text::event_bytes_max(&row)).sum::<usize>() + warned.len();
-        let put_aside = self.put_aside(&events, bytes_max, &mut reading, asked.body.activity()).await;
+        let put_aside = self.put_aside(&mut events, bytes_max, &mut reading, asked.body.activity()).await;
         // Counted only when nothing is waited for before it is counted on: who leaves earlier was never received.
         self.metrics.events_received.increment(1);
         let held = match put_aside {
@@ -80,13 +88,14 @@ impl Ingest {
                 self.count_warnings(&warnings);
                 let mut out = Vec::with_capacity(bytes_max);
                 self.for_each_stored(&stored, |id, row| json_text::write_event(&mut out, id, row));
+                let is_replayed = is_replayed(&stored);
                 if !warned.is_empty() {
                     // Within the braces of the event.
                     out.pop();
                     out.extend_from_slice(&warned);
                     out.push(b'}');
                 }
-                held_json(StatusCode::CREATED, out, held)
+                tell_replayed(held_json(StatusCode::CREATED, out, held), is_replayed)
             }
             Err(refusal) => response::held(refusal, held),
         }
@@ -100,12 +109,16 @@ impl Ingest {
         };
         let turn = if read.is_inflated() { Turn::Last } else { Turn::First };
         let (bytes, mut reading) = read.into_parts();
-        let batch = match self.parse_batch(bytes, turn).await {
+        let arrival = match self.arrival(&asked.head.headers) {
+            Ok(arrival) => arrival,
+            Err(fault) => return self.reject_whole("batch", &fault),
+        };
+        let batch = match self.parse_batch(bytes, arrival, turn).await {
             Some(Ok(batch)) => batch,
             Some(Err(fault)) => return self.reject_whole("batch", &fault),
             None => return error(ErrorCode::InternalError, "The batch could not be read; see hitlog's log"),
         };
-        let ParsedBatch { events, refused, warnings } = batch;
+        let ParsedBatch { mut events, refused, warnings } = batch;
         // Everything that can be written before the commit is, so that the memory of the answer is known, and the
         // faults themselves are gone: they take more.
         let errors = item_errors(&refused, self.errors_detailed_max);
@@ -115,7 +128,7 @@ impl Ingest {
         let summaries: usize = events.rows().map(|row| json_text::event_summary_bytes_max(&row)).sum();
         let bytes_max = BATCH_FRAME_BYTES + summaries + errors.len() + warned.len();
         let answer_bytes = bytes_max + errors.capacity() + warned.capacity();
-        let put_aside = self.put_aside(&events, answer_bytes, &mut reading, asked.body.activity()).await;
+        let put_aside = self.put_aside(&mut events, answer_bytes, &mut reading, asked.body.activity()).await;
         self.metrics.events_received.increment((events.len() + reasons.len()) as u64);
         for reason in &reasons {
             self.metrics.events_rejected(*reason).increment(1);
@@ -164,9 +177,23 @@ impl Ingest {
         rejection(what, fault)
     }
 
+    /// What is known of a request that is here, beside its body.
+    fn arrival(&self, headers: &HeaderMap) -> Result<Arrival, Rejection> {
+        let idempotency_key = idempotency_key(headers).map_err(Rejection::Invalid)?;
+        Ok(Arrival { received_at: now_ms(), idempotency_key, ids: Some(self.known_ids.hasher()) })
+    }
+
+    fn parse_event(&self, bytes: Vec<u8>, headers: &HeaderMap) -> Result<(ValidEvents, Warnings), Rejection> {
+        event::parse_event(bytes, &self.rules, &self.arrival(headers)?, |code| self.websites.id_of_code(code))
+    }
+
     /// Parses a batch, a large one on another thread. `None` if that panicked.
-    async fn parse_batch(&self, bytes: Vec<u8>, turn: Turn) -> Option<Result<ParsedBatch, Rejection>> {
-        let arrival = Arrival::at(now_ms());
+    async fn parse_batch(
+        &self,
+        bytes: Vec<u8>,
+        arrival: Arrival,
+        turn: Turn,
+    ) -> Option<Result<ParsedBatch, Rejection>> {
         if bytes.len() <= HEAVY_BATCH_BYTES && turn == Turn::First {
             let id_of_code = |code: &str| self.websites.id_of_code(code);
             return Some(event::parse_batch(bytes, &self.rules, &arrival, id_of_code));
@@ -176,11 +203,11 @@ impl Ingest {
         self.bodies.heavy.run(turn, parse).await
     }
 
-    /// Counts what `events` hold beside the body that they were read from, and puts the memory of their answer aside,
-    /// before they are queued: afterwards nothing is refused.
+    /// Counts what `events` hold beside the body that they were read from, puts the memory of their answer aside, and
+    /// looks for them among those that are stored, before they are queued: afterwards nothing is refused.
     async fn put_aside(
         &self,
-        events: &ValidEvents,
+        events: &mut ValidEvents,
         answer_bytes_max: usize,
         reading: &mut Holding,
         activity: &Arc<Activity>,
@@ -192,15 +219,32 @@ impl Ingest {
             return Err(Shed::BodyMemory);
         }
         held.grow_in_time(answer_bytes_max).await.map_err(|OverBudget| Shed::AnswerMemory)?;
+        if !events.id_hashes().is_empty() {
+            // In a box, so that events without a name take no room for it.
+            Box::pin(self.look_up(events)).await?;
+            reading.grow_to(events.bytes()).map_err(|_| Shed::BodyMemory)?;
+        }
         Ok(held)
     }
 
-    /// Refuses events for which there is no memory.
+    /// Looks for `events` among those that are stored.
+    async fn look_up(&self, events: &mut ValidEvents) -> Result<(), Shed> {
+        let looked_up = self.known_ids.look_up(&self.readers, events).await;
+        events.note_looked_up(looked_up.map_err(|failure| {
+            if !matches!(failure, ReadError::Refused(_) | ReadError::Stopped) {
+                tracing::error!(error = %failure, "it could not be looked up whether events are stored already");
+            }
+            Shed::LookUp
+        })?);
+        Ok(())
+    }
+
+    /// Refuses events for which there is no memory, or which could not be looked up.
     fn refuse(&self, events: &ValidEvents, reason: Shed) -> Response {
         self.metrics.events_shed(reason).increment(events.len() as u64);
         match reason {
             Shed::AnswerMemory => overloaded_by_answers(),
-            _ => body_error(&BodyError::Memory, self.queue.retry_after()),
+            reason => overloaded(Overloaded { reason, retry_after: self.queue.retry_after() }),
         }
     }
 
@@ -241,7 +285,8 @@ impl Ingest {
         out.extend_from_slice(b",\"message\":");
         json_text::write_string(&mut out, message.as_bytes());
         out.push(b'}');
-        held_json(if faults.count == 0 { StatusCode::CREATED } else { StatusCode::MULTI_STATUS }, out, held)
+        let status = if faults.count == 0 { StatusCode::CREATED } else { StatusCode::MULTI_STATUS };
+        tell_replayed(held_json(status, out, held), stored.is_some_and(is_replayed))
     }
 
     /// Counts what is odd about events that are stored.
@@ -262,11 +307,35 @@ impl Ingest {
         }
     }
 
+    /// Goes through the events of a request as they are stored: with the id and the time of the first one, where one
+    /// was stored already.
     fn for_each_stored(&self, stored: &Stored, mut write: impl FnMut(&[u8], &event::EventRow<'_>)) {
-        for (sequence, row) in (stored.receipt.first_sequence..).zip(stored.events.rows()) {
-            write(&self.ids.encode(sequence), &row);
+        let mut repeats = stored.receipt.repeats.iter().peekable();
+        let mut sequences = stored.receipt.first_sequence..;
+        for (index, row) in stored.events.rows().enumerate() {
+            if let Some(Repeat { original, .. }) = repeats.next_if(|repeat| repeat.index == index) {
+                let row = event::EventRow { created_at: original.created_at, ..row };
+                write(&self.ids.encode(original.sequence), &row);
+            } else if let Some(sequence) = sequences.next() {
+                write(&self.ids.encode(sequence), &row);
+            }
         }
     }
+}
+
+/// What a request is answered with all of whose stored events were stored already.
+const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+/// Whether all of these events were stored already.
+fn is_replayed(stored: &Stored) -> bool {
+    stored.receipt.repeats.len() == stored.receipt.count
+}
+
+fn tell_replayed(mut response: Response, is_replayed: bool) -> Response {
+    if is_replayed {
+        response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+    }
+    response
 }
 
 /// What a batch's answer has beside the events and the errors, at most, in bytes.

@@ -202,7 +202,7 @@ fn pages_of_other_sites_send_and_never_read() {
             assert_eq!(response.status, status);
             assert_eq!(response.header("access-control-allow-origin"), Some(ORIGIN.1));
             assert_eq!(response.header("access-control-allow-credentials"), Some("true"));
-            assert_eq!(response.header("access-control-expose-headers"), Some("retry-after"));
+            assert_eq!(response.header("access-control-expose-headers"), Some("retry-after, idempotency-replayed"));
         }
         // With the token as well: a page that has it may read, but no page of another site may be told what it reads.
         let reads = guarded(code).into_iter().filter(|(method, _)| ["GET", "HEAD"].contains(&method.as_str()));
@@ -221,7 +221,7 @@ fn preflights_allow_what_pages_add_to_every_request() {
         let headers = [ORIGIN, ("access-control-request-method", "POST"), ("access-control-request-headers", names)];
         daemon.client().send("OPTIONS", path, &headers, b"")
     };
-    let standard = "authorization, content-encoding, content-type";
+    let standard = "authorization, content-encoding, content-type, idempotency-key";
     let many = (0..65).map(|number| format!("x-{number}")).collect::<Vec<_>>().join(",");
     for path in [
         "/api/v1/events",

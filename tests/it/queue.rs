@@ -8,7 +8,7 @@ use std::{
 };
 
 use hitlog::{
-    event::{Arrival, Rules, ValidEvents, parse_batch},
+    event::{Arrival, Original, Repeat, Rules, ValidEvents, parse_batch},
     metrics::{BuildInfo, Metrics, Shed},
     queue::{Ack, CommitError, Limits, Overloaded, Receipt, Request, Requests, State, Stored, Taken, bounded},
 };
@@ -71,18 +71,39 @@ fn a_request_comes_back_with_its_receipt_and_its_events() {
     for request in take_all(&requests) {
         assert!(queue.depth().oldest > Duration::ZERO);
         let count = request.len() as u64;
-        request.acknowledge(sequence);
+        request.acknowledge(sequence, Vec::new());
         sequence += count;
     }
     requests.group_answered(5, Duration::from_secs(1));
     for (ack, first_sequence, count) in acks.into_iter().zip([(40, 2), (42, 3)]).map(|(ack, (a, b))| (ack, a, b)) {
         let stored = wait_for(ack).unwrap();
-        assert_eq!(stored.receipt, Receipt { first_sequence, count });
+        assert_eq!(stored.receipt, Receipt { first_sequence, count, repeats: Vec::new() });
         assert_eq!(stored.events.len(), count);
     }
     let depth = queue.depth();
     assert_eq!((depth.events, depth.bytes, depth.oldest), (0, 0, Duration::ZERO));
     assert_eq!(value(&metrics, "hitlog_events_committed_total"), 5.0);
+}
+
+#[test]
+fn repeats_are_told_and_counted_as_such() {
+    let metrics = metrics();
+    let (queue, requests) = bounded(LIMITS, Arc::clone(&metrics.events));
+    let ack = queue.try_append(events(3)).unwrap();
+    let repeat = |index| Repeat { index, original: Original { sequence: 7, created_at: 1 } };
+    for request in take_all(&requests) {
+        request.acknowledge(40, vec![repeat(0), repeat(2)]);
+    }
+    let receipt = wait_for(ack).unwrap().receipt;
+    assert_eq!(receipt, Receipt { first_sequence: 40, count: 3, repeats: vec![repeat(0), repeat(2)] });
+    assert_eq!(value(&metrics, "hitlog_events_committed_total"), 1.0);
+    assert_eq!(value(&metrics, "hitlog_events_replayed_total"), 2.0);
+    assert_eq!(queue.depth().events, 0);
+
+    let outdated = queue.try_append(events(2)).unwrap();
+    take_all(&requests).into_iter().for_each(|request| request.fail(CommitError::Outdated));
+    assert_eq!(wait_for(outdated).map(|_| ()), Err(CommitError::Outdated));
+    assert_eq!(shed(&metrics, Shed::LookUp), 2.0);
 }
 
 #[test]
@@ -98,7 +119,7 @@ fn it_is_full_by_events_and_by_bytes() {
         assert_eq!(shed(&metrics, Shed::QueueFull), 1.0);
         let group = take_all(&requests);
         assert_eq!(queue.depth().events, fits, "a group in commit still counts");
-        group.into_iter().for_each(|request| request.acknowledge(1));
+        group.into_iter().for_each(|request| request.acknowledge(1, Vec::new()));
         assert_eq!(
             (queue.depth().events, queue.depth().bytes),
             (0, fits * bytes),
@@ -115,7 +136,7 @@ fn whoever_went_away_changes_nothing() {
     let metrics = metrics();
     let (queue, requests) = bounded(LIMITS, Arc::clone(&metrics.events));
     drop(queue.try_append(events(1)).unwrap());
-    take_all(&requests).into_iter().for_each(|request| request.acknowledge(1));
+    take_all(&requests).into_iter().for_each(|request| request.acknowledge(1, Vec::new()));
     assert_eq!(value(&metrics, "hitlog_events_committed_total"), 1.0);
 }
 
@@ -162,7 +183,7 @@ fn closing_the_edge_ends_the_writer_after_what_waits() {
     let _ack = queue.try_append(events(1)).unwrap();
     drop(queue);
     let mut group = take_all(&requests);
-    group.pop().unwrap().acknowledge(1);
+    group.pop().unwrap().acknowledge(1, Vec::new());
     assert_eq!(requests.take(&mut group, None, |_| true), Taken::Closed);
 }
 
@@ -202,7 +223,7 @@ fn every_request_has_one_answer() {
         while requests.take(&mut group, None, |_| true) == Taken::Group {
             for request in group.drain(..) {
                 let count = request.len() as u64;
-                request.acknowledge(next);
+                request.acknowledge(next, Vec::new());
                 next += count;
             }
         }

@@ -34,11 +34,11 @@ pub mod thread {
 }
 
 pub mod event {
-    pub use crate::parts::store::ValidEvents;
+    pub use crate::parts::store::{Repeat, ValidEvents};
 }
 
 pub mod store {
-    pub use crate::parts::store::{AppendError, Log};
+    pub use crate::parts::store::{AppendError, Appended, Log};
 }
 
 #[path = "../../src"]
@@ -67,6 +67,7 @@ const ROOMY: Scenario = Scenario {
     probes: &[],
     stays_down: false,
     looks: false,
+    repeats: false,
     preemptions: 2,
     comes_to: &["stored", "ended in order"],
 };
@@ -83,6 +84,28 @@ const CLIENT_LEAVES: Scenario =
     Scenario { name: "a client leaves", edges: &[(GoesAway, &[1, 1]), (AtOnce, &[1])], preemptions: 3, ..ROOMY };
 const CLOSES: Scenario =
     Scenario { name: "the queue is closed", edges: &[(Closes, &[1]), (Closes, &[1, 1]), (Closes, &[1])], ..ROOMY };
+
+/// The first event of every request is the same one, sent again: while the first is queued, in its group, or after it.
+const REPEATS: Scenario = Scenario {
+    name: "repeats",
+    repeats: true,
+    edges: &[(OneByOne, &[1, 1]), (AtOnce, &[2, 1])],
+    comes_to: &["stored", "stored already", "ended in order"],
+    ..ROOMY
+};
+const REPEATS_IN_SMALL_GROUPS: Scenario = Scenario {
+    name: "repeats in small groups",
+    group_events_max: 1,
+    edges: &[(AtOnce, &[1, 1]), (GoesAway, &[1])],
+    ..REPEATS
+};
+const REPEATS_AT_A_FULL_DISK: Scenario = Scenario {
+    name: "repeats at a full disk",
+    edges: &[(OneByOne, &[1, 1]), (AtOnce, &[1])],
+    appends: &[Full],
+    comes_to: &["stored", "stored already", "failed: storage full", "refused: storage full", "ended in order"],
+    ..REPEATS
+};
 
 const FULL_OF_EVENTS: Scenario = Scenario {
     name: "full of events",
@@ -198,6 +221,11 @@ fn all_is_stored_in_order() {
 }
 
 #[test]
+fn what_is_sent_again_is_one_event_with_one_answer() {
+    [&REPEATS, &REPEATS_IN_SMALL_GROUPS, &REPEATS_AT_A_FULL_DISK].into_iter().for_each(check);
+}
+
+#[test]
 fn a_full_queue_refuses_and_takes_no_more_than_fits() {
     [&FULL_OF_EVENTS, &FULL_OF_BYTES].into_iter().for_each(check);
 }
@@ -230,6 +258,8 @@ fn planted_faults_are_found() {
         (Fault::RoomLooksFree, &FULL_OF_BYTES, "more is let in than there is room"),
         (Fault::AdditionIsTorn, &TWO_EDGES, "more room is given back than is taken"),
         (Fault::LogMiscounts, &TWO_EDGES, "a receipt that the log knows nothing of"),
+        (Fault::LogForgetsItsGroup, &REPEATS, "one event is stored twice"),
+        (Fault::LogKnowsBeforeCommit, &REPEATS_AT_A_FULL_DISK, "a repeat of what is not stored"),
     ] {
         let outcome = real::panic::catch_unwind(|| explore(scenario, fault));
         let panic = outcome.expect_err(scenario.name);

@@ -39,6 +39,10 @@ pub enum Fault {
     RoomLooksFree,
     /// The log says one sequence too many.
     LogMiscounts,
+    /// The log looks for repeats among what was committed before, and not in the group that it commits.
+    LogForgetsItsGroup,
+    /// The log takes for stored what it has not committed yet.
+    LogKnowsBeforeCommit,
 }
 
 /// What the running execution has come to, and the fault planted in it.

@@ -28,7 +28,7 @@ pub struct ParsedBatch {
 
 pub(super) struct Batch<'r, F> {
     pub(super) rules: &'r Rules,
-    pub(super) out: Output,
+    pub(super) out: Output<'r>,
     pub(super) refused: Vec<(usize, Rejection)>,
     website_id: F,
     /// The tracking code found last: nearly always that of the next item, too.
@@ -36,7 +36,7 @@ pub(super) struct Batch<'r, F> {
 }
 
 impl<'r, F: Fn(&str) -> Option<Arc<str>>> Batch<'r, F> {
-    pub(super) fn new(out: Output, rules: &'r Rules, website_id: F) -> Self {
+    pub(super) fn new(out: Output<'r>, rules: &'r Rules, website_id: F) -> Self {
         Self { rules, out, refused: Vec::new(), website_id, last: None }
     }
 

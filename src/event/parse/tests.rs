@@ -86,6 +86,9 @@ fn values_at_their_limits_are_taken() {
         json!({"url": format!("https://example.com/{}", "a".repeat(4_096 - 20))}),
         json!({"referrer": null}),
         json!({"referrer": ""}),
+        json!({"eventId": "x".repeat(128)}),
+        json!({"eventId": "é".repeat(64)}),
+        json!({"eventId": null}),
         json!({"sessionId": "x".repeat(128), "visitorId": "é".repeat(64)}),
         json!({"deviceType": null, "browser": null, "os": null, "location": null, "properties": null}),
         json!({"browser": "é".repeat(100), "os": "", "location": "x".repeat(100)}),
@@ -131,6 +134,13 @@ fn every_fault_names_its_field() {
         (json!({"timestamp": TIMESTAMP_MAX_MS + 1}), &["timestamp"]),
         (json!({"timestamp": u64::MAX}), &["timestamp"]),
         (json!({"timestamp": 1e300}), &["timestamp"]),
+        (json!({"eventId": ""}), &["eventId"]),
+        (json!({"eventId": "é".repeat(65)}), &["eventId"]),
+        (json!({"eventId": "a\u{1f}b"}), &["eventId"]),
+        (json!({"eventId": "\u{7f}"}), &["eventId"]),
+        (json!({"eventId": 7}), &["eventId"]),
+        (json!({"eventId": ["a"]}), &["eventId"]),
+        (json!({"eventId": {"a": "b"}, "os": true}), &["eventId", "os"]),
         (json!({"properties": []}), &["properties"]),
         (json!({"properties": {"a": "x".repeat(32 * 1024)}}), &["properties"]),
         (json!({"eventType": 1, "url": 2, "sessionId": 3}), &["eventType", "sessionId", "url"]),
@@ -236,5 +246,6 @@ fn a_very_long_code_is_not_repeated_whole() {
 }
 
 mod faults;
+mod ids;
 mod properties;
 mod warnings;

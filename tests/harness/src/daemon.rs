@@ -205,11 +205,11 @@ impl Daemon {
         };
         let (received, committed) = (sum("hitlog_events_received_total"), sum("hitlog_events_committed_total"));
         let (rejected, shed) = (sum("hitlog_events_rejected_total"), sum("hitlog_events_shed_total"));
-        let unknown = sum("hitlog_events_unknown_total");
+        let (replayed, unknown) = (sum("hitlog_events_replayed_total"), sum("hitlog_events_unknown_total"));
         assert_eq!(
             received,
-            committed + rejected + shed + unknown,
-            "received = committed {committed} + rejected {rejected} + shed {shed} + unknown {unknown}"
+            committed + replayed + rejected + shed + unknown,
+            "received = committed {committed} + replayed {replayed} + rejected {rejected} + shed {shed} + unknown {unknown}"
         );
         (received, committed)
     }

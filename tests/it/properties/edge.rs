@@ -58,7 +58,7 @@ impl Edge {
     /// says several things, or where this model does not know.
     fn wanted(&self, request: &Request) -> Option<(u16, Option<(usize, usize)>)> {
         let websites = [(self.codes[0].as_str(), "one"), (self.codes[1].as_str(), "two")];
-        let model = Model { rules: &RULES, now: NOW, websites: &websites, off: None };
+        let model = Model { rules: &RULES, now: NOW, websites: &websites, key: None, off: None };
         let refused = |verdict: Verdict| match verdict.unwrap_err() {
             Refusal::Unknown => 404,
             Refusal::Malformed | Refusal::Invalid(..) => 400,

@@ -148,6 +148,7 @@ fn members() -> impl Strategy<Value = Vec<(String, String)>> {
         member("location", label(), 0.3),
         member("timestamp", timestamp(), 0.5),
         member("properties", properties(), 0.5),
+        member("eventId", prop_oneof![6 => id(), 1 => Just("null".into())].boxed(), 0.4),
     ];
     let unknown = prop_oneof![
         6 => Just(Vec::new()),

@@ -1,6 +1,6 @@
 //! The contract's table "One event" and its rules of a batch, written a second time.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, hash::Hasher};
 
 use hitlog::event::{
     Rules,
@@ -9,9 +9,11 @@ use hitlog::event::{
     },
 };
 
+use siphasher::sip128::{Hasher128, SipHasher24};
+
 use super::json::{self, Json, Reading};
 
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 13] = [
     "trackingCode",
     "eventType",
     "url",
@@ -24,12 +26,16 @@ const NAMES: [&str; 12] = [
     "location",
     "timestamp",
     "properties",
+    "eventId",
 ];
 const REQUIRED: [&str; 5] = ["trackingCode", "eventType", "url", "sessionId", "visitorId"];
 /// The first millisecond of the year 2000.
 const YEAR_2000: i128 = 946_684_800_000;
 /// The last millisecond of the year 9999.
 const TIMESTAMP_MAX: i128 = 253_402_300_799_999;
+
+/// The key of a store, under which names are hashed.
+pub const NAME_KEY: &[u8; 16] = b"0123456789abcdef";
 
 /// A rule that a control can take away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +68,10 @@ pub enum Rule {
     TimeBefore2000,
     PropertiesObject,
     PropertiesBytes,
+    OwnName,
+    NameOfWebsite,
+    KeyName,
+    KeyIndex,
     UnknownCodeFirst,
     ItemExcess,
     ItemBytes,
@@ -79,6 +89,8 @@ pub struct Stored {
     pub properties: Option<Json>,
     pub properties_bytes: usize,
     pub created_at: i64,
+    /// What it is known by when it is sent again.
+    pub id_hash: Option<u128>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -100,6 +112,8 @@ pub struct Model<'a> {
     pub now: i64,
     /// Tracking codes and websites.
     pub websites: &'a [(&'a str, &'a str)],
+    /// The key of the request, if it has one.
+    pub key: Option<&'a str>,
     pub off: Option<Rule>,
 }
 
@@ -107,6 +121,7 @@ pub struct Model<'a> {
 #[derive(Default)]
 struct Judged {
     code: Option<String>,
+    name: Option<String>,
     stored: Stored,
     form: bool,
     faults: BTreeSet<String>,
@@ -143,6 +158,18 @@ impl Model<'_> {
         self.websites.iter().find(|(known, _)| *known == code).map(|(_, website)| (*website).to_owned())
     }
 
+    /// SipHash-2-4 of the website's id, a line feed and the name: the event's own, or else the one that the key of its
+    /// request gives it.
+    fn id_hash(&self, own: Option<&str>, index: usize, website: &str) -> Option<u128> {
+        let own = own.filter(|_| self.holds(Rule::OwnName)).map(str::to_owned);
+        let key = self.key.filter(|_| self.holds(Rule::KeyName));
+        let name = own.or_else(|| Some(format!("{}/{index}", key?)))?;
+        let website = if self.holds(Rule::NameOfWebsite) { website } else { "" };
+        let mut hasher = SipHasher24::new_with_key(NAME_KEY);
+        hasher.write(format!("{website}\n{name}").as_bytes());
+        Some(hasher.finish128().as_u128())
+    }
+
     /// What becomes of the body of one event.
     pub fn event(&self, body: &[u8]) -> Verdict {
         // What is in excess anywhere is a fault of the body.
@@ -154,7 +181,8 @@ impl Model<'_> {
         }
         let website = self.website(judged.code.as_deref().unwrap_or_default()).ok_or(Refusal::Unknown)?;
         let oddities = judged.oddities(0).collect();
-        Ok((vec![Stored { website, ..judged.stored }], Vec::new(), oddities))
+        let id_hash = self.id_hash(judged.name.as_deref(), 0, &website);
+        Ok((vec![Stored { website, id_hash, ..judged.stored }], Vec::new(), oddities))
     }
 
     /// What becomes of the body of a batch.
@@ -188,7 +216,9 @@ impl Model<'_> {
                 Some(None) if is_valid || self.holds(Rule::UnknownCodeFirst) => refused.push((index, Refusal::Unknown)),
                 Some(Some(website)) if is_valid => {
                     oddities.extend(judged.oddities(index));
-                    stored.push(Stored { website, ..judged.stored });
+                    let index = if self.holds(Rule::KeyIndex) { index } else { stored.len() };
+                    let id_hash = self.id_hash(judged.name.as_deref(), index, &website);
+                    stored.push(Stored { website, id_hash, ..judged.stored });
                 }
                 _ => refused.push((index, Refusal::Invalid(judged.form, judged.faults))),
             }
@@ -259,7 +289,11 @@ impl Model<'_> {
                     judged.code = Some(text.clone());
                     return self.is_code(text);
                 }
-                judged.stored.texts.push((name, text.clone()));
+                if name == "eventId" {
+                    judged.name = Some(text.clone());
+                } else {
+                    judged.stored.texts.push((name, text.clone()));
+                }
                 self.text(name, text)
             }
             _ => false,
@@ -282,7 +316,7 @@ impl Model<'_> {
             "eventType" => ["pageview", "click", "custom"].contains(&text) || !self.holds(Rule::EventType),
             "deviceType" => ["mobile", "tablet", "desktop"].contains(&text) || !self.holds(Rule::DeviceType),
             "url" | "referrer" => self.url(text),
-            "sessionId" | "visitorId" => {
+            "sessionId" | "visitorId" | "eventId" => {
                 (!text.is_empty() || !self.holds(Rule::IdEmpty))
                     && (text.len() <= self.rules.id_bytes_max || !self.holds(Rule::IdBytes))
             }

@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use hitlog::event::{Arrival, EventRow, Faults, Rejection, Rules, ValidEvents, Warnings, parse_batch, parse_event};
+use hitlog::event::{
+    Arrival, EventRow, Faults, IdHash, IdHasher, Rejection, Rules, ValidEvents, Warnings, parse_batch, parse_event,
+};
 use proptest::prelude::*;
 
 use super::{
     corpus::Corpus,
     event_text::{AGE_MAX_MS, CODES, DAY_MS, NOW, batch_body, event_body},
     json::{self, Reading},
-    model::{Model, Oddity, Refusal, Rule, Stored, Verdict},
+    model::{Model, NAME_KEY, Oddity, Refusal, Rule, Stored, Verdict},
     mutation::{JSON_TOKENS, Mutation, Token, damaged, mutations},
     runner::{assert_found, assert_holds},
 };
@@ -32,6 +34,9 @@ const EXPIRES: Rules = Rules { timestamp_age_max_ms: AGE_MAX_MS, ..KEEPS_FOR_EVE
 /// So small an item that batches are read item by item as often as at once.
 const BATCH_ITEM_BYTES_MAX: usize = 1_000;
 const WEBSITES: [(&str, &str); 2] = [(CODES[0], "web-1"), (CODES[1], "web-2")];
+
+/// The key that batches come with.
+const KEY: &str = "key";
 
 /// A body, the damage to it, and whether events expire.
 type Input = (Token, Vec<Mutation>, bool);
@@ -77,6 +82,8 @@ const EVENT_RULES: &[Rule] = &[
     Rule::TimeBefore2000,
     Rule::PropertiesObject,
     Rule::PropertiesBytes,
+    Rule::OwnName,
+    Rule::NameOfWebsite,
 ];
 const BATCH_RULES: &[Rule] = &[
     Rule::UnknownCodeFirst,
@@ -86,6 +93,9 @@ const BATCH_RULES: &[Rule] = &[
     Rule::Required,
     Rule::ItemExcess,
     Rule::ItemBytes,
+    Rule::OwnName,
+    Rule::KeyName,
+    Rule::KeyIndex,
     Rule::Read(Reading::Surrogates),
 ];
 
@@ -93,7 +103,7 @@ fn website_id(code: &str) -> Option<Arc<str>> {
     WEBSITES.iter().find(|(known, _)| *known == code).map(|(_, website)| (*website).into())
 }
 
-fn stored(row: &EventRow<'_>) -> Stored {
+fn stored(row: &EventRow<'_>, id_hash: Option<IdHash>) -> Stored {
     let text = |bytes: &[u8]| std::str::from_utf8(bytes).expect("texts are UTF-8").to_owned();
     let texts = [
         ("eventType", Some(row.event_type)),
@@ -112,12 +122,16 @@ fn stored(row: &EventRow<'_>) -> Stored {
         properties: row.properties.map(|bytes| json::read(bytes, 32, None).expect("properties are JSON")),
         properties_bytes: row.properties.map_or(0, <[u8]>::len),
         created_at: row.created_at,
+        id_hash: id_hash.map(|IdHash(hash)| hash),
     }
 }
 
 fn rows(events: &ValidEvents) -> Vec<Stored> {
     assert!(events.rows().all(|row| row.received_at == NOW));
-    events.rows().map(|row| stored(&row)).collect()
+    let id_hashes = events.id_hashes();
+    assert!(id_hashes.is_empty() || id_hashes.len() == events.len());
+    let id_hash = |index| id_hashes.get(index).copied().flatten();
+    events.rows().enumerate().map(|(index, row)| stored(&row, id_hash(index))).collect()
 }
 
 /// The refusal in the model's words.
@@ -143,13 +157,18 @@ fn is_placed(rejection: &Rejection, body: &[u8]) -> bool {
     place.is_some_and(|place| place <= body.len()) || text.contains("is empty")
 }
 
+fn arrival(is_batch: bool) -> Arrival {
+    let idempotency_key = is_batch.then(|| KEY.into());
+    Arrival { received_at: NOW, idempotency_key, ids: Some(IdHasher::new(NAME_KEY)) }
+}
+
 fn hitlogs_event(body: &[u8], rules: &Rules) -> Result<Verdict, Rejection> {
-    let (events, warnings) = parse_event(body.to_vec(), rules, &Arrival::at(NOW), website_id)?;
+    let (events, warnings) = parse_event(body.to_vec(), rules, &arrival(false), website_id)?;
     Ok(Ok((rows(&events), Vec::new(), oddities(&warnings))))
 }
 
 fn hitlogs_batch(body: &[u8], rules: &Rules) -> Result<Verdict, Rejection> {
-    let batch = parse_batch(body.to_vec(), rules, &Arrival::at(NOW), website_id)?;
+    let batch = parse_batch(body.to_vec(), rules, &arrival(true), website_id)?;
     let refused = batch.refused.iter().map(|(index, rejection)| (*index, refusal(rejection))).collect();
     Ok(Ok((rows(&batch.events), refused, oddities(&batch.warnings))))
 }
@@ -161,7 +180,8 @@ fn rules(expires: bool, is_batch: bool) -> Rules {
 
 /// What the model says, less the rule that is off.
 fn wanted(body: &[u8], expires: bool, is_batch: bool, off: Option<Rule>) -> Verdict {
-    let model = Model { rules: &rules(expires, is_batch), now: NOW, websites: &WEBSITES, off };
+    let key = is_batch.then_some(KEY);
+    let model = Model { rules: &rules(expires, is_batch), now: NOW, websites: &WEBSITES, key, off };
     if is_batch { model.batch(body) } else { model.event(body) }
 }
 

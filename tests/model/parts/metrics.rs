@@ -49,6 +49,7 @@ pub struct WriterMetrics {
 #[derive(Default)]
 pub struct EventMetrics {
     pub events_committed: Counter,
+    pub events_replayed: Counter,
     pub events_unknown: Counter,
     events_shed: [Counter; Shed::ALL.len()],
 }
@@ -61,6 +62,6 @@ impl EventMetrics {
     /// Everything that the law of conservation counts as settled.
     pub fn settled(&self) -> u64 {
         let shed: u64 = self.events_shed.iter().map(Counter::value).sum();
-        self.events_committed.value() + self.events_unknown.value() + shed
+        self.events_committed.value() + self.events_replayed.value() + self.events_unknown.value() + shed
     }
 }

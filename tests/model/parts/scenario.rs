@@ -47,6 +47,8 @@ pub struct Scenario {
     pub stays_down: bool,
     /// Every edge looks at the depth when it has its answers, and at the metrics as they change.
     pub looks: bool,
+    /// The first event of every request has the name of all the others'.
+    pub repeats: bool,
     /// Preemptions in a schedule at most.
     pub preemptions: usize,
     /// What it comes to: this in some of the schedules, and nothing else in any.
@@ -64,6 +66,7 @@ fn run(scenario: &'static Scenario) {
         appends: scenario.appends.iter().copied().collect(),
         probes: scenario.probes.iter().copied().collect(),
         next_sequence: 1,
+        named: None,
         stored: Arc::clone(&world.stored),
     };
     let (queue, requests) = bounded(limits, Arc::clone(&world.metrics));

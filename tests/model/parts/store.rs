@@ -17,6 +17,25 @@ pub struct ValidEvents {
     /// Which request.
     pub name: (usize, usize),
     pub count: usize,
+    /// Its first event has a name, which is that of every other first event that has one.
+    pub is_named: bool,
+}
+
+/// The event that is stored, which a repeat is answered with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Repeat {
+    pub index: usize,
+    pub sequence: u64,
+}
+
+/// What became of a request's events.
+pub enum Appended {
+    Stored {
+        first_sequence: u64,
+        repeats: Vec<Repeat>,
+    },
+    /// The log of the model looks for repeats itself, and is never too late for that.
+    Outdated,
 }
 
 /// The memory of a request, wherever it has as many events.
@@ -56,11 +75,24 @@ pub enum Append {
 }
 
 /// What a request was given when it was stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
     pub name: (usize, usize),
     pub first_sequence: u64,
     pub count: usize,
+    pub repeats: Vec<Repeat>,
+}
+
+impl Stored {
+    /// How many of its events were not stored already.
+    pub fn new_events(&self) -> usize {
+        self.count - self.repeats.len()
+    }
+
+    /// The sequence that its first event is answered with.
+    pub fn sequence_of_first(&self) -> u64 {
+        self.repeats.first().map_or(self.first_sequence, |repeat| repeat.sequence)
+    }
 }
 
 pub struct Log {
@@ -70,11 +102,13 @@ pub struct Log {
     /// What the first probes find; those after them find room.
     pub probes: VecDeque<Append>,
     pub next_sequence: u64,
+    /// The sequence of the event that has a name.
+    pub named: Option<u64>,
     pub stored: Arc<Mutex<Vec<Stored>>>,
 }
 
 impl Log {
-    pub fn append<'a>(&mut self, group: impl Iterator<Item = &'a ValidEvents>) -> Result<u64, AppendError> {
+    pub fn append<'a>(&mut self, group: impl Iterator<Item = &'a ValidEvents>) -> Result<Vec<Appended>, AppendError> {
         let group: Vec<_> = group.collect();
         assert!(!group.is_empty(), "a group of nothing");
         let events: usize = group.iter().map(|events| events.len()).sum();
@@ -83,14 +117,36 @@ impl Log {
             events <= self.limits.events_max && bytes <= self.limits.bytes_max,
             "more is let in than there is room"
         );
-        outcome(self.appends.pop_front())?;
-        let first = self.next_sequence;
-        for events in group {
-            let given = Stored { name: events.name, first_sequence: self.next_sequence, count: events.len() };
-            self.next_sequence += events.len() as u64;
-            self.stored.lock().unwrap().push(given);
+        if planted(Fault::LogKnowsBeforeCommit) && group.iter().any(|events| events.is_named) {
+            self.named.get_or_insert(self.next_sequence);
         }
-        Ok(first + u64::from(planted(Fault::LogMiscounts)))
+        outcome(self.appends.pop_front())?;
+        let known_before = self.named;
+        let stored: Vec<_> = group.into_iter().map(|events| self.store(events, known_before)).collect();
+        let off = u64::from(planted(Fault::LogMiscounts));
+        let answer = |given: &Stored| Appended::Stored {
+            first_sequence: given.first_sequence + off,
+            repeats: given.repeats.clone(),
+        };
+        let answers = stored.iter().map(answer).collect();
+        self.stored.lock().unwrap().extend(stored);
+        Ok(answers)
+    }
+
+    fn store(&mut self, events: &ValidEvents, known_before: Option<u64>) -> Stored {
+        let known = if planted(Fault::LogForgetsItsGroup) { known_before } else { self.named };
+        let repeats = known.filter(|_| events.is_named).map(|sequence| Repeat { index: 0, sequence });
+        let given = Stored {
+            name: events.name,
+            first_sequence: self.next_sequence,
+            count: events.len(),
+            repeats: repeats.into_iter().collect(),
+        };
+        if events.is_named {
+            self.named.get_or_insert(given.first_sequence);
+        }
+        self.next_sequence += given.new_events() as u64;
+        given
     }
 
     /// A disk that is full from the start on is met by the first append as well.

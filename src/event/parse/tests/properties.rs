@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::event::{
+    IdHasher,
     body::Body,
     fields::Output,
     tape::{BODY_PADDING, entries_max},
@@ -94,6 +95,12 @@ proptest! {
     }
 }
 
+/// With names for some events and without, by what their batch says.
+fn arrival() -> Arrival {
+    let ids = Some(IdHasher::new(b"0123456789abcdef"));
+    Arrival { idempotency_key: Some("key".into()), ids, ..Arrival::at(NOW) }
+}
+
 /// Reads a batch by one way only: at once, or item by item. `None` if that way leaves it to the other one.
 fn by_one_way(body: &[u8], rules: &Rules, is_whole: bool) -> Option<Result<ParsedBatch, Rejection>> {
     let Body { mut bytes, len, has_escapes, repairs } = match Body::prepare(body.to_vec()) {
@@ -101,7 +108,8 @@ fn by_one_way(body: &[u8], rules: &Rules, is_whole: bool) -> Option<Result<Parse
         Err(empty) => return Some(Err(empty)),
     };
     let sent = bytes.clone();
-    let mut batch = Batch::new(Output::new(NOW, &bytes, repairs), rules, website_id);
+    let arrival = arrival();
+    let mut batch = Batch::new(Output::new(&arrival, &bytes, repairs), rules, website_id);
     if is_whole {
         match batch.read_whole(&mut bytes, len, has_escapes) {
             Ok(true) => {}
@@ -120,7 +128,8 @@ fn by_one_way(body: &[u8], rules: &Rules, is_whole: bool) -> Option<Result<Parse
 /// All that a client sees of a batch.
 fn seen(batch: &Result<ParsedBatch, Rejection>) -> String {
     let Ok(batch) = batch else { return format!("{batch:?}") };
-    format!("{:?}\n{:?}\n{:?}", batch.events.rows().collect::<Vec<_>>(), batch.refused, batch.warnings)
+    let (rows, ids) = (batch.events.rows().collect::<Vec<_>>(), batch.events.id_hashes());
+    format!("{rows:?}\n{ids:?}\n{:?}\n{:?}", batch.refused, batch.warnings)
 }
 
 /// The text of an item, with something odd in it now and then.
@@ -137,6 +146,8 @@ fn item_text() -> impl Strategy<Value = String> {
         r#""properties":{"a":[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]}"#,
         r#""referrer":"google.com""#,
         r#""referrer":-1e999"#,
+        r#""eventId":"a\u00e9""#,
+        r#""eventId":"""#,
         r#""browser":"x\"\\\/\u00e9""#,
         r#""trackingCode":"pm-nobody""#,
         r#""b":   "              long              ","c":[ 1 , 2 , 3 ]"#,
@@ -179,7 +190,7 @@ proptest! {
         if let Some(whole) = by_one_way(&body, &rules, true) {
             prop_assert_eq!(Some(seen(&whole)), by_items.clone(), "{}", body.escape_ascii());
         }
-        prop_assert_eq!(Some(seen(&parse_batch(body.clone(), &rules, &Arrival::at(NOW), website_id))), by_items);
+        prop_assert_eq!(Some(seen(&parse_batch(body.clone(), &rules, &arrival(), website_id))), by_items);
     }
 
     /// The bound on the parser's entries is one, and of usual events not far from the truth.
