@@ -149,7 +149,7 @@ fn full_tables_become_few_runs_that_know_all() {
     for number in 0..tables {
         let mut table = ids.new_table(0);
         let (first, last) = (number * 1_000 + 1, (number + 1) * 1_000);
-        (first..=last).for_each(|number| drop(table.find_or_add(entry(number))));
+        (first..=last).for_each(|number| assert_eq!(table.find_or_add(entry(number)), None));
         let before = ids.set();
         ids.add(table, (first, last), 7);
         // Known at every moment, to those who look anew and to those who looked before.
@@ -182,7 +182,7 @@ fn what_does_not_fit_is_forgotten_from_the_oldest_on() {
     for number in 0..60 {
         let mut table = ids.new_table(10_000);
         let (first, last) = (number * 10_000 + 1, (number + 1) * 10_000);
-        (first..=last).for_each(|number| drop(table.find_or_add(entry(number))));
+        (first..=last).for_each(|number| assert_eq!(table.find_or_add(entry(number)), None));
         ids.add(table, (first, last), 7);
         assert!(value(&metrics, "hitlog_dedup_bytes") <= f64::from(8 << 20));
     }

@@ -86,7 +86,7 @@ impl Event {
             self.session,
             self.visitor,
             self.created_at,
-            self.id.map_or(String::new(), |id| format!(r#","eventId":"{id}""#) + "\"")
+            self.id.map_or(String::new(), |id| format!(r#","eventId":"{id}""#))
         )
     }
 }
