@@ -26,7 +26,14 @@ pub mod repair;
 mod seal;
 mod segments;
 
-use std::{fs::File, io::Read, path::Path, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{
+    fs::File,
+    io::Read,
+    path::Path,
+    sync::Arc,
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
 
 pub use catalog::{Catalog, Erasure, NewWebsite, Website, WebsiteAge, WebsiteChange, WebsitePage, Websites};
 use catalog::{CatalogFile, Erasures};
@@ -187,7 +194,10 @@ fn open_ids(
     on_failure: &OnFailure,
 ) -> Result<(Arc<Ids>, NewestIds), OpenError> {
     let new_table = || ids::new_table(options, 0);
+    let begun = Instant::now();
     let found = recover::ids::find_ids(directory, &segments.view().segments, options, &new_table, next_sequence)?;
+    let ids = found.runs.iter().map(|run| run.count).sum::<u64>();
+    tracing::debug!(ids, runs = found.runs.len(), seconds = begun.elapsed().as_secs_f64(), "ids of events are found");
     let (wake, woken) = crossbeam_channel::bounded(1);
     let ids = Arc::new(Ids::new(found.runs, directory.clone(), options, (wake, Arc::clone(metrics))));
     let segments = Arc::clone(segments);

@@ -7,12 +7,16 @@
 //!
 //! `… -- SECONDS ROUNDS --beside HITLOG` compares this build with the program `HITLOG`, another build, and nothing else;
 //! `scripts/compare` builds that of a commit.
+//!
+//! `… -- SECONDS ROUNDS EVENTS --ids` measures what it costs that every event has an `eventId`, and what it takes to know
+//! those of so many events (30,000,000).
 
 use std::{fs, path::Path, process::Command};
 
 mod beside;
 mod chart;
 mod generator;
+mod ids;
 mod report;
 mod results;
 mod sections;
@@ -39,6 +43,9 @@ fn main() {
     let (seconds, rounds, events) = (number(0, 4.0), number(1, 3.0) as usize, number(2, 1e7) as usize);
     if let Some(other) = value_of("--beside") {
         return beside::run(Path::new(&other), seconds, rounds.max(1));
+    }
+    if arguments.iter().any(|argument| argument == "--ids") {
+        return ids::run(seconds, rounds.max(1), number(2, 3e7) as u64);
     }
     let mut bench = sections::Bench::new(seconds, rounds.max(1), events);
     bench.results.facts = facts(seconds, rounds, events);

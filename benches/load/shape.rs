@@ -16,8 +16,10 @@ const PAGES: usize = 2_000;
 const REFERRERS: usize = 100;
 /// Events of a session, on average.
 const SESSION_EVENTS: f64 = 4.0;
-/// Digits of the part of an id that is written anew.
+/// Digits of the part of a session's or visitor's id that is written anew.
 const ID_DIGITS: usize = 12;
+/// Digits of an event's own id: so many that no two events have the same.
+const EVENT_ID_DIGITS: usize = 16;
 
 /// An event without its tracking code's place to look for: text, and which session and visitor it is of.
 struct Event {
@@ -37,8 +39,8 @@ pub struct Source {
 
 struct Request {
     bytes: Vec<u8>,
-    /// Where the digits of an id stand, and the number that they are made of.
-    ids: Vec<(usize, u64)>,
+    /// Where the digits of an id stand, how many there are, and the number that they are made of.
+    ids: Vec<(usize, usize, u64)>,
 }
 
 impl Source {
@@ -46,6 +48,17 @@ impl Source {
     pub fn uniform(code: &str, events_per_request: usize) -> Self {
         let events = (0..POOL_EVENTS).map(|number| Event {
             text: traffic::event(code, number),
+            session: number as u64 / 5,
+            visitor: number as u64 / 20,
+        });
+        Self::new(&events.collect::<Vec<_>>(), events_per_request)
+    }
+
+    /// The same, each with an `eventId` of its own.
+    pub fn named(code: &str, events_per_request: usize) -> Self {
+        let name = format!(r#""eventId":"{:0EVENT_ID_DIGITS$}","sessionId""#, 0);
+        let events = (0..POOL_EVENTS).map(|number| Event {
+            text: traffic::event(code, number).replace(r#""sessionId""#, &name),
             session: number as u64 / 5,
             visitor: number as u64 / 20,
         });
@@ -79,7 +92,8 @@ impl Source {
     }
 
     fn new(events: &[Event], events_per_request: usize) -> Self {
-        let requests = events.chunks_exact(events_per_request).map(Request::new).collect();
+        let requests = events.chunks_exact(events_per_request).enumerate();
+        let requests = requests.map(|(at, events)| Request::new(events, at * events_per_request)).collect();
         Self { requests, next: 0, round: 0, keys: POOL_EVENTS as u64 }
     }
 
@@ -88,9 +102,9 @@ impl Source {
         let request = &self.requests[self.next];
         let start = out.len();
         out.extend_from_slice(&request.bytes);
-        for &(at, number) in &request.ids {
-            let id = scatter(number.wrapping_add(self.round * self.keys)) >> 16;
-            for (digit, place) in out[start + at..][..ID_DIGITS].iter_mut().enumerate() {
+        for &(at, digits, number) in &request.ids {
+            let id = scatter(number.wrapping_add(self.round * self.keys)) >> (64 - 4 * digits);
+            for (digit, place) in out[start + at..][..digits].iter_mut().enumerate() {
                 *place = b"0123456789abcdef"[(id >> (4 * digit)) as usize & 15];
             }
         }
@@ -102,7 +116,8 @@ impl Source {
 }
 
 impl Request {
-    fn new(events: &[Event]) -> Self {
+    /// A request with the events from the first on.
+    fn new(events: &[Event], first: usize) -> Self {
         let texts: Vec<&str> = events.iter().map(|event| event.text.as_str()).collect();
         let (path, body) = match texts[..] {
             [text] => ("/api/v1/events", text.to_owned()),
@@ -121,7 +136,9 @@ impl Request {
         let sessions = sessions.into_iter().zip(events.iter().map(|event| event.session));
         // Visitors are numbered apart from sessions.
         let visitors = visitors.into_iter().zip(events.iter().map(|event| !event.visitor));
-        let ids = sessions.chain(visitors).collect();
+        let of_session_or_visitor = sessions.chain(visitors).map(|(at, number)| (at, ID_DIGITS, number));
+        let names = places(r#""eventId":""#).into_iter().zip(first as u64..);
+        let ids = of_session_or_visitor.chain(names.map(|(at, number)| (at, EVENT_ID_DIGITS, number))).collect();
         Self { bytes: text.into_bytes(), ids }
     }
 }
