@@ -241,9 +241,9 @@ pub(super) fn body_error(failure: &BodyError, retry_after: Duration) -> Response
     }
 }
 
-/// Of events that are not looked for among those that are stored nothing may be stored: it could be stored twice.
+/// Nothing may be stored of events that cannot be looked for among those that are stored: it might be stored twice.
 const NOT_LOOKED_UP: &str = "It can't be looked up at the moment whether these events are stored already; nothing of \
-                             this request was stored now";
+                             this request was stored now. Send it again later";
 
 /// Tells that the queue took nothing of a request.
 pub(super) fn overloaded(refusal: Overloaded) -> Response {
@@ -270,7 +270,8 @@ pub(super) fn commit_error(failure: CommitError, retry_after: Duration) -> Respo
         CommitError::Outdated => retry_later(ErrorCode::Overloaded, NOT_LOOKED_UP, retry_after),
         CommitError::Unknown => retry_later(
             ErrorCode::CommitUnknown,
-            "The storage failed while this request was being committed; it may or may not be stored",
+            "The storage failed while this request was being committed; it may or may not be stored. Sent again, what \
+             has an eventId or an Idempotency-Key is stored once",
             retry_after,
         ),
     }

@@ -36,6 +36,7 @@ mod properties;
 mod quarantine;
 mod queue;
 mod retention_and_erasure;
+mod retries;
 mod routes;
 mod scratch;
 mod segments;
