@@ -18,7 +18,7 @@ use super::{
     table::IdTable,
 };
 use crate::{
-    event::{IdHash, Original},
+    event::{IdHash, Original, Repeat},
     metrics::StoreMetrics,
     store::{
         format::{DataDir, IDS, blocks::BlockError},
@@ -68,18 +68,29 @@ pub(crate) enum Found {
 }
 
 impl IdSet {
-    /// Looks for an id in memory.
-    pub(crate) fn look(&self, hash: IdHash) -> Found {
-        self.look_behind(hash, None)
+    /// Looks for many ids in memory, each with its number. Returns the events that have some, and the ids that may be in
+    /// a run.
+    pub(crate) fn look_for(&self, mut ids: Vec<(usize, IdHash)>) -> (Vec<Repeat>, Vec<(usize, IdHash)>) {
+        let mut repeats = Vec::new();
+        for full in self.tables.iter().rev() {
+            ids.retain(|&(index, hash)| match full.table.find(hash) {
+                Some(original) => {
+                    repeats.push(Repeat { index, original });
+                    false
+                }
+                None => true,
+            });
+        }
+        let mut marks = vec![false; ids.len()];
+        self.runs.iter().for_each(|run| run.mark(&ids, &mut marks));
+        let mut marks = marks.into_iter();
+        ids.retain(|_| marks.next().unwrap_or(true));
+        (repeats, ids)
     }
 
     /// Looks for an id in what has come since there were so many full tables.
     pub(crate) fn look_since(&self, hash: IdHash, number: u64) -> Found {
-        self.look_behind(hash, Some(number))
-    }
-
-    fn look_behind(&self, hash: IdHash, number: Option<u64>) -> Found {
-        let is_new = |age: Age| number.is_none_or(|number| age.number > number);
+        let is_new = |age: Age| age.number > number;
         let mut tables = self.tables.iter().rev().take_while(|full| is_new(full.age));
         if let Some(original) = tables.find_map(|full| full.table.find(hash)) {
             return Found::Known(original);

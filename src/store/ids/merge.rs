@@ -13,17 +13,17 @@ use crate::store::format::blocks::BlockError;
 const RUN_IDS: u64 = 512;
 
 /// How many of the newest runs, whose sizes are given from the newest on, are to become one; none if that is less than
-/// two. Each older run joins whose size is a third of all newer ones together or less: so a run grows fourfold each
-/// time that it is written anew, and there are three of about each size at the most. None gets more than `ids_max` ids;
-/// one that gets more than half of that is written anew no more, so it need not grow as much.
+/// two. Each older run joins whose size is a seventh of all newer ones together or less: so a run grows eightfold each
+/// time that it is written anew, and there are seven of about each size at the most. None gets more than `ids_max` ids;
+/// one that gets more than three quarters of that is written anew no more, so it need not grow as much.
 pub(super) fn runs_to_merge(sizes: impl Iterator<Item = u64>, ids_max: u64) -> usize {
     let (mut sum, mut chosen) = (0, 0);
     for (newer, size) in sizes.map(|size| size + RUN_IDS).enumerate() {
         if sum + size > ids_max {
             break;
         }
-        let is_last = sum + size > ids_max / 2;
-        if newer > 0 && size <= if is_last { sum } else { sum / 3 } {
+        let is_last = sum + size > ids_max / 4 * 3;
+        if newer > 0 && size <= if is_last { sum } else { sum / 7 } {
             chosen = newer + 1;
         }
         sum += size;
@@ -90,19 +90,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn runs_grow_fourfold() {
+    fn runs_grow_eightfold() {
         for (newest_first, ids_max, chosen) in [
             (&[][..], 1_000_000, 0),
             (&[10_000], 1_000_000, 0),
-            (&[10_000, 10_000, 10_000], 1_000_000, 0),
-            (&[10_000, 10_000, 10_000, 10_000], 1_000_000, 4),
-            (&[10_000, 10_000, 10_000, 10_000], 40_000, 3),
+            (&[10_000; 7], 1_000_000, 0),
+            (&[10_000; 8], 1_000_000, 8),
+            (&[10_000; 8], 80_000, 7),
             (&[10_000, 10_000], 30_000, 2),
-            (&[10_000, 40_000, 40_000], 1_000_000, 0),
-            (&[10_000, 10_000, 10_000, 10_000, 40_000, 40_000, 40_000], 1_000_000, 7),
-            (&[0, 0, 0], 1_000_000, 0),
-            (&[0, 0, 0, 0, 10_000], 1_000_000, 4),
-            (&[10_000, 0, 2_000], 1_000_000, 3),
+            (&[10_000, 80_000, 80_000], 1_000_000, 0),
+            (&[10_000, 10_000, 10_000, 10_000, 10_000, 10_000, 10_000, 10_000, 8_000, 80_000], 1_000_000, 9),
+            (&[0; 7], 1_000_000, 0),
+            (&[0, 0, 0, 0, 0, 0, 0, 0, 10_000], 1_000_000, 8),
+            (&[10_000, 0, 500], 1_000_000, 3),
         ] {
             assert_eq!(runs_to_merge(newest_first.iter().copied(), ids_max), chosen, "{newest_first:?}");
         }
@@ -123,7 +123,7 @@ mod tests {
                 written += merged;
                 runs.insert(0, merged);
             }
-            assert!(runs.len() <= 20, "{runs:?}");
+            assert!(runs.len() <= 19, "{runs:?}");
         }
         assert_eq!(runs.iter().sum::<u64>(), 30_000_000);
         assert!(written <= 4 * 30_000_000, "{written}");

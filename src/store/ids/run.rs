@@ -72,11 +72,10 @@ impl IdFilter {
         Some(Self { bytes, start })
     }
 
-    fn may_hold(&self, hash: u64) -> bool {
-        match self.bytes[self.start..].split_at_checked(BinaryFuse16::DESCRIPTOR_LEN) {
-            Some((descriptor, fingerprints)) => BinaryFuse16Ref::from_dma(descriptor, fingerprints).contains(&hash),
-            None => false,
-        }
+    /// The filter itself; `None` if it is of no id.
+    fn as_ref(&self) -> Option<BinaryFuse16Ref<'_>> {
+        let (descriptor, fingerprints) = self.bytes[self.start..].split_at_checked(BinaryFuse16::DESCRIPTOR_LEN)?;
+        Some(BinaryFuse16Ref::from_dma(descriptor, fingerprints))
     }
 }
 
@@ -126,7 +125,17 @@ impl IdRun {
     /// Whether the id may be in it; no means no.
     pub(crate) fn may_hold(&self, hash: IdHash) -> bool {
         let (high, low) = halves(hash);
-        self.filters[filter_at(high, self.filters.len())].may_hold(low)
+        self.filters[filter_at(high, self.filters.len())].as_ref().is_some_and(|filter| filter.contains(&low))
+    }
+
+    /// Marks those of many ids that may be in it. One run after the other: a filter that was just looked in is at hand,
+    /// and while one look waits for memory the next ones begin.
+    pub(crate) fn mark(&self, ids: &[(usize, IdHash)], marks: &mut [bool]) {
+        let filters: Vec<_> = self.filters.iter().map(IdFilter::as_ref).collect();
+        for ((_, hash), mark) in ids.iter().zip(marks) {
+            let (high, low) = halves(*hash);
+            *mark |= filters[filter_at(high, filters.len())].as_ref().is_some_and(|filter| filter.contains(&low));
+        }
     }
 
     /// Looks for an id on the disk.

@@ -45,6 +45,11 @@ impl NewestIds {
         }
     }
 
+    /// Has what is known of these ids at hand.
+    pub(super) fn fetch(&self, hashes: &[Option<IdHash>]) {
+        self.table.fetch(hashes);
+    }
+
     /// The events of a request that are stored already, but for those in the newest table; `None` where it takes a look
     /// at the disk to tell.
     pub(super) fn repeats_before(&self, events: &ValidEvents) -> Option<Vec<Repeat>> {

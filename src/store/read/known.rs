@@ -7,7 +7,7 @@ use crate::{
     event::{IdHash, IdHasher, LookedUp, Repeat, ValidEvents},
     store::{
         error::ReadError,
-        ids::{Found, IdSet, Ids},
+        ids::{IdSet, Ids},
     },
 };
 
@@ -33,21 +33,14 @@ impl KnownIds {
     /// and the newest events, the writer looks for.
     pub async fn look_up(&self, readers: &Readers, events: &ValidEvents) -> Result<LookedUp, ReadError> {
         let set = self.ids.set();
-        let (mut repeats, mut perhaps) = (Vec::new(), Vec::new());
-        for (index, hash) in events.id_hashes().iter().enumerate() {
-            let Some(hash) = *hash else { continue };
-            match set.look(hash) {
-                Found::Known(original) => repeats.push(Repeat { index, original }),
-                Found::Perhaps => perhaps.push((index, hash)),
-                Found::No => {}
-            }
-        }
+        let ids = events.id_hashes().iter().enumerate().filter_map(|(index, hash)| Some((index, (*hash)?)));
+        let (mut repeats, perhaps) = set.look_for(ids.collect());
         let seen = set.number;
         if !perhaps.is_empty() {
             let ids = Arc::clone(&self.ids);
             repeats.extend(readers.ask(move |_| find_in_runs(&ids, &set, &perhaps)).await?);
-            repeats.sort_unstable_by_key(|repeat| repeat.index);
         }
+        repeats.sort_unstable_by_key(|repeat| repeat.index);
         Ok(LookedUp { seen, repeats })
     }
 }
