@@ -104,11 +104,10 @@ impl Store {
         let ((catalog, segments, recovered), reserve) = open_with_room(directory, options.reserve_bytes, recover)?;
         let paths = directory.segment_paths();
         let retention = retention_of(options, &catalog, &segments)?;
-        let (websites, epochs) = (catalog.websites(), catalog.epochs().clone());
-        let id_hash_key = catalog.id_hash_key();
-        let next = recovered.next_sequence;
+        let (websites, epochs, id_key) = (catalog.websites(), catalog.epochs().clone(), catalog.id_hash_key());
         // Before anything is done to the segments.
-        let (ids, newest_ids) = open_ids(directory, options.ids, (&segments, next), metrics, &on_failure)?;
+        let below = (&segments, recovered.next_sequence);
+        let (ids, newest_ids) = open_ids(directory, options.ids, below, metrics, &on_failure)?;
         let (wake, woken) = crossbeam_channel::bounded(1);
         segments.wake_on_damage(wake.clone());
         let erasures = Arc::new(Erasures::new(wake, Arc::clone(metrics)));
@@ -133,8 +132,7 @@ impl Store {
         for segment in recovered.prepared.iter().chain([&recovered.active]) {
             directory.watch(&segment.segment.path)?;
         }
-        let storage = Storage::new(directory.clone(), Arc::clone(&segments), Arc::clone(metrics));
-        let watch = Watch::spawn(directory.clone(), storage, Arc::clone(&on_failure))?;
+        let watch = watch_over(directory, &segments, metrics, &on_failure)?;
         let rolling = Rolling {
             paths,
             catalog: catalog.clone(),
@@ -159,12 +157,10 @@ impl Store {
             options: options.erasures,
             looking: Arc::default(),
         };
-        let behind = (roller, sealer, watch, catalog.clone());
-        let held = (interrupt, reserve);
-        let next = (next, newest_ids);
+        let (behind, held) = ((roller, sealer, watch, catalog.clone()), (interrupt, reserve));
+        let next = (recovered.next_sequence, newest_ids);
         let log = Log::new(recovered.active, next, behind, segments, options.log, held, Arc::clone(metrics));
-        let known_ids = KnownIds::new(&id_hash_key, ids);
-        Ok(Self { log, readers, known_ids, catalog, eraser, websites, epochs, threads })
+        Ok(Self { log, readers, known_ids: KnownIds::new(&id_key, ids), catalog, eraser, websites, epochs, threads })
     }
 
     /// Closes everything; no clone of a handle may be left, or a thread would wait for it for ever.
@@ -183,6 +179,17 @@ impl Store {
         }
         closed
     }
+}
+
+/// Starts the thread that looks whether the directory is where it was, and how large it is.
+fn watch_over(
+    directory: &DataDir,
+    segments: &Arc<Segments>,
+    metrics: &Arc<StoreMetrics>,
+    on_failure: &OnFailure,
+) -> Result<Watch, OpenError> {
+    let storage = Storage::new(directory.clone(), Arc::clone(segments), Arc::clone(metrics));
+    Watch::spawn(directory.clone(), storage, Arc::clone(on_failure))
 }
 
 /// Finds the ids of the events with a sequence below the next one, and starts the thread that keeps them.

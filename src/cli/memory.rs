@@ -87,6 +87,7 @@ pub fn parts(config: &Config) -> Vec<MemoryPart> {
             "segment_connections_max x 300 KiB",
             config.segment_connections_max * SEGMENT_CONNECTION_BYTES,
         ),
+        part("ids of events", "dedup_bytes_max", config.dedup_bytes_max),
         part("log lines", "log_bytes_max x 2", 2 * config.log_bytes_max),
         part("hidden events", "hidden_events_max x 16 B", config.hidden_events_max * HIDDEN_EVENT_BYTES),
         part("finding them", "segment_rows_max x 24 B", config.segment_rows_max as usize * FOUND_EVENT_BYTES),
@@ -110,10 +111,10 @@ mod tests {
     use crate::config::RawSettings;
 
     #[test]
-    fn half_a_gibibyte_is_enough_by_default() {
+    fn five_eighths_of_a_gibibyte_are_enough_by_default() {
         let config = Config::check(&RawSettings::default()).unwrap();
         let config = Config { worker_threads: 1, ..config };
         let sum = bytes_max(&config);
-        assert!(sum <= 512 << 20, "{} MiB: {:#?}", sum >> 20, parts(&config));
+        assert!(sum <= 640 << 20, "{} MiB: {:#?}", sum >> 20, parts(&config));
     }
 }

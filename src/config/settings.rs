@@ -307,8 +307,8 @@ settings! {
     }
     "Events that are sent again" {
         dedup_window_seconds: Duration = Seconds(1.0, 31_536_000.0), "86400",
-            "How long an event with an eventId (or Idempotency-Key) that is sent again is known for what it is, and not \
-             stored again; as far as dedup_bytes_max carries. A day: longer than clients try again";
+            "How long an event with an eventId (or Idempotency-Key) that is sent again is known, and not stored again; \
+             as far as dedup_bytes_max carries. A day: longer than clients try again";
         dedup_bytes_max: usize = Bytes(16 * MIB, 64 * GIB), "96MiB",
             "Memory for the ids of events: some 2.4 bytes each, so that 30 million are known, and what adding to them \
              takes. Past it the oldest are forgotten before their time: hitlog_dedup_window_seconds tells the true \

@@ -1,4 +1,4 @@
-//! What clients call their events, for as long as an event may be sent again: the ids of the last while, each as a hash.
+//! What clients call their events, for as long as one may be sent again: the ids of the last while, each as a hash.
 //!
 //! The truth is in the rows of the events. What is here can be made anew from them, but for what was erased or has
 //! expired since: so it is known by an id whether its event is stored exactly when it is. The newest ids are in a table

@@ -77,8 +77,8 @@ pub(super) fn recover_segments(
     let mut found = recover_all_open(paths, &listed, catalog, (highest_stray, &start.unmade), recover)?;
     // A crash may have kept the roll from the catalog, but rows tell: a prepared segment that has some was rolled to.
     let is_begun = |found: &OpenFound| found.listed.state == SegmentState::Active || found.sequences.is_some();
-    // Nothing more goes into a segment of an older format, or whose number, or a later one, was given to what is in quarantine, or whose rows
-    // the next one would not follow.
+    // Nothing more goes into a segment of an older format, or whose number, or a later one, was given to what is in
+    // quarantine, or whose rows the next one would not follow.
     let noted = catalog.open_notes()?.into_values().max().map_or(0, |last| last + 1);
     let floor = catalog.sequence_floor().max(strays.sequence_floor).max(noted);
     let is_usable = |found: &OpenFound| {
@@ -92,11 +92,7 @@ pub(super) fn recover_segments(
     let at = match begun.filter(|at| is_usable(&found[*at])).or_else(next_usable) {
         Some(at) => at,
         None => {
-            file::create(&paths.of(next_number, 1), directory.ties(), options, metrics)?;
-            catalog.change_segments(&SegmentChange::Prepared(next_number))?;
-            let (generation, facts) = (1, None);
-            let listed = ListedSegment { number: next_number, generation, state: SegmentState::Prepared, facts };
-            found.push(OpenFound { listed, is_current: true, sequences: None, newest_received_at: None });
+            found.push(make_segment(start, catalog, next_number)?);
             found.len() - 1
         }
     };
@@ -131,6 +127,15 @@ pub(super) fn recover_segments(
         strays::if_there_is_room(catalog.change_segments(&noted))?;
     }
     Ok(recovered)
+}
+
+/// Makes a segment and has the catalog list it.
+fn make_segment(start: &Start<'_>, catalog: &mut CatalogFile, number: i64) -> Result<OpenFound, OpenError> {
+    let Start { directory, options, metrics, .. } = *start;
+    file::create(&directory.segment_paths().of(number, 1), directory.ties(), options, metrics)?;
+    catalog.change_segments(&SegmentChange::Prepared(number))?;
+    let listed = ListedSegment { number, generation: 1, state: SegmentState::Prepared, facts: None };
+    Ok(OpenFound { listed, is_current: true, sequences: None, newest_received_at: None })
 }
 
 /// Notes since when full segments wait: by their events and not by their files, which what a start copies from

@@ -35,7 +35,7 @@ pub(crate) const ARROWS: [(&str, &[&str]); 15] = [
 pub(crate) const STORE_LAYERS: [&[&str]; 8] = [
     &["error", "options", "priority"],
     &["format"],
-    &["segments"],
+    &["ids", "segments"],
     &["catalog", "read"],
     &["seal", "erase", "offline"],
     &["log", "repair"],

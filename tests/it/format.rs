@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    hash::Hasher,
     path::Path,
 };
 
@@ -15,6 +16,7 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use siphasher::sip128::{Hasher128, SipHasher24};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::papers::Paper;
@@ -227,6 +229,61 @@ fn laid_keys_are_read_as_the_papers_say() {
         sampled.extend(fingerprint(0, session).to_le_bytes().iter().chain(&fingerprint(1, visitor).to_le_bytes()));
     }
     assert_eq!(xxh3_64(&sampled), sample);
+}
+
+#[test]
+fn ids_are_read_as_the_papers_say() {
+    let work = work_dir();
+    let data = work.path().join("data");
+    let daemon = Daemon::start_in(&data, &[]);
+    let code = daemon.register("one.example");
+    let event = |at: usize| event_with(&code, json!({ "eventId": format!("name-{at}"), "timestamp": 1_000 + at }));
+    for first in (0..1_500).step_by(500) {
+        let events: Vec<Value> = (first..first + 500).map(event).collect();
+        let answer = daemon.client().post("/api/v1/events/batch", json!({ "events": events }).to_string());
+        assert_eq!(answer.status, 201);
+    }
+    let website = daemon.client().get("/api/v1/websites").json()["websites"][0]["id"].as_str().unwrap().to_owned();
+    daemon.stop();
+    let key: [u8; 16] =
+        open(&data.join("catalog.db")).query_row("SELECT idHashKey FROM Log", [], |row| row.get(0)).unwrap();
+    let hash_of = |name: &str| {
+        let mut hasher = SipHasher24::new_with_key(&key);
+        hasher.write(format!("{website}\n{name}").as_bytes());
+        hasher.finish128().as_u128()
+    };
+    let rows = open(&data.join("segments/000000000001.db"))
+        .prepare("SELECT id, eventIdHash, createdAt FROM Event ORDER BY id")
+        .unwrap()
+        .query_map([], |row| {
+            Ok((u128::from_be_bytes(row.get(1)?), row.get::<_, i64>(0)? as u64, row.get::<_, i64>(2)?))
+        })
+        .unwrap()
+        .map(Result::unwrap)
+        .collect::<Vec<_>>();
+    for (at, (hash, ..)) in rows.iter().enumerate() {
+        assert_eq!(*hash, hash_of(&format!("name-{at}")));
+    }
+    let file = fs::read(data.join("ids/00000000000000000001-00000000000000001500.ids")).unwrap();
+    let (data, header) = parts(&file);
+    let mut header = Numbers(header);
+    assert_eq!([1, 1, 1_500], [(); 3].map(|()| header.next()));
+    assert!(header.next() > 1_700_000_000_000, "when the newest arrived");
+    assert_eq!([0, 1_500, 3], [(); 3].map(|()| header.next()));
+    let posts: Vec<_> = (0..3).map(|_| header.next()).collect();
+    let filters: Vec<_> = (0..header.next()).map(|_| header.next()..header.next()).collect();
+    assert!(header.0.is_empty());
+    let mut entries = Numbers(&data[..32 * 1_500]);
+    let mut entry = || (u128::from(entries.next()) << 64 | u128::from(entries.next()), entries.next(), entries.next());
+    let found: Vec<_> = (0..1_500).map(|_| entry()).map(|(hash, id, time)| (hash, id, time.cast_signed())).collect();
+    assert!(found.iter().eq(&rows.into_iter().collect::<BTreeSet<_>>()));
+    assert_eq!(posts, found.iter().step_by(512).map(|(hash, ..)| (hash >> 64) as u64).collect::<Vec<_>>());
+    let [filter] = &filters[..] else { panic!("{filters:?}") };
+    assert_eq!((filter.start, filter.end), (32 * 1_500, data.len() as u64));
+    let mut filter = Numbers(&data[filter.start as usize..]);
+    filter.next();
+    let [length, mask, of_all] = [(); 3].map(|()| filter.next_32());
+    assert_eq!((mask, filter.0.len()), (length - 1, 2 * (of_all + 2 * length) as usize));
 }
 
 #[test]

@@ -68,8 +68,8 @@ pub(crate) enum Found {
 }
 
 impl IdSet {
-    /// Looks for many ids in memory, each with its number. Returns the events that have some, and the ids that may be in
-    /// a run.
+    /// Looks for many ids in memory, each with its number. Returns the events that have some of them, and the ids that
+    /// may be in a run.
     pub(crate) fn look_for(&self, mut ids: Vec<(usize, IdHash)>) -> (Vec<Repeat>, Vec<(usize, IdHash)>) {
         let mut repeats = Vec::new();
         for full in self.tables.iter().rev() {

@@ -1,5 +1,5 @@
-//! Older ids, in a file: sorted by their hashes, with a filter in memory, so that an id which is not in it is not looked
-//! for on the disk. Written once; a merge writes another that takes the place of several.
+//! Older ids, in a file: sorted by their hashes, with a filter in memory, so that an id which is not in it is not
+//! looked for on the disk. Written once; a merge writes another that takes the place of several.
 //!
 //! What is in memory of an id is 18.3 bits of a filter, which lets 1 in 65,536 ids through that are not in the run, and
 //! an eighth of a bit of fence posts.

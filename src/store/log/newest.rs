@@ -8,8 +8,8 @@ use crate::{
     store::ids::{Entry, Found, IdKeeper, IdTable, Ids},
 };
 
-/// A table is handed on when its first id is as old as this part of the window: what is known for longer than the window
-/// is so for a part of it at the most.
+/// A table is handed on when its first id is as old as this part of the window: so no id is known for longer than the
+/// window and as much again.
 const WINDOW_PARTS: u32 = 16;
 
 /// The newest ids, and who takes them when there are many.

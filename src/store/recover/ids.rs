@@ -150,7 +150,7 @@ impl Finding<'_> {
         match reopened {
             Ok(run) => Ok(Some(run)),
             Err(error) => {
-                tracing::warn!(%error, "ids of events that are not there any more could not be taken out of the others");
+                tracing::warn!(%error, "ids of events that are not there could not be taken out of the others");
                 Ok(None)
             }
         }
@@ -168,8 +168,8 @@ impl Finding<'_> {
         Age { number: 0, newest_at: newest_at.or_else(long_ago).unwrap_or_else(Instant::now) }
     }
 
-    /// Reads the ids of the events with sequences from one to another, and lays down what fills tables. Returns the rest,
-    /// from which sequence on it is, and when the newest of all arrived.
+    /// Reads the ids of the events with sequences from one to another, and lays down what fills tables. Returns the
+    /// rest, from which sequence on it is, and when the newest of all arrived.
     fn read(&mut self, from: u64, to: u64) -> Result<(IdTable, u64, i64), OpenError> {
         let (mut table, mut table_from, mut newest_received_at) = ((self.new_table)(), from, 0);
         for segment in self.in_window(from, to)? {
