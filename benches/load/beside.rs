@@ -62,7 +62,8 @@ fn pairs(other: &Path, rounds: usize, load: impl Fn(&Daemon, &str) -> Row) -> Ve
     (0..rounds).map(round).collect()
 }
 
-fn print(what: &str, pairs: &[(Row, Row)], figure: impl Fn(&Row) -> f64) {
+/// Prints what both did, and the ratio.
+pub fn print(what: &str, pairs: &[(Row, Row)], figure: impl Fn(&Row) -> f64) {
     let ratio = |(ours, other): &(Row, Row)| figure(ours) / figure(other);
     let ratios = || pairs.iter().map(ratio);
     println!(

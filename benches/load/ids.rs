@@ -10,9 +10,10 @@ use std::{
 use harness::Daemon;
 
 use super::{
+    beside::print,
     generator::Generator,
     results::Row,
-    sections::{BATCH, closed, median, thousands},
+    sections::{BATCH, closed, thousands},
     server::{directory_bytes, memory_mib},
     shape::Source,
 };
@@ -24,20 +25,12 @@ const SENT_AGAIN: usize = 1_000;
 
 /// Prints the rates with and without ids, and their ratios; then what `events` events with ids take.
 pub fn run(seconds: f64, rounds: usize, events: u64) {
-    println!("with an id on every event, without, ratio (least to greatest of {rounds} rounds)");
+    println!("an id on every event: with, without, ratio (least to greatest of {rounds} rounds)");
     for (of_request, connections) in CLOSED_LOOPS {
         let pairs: Vec<(Row, Row)> = (0..rounds).map(|round| pair(round, of_request, connections, seconds)).collect();
         let what = if of_request == 1 { "single events".to_owned() } else { format!("batches of {of_request}") };
-        let ratios = || pairs.iter().map(|(with, without)| with.rate / without.rate);
-        println!(
-            "{:<46} {:>9} {:>9} {:>6.2} ({:.2} to {:.2})",
-            format!("{what}, {connections} connections, events/s"),
-            thousands(median(&pairs, |(with, _)| with.rate)),
-            thousands(median(&pairs, |(_, without)| without.rate)),
-            median(&pairs, |(with, without)| with.rate / without.rate),
-            ratios().fold(f64::INFINITY, f64::min),
-            ratios().fold(0.0, f64::max),
-        );
+        print(&format!("{what}, {connections} connections, events/s"), &pairs, |row| row.rate);
+        print("  processor time of an event, µs", &pairs, |row| row.cpu_us_per_event.unwrap_or(0.0));
     }
     if events > 0 {
         many(events);
@@ -117,7 +110,7 @@ fn send_again(daemon: &Daemon, code: &str, requests: u64) {
         }
         let body = bytes.windows(4).position(|end| end == b"\r\n\r\n").unwrap() + 4;
         let begun = Instant::now();
-        let answer = daemon.client().post("/api/v1/events/batch", bytes[body..].to_vec());
+        let answer = daemon.client().post("/api/v1/events/batch", &bytes[body..]);
         taken += begun.elapsed();
         assert_eq!((answer.status, answer.header("idempotency-replayed")), (201, Some("true")), "request {at}");
         again += 1;
