@@ -122,7 +122,7 @@ impl Keeping {
     }
 
     fn lay_down_one(&self, full: &FullTable) -> Result<IdRun, BlockError> {
-        Ok(lay_down(&self.ids.folder(), &full.table, full.span, full.age)?)
+        lay_down(&self.ids.folder(), &full.table, full.span, full.age)
     }
 
     /// Makes damaged runs anew.
