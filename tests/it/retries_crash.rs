@@ -137,7 +137,7 @@ fn a_full_disk_leaves_names_free() {
     let mut events = NamedEvents::new(&daemon.register("example.com"));
     send_new(&mut events, &daemon.address, 3);
     let mut client = daemon.client();
-    let refused: Vec<usize> = (1_000..1_030).collect();
+    let refused: Vec<usize> = (1_000..1_050).collect();
     for group in [50, 1] {
         let full_disk = Tampering::with(&daemon, "pwrite64:error=ENOSPC");
         for _ in 0..2 {
@@ -179,11 +179,15 @@ fn record(durability: &str) -> Run {
     let mut arguments = vec!["serve", "--listen", "127.0.0.1:0", "--durability", durability, "--data-dir"];
     arguments.push(data.to_str().unwrap());
     arguments.extend(SMALL);
+    // So that ids are laid down between rolls, too: under `normal` before their events are durable.
+    arguments.push("--dedup-window-seconds=3");
     let mut daemon = Daemon::spawn(&mut traced(&command(&arguments), &trace), &data);
     let mut events = NamedEvents::new(&daemon.register("example.com"));
     for _ in 0..3 {
         send_new(&mut events, &daemon.address, 6);
         wait_until("it is sealed", || (is_settled(&daemon)?).then_some(()));
+        let last = |data: &Path| id_runs(data).pop()?[21..41].parse::<usize>().ok();
+        wait_until("all ids are laid down", || (last(&data)? >= events.told.len()).then_some(()));
     }
     let text = || fs::read_to_string(&trace).unwrap();
     let ended_at = text().lines().count();
@@ -237,20 +241,24 @@ impl Run {
         lost.len()
     }
 
-    /// Cuts the run at every so many boundaries of a sync, and checks what is left. Returns how many acknowledged events
-    /// the worst of the cuts had lost.
+    /// Cuts the run when a run of ids has become durable and at some other boundaries of syncs, and checks what is left.
+    /// Returns how many acknowledged events the worst of the cuts had lost.
     fn cut(&self, images_max: usize, may_lose: bool) -> usize {
         let seed = random_below(1 << 32);
         let mut random = SmallRng::seed_from_u64(seed);
-        let syncs = self.calls.iter().filter(|call| matches!(call.what, What::Sync(_)));
-        let cuts: Vec<usize> =
-            syncs.flat_map(|call| [call.ended, call.ended + 1]).filter(|at| *at > self.begun_at).collect();
-        let step = cuts.len().div_ceil(images_max / 2);
+        let syncs = self.calls.iter().filter(|call| matches!(call.what, What::Sync(_)) && call.began > self.begun_at);
+        // When a run is durable, and whatever else was: always; the others in turn.
+        let (of_runs, others): (Vec<&Call>, Vec<&Call>) =
+            syncs.partition(|call| call.what.path().is_some_and(|path| path.ends_with("ids")));
+        let others: Vec<usize> = others.iter().flat_map(|call| [call.ended, call.ended + 1]).collect();
+        let step = others.len().div_ceil(images_max / 2);
+        let others = others.into_iter().skip(random_below(step as u64) as usize).step_by(step);
         let mut images = Vec::new();
-        for cut in cuts.into_iter().skip(random_below(step as u64) as usize).step_by(step) {
+        for cut in of_runs.iter().map(|call| call.ended + 1).chain(others) {
             images.push((cut, image(self.calls.iter(), self.work.path(), cut, Loss::Everything)));
             images.push((cut, image(self.calls.iter(), self.work.path(), cut, Loss::Random(&mut random))));
         }
+        println!("{} images of a disk, {} of them beside a new run of ids", images.len(), 2 * of_runs.len());
         let (next, worst) = (AtomicUsize::new(0), AtomicUsize::new(0));
         thread::scope(|scope| {
             for _ in 0..2 {

@@ -136,8 +136,9 @@ impl NamedEvents {
 
 /// The names of the runs of ids in a data directory, the oldest first.
 pub fn id_runs(data: &Path) -> Vec<String> {
-    let entries = fs::read_dir(data.join("ids")).map_or_else(|_| Vec::new(), |entries| entries.collect());
-    let names = entries.into_iter().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    // The folder is there from the first run on.
+    let entries = fs::read_dir(data.join("ids")).into_iter().flatten();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut names: Vec<String> = names.filter(|name| name.ends_with(".ids")).collect();
     names.sort();
     names
