@@ -122,6 +122,7 @@ impl Store {
             paths: paths.clone(),
             catalog: catalog.clone(),
             segments: Arc::clone(&segments),
+            ids: Arc::clone(&ids),
             cache_bytes: options.seal_cache_bytes,
             metrics: Arc::clone(metrics),
         };
@@ -207,11 +208,19 @@ fn open_ids(
     tracing::debug!(ids, runs = found.runs.len(), seconds = begun.elapsed().as_secs_f64(), "ids of events are found");
     let (wake, woken) = crossbeam_channel::bounded(1);
     let ids = Arc::new(Ids::new(found.runs, directory.clone(), options, (wake, Arc::clone(metrics))));
-    let segments = Arc::clone(segments);
-    let remake: Remake = Box::new(move |ids, damaged| recover::ids::remake(ids, &segments, damaged));
+    let of_events = Arc::clone(segments);
+    let remake: Remake = Box::new(move |ids, damaged| recover::ids::remake(ids, &of_events, damaged));
     let keeper = IdKeeper::spawn(Arc::clone(&ids), woken, remake, Arc::clone(on_failure))?;
     let from = (found.newest_from, found.newest_received_at);
-    Ok((Arc::clone(&ids), NewestIds::new(ids, keeper, found.newest, from)))
+    let mut newest = NewestIds::new(Arc::clone(&ids), keeper, found.newest, from);
+    // The table is to have only ids of the segment that is written to: what is handed on is in a run before anything
+    // of the others is erased.
+    let view = segments.view();
+    let mut older = view.segments.iter().rev().skip(1).filter_map(|segment| segment.sequences());
+    if older.next().is_some_and(|(_, last)| last >= found.newest_from) {
+        newest.hand_on(next_sequence);
+    }
+    Ok((ids, newest))
 }
 
 /// What decides when an expired segment leaves the disk.

@@ -294,7 +294,10 @@ impl Sealing {
             self.tell(&look, &plan.expiry, &expired);
         }
         expired.retain(|segment| {
-            let is_removed = look.due.contains(&segment.number) && self.remove(segment);
+            let last = segment.sequences().map_or(0, |(_, last)| last);
+            // Sent again, its events must not be stored again, so their ids must be on the disk.
+            let is_due = look.due.contains(&segment.number) && self.rewriter.ids.are_laid_down(last);
+            let is_removed = is_due && self.remove(segment);
             if is_removed {
                 plan.expiry.forget(segment.number);
             }

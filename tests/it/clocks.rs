@@ -10,7 +10,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use harness::{Client, Daemon, checker::event_ids, command, event_with, wait_until, work_dir};
+use harness::{Client, Daemon, checker::event_ids, command, event_with, named::NamedEvents, wait_until, work_dir};
 use serde_json::{Value, json};
 
 const DAY_SECONDS: i64 = 24 * 60 * 60;
@@ -193,4 +193,23 @@ fn a_wrong_clock_hides_events_and_removes_none() {
     assert!(suspended(&clocked));
     clocked.daemon.stop();
     assert!(file.exists());
+}
+
+#[test]
+fn a_wrong_clock_forgets_no_ids() {
+    let work = work_dir();
+    let clocked = Clocked::start(work.path(), &["--segment-rows-max=20"]);
+    let mut events = NamedEvents::new(&clocked.daemon.register("example.com"));
+    let mut client = clocked.daemon.client();
+    for days in [0, 2, 0, -2, 400] {
+        clocked.set_days(days);
+        let next = events.told.len();
+        let numbers: Vec<usize> = (next..next + 30).collect();
+        assert_eq!(events.send(&mut client, &numbers), Some(201));
+        // Whoever forgets what is old looks once a second.
+        std::thread::sleep(Duration::from_millis(1_200));
+        events.send_again(&clocked.daemon);
+    }
+    assert_eq!(clocked.daemon.metrics()["hitlog_dedup_window_seconds"], 86_400.0);
+    clocked.daemon.stop();
 }

@@ -14,7 +14,7 @@ use std::{
 
 use harness::{
     Client, Daemon,
-    checker::{Load, Outcome, Sents, check_store_above, event_ids, hold, random_below, rounds, walk},
+    checker::{Load, Outcome, Sents, check_store_above, event_ids, hold, random_below, rounds, send_again, walk},
     command, event_with, work_dir,
 };
 use serde_json::{Value, json};
@@ -54,16 +54,20 @@ fn kill_and_check(durability: &str, rounds: usize) {
         rolls += metrics.get("hitlog_segment_rolls_total").unwrap_or(&0.0);
         seals += metrics.get("hitlog_seal_duration_seconds_count").unwrap_or(&0.0);
         daemon.crash();
-        let sents = load.finish();
+        let mut sents = load.finish();
         erasures.extend(eraser.finish());
         requests += sents.len();
         daemon = Daemon::start_in(&data, &flags);
         let before = floor;
         floor = check_store_above(&daemon, &code, &sents, floor);
+        // Nothing is stored twice, and nobody is in doubt any more.
+        send_again(&daemon, &code, &mut sents);
+        floor = floor.max(check_store_above(&daemon, &code, &sents, before));
         kept.push((code, sents, before));
         // What an earlier round stored has been moved by seals and erasures since; each look takes long, so not always.
         let again = random_below(kept.len() as u64) as usize;
-        let (code, sents, before) = &kept[again];
+        let (code, sents, before) = &mut kept[again];
+        send_again(&daemon, code, sents);
         check_store_above(&daemon, code, sents, *before);
         erasures.check(&walk(&daemon, &erased_code).unwrap());
     }

@@ -37,6 +37,8 @@ mod quarantine;
 mod queue;
 mod retention_and_erasure;
 mod retries;
+mod retries_crash;
+mod retries_kept;
 mod routes;
 mod scratch;
 mod segments;

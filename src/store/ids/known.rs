@@ -240,6 +240,11 @@ impl Ids {
         let _ = self.wake.try_send(());
     }
 
+    /// Whether all ids that were handed on are in runs, of the events up to a sequence.
+    pub(crate) fn are_laid_down(&self, last: u64) -> bool {
+        self.set.read().tables.first().is_none_or(|oldest| oldest.span.first > last)
+    }
+
     /// The table that is to be laid down next.
     pub(super) fn oldest_table(&self) -> Option<Arc<FullTable>> {
         self.set.read().tables.first().map(Arc::clone)

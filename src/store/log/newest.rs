@@ -104,7 +104,7 @@ impl NewestIds {
     }
 
     /// Hands the table on and begins another for the events from `next_sequence` on.
-    pub(super) fn hand_on(&mut self, next_sequence: u64) {
+    pub(crate) fn hand_on(&mut self, next_sequence: u64) {
         if self.first_sequence >= next_sequence {
             return;
         }

@@ -17,7 +17,7 @@ use crate::{
     event::IdHash,
     store::{
         error::OpenError,
-        format::{DataDir, IDS, blocks::BlockError, file, schema},
+        format::{DataDir, IDS, blocks::BlockError, file, schema, sync_directory},
         ids::{Age, Entry, IdRun, IdTable, Ids, Span, UNFINISHED, is_run, lay_down, merge},
         options::IdOptions,
         segments::{Segment, Segments},
@@ -122,7 +122,8 @@ impl Finding<'_> {
             last = run.span.last;
             self.runs.push(Arc::new(run));
         }
-        Ok(())
+        // What a loss of power brought back later would claim the sequences of other events.
+        sync_directory(&self.folder)
     }
 
     /// Opens one run; `None` if it is of no use, and by now gone.

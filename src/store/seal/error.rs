@@ -32,6 +32,11 @@ pub(crate) enum RewriteError {
     InTheWay(PathBuf),
     #[error("{0} is no file of hitlog's, and is in the way: give it another name")]
     Blocked(PathBuf),
+    #[error(
+        "the ids of its events are in memory only, and whoever sends an erased event again must not store it again: \
+         make sure that there is room in ids/ in the data directory, and that it may be written"
+    )]
+    IdsInMemory,
     #[error("the catalog: {0}")]
     Catalog(#[from] CatalogError),
 }

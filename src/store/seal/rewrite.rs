@@ -6,8 +6,12 @@
 
 use std::{
     fs,
-    sync::{Arc, atomic::AtomicBool},
-    time::Instant,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
 };
 
 use rusqlite::Connection;
@@ -19,6 +23,7 @@ use crate::{
         catalog::{Catalog, ErasedRows, SegmentChange, Target},
         error::CatalogError,
         format::{SegmentPaths, file, make_file, room::free_bytes, schema, sync_directory},
+        ids::Ids,
         segments::{Content, Facts, Identity, Segment, Segments, Summary},
     },
 };
@@ -28,6 +33,7 @@ pub(crate) struct Rewriter {
     pub(crate) paths: SegmentPaths,
     pub(crate) catalog: Catalog,
     pub(crate) segments: Arc<Segments>,
+    pub(crate) ids: Arc<Ids>,
     /// Memory for sorting, in bytes.
     pub(crate) cache_bytes: u64,
     pub(crate) metrics: Arc<StoreMetrics>,
@@ -45,6 +51,9 @@ impl Rewriter {
         self.look_for_room(segment)?;
         let started = Instant::now();
         self.segments.directory.check()?;
+        if !targets.is_empty() {
+            self.wait_for_ids(segment, stopping)?;
+        }
         let (number, generation) = (segment.number, segment.generation + 1);
         let path = self.paths.of(number, generation);
         // The next start puts it into quarantine.
@@ -86,6 +95,25 @@ impl Rewriter {
     pub(crate) fn count(&self, segment: &Segment, outcome: Outcome) {
         let tries = if segment.is_sealed() { self.metrics.erases(outcome) } else { self.metrics.seals(outcome) };
         tries.increment(1);
+    }
+
+    /// No event goes before its id is in a run: the next start reads the other ids from the events.
+    fn wait_for_ids(&self, segment: &Segment, stopping: &AtomicBool) -> Result<(), RewriteError> {
+        /// Laying down what a roll has handed on takes some milliseconds, or fails.
+        const WAIT_MAX: Duration = Duration::from_secs(2);
+        const POLL: Duration = Duration::from_millis(5);
+        let Some((_, last)) = segment.sequences() else { return Ok(()) };
+        let asked_at = Instant::now();
+        while !self.ids.are_laid_down(last) {
+            if stopping.load(Ordering::Relaxed) {
+                return Err(RewriteError::Stopping);
+            }
+            if asked_at.elapsed() > WAIT_MAX {
+                return Err(RewriteError::IdsInMemory);
+            }
+            thread::sleep(POLL);
+        }
+        Ok(())
     }
 
     /// Does not begin what cannot end: a rewriting that runs out of room has taken it from everybody else.

@@ -12,6 +12,7 @@ use std::{
 };
 
 use hitlog::event_id::{Epoch, Epochs, EventIds};
+use rand::{RngExt, SeedableRng, rngs::SmallRng, seq::SliceRandom};
 use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value, json};
 
@@ -22,6 +23,8 @@ use crate::{Client, Daemon, Response, event_with, wait_until};
 pub enum Outcome {
     /// Stored, under these ids in the order of the events.
     Stored(Vec<String>),
+    /// Stored by [`send_again`], under these ids: regrouped, and so in no order.
+    StoredAgain(Vec<String>),
     Refused,
     /// The connection broke, or the answer was COMMIT_UNKNOWN.
     Unknown,
@@ -121,6 +124,7 @@ pub fn event(code: &str, request: usize, place: usize) -> Value {
             "url": format!("https://example.com/päge/{request}?place={place}"),
             "sessionId": request.to_string(),
             "visitorId": place.to_string(),
+            "eventId": format!("{request}/{place}"),
             "referrer": absent_or(json!("https://example.org/")),
             "deviceType": absent_or(json!("tablet")),
             "browser": absent_or(json!("Firefox \u{1f98a}")),
@@ -219,7 +223,7 @@ pub fn hold(sents: &Sents, found: &[Value], ids: &EventIds, floor: u64) -> Resul
         let found = stored.remove(&request).unwrap_or_default();
         let is_whole = found.keys().copied().eq(valid_places(request));
         match &sent.outcome {
-            Outcome::Stored(told) => {
+            Outcome::Stored(told) | Outcome::StoredAgain(told) => {
                 if !is_whole {
                     return Err(format!("request {request} was acknowledged, stored is {:?}", found.keys()));
                 }
@@ -233,11 +237,14 @@ pub fn hold(sents: &Sents, found: &[Value], ids: &EventIds, floor: u64) -> Resul
             outcome => return Err(format!("request {request} is {outcome:?}, stored is {:?}", found.keys())),
         }
         let last = last_of_client.entry(sent.client).or_insert(floor);
+        let is_in_order = !matches!(sent.outcome, Outcome::StoredAgain(_));
         for (place, (sequence, event)) in found {
-            if sequence <= *last {
-                return Err(format!("sequence {sequence} of request {request} comes after {last}"));
+            if is_in_order {
+                if sequence <= *last {
+                    return Err(format!("sequence {sequence} of request {request} comes after {last}"));
+                }
+                *last = sequence;
             }
-            *last = sequence;
             let (is, expected) = (content(event), expected(request, place));
             if is != expected {
                 return Err(format!("sent was {expected}, stored is {is}"));
@@ -280,12 +287,45 @@ fn expected(request: usize, place: usize) -> Value {
     let members = event.as_object_mut().unwrap();
     members.remove("trackingCode");
     members.remove("timestamp");
+    members.remove("eventId");
     for name in ["os", "location"] {
         members.insert(name.to_owned(), Value::Null);
     }
     let time = jiff::Timestamp::from_millisecond(created_at(request, place)).unwrap();
     members.insert("createdAt".to_owned(), time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string().into());
     event
+}
+
+/// Sends again what was acknowledged and what nobody knows of, regrouped and shuffled, as a client does that has lost
+/// its answers: afterwards all of it is stored. What was acknowledged must be answered with the same ids.
+pub fn send_again(daemon: &Daemon, code: &str, sents: &mut Sents) {
+    let mut random = SmallRng::seed_from_u64(random_below(u64::MAX));
+    let is_due = |sent: &Sent| sent.outcome != Outcome::Refused;
+    let due = sents.iter().filter(|(_, sent)| is_due(sent)).map(|(request, _)| *request);
+    let mut all: Vec<_> = due.flat_map(|request| valid_places(request).map(move |place| (request, place))).collect();
+    all.shuffle(&mut random);
+    let (mut client, mut rest, mut told) = (daemon.client(), &all[..], BTreeMap::new());
+    while !rest.is_empty() {
+        let (group, others) = rest.split_at(random.random_range(1..=200).min(rest.len()));
+        rest = others;
+        let events: Vec<Value> = group.iter().map(|(request, place)| event(code, *request, *place)).collect();
+        let body = json!({ "events": events }).to_string();
+        // It may be that they can't be looked up for a moment.
+        let response = wait_until("they are answered", || {
+            Some(client.post("/api/v1/events/batch", &body)).filter(|response| response.status != 503)
+        });
+        let Outcome::Stored(ids) = judge(Some(&response)).0 else { panic!("{}", response.text()) };
+        told.extend(group.iter().copied().zip(ids));
+    }
+    for (request, sent) in sents.iter_mut().filter(|(_, sent)| is_due(sent)) {
+        let ids: Vec<String> = valid_places(*request).map(|place| told[&(*request, place)].clone()).collect();
+        match &sent.outcome {
+            Outcome::Stored(before) | Outcome::StoredAgain(before) => {
+                assert_eq!(ids, *before, "request {request} is told other ids than before");
+            }
+            _ => sent.outcome = Outcome::StoredAgain(ids),
+        }
+    }
 }
 
 /// Holds what a running daemon has of a website, all of whose events are among these, against what was answered.

@@ -8,6 +8,7 @@ pub mod disk;
 pub mod indexed_table;
 pub mod measure;
 pub mod mount;
+pub mod named;
 pub mod raw_append;
 mod tampering;
 pub mod traffic;
