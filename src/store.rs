@@ -64,7 +64,7 @@ pub use read::{
     },
     snapshot::Snapshot,
 };
-use recover::{Recovered, Start};
+use recover::{Recovered, Start, ids::UnlaidIds};
 use seal::{Retention, Sealer, Sealing, rewrite::Rewriter};
 use segments::{ReaderInterrupt, Segments, retention};
 
@@ -211,13 +211,16 @@ fn open_ids(
     let of_events = Arc::clone(segments);
     let remake: Remake = Box::new(move |ids, damaged| recover::ids::remake(ids, &of_events, damaged));
     let keeper = IdKeeper::spawn(Arc::clone(&ids), woken, remake, Arc::clone(on_failure))?;
-    let from = (found.newest_from, found.newest_received_at);
-    let mut newest = NewestIds::new(Arc::clone(&ids), keeper, found.newest, from);
+    for UnlaidIds { table, sequences, newest_received_at } in found.unlaid {
+        ids.add(table, sequences, newest_received_at);
+    }
+    let UnlaidIds { table, sequences: (newest_from, _), newest_received_at } = found.newest;
+    let mut newest = NewestIds::new(Arc::clone(&ids), keeper, table, (newest_from, newest_received_at));
     // The table is to have only ids of the segment that is written to: what is handed on is in a run before anything
     // of the others is erased.
     let view = segments.view();
     let mut older = view.segments.iter().rev().skip(1).filter_map(|segment| segment.sequences());
-    if older.next().is_some_and(|(_, last)| last >= found.newest_from) {
+    if older.next().is_some_and(|(_, last)| last >= newest_from) {
         newest.hand_on(next_sequence);
     }
     Ok((ids, newest))

@@ -61,8 +61,8 @@ fn killed_at_every_step_of_commits_with_ids() {
         ("fsync", &[], 8),
         ("rename", &[], 2),
         // Of the keeper alone: its first run, and its merging of several.
-        ("pwrite64", &["ids/unfinished"], 4),
-        ("openat", &["ids/unfinished"], 2),
+        ("pwrite64", &["ids/laying", "ids/merging"], 6),
+        ("openat", &["ids/laying", "ids/merging"], 3),
         ("unlink", &[], 6),
     ];
     let kills = side_by_side(calls, |(call, files, at_most)| kill_at_every(call, files, at_most));

@@ -88,7 +88,7 @@ fn an_event_is_not_erased_before_its_id_is_on_the_disk() {
     let mut events = NamedEvents::new(&daemon.register("example.com"));
     send(&daemon, &mut events, 0, 20);
     // No run can be laid down.
-    let in_the_way = data.join("ids/unfinished/x");
+    let in_the_way = data.join("ids/laying/x");
     fs::create_dir_all(&in_the_way).unwrap();
     let path = format!("/api/v1/visitors/v3?trackingCode={}", events.code);
     let erased = daemon.client().send("DELETE", &path, &[], b"");
@@ -213,7 +213,7 @@ const DAMAGES: [Damage; 8] = [
     ("cut short", |data| newest_run(data).set_len(20_000).unwrap()),
     ("empty", |data| newest_run(data).set_len(0).unwrap()),
     ("stray files", |data| {
-        for name in ["notes.txt", "unfinished", "1-2.ids", "00000000000000000001-00000000000000009999.ids"] {
+        for name in ["notes.txt", "laying", "merging", "1-2.ids", "00000000000000000001-00000000000000009999.ids"] {
             fs::write(data.join("ids").join(name), "left over").unwrap();
         }
     }),

@@ -17,7 +17,7 @@ use crossbeam_channel::Receiver;
 use super::{
     known::{FullTable, Ids},
     merge::{MergeError, merge, runs_to_merge},
-    run::{IdRun, lay_down},
+    run::{IdRun, lay_down, open_new},
 };
 use crate::{
     metrics::Outcome,
@@ -32,6 +32,11 @@ use crate::{
 const NICENESS: i32 = 5;
 /// The pause after a failure (a full disk, say) before the same thing is tried again.
 const RETRY: Duration = Duration::from_secs(5);
+/// How long the newest full table stays in memory: requests that looked in it before it was full are through by then,
+/// and need not look on the disk.
+const NEW_FOR: Duration = Duration::from_millis(500);
+/// The time between two looks while there is one.
+const TABLE_PAUSE: Duration = Duration::from_millis(100);
 /// The longest time between two looks at what has left the window.
 const LOOK_PAUSE: Duration = Duration::from_secs(1);
 
@@ -47,6 +52,7 @@ struct Keeping {
     ids: Arc<Ids>,
     stopping: Arc<AtomicBool>,
     retry_at: Option<Instant>,
+    merge_retry_at: Option<Instant>,
     remake: Remake,
     on_failure: OnFailure,
 }
@@ -63,8 +69,14 @@ impl IdKeeper {
         on_failure: OnFailure,
     ) -> Result<Self, OpenError> {
         let stopping = Arc::new(AtomicBool::new(false));
-        let keeping =
-            Keeping { ids: Arc::clone(&ids), stopping: Arc::clone(&stopping), retry_at: None, remake, on_failure };
+        let keeping = Keeping {
+            ids: Arc::clone(&ids),
+            stopping: Arc::clone(&stopping),
+            retry_at: None,
+            merge_retry_at: None,
+            remake,
+            on_failure,
+        };
         let run = move || {
             lower_priority(NICENESS);
             keeping.run(&woken);
@@ -100,14 +112,15 @@ impl Keeping {
             if self.merge() {
                 continue;
             }
-            let _ = woken.recv_timeout(LOOK_PAUSE);
+            let _ = woken.recv_timeout(if self.ids.has_tables() { TABLE_PAUSE } else { LOOK_PAUSE });
         }
     }
 
-    /// Lays down every full table, unless that has failed a moment ago.
+    /// Lays down every full table but a new one, unless that has failed a moment ago.
     fn lay_down(&mut self) {
-        while !self.is_delayed()
-            && let Some(full) = self.ids.oldest_table()
+        let new_for = if self.stopping.load(Ordering::Relaxed) { Duration::ZERO } else { NEW_FOR };
+        while !is_delayed(self.retry_at)
+            && let Some(full) = self.ids.table_to_lay_down(new_for)
         {
             match self.lay_down_one(&full) {
                 Ok(run) => {
@@ -116,6 +129,7 @@ impl Keeping {
                 }
                 Err(error) => {
                     self.failed("ids of events stay in memory: they could not be laid down", &error.into());
+                    self.retry_at = Some(Instant::now() + RETRY);
                 }
             }
         }
@@ -127,7 +141,7 @@ impl Keeping {
 
     /// Makes damaged runs anew.
     fn remake(&mut self) {
-        while !self.is_delayed()
+        while !is_delayed(self.retry_at)
             && let Some(damaged) = self.ids.damaged_run()
         {
             match (self.remake)(&self.ids, &damaged) {
@@ -150,11 +164,16 @@ impl Keeping {
 
     /// Merges runs, if there are too many. Returns whether it did.
     fn merge(&mut self) -> bool {
-        if self.is_delayed() {
+        if is_delayed(self.merge_retry_at) {
             return false;
         }
         let set = self.ids.set();
-        let sizes = set.runs.iter().rev().map(|run| run.count);
+        // What has a gap before it, of a table that is not laid down yet, waits for that.
+        let newest_first = set.runs.iter().rev();
+        let mut next = None;
+        let adjacent =
+            newest_first.take_while(|run| next.replace(run.span.first).is_none_or(|at| run.span.last + 1 >= at));
+        let sizes = adjacent.map(|run| run.count);
         let runs = set.runs[set.runs.len() - runs_to_merge(sizes, self.ids.merged_ids_max())..].to_vec();
         drop(set);
         let Some(newest) = runs.last() else { return false };
@@ -165,7 +184,7 @@ impl Keeping {
             !stopping.load(Ordering::Relaxed) && self.ids.directory.check().is_ok()
         };
         let merged = merge(&runs, u64::MAX, &mut pause);
-        match merged.and_then(|path| Ok(IdRun::open(&path, age)?)) {
+        match merged.and_then(|path| Ok(open_new(&path, age)?)) {
             Ok(merged) => {
                 tracing::debug!(runs = runs.len(), ids = merged.count, "runs of ids are merged");
                 self.ids.merged(&runs, merged);
@@ -175,19 +194,15 @@ impl Keeping {
             Err(MergeError::Stopping) => false,
             Err(error) => {
                 self.failed("runs of ids could not be merged", &error);
+                self.merge_retry_at = Some(Instant::now() + RETRY);
                 false
             }
         }
     }
 
-    fn failed(&mut self, what: &str, error: &MergeError) {
+    fn failed(&self, what: &str, error: &MergeError) {
         self.ids.metrics.dedup_writes(Outcome::Failed).increment(1);
         tracing::warn!(%error, retry_seconds = RETRY.as_secs(), "{what}; it will be tried again");
-        self.retry_at = Some(Instant::now() + RETRY);
-    }
-
-    fn is_delayed(&self) -> bool {
-        self.retry_at.is_some_and(|at| at > Instant::now())
     }
 
     fn remove_gone(&self) {
@@ -201,4 +216,9 @@ impl Keeping {
             }
         }
     }
+}
+
+/// Whether this time, if there is one, is still to come.
+fn is_delayed(until: Option<Instant>) -> bool {
+    until.is_some_and(|until| until > Instant::now())
 }

@@ -245,9 +245,16 @@ impl Ids {
         self.set.read().tables.first().is_none_or(|oldest| oldest.span.first > last)
     }
 
-    /// The table that is to be laid down next.
-    pub(super) fn oldest_table(&self) -> Option<Arc<FullTable>> {
-        self.set.read().tables.first().map(Arc::clone)
+    /// The table that is to be laid down next, if there is one that is no longer new, or a newer one behind it.
+    pub(super) fn table_to_lay_down(&self, new_for: Duration) -> Option<Arc<FullTable>> {
+        let set = self.set.read();
+        let oldest = set.tables.first()?;
+        (set.tables.len() > 1 || oldest.age.newest_at.elapsed() >= new_for).then(|| Arc::clone(oldest))
+    }
+
+    /// Whether there is a table that is not laid down.
+    pub(super) fn has_tables(&self) -> bool {
+        !self.set.read().tables.is_empty()
     }
 
     /// Knows a table's ids from a run from now on.
@@ -256,7 +263,9 @@ impl Ids {
         self.change(|set| match set.tables.first() {
             Some(first) if Arc::ptr_eq(first, table) => {
                 set.tables.remove(0);
-                set.runs.push(run);
+                // One that a start could not lay down may be older than some runs.
+                let at = set.runs.partition_point(|known| known.span.first < run.span.first);
+                set.runs.insert(at, run);
             }
             // It was forgotten meanwhile.
             _ => self.gone.lock().push(run),

@@ -4,7 +4,7 @@
 use std::{io, path::PathBuf, sync::Arc};
 
 use super::{
-    run::{IdRun, RunWriter, Span},
+    run::{IdRun, MERGING, RunWriter, Span},
     table::Entry,
 };
 use crate::store::format::blocks::BlockError;
@@ -56,7 +56,7 @@ pub(crate) fn merge(runs: &[Arc<IdRun>], below: u64, pause: &mut Pause<'_>) -> R
         forgotten: newest.span.forgotten,
     };
     let folder = oldest.path.parent().unwrap_or(&oldest.path);
-    let mut writer = RunWriter::begin(folder, span, runs.iter().map(|run| run.count).sum())?;
+    let mut writer = RunWriter::begin(folder, MERGING, span, runs.iter().map(|run| run.count).sum())?;
     let mut sources = Vec::with_capacity(runs.len());
     for run in runs {
         let mut entries = run.entries();

@@ -5,7 +5,7 @@
 //! an eighth of a bit of fence posts.
 
 use std::{
-    io,
+    fs, io,
     ops::Range,
     path::{Path, PathBuf},
     time::Instant,
@@ -202,13 +202,13 @@ struct FilterWriter {
 }
 
 impl RunWriter {
-    /// Begins a run of up to so many entries.
-    pub(crate) fn begin(folder: &Path, span: Span, entries_max: u64) -> io::Result<Self> {
+    /// Begins a run of up to so many entries, which has one of the names of [`UNFINISHED`] until it is complete.
+    pub(crate) fn begin(folder: &Path, unfinished: &str, span: Span, entries_max: u64) -> io::Result<Self> {
         // On a disk that is about to be full, events and what is asked of them go first.
         if free_bytes(folder).is_some_and(|free| free / 2 < entries_max * (ENTRY_BYTES as u64 + 3)) {
             return Err(Errno::NOSPC.into());
         }
-        let file = BlockWriter::create(&folder.join(UNFINISHED))?;
+        let file = BlockWriter::create(&folder.join(unfinished))?;
         let count = entries_max.div_ceil(FILTER_IDS).max(1).next_power_of_two() as usize;
         let filters = FilterWriter { count, hashes: Vec::new(), built: Vec::new() };
         Ok(Self { file, folder: folder.into(), span, count: 0, posts: Vec::new(), filters })
@@ -298,13 +298,21 @@ pub(crate) fn lay_down(folder: &Path, table: &IdTable, span: Span, age: Age) -> 
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error.into()),
         _ => {}
     }
-    let mut writer = RunWriter::begin(folder, span, table.len() as u64)?;
+    let mut writer = RunWriter::begin(folder, LAYING, span, table.len() as u64)?;
     table.sorted().try_for_each(|entry| writer.add(entry))?;
-    IdRun::open(&writer.finish()?, age)
+    open_new(&writer.finish()?, age)
 }
 
-/// Where a run is until it is complete.
-pub(crate) const UNFINISHED: &str = "unfinished";
+/// Opens a run that was just written. One that cannot be must not be found by a start.
+pub(crate) fn open_new(path: &Path, age: Age) -> Result<IdRun, BlockError> {
+    IdRun::open(path, age).inspect_err(|_| drop(fs::remove_file(path)))
+}
+
+/// What a run is called until it is complete, when it is laid down and when it is merged: a table is laid down while runs
+/// are being merged.
+pub(crate) const UNFINISHED: [&str; 2] = [LAYING, MERGING];
+const LAYING: &str = "laying";
+pub(super) const MERGING: &str = "merging";
 /// Which of so many filters, a power of two, an id with this first half of its hash is in.
 fn filter_at(high: u64, filters: usize) -> usize {
     ((u128::from(high) * filters as u128) >> 64) as usize

@@ -16,7 +16,7 @@ use crate::{
     clock::now_ms,
     event::IdHash,
     store::{
-        error::OpenError,
+        error::{OpenError, is_damage},
         format::{DataDir, IDS, blocks::BlockError, file, schema, sync_directory},
         ids::{Age, Entry, IdRun, IdTable, Ids, Span, UNFINISHED, is_run, lay_down, merge},
         options::IdOptions,
@@ -28,9 +28,17 @@ use crate::{
 pub(crate) struct FoundIds {
     /// The oldest first.
     pub(crate) runs: Vec<Arc<IdRun>>,
-    /// Those of all events from this sequence on.
-    pub(crate) newest: IdTable,
-    pub(crate) newest_from: u64,
+    /// What could not be laid down.
+    pub(crate) unlaid: Vec<UnlaidIds>,
+    /// Those of the newest events.
+    pub(crate) newest: UnlaidIds,
+}
+
+/// Ids that are not laid down yet.
+pub(crate) struct UnlaidIds {
+    pub(crate) table: IdTable,
+    /// They are of all events from this sequence to this one.
+    pub(crate) sequences: (u64, u64),
     /// When the newest of these arrived, in milliseconds since 1970, UTC.
     pub(crate) newest_received_at: i64,
 }
@@ -46,6 +54,7 @@ struct Finding<'a> {
     /// Of what is made anew while hitlog runs.
     age: Option<Age>,
     runs: Vec<Arc<IdRun>>,
+    unlaid: Vec<UnlaidIds>,
 }
 
 /// Finds the ids of the events with a sequence below `next_sequence`.
@@ -57,22 +66,22 @@ pub(crate) fn find_ids(
     next_sequence: u64,
 ) -> Result<FoundIds, OpenError> {
     let (folder, now_ms) = (directory.path().join(IDS), now_ms());
-    let mut finding = Finding { folder, segments, options, new_table, now_ms, age: None, runs: Vec::new() };
+    let mut finding =
+        Finding { folder, segments, options, new_table, now_ms, age: None, runs: Vec::new(), unlaid: Vec::new() };
     finding.open_runs(next_sequence)?;
     let runs = std::mem::take(&mut finding.runs);
     // What had been forgotten on purpose is not looked for.
     let mut from = runs.iter().map(|run| run.span.forgotten).max().unwrap_or(0) + 1;
     for run in runs {
         if from < run.span.first {
-            let (rest, rest_from, newest_received_at) = finding.read(from, run.span.first - 1)?;
-            let span = (rest_from, run.span.first - 1);
-            finding.lay_down_if_possible(&rest, span, newest_received_at);
+            let rest = finding.read(from, run.span.first - 1)?;
+            finding.lay_down_if_possible(rest);
         }
         from = from.max(run.span.last + 1);
         finding.runs.push(run);
     }
-    let (newest, newest_from, newest_received_at) = finding.read(from, next_sequence - 1)?;
-    Ok(FoundIds { runs: finding.runs, newest, newest_from, newest_received_at })
+    let newest = finding.read(from, next_sequence - 1)?;
+    Ok(FoundIds { runs: finding.runs, unlaid: finding.unlaid, newest })
 }
 
 /// Makes a damaged run anew from the events.
@@ -86,12 +95,18 @@ pub(crate) fn remake(ids: &Ids, segments: &Segments, damaged: &IdRun) -> Result<
         now_ms: now_ms(),
         age: Some(damaged.age),
         runs: Vec::new(),
+        unlaid: Vec::new(),
     };
     let Span { first, last, .. } = damaged.span;
-    let (rest, rest_from, newest_received_at) = finding.read(first, last)?;
-    let laid_down = finding.lay_down(&rest, (rest_from, last), newest_received_at);
-    laid_down.map_err(|error| OpenError::io("lay down ids of events in", &finding.folder)(io::Error::other(error)))?;
-    Ok(finding.runs)
+    let rest = finding.read(first, last)?;
+    let laid_down = finding.lay_down(&rest);
+    let io = |error| OpenError::io("lay down ids of events in", &finding.folder)(io::Error::other(error));
+    laid_down.map_err(io)?;
+    if finding.unlaid.is_empty() {
+        Ok(finding.runs)
+    } else {
+        Err(io(BlockError::Io(io::ErrorKind::StorageFull.into())))
+    }
 }
 
 impl Finding<'_> {
@@ -105,7 +120,8 @@ impl Finding<'_> {
         for entry in entries {
             let path = entry.map_err(OpenError::io("read the directory", &self.folder))?.path();
             match path.file_name().and_then(|name| name.to_str()) {
-                Some(UNFINISHED) => remove(&path)?,
+                // What has the name and is no file was never hitlog's.
+                Some(name) if UNFINISHED.contains(&name) && path.is_file() => remove(&path)?,
                 Some(name) if is_run(name) => opened.extend(self.open(&path, next_sequence)?),
                 // Not hitlog's.
                 _ => {}
@@ -170,29 +186,41 @@ impl Finding<'_> {
     }
 
     /// Reads the ids of the events with sequences from one to another, and lays down what fills tables. Returns the
-    /// rest, from which sequence on it is, and when the newest of all arrived.
-    fn read(&mut self, from: u64, to: u64) -> Result<(IdTable, u64, i64), OpenError> {
-        let (mut table, mut table_from, mut newest_received_at) = ((self.new_table)(), from, 0);
+    /// rest.
+    fn read(&mut self, from: u64, to: u64) -> Result<UnlaidIds, OpenError> {
+        let mut ids = UnlaidIds { table: (self.new_table)(), sequences: (from, to), newest_received_at: 0 };
         for segment in self.in_window(from, to)? {
-            let connection = open(&segment)?;
-            let sqlite = || OpenError::sqlite(&segment.path);
-            let mut select = connection.prepare(schema::SELECT_IDS).map_err(sqlite())?;
-            let mut rows = select.query([from.cast_signed(), to.cast_signed()]).map_err(sqlite())?;
-            while let Some(row) = rows.next().map_err(sqlite())? {
-                let read =
-                    || Ok((row.get::<_, i64>(0)?.unsigned_abs(), row.get(1)?, row.get(2)?, row.get::<_, i64>(3)?));
-                let (sequence, hash, created_at, received_at) = read().map_err(sqlite())?;
-                if table.room() == 0 {
-                    let full = std::mem::replace(&mut table, (self.new_table)());
-                    self.lay_down_if_possible(&full, (table_from, sequence - 1), newest_received_at);
-                    table_from = sequence;
+            match self.read_segment(&segment, (from, to), &mut ids) {
+                // Its events are in no answer either.
+                Err(error) if segment.is_sealed() && is_damage(&error) => {
+                    tracing::warn!(
+                        segment = %segment.path.display(), %error,
+                        "ids of events cannot be read: those events are stored again if they are sent again"
+                    );
                 }
-                let hash = IdHash(u128::from_be_bytes(hash));
-                table.find_or_add(Entry { hash, sequence, created_at });
-                newest_received_at = newest_received_at.max(received_at);
+                read => read.map_err(OpenError::sqlite(&segment.path))?,
             }
         }
-        Ok((table, table_from, newest_received_at))
+        Ok(ids)
+    }
+
+    fn read_segment(&mut self, segment: &Segment, (from, to): (u64, u64), ids: &mut UnlaidIds) -> rusqlite::Result<()> {
+        let connection = open(segment)?;
+        let mut select = connection.prepare(schema::SELECT_IDS)?;
+        let mut rows = select.query([from.cast_signed(), to.cast_signed()])?;
+        while let Some(row) = rows.next()? {
+            let sequence = row.get::<_, i64>(0)?.unsigned_abs();
+            if ids.table.room() == 0 {
+                let rest = UnlaidIds { table: (self.new_table)(), sequences: (sequence, to), newest_received_at: 0 };
+                let mut full = std::mem::replace(ids, rest);
+                full.sequences.1 = sequence - 1;
+                self.lay_down_if_possible(full);
+            }
+            let hash = IdHash(u128::from_be_bytes(row.get(1)?));
+            ids.table.find_or_add(Entry { hash, sequence, created_at: row.get(2)? });
+            ids.newest_received_at = ids.newest_received_at.max(row.get(3)?);
+        }
+        Ok(())
     }
 
     /// The segments with events of these sequences that may have ids, without those that are too old.
@@ -207,12 +235,17 @@ impl Finding<'_> {
             if first > to {
                 continue;
             }
-            let connection = open(segment)?;
-            let newest = file::newest_received_at(&connection).map_err(OpenError::sqlite(&segment.path))?;
+            let look = |connection: rusqlite::Connection| {
+                let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+                Ok((version, file::newest_received_at(&connection)?))
+            };
+            let (version, newest) = match open(segment).and_then(look) {
+                Err(error) if segment.is_sealed() && is_damage(&error) => continue,
+                looked => looked.map_err(OpenError::sqlite(&segment.path))?,
+            };
             if newest.is_some_and(|newest| newest < self.now_ms.saturating_sub(window_ms)) {
                 break;
             }
-            let version: i64 = schema::pragma(&connection, &segment.path, "user_version")?;
             if version >= schema::SEGMENT_VERSION_OF_IDS {
                 found.push(Arc::clone(segment));
             }
@@ -221,37 +254,32 @@ impl Finding<'_> {
         Ok(found)
     }
 
-    /// Lays a table down, if there is room for that.
-    fn lay_down_if_possible(&mut self, table: &IdTable, span: (u64, u64), newest_received_at: i64) {
-        if let Err(error) = self.lay_down(table, span, newest_received_at) {
-            let ids = table.len();
-            tracing::warn!(%error, ids, "ids of events are not known in this run: they could not be laid down");
+    /// Lays a table down, or notes that it could not be.
+    fn lay_down_if_possible(&mut self, ids: UnlaidIds) {
+        let Err(error) = self.lay_down(&ids) else { return };
+        tracing::warn!(%error, ids = ids.table.len(), "ids of events stay in memory: they could not be laid down");
+        self.unlaid.push(ids);
+        // What may be in memory at all is decided where the rest of it is known; until then half must do.
+        let tables_max = (self.options.bytes_max / 2 / self.options.table_bytes.max(1)).max(1);
+        if self.unlaid.len() > tables_max {
+            self.unlaid.remove(0);
         }
     }
 
-    fn lay_down(
-        &mut self,
-        table: &IdTable,
-        (first, last): (u64, u64),
-        newest_received_at: i64,
-    ) -> Result<(), BlockError> {
+    fn lay_down(&mut self, ids: &UnlaidIds) -> Result<(), BlockError> {
+        let (first, last) = ids.sequences;
         if first <= last {
             // Of none, when that was known.
-            let newest_received_at = if table.len() == 0 { self.now_ms } else { newest_received_at };
+            let newest_received_at = if ids.table.len() == 0 { self.now_ms } else { ids.newest_received_at };
             let span = Span { first, last, newest_received_at, forgotten: 0 };
-            self.runs.push(Arc::new(lay_down(&self.folder, table, span, self.age(newest_received_at))?));
+            self.runs.push(Arc::new(lay_down(&self.folder, &ids.table, span, self.age(newest_received_at))?));
         }
         Ok(())
     }
 }
 
-fn open(segment: &Segment) -> Result<rusqlite::Connection, OpenError> {
-    let opened = if segment.is_sealed() {
-        file::open_read_only(&segment.path, true)
-    } else {
-        file::open_unwritten(&segment.path)
-    };
-    opened.map_err(OpenError::sqlite(&segment.path))
+fn open(segment: &Segment) -> rusqlite::Result<rusqlite::Connection> {
+    if segment.is_sealed() { file::open_read_only(&segment.path, true) } else { file::open_unwritten(&segment.path) }
 }
 
 fn remove(path: &Path) -> Result<(), OpenError> {
