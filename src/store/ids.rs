@@ -5,6 +5,7 @@
 //! of the writer's (`table`); full tables are laid down as sorted runs (`run`), which are merged (`merge`) by a thread
 //! (`keeper`); who looks for an id does so in the set of one moment (`known`). Must not know segments.
 
+mod filter;
 mod keeper;
 mod known;
 mod merge;

@@ -181,7 +181,6 @@ impl Log {
         let (mut received_at, mut first_received_at) = (None, active.first_received_at);
         for events in group {
             let hashes = events.id_hashes();
-            newest_ids.fetch(hashes);
             let Some(repeats_before) = newest_ids.repeats_before(events) else {
                 appended.push(Appended::Outdated);
                 continue;

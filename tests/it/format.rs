@@ -278,12 +278,8 @@ fn ids_are_read_as_the_papers_say() {
     let found: Vec<_> = (0..1_500).map(|_| entry()).map(|(hash, id, time)| (hash, id, time.cast_signed())).collect();
     assert!(found.iter().eq(&rows.into_iter().collect::<BTreeSet<_>>()));
     assert_eq!(posts, found.iter().step_by(512).map(|(hash, ..)| (hash >> 64) as u64).collect::<Vec<_>>());
-    let [filter] = &filters[..] else { panic!("{filters:?}") };
-    assert_eq!((filter.start, filter.end), (32 * 1_500, data.len() as u64));
-    let mut filter = Numbers(&data[filter.start as usize..]);
-    filter.next();
-    let [length, mask, of_all] = [(); 3].map(|()| filter.next_32());
-    assert_eq!((mask, filter.0.len()), (length - 1, 2 * (of_all + 2 * length) as usize));
+    // So few ids have no filter.
+    assert_eq!((filters, data.len()), (Vec::new(), 32 * 1_500));
 }
 
 #[test]

@@ -1,8 +1,7 @@
 //! Older ids, in a file: sorted by their hashes, with a filter in memory, so that an id which is not in it is not
 //! looked for on the disk. Written once; a merge writes another that takes the place of several.
 //!
-//! What is in memory of an id is 18.3 bits of a filter, which lets 1 in 65,536 ids through that are not in the run, and
-//! an eighth of a bit of fence posts.
+//! What is in memory is a filter (`filter`), and an eighth of a bit of fence posts an id.
 
 use std::{
     fs, io,
@@ -12,9 +11,9 @@ use std::{
 };
 
 use rustix::io::Errno;
-use xorf::{BinaryFuse16, BinaryFuse16Ref, DmaSerializable, Filter, FilterRef};
 
 use super::{
+    filter::{FuseFilter, FuseWriter, IdFilter, TAGGED_IDS_MAX, Tags},
     paths::run_path,
     table::{Entry, IdTable, halves},
 };
@@ -34,8 +33,6 @@ const VERSION: u64 = 1;
 const ENTRY_BYTES: usize = 32;
 /// Entries between two fence posts: as many as a block of the file has.
 const POST_ENTRIES: usize = 512;
-/// Ids of one filter, on the average: building one takes 40 bytes of memory an id.
-const FILTER_IDS: u64 = 128 * 1024;
 /// Entries that are read at once when a run is read through.
 const READ_ENTRIES: u64 = 4_096;
 
@@ -50,33 +47,6 @@ pub(crate) struct Span {
     pub(crate) newest_received_at: i64,
     /// Up to this sequence ids had been forgotten, on purpose, when it was written.
     pub(crate) forgotten: u64,
-}
-
-/// A filter of some of the ids, as it was written; empty if there is none of them.
-#[derive(Debug)]
-struct IdFilter {
-    bytes: Vec<u8>,
-    /// Where it begins: its fingerprints must lie at an even address.
-    start: usize,
-}
-
-impl IdFilter {
-    fn read(written: &[u8]) -> Option<Self> {
-        if !written.is_empty() && written.len() < BinaryFuse16::DESCRIPTOR_LEN {
-            return None;
-        }
-        let mut bytes = Vec::with_capacity(written.len() + 1);
-        let start = (bytes.as_ptr() as usize + BinaryFuse16::DESCRIPTOR_LEN) % 2;
-        bytes.resize(start, 0);
-        bytes.extend_from_slice(written);
-        Some(Self { bytes, start })
-    }
-
-    /// The filter itself; `None` if it is of no id.
-    fn as_ref(&self) -> Option<BinaryFuse16Ref<'_>> {
-        let (descriptor, fingerprints) = self.bytes[self.start..].split_at_checked(BinaryFuse16::DESCRIPTOR_LEN)?;
-        Some(BinaryFuse16Ref::from_dma(descriptor, fingerprints))
-    }
 }
 
 /// How new the ids of a run are, for this process.
@@ -98,8 +68,7 @@ pub(crate) struct IdRun {
     file: BlockFile,
     /// The higher half of the hash of every 512th entry.
     posts: Box<[u64]>,
-    /// By the first bits of the hash.
-    filters: Box<[IdFilter]>,
+    filter: IdFilter,
 }
 
 impl IdRun {
@@ -108,34 +77,38 @@ impl IdRun {
         let (file, header) = BlockFile::open(path)?;
         let damaged = || BlockError::Damaged(path.into());
         let Header { span, count, posts, filters } = Header::read(&header).ok_or_else(damaged)?;
-        let mut read = Vec::with_capacity(filters.len());
-        for at in filters {
-            let bytes = file.read(at)?;
-            read.push(IdFilter::read(&bytes).ok_or_else(damaged)?);
+        let filters: Option<Box<[FuseFilter]>> =
+            filters.into_iter().map(|at| Ok(FuseFilter::read(&file.read(at)?))).collect::<Result<_, BlockError>>()?;
+        let filter = IdFilter::Fuse(filters.ok_or_else(damaged)?);
+        let run = Self { path: path.into(), span, count, age, file, posts, filter };
+        if count > TAGGED_IDS_MAX { Ok(run) } else { run.with_tags() }
+    }
+
+    /// With what a small run has in memory.
+    fn with_tags(mut self) -> Result<Self, BlockError> {
+        let mut tags = Tags::of(self.count);
+        let mut entries = self.entries();
+        while let Some(entry) = entries.next()? {
+            tags.add(&entry);
         }
-        Ok(Self { path: path.into(), span, count, age, file, posts, filters: read.into() })
+        self.filter = IdFilter::Tags(tags.finish());
+        Ok(self)
     }
 
     /// The memory that it takes, in bytes.
     pub(crate) fn bytes(&self) -> usize {
-        let filters = self.filters.iter().map(|filter| filter.bytes.capacity()).sum::<usize>();
-        filters + self.filters.len() * size_of::<IdFilter>() + 2 * 8 * self.posts.len()
+        self.filter.bytes() + 2 * size_of_val(&*self.posts)
     }
 
     /// Whether the id may be in it; no means no.
     pub(crate) fn may_hold(&self, hash: IdHash) -> bool {
-        let (high, low) = halves(hash);
-        self.filters[filter_at(high, self.filters.len())].as_ref().is_some_and(|filter| filter.contains(&low))
+        self.filter.may_hold(hash)
     }
 
     /// Marks those of many ids that may be in it. One run after the other: a filter that was just looked in is at hand,
     /// and while one look waits for memory the next ones begin.
     pub(crate) fn mark(&self, ids: &[(usize, IdHash)], marks: &mut [bool]) {
-        let filters: Vec<_> = self.filters.iter().map(IdFilter::as_ref).collect();
-        for ((_, hash), mark) in ids.iter().zip(marks) {
-            let (high, low) = halves(*hash);
-            *mark |= filters[filter_at(high, filters.len())].as_ref().is_some_and(|filter| filter.contains(&low));
-        }
+        self.filter.mark(ids, marks);
     }
 
     /// Looks for an id on the disk.
@@ -189,16 +162,8 @@ pub(crate) struct RunWriter {
     span: Span,
     count: u64,
     posts: Vec<u64>,
-    filters: FilterWriter,
-}
-
-/// Builds the filters while entries come in, in the order of their hashes.
-struct FilterWriter {
-    /// How many there will be: a power of two.
-    count: usize,
-    /// The lower halves of the hashes that are to be in the next one.
-    hashes: Vec<u64>,
-    built: Vec<Vec<u8>>,
+    /// A small run has none.
+    filters: Option<FuseWriter>,
 }
 
 impl RunWriter {
@@ -209,8 +174,7 @@ impl RunWriter {
             return Err(Errno::NOSPC.into());
         }
         let file = BlockWriter::create(&folder.join(unfinished))?;
-        let count = entries_max.div_ceil(FILTER_IDS).max(1).next_power_of_two() as usize;
-        let filters = FilterWriter { count, hashes: Vec::new(), built: Vec::new() };
+        let filters = (entries_max > TAGGED_IDS_MAX).then(|| FuseWriter::new(entries_max));
         Ok(Self { file, folder: folder.into(), span, count: 0, posts: Vec::new(), filters })
     }
 
@@ -221,7 +185,9 @@ impl RunWriter {
             self.posts.push(high);
         }
         self.count += 1;
-        self.filters.add(high, low)?;
+        if let Some(filters) = &mut self.filters {
+            filters.add(&entry)?;
+        }
         let mut bytes = [0; ENTRY_BYTES];
         for (place, number) in
             bytes.chunks_exact_mut(8).zip([high, low, entry.sequence, entry.created_at.cast_unsigned()])
@@ -234,7 +200,9 @@ impl RunWriter {
     /// Makes the run durable and gives it its name.
     pub(crate) fn finish(mut self) -> io::Result<PathBuf> {
         let Span { first, last, newest_received_at, forgotten } = self.span;
-        let filters = self.filters.finish()?;
+        // What was thought to be more may be less: the ids that a merge leaves out.
+        let filters = self.filters.filter(|_| self.count > TAGGED_IDS_MAX);
+        let filters = filters.map_or(Ok(Vec::new()), FuseWriter::finish)?;
         let mut header = Vec::new();
         let mut note = |number: u64| header.extend_from_slice(&number.to_le_bytes());
         [VERSION, first, last, newest_received_at.cast_unsigned(), forgotten, self.count]
@@ -256,42 +224,6 @@ impl RunWriter {
     }
 }
 
-impl FilterWriter {
-    fn add(&mut self, high: u64, low: u64) -> io::Result<()> {
-        while self.built.len() < filter_at(high, self.count) {
-            self.build()?;
-        }
-        self.hashes.push(low);
-        Ok(())
-    }
-
-    fn finish(mut self) -> io::Result<Vec<Vec<u8>>> {
-        while self.built.len() < self.count {
-            self.build()?;
-        }
-        Ok(self.built)
-    }
-
-    fn build(&mut self) -> io::Result<()> {
-        let mut bytes = Vec::new();
-        if !self.hashes.is_empty() {
-            let filter = BinaryFuse16::try_from(&self.hashes).or_else(|_| {
-                // It cannot be built over a hash that comes twice, as one in thousands of millions of filters has it.
-                self.hashes.sort_unstable();
-                self.hashes.dedup();
-                BinaryFuse16::try_from(&self.hashes)
-            });
-            let filter = filter.map_err(io::Error::other)?;
-            bytes.resize(BinaryFuse16::DESCRIPTOR_LEN, 0);
-            filter.dma_copy_descriptor_to(&mut bytes);
-            bytes.extend_from_slice(filter.dma_fingerprints());
-        }
-        self.hashes.clear();
-        self.built.push(bytes);
-        Ok(())
-    }
-}
-
 /// Writes a table as a run, and opens that.
 pub(crate) fn lay_down(folder: &Path, table: &IdTable, span: Span, age: Age) -> Result<IdRun, BlockError> {
     match make_directory(folder) {
@@ -299,7 +231,7 @@ pub(crate) fn lay_down(folder: &Path, table: &IdTable, span: Span, age: Age) -> 
         _ => {}
     }
     let mut writer = RunWriter::begin(folder, LAYING, span, table.len() as u64)?;
-    table.sorted().try_for_each(|entry| writer.add(entry))?;
+    table.sorted().into_iter().try_for_each(|entry| writer.add(entry))?;
     open_new(&writer.finish()?, age)
 }
 
@@ -313,11 +245,6 @@ pub(crate) fn open_new(path: &Path, age: Age) -> Result<IdRun, BlockError> {
 pub(crate) const UNFINISHED: [&str; 2] = [LAYING, MERGING];
 const LAYING: &str = "laying";
 pub(super) const MERGING: &str = "merging";
-/// Which of so many filters, a power of two, an id with this first half of its hash is in.
-fn filter_at(high: u64, filters: usize) -> usize {
-    ((u128::from(high) * filters as u128) >> 64) as usize
-}
-
 fn entry_of(bytes: &[u8]) -> Entry {
     let number = |at: usize| {
         let mut number = [0; 8];
@@ -353,7 +280,8 @@ impl Header {
         let filters = number()?;
         let filters: Option<Vec<_>> = (0..filters).map(|_| Some(number()?..number()?)).collect();
         let filters = filters?;
-        let is_whole = posts.len() as u64 == count.div_ceil(POST_ENTRIES as u64) && filters.len().is_power_of_two();
+        let is_whole = posts.len() as u64 == count.div_ceil(POST_ENTRIES as u64)
+            && (count <= TAGGED_IDS_MAX || filters.len().is_power_of_two());
         let span = Span { first, last, newest_received_at, forgotten };
         (is_whole && first <= last && bytes.is_empty()).then_some(Self { span, count, posts, filters })
     }

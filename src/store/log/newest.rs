@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Instant};
 
 use crate::{
-    event::{IdHash, Original, Repeat, ValidEvents},
+    event::{Original, Repeat, ValidEvents},
     store::ids::{Entry, Found, IdKeeper, IdTable, Ids},
 };
 
@@ -21,8 +21,8 @@ pub(crate) struct NewestIds {
     first_sequence: u64,
     newest_received_at: i64,
     begun_at: Option<Instant>,
-    /// Those of the transaction under way.
-    added: Vec<IdHash>,
+    /// How many are of the transaction under way.
+    added: usize,
 }
 
 impl NewestIds {
@@ -34,7 +34,7 @@ impl NewestIds {
         (first_sequence, newest_received_at): (u64, i64),
     ) -> Self {
         let begun_at = (table.len() > 0).then(Instant::now);
-        Self { ids, keeper, table, first_sequence, newest_received_at, begun_at, added: Vec::new() }
+        Self { ids, keeper, table, first_sequence, newest_received_at, begun_at, added: 0 }
     }
 
     /// Makes room for so many ids of events with sequences from `next_sequence` on.
@@ -43,11 +43,6 @@ impl NewestIds {
             self.hand_on(next_sequence);
             self.table = self.ids.new_table(ids);
         }
-    }
-
-    /// Has what is known of these ids at hand.
-    pub(super) fn fetch(&self, hashes: &[Option<IdHash>]) {
-        self.table.fetch(hashes);
     }
 
     /// The events of a request that are stored already, but for those in the newest table; `None` where it takes a look
@@ -77,23 +72,23 @@ impl NewestIds {
     pub(super) fn find_or_add(&mut self, entry: Entry) -> Option<Original> {
         let known = self.table.find_or_add(entry);
         if known.is_none() {
-            self.added.push(entry.hash);
+            self.added += 1;
         }
         known
     }
 
     /// The transaction is committed; its newest event arrived at this time, in milliseconds since 1970, UTC.
     pub(super) fn committed(&mut self, received_at: i64) {
-        if !self.added.is_empty() {
+        if self.added > 0 {
             self.begun_at.get_or_insert_with(Instant::now);
             self.newest_received_at = self.newest_received_at.max(received_at);
-            self.added.clear();
+            self.added = 0;
         }
     }
 
     /// The transaction is not committed: what it would have stored is free to be sent again.
     pub(super) fn failed(&mut self) {
-        self.added.drain(..).for_each(|hash| self.table.remove(hash));
+        self.table.remove_newest(std::mem::take(&mut self.added));
     }
 
     /// Hands the table on if it has ids of a while ago.
