@@ -101,6 +101,9 @@ impl Config {
         at_most!(warm_connections_max <= active_connections_max);
         at_most!(batch_bytes_max * 2 <= queue_bytes_max);
         at_most!(wal_checkpoint_bytes <= wal_bytes_max);
+        // The ids of a group are in memory at once, and must not push those of others out.
+        at_most!(batch_events_max * 512 <= dedup_bytes_max);
+        at_most!(group_events_max * 512 <= dedup_bytes_max);
         found
     }
 }

@@ -207,7 +207,8 @@ fn open_ids(
     let ids = found.runs.iter().map(|run| run.count).sum::<u64>();
     tracing::debug!(ids, runs = found.runs.len(), seconds = begun.elapsed().as_secs_f64(), "ids of events are found");
     let (wake, woken) = crossbeam_channel::bounded(1);
-    let ids = Arc::new(Ids::new(found.runs, directory.clone(), options, (wake, Arc::clone(metrics))));
+    let ids =
+        Arc::new(Ids::new((found.runs, found.forgotten), directory.clone(), options, (wake, Arc::clone(metrics))));
     let of_events = Arc::clone(segments);
     let remake: Remake = Box::new(move |ids, damaged| recover::ids::remake(ids, &of_events, damaged));
     let keeper = IdKeeper::spawn(Arc::clone(&ids), woken, remake, Arc::clone(on_failure))?;

@@ -154,6 +154,10 @@ impl<'r> Output<'r> {
                 let begin = name.as_ptr() as usize - self.body_start;
                 let end = cursor.next_string(self.body_start).map_or(place.end, |(at, _)| at);
                 if self.repairs.any_in(begin..end) {
+                    if field == Field::EventId {
+                        // Repaired, two ids could be one, and an event would be taken for another.
+                        event.faults.add(field.name(), "Half a surrogate pair is not taken in an id");
+                    }
                     event.oddities.repaired.insert(field);
                 }
             }

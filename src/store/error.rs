@@ -280,8 +280,8 @@ pub enum ReadError {
     /// SQLite could not read.
     #[error("the storage could not be read: {0}")]
     Storage(#[from] rusqlite::Error),
-    /// The keys of a segment could not be read.
-    #[error("the keys of a segment could not be read: {0}")]
+    /// What is laid down beside the events, keys or ids, could not be read.
+    #[error("what is laid down beside the events could not be read: {0}")]
     Keys(Box<dyn std::error::Error + Send + Sync>),
     /// There is no room for what was found and must be laid down.
     #[error("the disk is full: {0}")]

@@ -143,7 +143,11 @@ fn is_whole(written: &[u8]) -> bool {
         u64::from(u32::from_le_bytes(number))
     };
     let (length, mask, of_all) = (number(8), number(12), number(16));
-    fingerprints.len() as u64 == 2 * (of_all + 2 * length) && mask < length
+    length.is_power_of_two()
+        && mask == length - 1
+        && of_all > 0
+        && of_all.is_multiple_of(length)
+        && fingerprints.len() as u64 == 2 * (of_all + 2 * length)
 }
 
 /// Builds fuse filters while entries come in, in the order of their hashes.

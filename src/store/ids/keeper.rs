@@ -16,7 +16,7 @@ use crossbeam_channel::Receiver;
 
 use super::{
     known::{FullTable, Ids},
-    merge::{MergeError, merge, runs_to_merge},
+    merge::{MergeError, merge},
     run::{IdRun, lay_down, open_new},
 };
 use crate::{
@@ -167,15 +167,7 @@ impl Keeping {
         if is_delayed(self.merge_retry_at) {
             return false;
         }
-        let set = self.ids.set();
-        // What has a gap before it, of a table that is not laid down yet, waits for that.
-        let newest_first = set.runs.iter().rev();
-        let mut next = None;
-        let adjacent =
-            newest_first.take_while(|run| next.replace(run.span.first).is_none_or(|at| run.span.last + 1 >= at));
-        let sizes = adjacent.map(|run| run.count);
-        let runs = set.runs[set.runs.len() - runs_to_merge(sizes, self.ids.merged_ids_max())..].to_vec();
-        drop(set);
+        let runs = self.ids.runs_to_merge();
         let Some(newest) = runs.last() else { return false };
         let age = newest.age;
         let stopping = Arc::clone(&self.stopping);
@@ -193,6 +185,11 @@ impl Keeping {
             }
             Err(MergeError::Stopping) => false,
             Err(error) => {
+                if let MergeError::Read(error @ BlockError::Damaged(path)) = &error
+                    && let Some(damaged) = runs.iter().find(|run| run.path == *path)
+                {
+                    self.ids.note_damage(damaged, error);
+                }
                 self.failed("runs of ids could not be merged", &error);
                 self.merge_retry_at = Some(Instant::now() + RETRY);
                 false

@@ -4,7 +4,6 @@
 //! became full, so that whoever looks later looks only at what has come since.
 
 use std::{
-    io,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -14,10 +13,12 @@ use crossbeam_channel::Sender;
 use parking_lot::{Mutex, RwLock};
 
 use super::{
-    run::{Age, IdRun, Span},
+    merge::runs_to_merge,
+    run::{Age, Forgotten, IdRun, Span},
     table::IdTable,
 };
 use crate::{
+    clock::now_ms,
     event::{IdHash, Original, Repeat},
     metrics::StoreMetrics,
     store::{
@@ -31,6 +32,8 @@ const BUILDING_BYTES: usize = 6 << 20;
 /// The ids of a run that was merged take a tenth of the memory for ids at the most, as two such runs are there for a
 /// moment; 24 bits are for each.
 const MERGED_SHARE: u64 = 24;
+/// Only ids of one such part of the window are merged: what is in one run leaves the window together.
+const WINDOW_PARTS: i64 = 8;
 
 /// An empty table, with room for so many ids at the least.
 pub(crate) fn new_table(options: IdOptions, ids: usize) -> IdTable {
@@ -118,8 +121,7 @@ pub(crate) struct Ids {
     gone: Mutex<Vec<Arc<IdRun>>>,
     /// Runs that turned out to be damaged; few, as each is in it once.
     damaged: Mutex<Vec<Arc<IdRun>>>,
-    /// What was forgotten for want of memory: up to which sequence, and when the newest of it had come.
-    forgotten: Mutex<Option<(u64, Instant)>>,
+    forgotten: Mutex<Forgotten>,
     wake: Sender<()>,
     pub(crate) directory: DataDir,
     options: IdOptions,
@@ -129,7 +131,7 @@ pub(crate) struct Ids {
 impl Ids {
     /// Knows these runs, the oldest first. `wake` is told when there is a table to be laid down.
     pub(crate) fn new(
-        runs: Vec<Arc<IdRun>>,
+        (runs, forgotten): (Vec<Arc<IdRun>>, Forgotten),
         directory: DataDir,
         options: IdOptions,
         (wake, metrics): (Sender<()>, Arc<StoreMetrics>),
@@ -139,7 +141,7 @@ impl Ids {
             set: RwLock::default(),
             gone: Mutex::default(),
             damaged: Mutex::default(),
-            forgotten: Mutex::default(),
+            forgotten: Mutex::new(forgotten),
             wake,
             directory,
             options,
@@ -170,10 +172,10 @@ impl Ids {
         Ok(None)
     }
 
-    fn note_damage(&self, run: &Arc<IdRun>, error: &BlockError) {
-        match error {
-            BlockError::Io(error) if error.kind() != io::ErrorKind::NotFound => return,
-            _ => {}
+    /// Has a run that turned out to be damaged be made anew.
+    pub(super) fn note_damage(&self, run: &Arc<IdRun>, error: &BlockError) {
+        if !matches!(error, BlockError::Damaged(_)) {
+            return;
         }
         let mut damaged = self.damaged.lock();
         // One that nobody knows any more is of no interest.
@@ -194,12 +196,14 @@ impl Ids {
     pub(super) fn remade(&self, damaged: &Arc<IdRun>, remade: Vec<Arc<IdRun>>) {
         self.change(|set| {
             let at = set.runs.iter().position(|run| Arc::ptr_eq(run, damaged));
-            // One of the new files may have the name of the damaged one.
-            if !remade.iter().any(|run| run.path == damaged.path) {
-                self.gone.lock().push(Arc::clone(damaged));
-            }
             match at {
-                Some(at) => drop(set.runs.splice(at..=at, remade)),
+                Some(at) => {
+                    // One of the new files may have the name of the damaged one.
+                    if !remade.iter().any(|run| run.path == damaged.path) {
+                        self.gone.lock().push(Arc::clone(damaged));
+                    }
+                    set.runs.splice(at..=at, remade);
+                }
                 // It was merged or forgotten meanwhile.
                 None => self.gone.lock().extend(remade),
             }
@@ -224,7 +228,7 @@ impl Ids {
 
     /// Takes a full table: all events with a sequence from `first` to `last` whose ids are known are in it.
     pub(crate) fn add(&self, table: IdTable, (first, last): (u64, u64), newest_received_at: i64) {
-        let forgotten = self.forgotten.lock().map_or(0, |(sequence, _)| sequence);
+        let forgotten = *self.forgotten.lock();
         self.change(|set| {
             set.number += 1;
             let age = Age { number: set.number, newest_at: Instant::now() };
@@ -292,15 +296,22 @@ impl Ids {
         if self.set.read().runs.first().is_some_and(|run| is_expired(run.age)) {
             self.change(|set| {
                 let count = set.runs.iter().take_while(|run| is_expired(run.age)).count();
-                self.gone.lock().extend(set.runs.drain(..count));
+                let expired: Vec<_> = set.runs.drain(..count).collect();
+                expired.iter().for_each(|run| self.note_forgotten(run.span));
+                self.gone.lock().extend(expired);
             });
         }
         self.report(&self.set());
     }
 
-    /// The most ids of a run that is merged.
-    pub(super) fn merged_ids_max(&self) -> u64 {
-        self.options.bytes_max as u64 / MERGED_SHARE
+    /// The runs that are to become one, the oldest first; none if there are few enough.
+    pub(super) fn runs_to_merge(&self) -> Vec<Arc<IdRun>> {
+        let part_ms = i64::try_from(self.options.window.as_millis()).unwrap_or(i64::MAX) / WINDOW_PARTS + 1;
+        let set = self.set();
+        let of_run =
+            |run: &Arc<IdRun>| (run.span.newest_received_at / part_ms, run.span.first, run.span.last, run.count);
+        let sizes: Vec<_> = set.runs.iter().map(of_run).collect();
+        set.runs[runs_to_merge(&sizes, self.options.bytes_max as u64 / MERGED_SHARE)].to_vec()
     }
 
     /// The files of runs that nobody looks in any more.
@@ -331,25 +342,32 @@ impl Ids {
         let bytes_max = self.options.bytes_max;
         let held = self.options.table_bytes + bytes_max / 10 + BUILDING_BYTES;
         while set.bytes() + held > bytes_max {
-            let (last, newest_at) = if set.runs.is_empty() {
+            let span = if set.runs.is_empty() {
                 if set.tables.is_empty() {
                     return;
                 }
-                let table = set.tables.remove(0);
-                (table.span.last, table.age.newest_at)
+                set.tables.remove(0).span
             } else {
                 let run = set.runs.remove(0);
-                let of = (run.span.last, run.age.newest_at);
+                let span = run.span;
                 self.gone.lock().push(run);
-                of
+                span
             };
-            *self.forgotten.lock() = Some((last, newest_at));
+            self.note_forgotten(span);
         }
     }
 
+    fn note_forgotten(&self, span: Span) {
+        let mut forgotten = self.forgotten.lock();
+        *forgotten = (*forgotten).max(span.as_forgotten());
+    }
+
     fn report(&self, set: &IdSet) {
-        let forgotten = self.forgotten.lock().map(|(_, newest_at)| newest_at.elapsed());
-        let window = forgotten.map_or(self.options.window, |since| since.min(self.options.window));
+        let mut window = self.options.window;
+        let forgotten = *self.forgotten.lock();
+        if forgotten.sequence > 0 {
+            window = window.min(Duration::from_millis(u64::try_from(now_ms() - forgotten.received_at).unwrap_or(0)));
+        }
         self.metrics.dedup_window_seconds.set(window.as_secs_f64());
         let ids = set.runs.iter().map(|run| run.count).sum::<u64>()
             + set.tables.iter().map(|full| full.table.len() as u64).sum::<u64>();

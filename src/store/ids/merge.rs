@@ -1,7 +1,7 @@
 //! Which runs become one, and how: few runs, so that few filters are asked for each id, and none so large that its
 //! merging takes much memory or that much is forgotten with it.
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{io, ops::Range, path::PathBuf, sync::Arc};
 
 use super::{
     run::{IdRun, MERGING, RunWriter, Span},
@@ -12,11 +12,33 @@ use crate::store::format::blocks::BlockError;
 /// What a run costs beside its ids, in ids: empty ones are merged, too.
 const RUN_IDS: u64 = 512;
 
-/// How many of the newest runs, whose sizes are given from the newest on, are to become one; none if that is less than
-/// two. Each older run joins whose size is a seventh of all newer ones together or less: so a run grows eightfold each
-/// time that it is written anew, and there are seven of about each size at the most. None gets more than `ids_max` ids;
-/// one that gets more than three quarters of that is written anew no more, so it need not grow as much.
-pub(super) fn runs_to_merge(sizes: impl Iterator<Item = u64>, ids_max: u64) -> usize {
+/// Of a run: the part of the window that it is of, the first and the last sequence, and how many ids it has.
+pub(super) type OfRun = (i64, u64, u64, u64);
+
+/// Which runs, whose facts are given from the oldest on, are to become one; an empty range if none. They follow one
+/// another without a gap, and are of one part of the window. Those of the newest part grow as they are merged; those of
+/// an older one get as few as may be. None gets more than `ids_max` ids.
+pub(super) fn runs_to_merge(runs: &[OfRun], ids_max: u64) -> Range<usize> {
+    let follows = |older: &OfRun, newer: &OfRun| older.0 == newer.0 && older.2 + 1 >= newer.1;
+    let mut end = runs.len();
+    let mut is_newest = true;
+    for group in runs.chunk_by(follows).rev() {
+        let newest_first = group.iter().rev().map(|run| run.3);
+        let chosen = if is_newest { newest(newest_first, ids_max) } else { all_that_fit(newest_first, ids_max) };
+        if chosen > 0 {
+            return end - chosen..end;
+        }
+        end -= group.len();
+        is_newest = false;
+    }
+    0..0
+}
+
+/// How many of these become one, from the newest on; 0 if that is less than two. Each older run joins whose size is a
+/// seventh of all newer ones together or less: so a run grows eightfold each time that it is written anew, and there
+/// are seven of about each size at the most. One that gets more than three quarters of the most is written anew no
+/// more, so it need not grow as much.
+fn newest(sizes: impl Iterator<Item = u64>, ids_max: u64) -> usize {
     let (mut sum, mut chosen) = (0, 0);
     for (newer, size) in sizes.map(|size| size + RUN_IDS).enumerate() {
         if sum + size > ids_max {
@@ -29,6 +51,16 @@ pub(super) fn runs_to_merge(sizes: impl Iterator<Item = u64>, ids_max: u64) -> u
         sum += size;
     }
     chosen
+}
+
+/// How many of these become one, from the newest on; 0 if that is less than two.
+fn all_that_fit(sizes: impl Iterator<Item = u64>, ids_max: u64) -> usize {
+    let mut sum = 0;
+    let fit = sizes.take_while(|size| {
+        sum += size;
+        sum <= ids_max
+    });
+    Some(fit.count()).filter(|chosen| *chosen > 1).unwrap_or(0)
 }
 
 /// Called now and then while runs are merged; `false` ends that.
@@ -53,7 +85,7 @@ pub(crate) fn merge(runs: &[Arc<IdRun>], below: u64, pause: &mut Pause<'_>) -> R
         first: oldest.span.first,
         last: newest.span.last.min(below - 1),
         newest_received_at: runs.iter().map(|run| run.span.newest_received_at).max().unwrap_or(0),
-        forgotten: newest.span.forgotten,
+        forgotten: runs.iter().map(|run| run.span.forgotten).max().unwrap_or_default(),
     };
     let folder = oldest.path.parent().unwrap_or(&oldest.path);
     let mut writer = RunWriter::begin(folder, MERGING, span, runs.iter().map(|run| run.count).sum())?;
@@ -104,7 +136,7 @@ mod tests {
             (&[0, 0, 0, 0, 0, 0, 0, 0, 10_000], 1_000_000, 8),
             (&[10_000, 0, 500], 1_000_000, 3),
         ] {
-            assert_eq!(runs_to_merge(newest_first.iter().copied(), ids_max), chosen, "{newest_first:?}");
+            assert_eq!(newest(newest_first.iter().copied(), ids_max), chosen, "{newest_first:?}");
         }
     }
 
@@ -115,7 +147,7 @@ mod tests {
         for _ in 0..300 {
             runs.insert(0, 100_000);
             loop {
-                let chosen = runs_to_merge(runs.iter().copied(), 4_000_000);
+                let chosen = newest(runs.iter().copied(), 4_000_000);
                 if chosen == 0 {
                     break;
                 }
@@ -127,5 +159,25 @@ mod tests {
         }
         assert_eq!(runs.iter().sum::<u64>(), 30_000_000);
         assert!(written <= 4 * 30_000_000, "{written}");
+    }
+
+    #[test]
+    fn what_is_merged_follows_one_another_and_leaves_the_window_together() {
+        let many = |part: i64, first: u64, count: u64| {
+            (0..count).map(move |at| (part, first + at * 10, first + at * 10 + 9, 10_000))
+        };
+        for (runs, chosen) in [
+            (many(1, 1, 8).collect::<Vec<_>>(), 0..8),
+            (many(1, 1, 7).collect(), 0..0),
+            // With a gap before the last four, with a part of the window that is over, with both.
+            (many(1, 1, 4).chain(many(1, 51, 4)).collect(), 0..4),
+            (many(1, 1, 2).chain(many(2, 21, 8)).collect(), 2..10),
+            (many(1, 1, 2).chain(many(2, 21, 7)).collect(), 0..2),
+            (many(1, 1, 1).chain(many(2, 11, 7)).collect(), 0..0),
+        ] {
+            assert_eq!(runs_to_merge(&runs, 1_000_000), chosen, "{runs:?}");
+        }
+        let large = vec![(1, 1, 10, 900_000), (1, 11, 20, 200_000), (1, 21, 30, 100_000), (2, 31, 40, 10)];
+        assert_eq!(runs_to_merge(&large, 1_000_000), 1..3);
     }
 }

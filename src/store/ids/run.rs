@@ -45,8 +45,24 @@ pub(crate) struct Span {
     pub(crate) last: u64,
     /// When the newest of them arrived, in milliseconds since 1970, UTC; of none, when that was known.
     pub(crate) newest_received_at: i64,
-    /// Up to this sequence ids had been forgotten, on purpose, when it was written.
-    pub(crate) forgotten: u64,
+    /// What had been forgotten, on purpose, when it was written.
+    pub(crate) forgotten: Forgotten,
+}
+
+/// What is known no more: it is older than the window, or there was no memory for it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Forgotten {
+    /// Ids of events up to this sequence.
+    pub(crate) sequence: u64,
+    /// When the newest of these had arrived, in milliseconds since 1970, UTC.
+    pub(crate) received_at: i64,
+}
+
+impl Span {
+    /// What is forgotten when this is.
+    pub(crate) fn as_forgotten(&self) -> Forgotten {
+        Forgotten { sequence: self.last, received_at: self.newest_received_at }
+    }
 }
 
 /// How new the ids of a run are, for this process.
@@ -74,6 +90,10 @@ pub(crate) struct IdRun {
 impl IdRun {
     /// Opens a run. One of another version counts as damaged.
     pub(crate) fn open(path: &Path, age: Age) -> Result<Self, BlockError> {
+        Self::read_whole(path, age).map_err(|error| as_damage(error, path))
+    }
+
+    fn read_whole(path: &Path, age: Age) -> Result<Self, BlockError> {
         let (file, header) = BlockFile::open(path)?;
         let damaged = || BlockError::Damaged(path.into());
         let Header { span, count, posts, filters } = Header::read(&header).ok_or_else(damaged)?;
@@ -82,6 +102,14 @@ impl IdRun {
         let filter = IdFilter::Fuse(filters.ok_or_else(damaged)?);
         let run = Self { path: path.into(), span, count, age, file, posts, filter };
         if count > TAGGED_IDS_MAX { Ok(run) } else { run.with_tags() }
+    }
+
+    /// Reads a run through: whether it is what was written.
+    pub(crate) fn check(path: &Path) -> Result<(), BlockError> {
+        let run = Self::open(path, Age { number: 0, newest_at: Instant::now() })?;
+        let mut entries = run.entries();
+        while entries.next()?.is_some() {}
+        Ok(())
     }
 
     /// With what a small run has in memory.
@@ -133,8 +161,21 @@ impl IdRun {
 
     fn read(&self, from: u64, count: u64) -> Result<Vec<Entry>, BlockError> {
         let bytes = ENTRY_BYTES as u64;
-        let read = self.file.read(from * bytes..(from + count).min(self.count) * bytes)?;
+        let read = self.file.read(from * bytes..(from + count).min(self.count) * bytes);
+        let read = read.map_err(|error| as_damage(error, &self.path))?;
         Ok(read.chunks_exact(ENTRY_BYTES).map(entry_of).collect())
+    }
+}
+
+/// What the disk does not give back, and what is not there any more, is damaged: it can be made anew.
+fn as_damage(error: BlockError, path: &Path) -> BlockError {
+    match error {
+        BlockError::Io(error)
+            if error.raw_os_error() == Some(Errno::IO.raw_os_error()) || error.kind() == io::ErrorKind::NotFound =>
+        {
+            BlockError::Damaged(path.into())
+        }
+        error => error,
     }
 }
 
@@ -205,9 +246,9 @@ impl RunWriter {
         let filters = filters.map_or(Ok(Vec::new()), FuseWriter::finish)?;
         let mut header = Vec::new();
         let mut note = |number: u64| header.extend_from_slice(&number.to_le_bytes());
-        [VERSION, first, last, newest_received_at.cast_unsigned(), forgotten, self.count]
-            .into_iter()
-            .for_each(&mut note);
+        let Forgotten { sequence, received_at } = forgotten;
+        let times = [newest_received_at, received_at].map(i64::cast_unsigned);
+        [VERSION, first, last, times[0], sequence, times[1], self.count].into_iter().for_each(&mut note);
         note(self.posts.len() as u64);
         self.posts.iter().for_each(|post| note(*post));
         note(filters.len() as u64);
@@ -227,8 +268,9 @@ impl RunWriter {
 /// Writes a table as a run, and opens that.
 pub(crate) fn lay_down(folder: &Path, table: &IdTable, span: Span, age: Age) -> Result<IdRun, BlockError> {
     match make_directory(folder) {
+        Ok(()) => sync_directory(folder.parent().unwrap_or(folder)).map_err(io::Error::other)?,
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error.into()),
-        _ => {}
+        Err(_) => {}
     }
     let mut writer = RunWriter::begin(folder, LAYING, span, table.len() as u64)?;
     table.sorted().into_iter().try_for_each(|entry| writer.add(entry))?;
@@ -273,7 +315,8 @@ impl Header {
         if number()? != VERSION {
             return None;
         }
-        let (first, last, newest_received_at, forgotten) = (number()?, number()?, number()?.cast_signed(), number()?);
+        let (first, last, newest_received_at) = (number()?, number()?, number()?.cast_signed());
+        let forgotten = Forgotten { sequence: number()?, received_at: number()?.cast_signed() };
         let (count, posts) = (number()?, number()?);
         let posts: Option<Box<[u64]>> = (0..posts).map(|_| number()).collect();
         let posts = posts?;

@@ -12,6 +12,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
+    clock::now_ms,
     event::{IdHash, Original},
     metrics::{BuildInfo, Metrics},
     store::{
@@ -20,6 +21,7 @@ use crate::{
     },
 };
 
+const FORGOTTEN: Forgotten = Forgotten { sequence: 3, received_at: 5 };
 const AGE: fn() -> Age = || Age { number: 0, newest_at: Instant::now() };
 
 /// A hash that looks like any other, one for each number.
@@ -40,7 +42,8 @@ fn original(number: u64) -> Option<Original> {
 fn run(folder: &Path, first: u64, last: u64) -> IdRun {
     let mut table = IdTable::new(0, (last - first) as usize + 1);
     (first..=last).for_each(|number| assert_eq!(table.find_or_add(entry(number)), None));
-    lay_down(folder, &table, Span { first, last, newest_received_at: 7, forgotten: 0 }, AGE()).unwrap()
+    lay_down(folder, &table, Span { first, last, newest_received_at: 7, forgotten: Forgotten::default() }, AGE())
+        .unwrap()
 }
 
 proptest! {
@@ -69,7 +72,7 @@ proptest! {
         let below = below.clamp(2, next);
         let merged = IdRun::open(&merge(&runs, below, &mut || true).unwrap(), AGE()).unwrap();
         prop_assert_eq!(merged.count, below - 1);
-        prop_assert_eq!(merged.span, Span { first: 1, last: below - 1, newest_received_at: 7, forgotten: 0 });
+        prop_assert_eq!(merged.span, Span { first: 1, last: below - 1, newest_received_at: 7, forgotten: Forgotten::default() });
         for number in 1..next {
             prop_assert_eq!(merged.find(hash(number)).unwrap(), original(number).filter(|_| number < below));
         }
@@ -91,17 +94,17 @@ fn of_an_id_that_was_stored_anew_the_newer_event_counts() {
     let older = Arc::new(run(folder.path(), 1, 10));
     let mut table = IdTable::new(0, 10);
     table.find_or_add(Entry { sequence: 11, ..entry(4) });
-    let span = Span { first: 11, last: 11, newest_received_at: 9, forgotten: 3 };
+    let span = Span { first: 11, last: 11, newest_received_at: 9, forgotten: FORGOTTEN };
     let newer = Arc::new(lay_down(folder.path(), &table, span, AGE()).unwrap());
     let merged = IdRun::open(&merge(&[older, newer], u64::MAX, &mut || true).unwrap(), AGE()).unwrap();
     assert_eq!((merged.count, merged.find(hash(4)).unwrap().unwrap().sequence), (10, 11));
-    assert_eq!(merged.span, Span { first: 1, last: 11, newest_received_at: 9, forgotten: 3 });
+    assert_eq!(merged.span, Span { first: 1, last: 11, newest_received_at: 9, forgotten: FORGOTTEN });
 }
 
 #[test]
 fn an_empty_run_covers_its_sequences() {
     let folder = tempfile::tempdir().unwrap();
-    let span = Span { first: 5, last: 500, newest_received_at: 1, forgotten: 0 };
+    let span = Span { first: 5, last: 500, newest_received_at: 1, forgotten: Forgotten::default() };
     let empty = lay_down(folder.path(), &IdTable::new(0, 0), span, AGE()).unwrap();
     assert_eq!((empty.count, empty.span, empty.may_hold(hash(7))), (0, span, false));
     assert_eq!(empty.find(hash(7)).unwrap(), None);
@@ -126,7 +129,12 @@ fn ids(directory: &DataDir, runs: Vec<Arc<IdRun>>, options: IdOptions) -> (Arc<I
     let build = BuildInfo { version: "", sqlite: "", sqlite_build: "", durability: "full" };
     let metrics = Arc::new(Metrics::new(&build).unwrap());
     let (wake, woken) = crossbeam_channel::bounded(1);
-    let ids = Arc::new(Ids::new(runs, directory.clone(), options, (wake, Arc::clone(&metrics.store))));
+    let ids = Arc::new(Ids::new(
+        (runs, Forgotten::default()),
+        directory.clone(),
+        options,
+        (wake, Arc::clone(&metrics.store)),
+    ));
     let remake: Remake = Box::new(|_, _| Ok(Vec::new()));
     let keeper = IdKeeper::spawn(Arc::clone(&ids), woken, remake, Arc::new(|reason| panic!("{reason}"))).unwrap();
     (ids, metrics, keeper)
@@ -189,7 +197,7 @@ fn what_does_not_fit_is_forgotten_from_the_oldest_on() {
         let mut table = ids.new_table(10_000);
         let (first, last) = (number * 10_000 + 1, (number + 1) * 10_000);
         (first..=last).for_each(|number| assert_eq!(table.find_or_add(entry(number)), None));
-        ids.add(table, (first, last), 7);
+        ids.add(table, (first, last), now_ms());
         assert!(value(&metrics, "hitlog_dedup_bytes") <= f64::from(8 << 20));
     }
     keeper.stop();

@@ -4,12 +4,13 @@
 use std::{sync::Arc, time::Instant};
 
 use crate::{
+    clock::now_ms,
     event::{Original, Repeat, ValidEvents},
     store::ids::{Entry, Found, IdKeeper, IdTable, Ids},
 };
 
-/// A table is handed on when its first id is as old as this part of the window: so no id is known for longer than the
-/// window and as much again.
+/// A table is handed on when its first id is as old as this part of the window, so that what it has leaves the window
+/// together.
 const WINDOW_PARTS: u32 = 16;
 
 /// The newest ids, and who takes them when there are many.
@@ -104,7 +105,10 @@ impl NewestIds {
             return;
         }
         let full = std::mem::replace(&mut self.table, self.ids.new_table(0));
-        self.ids.add(full, (self.first_sequence, next_sequence - 1), self.newest_received_at);
+        let newest_received_at = std::mem::take(&mut self.newest_received_at);
+        // Of none, when that was known.
+        let newest_received_at = if full.len() == 0 { now_ms() } else { newest_received_at };
+        self.ids.add(full, (self.first_sequence, next_sequence - 1), newest_received_at);
         self.first_sequence = next_sequence;
         self.begun_at = None;
     }

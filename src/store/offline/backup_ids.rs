@@ -42,7 +42,7 @@ fn take_all(from: &Path, to: &Path, owner: Owner) -> Result<bool, OfflineError> 
     for entry in fs::read_dir(from).map_err(OfflineError::io("read the directory", from))? {
         let entry = entry.map_err(OfflineError::io("read the directory", from))?;
         let (path, copy) = (entry.path(), to.join(entry.file_name()));
-        if !entry.file_name().to_str().is_some_and(is_run) || copy.exists() {
+        if !entry.file_name().to_str().is_some_and(is_run) || !path.is_file() || copy.exists() {
             continue;
         }
         match fs::hard_link(&path, &copy).or_else(|_| copy_synced(&path, &copy, owner)) {

@@ -23,7 +23,8 @@ use crate::{
     store::{
         catalog::{ListedSegment, SegmentState},
         error::{OpenError, is_damage, sqlite_advice},
-        format::{SegmentName, SegmentPaths, file, schema},
+        format::{IDS, SegmentName, SegmentPaths, file, schema},
+        ids::{self, IdRun},
         segments::{Identity, Sites, Summary, SummaryError, session_hash, visitor_hash},
     },
 };
@@ -65,6 +66,9 @@ const RESTORE_SEALED: &str = "keep a copy of what is there, and restore this fil
 const RESTORE_OPEN: &str = "leave it as it is, restore a backup into another directory, and look at the disk of this \
                             machine";
 const WILL_MOVE: &str = "start hitlog anew, which puts it into quarantine";
+
+const IDS_REMADE: &str =
+    "no event is lost: hitlog makes them anew from the events when it meets this. Look at the disk";
 
 fn give_name() -> String {
     format!(
@@ -160,6 +164,15 @@ impl<'a> Check<'a> {
             }
             report.segments += 1;
             done(bytes);
+        }
+        for path in ids::runs(&self.directory.path().join(IDS))? {
+            match IdRun::check(&path) {
+                // What is gone was merged with others, or forgotten, by a daemon.
+                Err(error) if path.exists() => {
+                    tell(path, format!("ids of events cannot be read: {error}"), IDS_REMADE.into());
+                }
+                _ => {}
+            }
         }
         let (catalog, left) = self.left_over()?;
         for path in left {

@@ -70,7 +70,7 @@ impl OfflineDir {
         Err(OfflineError::KeepsChanging(path))
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 

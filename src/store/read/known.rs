@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Readers;
+use super::{Readers, snapshot::Snapshot};
 use crate::{
     event::{IdHash, IdHasher, LookedUp, Repeat, ValidEvents},
     store::{
@@ -38,16 +38,22 @@ impl KnownIds {
         let seen = set.number;
         if !perhaps.is_empty() {
             let ids = Arc::clone(&self.ids);
-            repeats.extend(readers.ask(move |_| find_in_runs(&ids, &set, &perhaps)).await?);
+            repeats.extend(readers.ask(move |snapshot| find_in_runs(snapshot, &ids, &set, &perhaps)).await?);
         }
         repeats.sort_unstable_by_key(|repeat| repeat.index);
         Ok(LookedUp { seen, repeats })
     }
 }
 
-fn find_in_runs(ids: &Ids, set: &IdSet, perhaps: &[(usize, IdHash)]) -> Result<Vec<Repeat>, ReadError> {
+fn find_in_runs(
+    snapshot: &Snapshot<'_>,
+    ids: &Ids,
+    set: &IdSet,
+    perhaps: &[(usize, IdHash)],
+) -> Result<Vec<Repeat>, ReadError> {
     let mut repeats = Vec::new();
     for &(index, hash) in perhaps {
+        snapshot.check_limits()?;
         let found = ids.find_in_runs(set, hash)?;
         repeats.extend(found.map(|original| Repeat { index, original }));
     }

@@ -73,6 +73,17 @@ impl<'a> Snapshot<'a> {
         Self::new(self.segments, self.interrupt.clone(), limits, i64::MIN, usize::MAX)
     }
 
+    /// Whether the question may go on, for what takes long without a statement.
+    pub(crate) fn check_limits(&self) -> Result<(), ReadError> {
+        if self.limits.is_gone() {
+            return Err(ReadError::Refused(ReadRefused::Gone));
+        }
+        if Instant::now() > self.limits.deadline {
+            return Err(ReadError::Refused(ReadRefused::Deadline));
+        }
+        Ok(())
+    }
+
     /// What the segments share.
     pub(crate) fn shared(&self) -> &'a Segments {
         self.segments

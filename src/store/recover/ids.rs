@@ -18,7 +18,7 @@ use crate::{
     store::{
         error::{OpenError, is_damage},
         format::{DataDir, IDS, blocks::BlockError, file, schema, sync_directory},
-        ids::{Age, Entry, IdRun, IdTable, Ids, Span, UNFINISHED, is_run, lay_down, merge},
+        ids::{Age, Entry, Forgotten, IdRun, IdTable, Ids, Span, UNFINISHED, is_run, lay_down, merge},
         options::IdOptions,
         segments::{Segment, Segments},
     },
@@ -32,6 +32,8 @@ pub(crate) struct FoundIds {
     pub(crate) unlaid: Vec<UnlaidIds>,
     /// Those of the newest events.
     pub(crate) newest: UnlaidIds,
+    /// What is known no more.
+    pub(crate) forgotten: Forgotten,
 }
 
 /// Ids that are not laid down yet.
@@ -42,6 +44,9 @@ pub(crate) struct UnlaidIds {
     /// When the newest of these arrived, in milliseconds since 1970, UTC.
     pub(crate) newest_received_at: i64,
 }
+
+/// Segments older than the window that are looked at before it is believed that all before them are.
+const OLD_SEGMENTS: usize = 8;
 
 /// Where ids are looked for.
 struct Finding<'a> {
@@ -55,6 +60,7 @@ struct Finding<'a> {
     age: Option<Age>,
     runs: Vec<Arc<IdRun>>,
     unlaid: Vec<UnlaidIds>,
+    forgotten: Forgotten,
 }
 
 /// Finds the ids of the events with a sequence below `next_sequence`.
@@ -66,12 +72,21 @@ pub(crate) fn find_ids(
     next_sequence: u64,
 ) -> Result<FoundIds, OpenError> {
     let (folder, now_ms) = (directory.path().join(IDS), now_ms());
-    let mut finding =
-        Finding { folder, segments, options, new_table, now_ms, age: None, runs: Vec::new(), unlaid: Vec::new() };
+    let mut finding = Finding {
+        folder,
+        segments,
+        options,
+        new_table,
+        now_ms,
+        age: None,
+        runs: Vec::new(),
+        unlaid: Vec::new(),
+        forgotten: Forgotten::default(),
+    };
     finding.open_runs(next_sequence)?;
     let runs = std::mem::take(&mut finding.runs);
     // What had been forgotten on purpose is not looked for.
-    let mut from = runs.iter().map(|run| run.span.forgotten).max().unwrap_or(0) + 1;
+    let mut from = (finding.forgotten.sequence + 1).min(next_sequence);
     for run in runs {
         if from < run.span.first {
             let rest = finding.read(from, run.span.first - 1)?;
@@ -81,7 +96,7 @@ pub(crate) fn find_ids(
         finding.runs.push(run);
     }
     let newest = finding.read(from, next_sequence - 1)?;
-    Ok(FoundIds { runs: finding.runs, unlaid: finding.unlaid, newest })
+    Ok(FoundIds { runs: finding.runs, unlaid: finding.unlaid, newest, forgotten: finding.forgotten })
 }
 
 /// Makes a damaged run anew from the events.
@@ -96,6 +111,7 @@ pub(crate) fn remake(ids: &Ids, segments: &Segments, damaged: &IdRun) -> Result<
         age: Some(damaged.age),
         runs: Vec::new(),
         unlaid: Vec::new(),
+        forgotten: damaged.span.forgotten,
     };
     let Span { first, last, .. } = damaged.span;
     let rest = finding.read(first, last)?;
@@ -113,16 +129,19 @@ impl Finding<'_> {
     /// Opens the runs that are on the disk, and removes what is of no use.
     fn open_runs(&mut self, next_sequence: u64) -> Result<(), OpenError> {
         let entries = match fs::read_dir(&self.folder) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            // What is no folder is in the way of the keeper, which says so.
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Ok(());
+            }
             entries => entries.map_err(OpenError::io("read the directory", &self.folder))?,
         };
         let mut opened = Vec::new();
         for entry in entries {
             let path = entry.map_err(OpenError::io("read the directory", &self.folder))?.path();
             match path.file_name().and_then(|name| name.to_str()) {
-                // What has the name and is no file was never hitlog's.
                 Some(name) if UNFINISHED.contains(&name) && path.is_file() => remove(&path)?,
-                Some(name) if is_run(name) => opened.extend(self.open(&path, next_sequence)?),
+                // Where it is no file it was never hitlog's either.
+                Some(name) if is_run(name) && path.is_file() => opened.extend(self.open(&path, next_sequence)?),
                 // Not hitlog's.
                 _ => {}
             }
@@ -136,14 +155,14 @@ impl Finding<'_> {
                 continue;
             }
             last = run.span.last;
-            self.runs.push(Arc::new(run));
+            self.runs.extend(self.trim(run, next_sequence)?.map(Arc::new));
         }
         // What a loss of power brought back later would claim the sequences of other events.
         sync_directory(&self.folder)
     }
 
     /// Opens one run; `None` if it is of no use, and by now gone.
-    fn open(&self, path: &Path, next_sequence: u64) -> Result<Option<IdRun>, OpenError> {
+    fn open(&mut self, path: &Path, next_sequence: u64) -> Result<Option<IdRun>, OpenError> {
         let mut run = match IdRun::open(path, self.age(0)) {
             Ok(run) => run,
             Err(BlockError::Io(error)) => return Err(OpenError::io("read the ids of events", path)(error)),
@@ -152,19 +171,28 @@ impl Finding<'_> {
                 return remove(path).map(|()| None);
             }
         };
-        let age = self.age(run.span.newest_received_at);
-        if age.newest_at.elapsed() > self.options.window || run.span.first >= next_sequence {
+        if run.span.first >= next_sequence {
             return remove(path).map(|()| None);
         }
+        self.forgotten = self.forgotten.max(run.span.forgotten);
+        run.age = self.age(run.span.newest_received_at);
+        if run.age.newest_at.elapsed() > self.options.window {
+            self.forgotten = self.forgotten.max(run.span.as_forgotten());
+            return remove(path).map(|()| None);
+        }
+        Ok(Some(run))
+    }
+
+    /// Cuts off what no event has; `None` if that could not be, and the run is gone.
+    fn trim(&self, run: IdRun, next_sequence: u64) -> Result<Option<IdRun>, OpenError> {
         if run.span.last < next_sequence {
-            run.age = age;
             return Ok(Some(run));
         }
+        let (path, age) = (run.path.clone(), run.age);
         let trimmed = merge(&[Arc::new(run)], next_sequence, &mut || true);
-        remove(path)?;
+        remove(&path)?;
         let trimmed = trimmed.map_err(|error| error.to_string());
-        let reopened = trimmed.and_then(|path| IdRun::open(&path, age).map_err(|error| error.to_string()));
-        match reopened {
+        match trimmed.and_then(|path| IdRun::open(&path, age).map_err(|error| error.to_string())) {
             Ok(run) => Ok(Some(run)),
             Err(error) => {
                 tracing::warn!(%error, "ids of events that are not there could not be taken out of the others");
@@ -224,9 +252,9 @@ impl Finding<'_> {
     }
 
     /// The segments with events of these sequences that may have ids, without those that are too old.
-    fn in_window(&self, from: u64, to: u64) -> Result<Vec<Arc<Segment>>, OpenError> {
+    fn in_window(&mut self, from: u64, to: u64) -> Result<Vec<Arc<Segment>>, OpenError> {
         let window_ms = i64::try_from(self.options.window.as_millis()).unwrap_or(i64::MAX);
-        let mut found = Vec::new();
+        let (mut found, mut old) = (Vec::new(), 0);
         for segment in self.segments.iter().rev() {
             let Some((first, last)) = segment.sequences() else { continue };
             if last < from {
@@ -243,8 +271,14 @@ impl Finding<'_> {
                 Err(error) if segment.is_sealed() && is_damage(&error) => continue,
                 looked => looked.map_err(OpenError::sqlite(&segment.path))?,
             };
-            if newest.is_some_and(|newest| newest < self.now_ms.saturating_sub(window_ms)) {
-                break;
+            if let Some(received_at) = newest.filter(|newest| *newest < self.now_ms.saturating_sub(window_ms)) {
+                self.forgotten = self.forgotten.max(Forgotten { sequence: last, received_at });
+                old += 1;
+                // Times do not always rise: a clock may have been wrong for a while.
+                if old == OLD_SEGMENTS {
+                    break;
+                }
+                continue;
             }
             if version >= schema::SEGMENT_VERSION_OF_IDS {
                 found.push(Arc::clone(segment));
@@ -271,7 +305,7 @@ impl Finding<'_> {
         if first <= last {
             // Of none, when that was known.
             let newest_received_at = if ids.table.len() == 0 { self.now_ms } else { ids.newest_received_at };
-            let span = Span { first, last, newest_received_at, forgotten: 0 };
+            let span = Span { first, last, newest_received_at, forgotten: self.forgotten };
             self.runs.push(Arc::new(lay_down(&self.folder, &ids.table, span, self.age(newest_received_at))?));
         }
         Ok(())

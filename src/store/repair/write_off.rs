@@ -6,7 +6,8 @@ use super::{error::RepairError, locked::LockedDir, neighbours::check_neighbours}
 use crate::store::{
     catalog::{ListedSegment, SegmentChange, SegmentState},
     error::{OpenError, is_transient},
-    format::{file, sync_directory},
+    format::{IDS, file, sync_directory},
+    ids::remove_runs,
     offline::{CatalogContents, Holdings, OfflineDir, check_file},
 };
 
@@ -134,6 +135,8 @@ pub(super) fn write_off(directory: &LockedDir, loss: &Loss, discard: bool) -> Re
     for path in &loss.leftovers {
         move_away(path, format!("another generation of segment {}, which was written off", loss.number))?;
     }
+    // What is sent again is stored where it was lost. The ids of all other events are read from them at the next start.
+    remove_runs(&directory.files.path().join(IDS))?;
     let after = loss.sequences.map_or(0, |(_, last)| last + 1);
     let known = directory.sequence_floor()?;
     let sequence_floor = if loss.is_newest { known.max(after).saturating_add(SEQUENCES_MAX) } else { after };
