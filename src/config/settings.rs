@@ -310,9 +310,9 @@ settings! {
             "How long an event with an eventId (or Idempotency-Key) that is sent again is known, and not stored again; \
              as far as dedup_bytes_max carries. A day: longer than clients try again";
         dedup_bytes_max: usize = Bytes(16 * MIB, 64 * GIB), "96MiB",
-            "Memory for the ids of events: some 2.4 bytes each, so that 30 million are known, and what adding to them \
-             takes. Past it the oldest are forgotten before their time: hitlog_dedup_window_seconds tells the true \
-             window. It takes no more than there are ids";
+            "Memory for the ids of events: 2.4 bytes an id, so that 30 million are known. A twentieth of it is taken \
+             with the first id, the rest as ids come in. When all is taken the oldest are forgotten before their \
+             time: hitlog_dedup_window_seconds tells the true window";
     }
     "Retention and erasure" {
         retention_days: Option<Duration> = DaysOrEver(36_500.0), "0",

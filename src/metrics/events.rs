@@ -16,8 +16,8 @@ metric_group! {
             "If it stops although the sites have visitors, look at what stands before hitlog: DNS, proxy, \
              certificate, tracker.";
         events_committed: Counter = "hitlog_events_committed_total", "Events whose COMMIT returned.",
-            "Compare its rate with that of what was received less what was rejected: the share is how well hitlog \
-             does what it is for.";
+            "Add what was replayed, and compare the rate of both with that of what was received less what was \
+             rejected: the share is how well hitlog does what it is for.";
         events_replayed: Counter = "hitlog_events_replayed_total",
             "Events that were stored already, by their eventId or Idempotency-Key, and were answered as those.",
             "Some after a failure are as it should be. If it grows at all times, a tracker sends everything twice, or \
@@ -41,7 +41,9 @@ metric_group! {
         events_shed: Counter by reason(Shed) = "hitlog_events_shed_total",
             "Events refused with 503 for now: not stored, worth sending again.",
             "queue_full: the disk is too slow for what comes in. body_memory, answer_memory: many slow clients at \
-             once. storage_full: make room on the disk; hitlog goes on by itself. stopping: a restart.";
+             once. storage_full: make room on the disk; hitlog goes on by itself. look_up: a read of the ids was \
+             refused, or a file of ids is damaged and is being made anew, as the log says; clients that try again are \
+             served. stopping: a restart.";
         event_warnings: Counter by code(Warned) = "hitlog_event_warnings_total",
             "Oddities of stored events, as their clients are told in warnings.",
             "No event is lost by them. If one grows with most events, send one by hand and read `warnings` in the \

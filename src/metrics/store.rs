@@ -106,9 +106,11 @@ metric_group! {
              dedup_window_seconds of the settings, or less where dedup_bytes_max was too little for that.",
             "If it falls below the time for which your trackers try again, raise dedup_bytes_max.";
         dedup_ids: Gauge = "hitlog_dedup_ids",
-            "Ids of events (eventId, or of an Idempotency-Key) that are known, but for the newest, of which there are \
-             less than 3% of what fits.",
-            "It moves with the share of events that have an id.";
+            "Ids of events (eventId, or of an Idempotency-Key) that are known, but for the newest. Those are counted \
+             as soon as the table that they are in is handed on: when it or its segment is full, after a sixteenth of \
+             dedup_window_seconds, or at the stop.",
+            "It moves with the share of events that have an id. At a small site it stays 0 until the first table is \
+             handed on; repeats are known all the same.";
         dedup_bytes: Gauge = "hitlog_dedup_bytes", "Memory of the ids of hitlog_dedup_ids.",
             "Near hitlog_dedup_limit_bytes the oldest ids are forgotten: hitlog_dedup_window_seconds tells how early.";
         dedup_bytes_max: Gauge = "hitlog_dedup_limit_bytes", "Most memory for ids of events.",
