@@ -156,6 +156,29 @@ fn find(ids: &Ids, set: &IdSet, number: u64) -> Option<Original> {
     }
 }
 
+#[test]
+fn damage_that_a_merge_meets_is_mended() {
+    let work = tempfile::tempdir().unwrap();
+    let directory = DataDir::open(&work.path().join("data")).unwrap();
+    let folder = work.path().join("data/ids");
+    let runs: Vec<_> = (0..8).map(|at| Arc::new(run(&folder, at * 1_000 + 1, (at + 1) * 1_000))).collect();
+    let mut bytes = fs::read(&runs[3].path).unwrap();
+    bytes[100] ^= 1;
+    fs::write(&runs[3].path, bytes).unwrap();
+    let options = IdOptions { window: DAY, bytes_max: 64 << 20, table_bytes: 1 << 16 };
+    let (ids, _, keeper) = ids(&directory, runs, options);
+    // The keeper's remaking gives nothing back here.
+    for _ in 0..500 {
+        if find(&ids, &ids.set(), 3_001).is_none() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    keeper.stop();
+    assert_eq!(find(&ids, &ids.set(), 3_001), None, "made anew, of no events");
+    assert_eq!(find(&ids, &ids.set(), 1), original(1));
+}
+
 const DAY: Duration = Duration::from_secs(86_400);
 
 #[test]

@@ -147,7 +147,7 @@ impl Finding<'_> {
             }
         }
         opened.sort_by_key(|run| (run.span.first, Reverse(run.span.last)));
-        let mut last = 0;
+        let (mut last, mut kept) = (0, Vec::new());
         for run in opened {
             // A merged run has all that is in those that it was made of, of which a crash may have left some.
             if run.span.last <= last {
@@ -155,6 +155,10 @@ impl Finding<'_> {
                 continue;
             }
             last = run.span.last;
+            kept.push(run);
+        }
+        // Afterwards: what is cut off may get the name of one that was removed.
+        for run in kept {
             self.runs.extend(self.trim(run, next_sequence)?.map(Arc::new));
         }
         // What a loss of power brought back later would claim the sequences of other events.
@@ -322,3 +326,6 @@ fn remove(path: &Path) -> Result<(), OpenError> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,8 @@ use crate::{
     command::hitlog,
     store::{
         catalog::{ListedSegment, SegmentChange, SegmentState},
-        format::{SegmentPaths, file, quarantine, schema},
+        format::{IDS, SegmentPaths, file, quarantine, schema},
+        ids::remove_runs,
         offline::{CatalogContents, Holdings, OfflineDir, QuarantineLine, check_file},
     },
 };
@@ -87,6 +88,8 @@ pub(super) fn adopt(directory: &LockedDir, line: &QuarantineLine) -> Result<Adop
     if is_busy {
         return Err(unfit("another program has it open: end that one".into()));
     }
+    // The ids of its events are read with those of all others at the next start.
+    remove_runs(&directory.files.path().join(IDS))?;
     quarantine::move_database(&line.path, &path)?;
     changes.extend([SegmentChange::Adopted(adopted), SegmentChange::Released(line.file.clone())]);
     directory.change(&changes)?;
@@ -155,7 +158,8 @@ fn place_of(
 fn rows_lacking(listed: &Path, line: &QuarantineLine) -> rusqlite::Result<u64> {
     let connection = file::open_unwritten(&line.path)?;
     connection.execute("ATTACH ?1 AS listed", [file::read_only_uri(listed, !file::has_wal(listed))])?;
-    let columns = schema::EVENT_COLUMNS;
+    // One of the two may be of a version that has no ids.
+    let columns = schema::EVENT_COLUMNS_WITHOUT_IDS;
     let lacking = format!(
         "SELECT count(*) FROM (SELECT {columns} FROM listed.Event NOT INDEXED
          EXCEPT SELECT {columns} FROM main.Event NOT INDEXED)"
