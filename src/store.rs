@@ -102,7 +102,6 @@ impl Store {
         // A start may be cut short anywhere, so it may be begun anew as well.
         let recover = |room| recover(directory, options, metrics, room);
         let ((catalog, segments, recovered), reserve) = open_with_room(directory, options.reserve_bytes, recover)?;
-        let paths = directory.segment_paths();
         let retention = retention_of(options, &catalog, &segments)?;
         let (websites, epochs, id_key) = (catalog.websites(), catalog.epochs().clone(), catalog.id_hash_key());
         // Before anything is done to the segments.
@@ -119,7 +118,7 @@ impl Store {
         };
         let (catalog, catalog_thread) = catalog.spawn(memory, Arc::clone(&on_failure))?;
         let rewriter = Rewriter {
-            paths: paths.clone(),
+            paths: directory.segment_paths(),
             catalog: catalog.clone(),
             segments: Arc::clone(&segments),
             ids: Arc::clone(&ids),
@@ -135,7 +134,7 @@ impl Store {
         }
         let watch = watch_over(directory, &segments, metrics, &on_failure)?;
         let rolling = Rolling {
-            paths,
+            paths: directory.segment_paths(),
             catalog: catalog.clone(),
             segments: Arc::clone(&segments),
             sealer: sealer_orders,

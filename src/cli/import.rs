@@ -25,8 +25,13 @@ const SHOWN: &[Key] = &[Key::data_dir, Key::file_access, Key::durability, Key::s
 /// Other settings that it heeds, beside those of the store.
 const ALSO: &[Key] = &[Key::timestamp_ahead_max_seconds];
 /// The groups of settings that are the store's.
-const GROUPS: [&str; 4] =
-    ["Segments and the write-ahead log", "Retention and erasure", "Indexes, and room on the disk", "Reads"];
+const GROUPS: [&str; 5] = [
+    "Segments and the write-ahead log",
+    "Events that are sent again",
+    "Retention and erasure",
+    "Indexes, and room on the disk",
+    "Reads",
+];
 
 /// The flags of the settings that it heeds, which is how a start works that takes in what it imports.
 fn heeded() -> Vec<Arg> {

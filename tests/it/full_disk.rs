@@ -194,6 +194,8 @@ fn start_on_full(folder: &Path, rows_max: &str, clients: usize, unsealed: usize,
     daemon.signal("KILL");
     drop(stalled);
     daemon.crash();
+    // What a start removes of it would make room.
+    let _ = fs::remove_dir_all(data.join("ids"));
     fill(&ballast);
     let refused = |daemon: &Daemon| {
         let mut client = daemon.client();

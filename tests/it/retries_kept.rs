@@ -208,7 +208,7 @@ const DAMAGES: [Damage; 8] = [
         fs::create_dir(data.join("ids")).unwrap();
     }),
     ("an entry", |data| flip(data, 100)),
-    ("the filter", |data| flip(data, IDS as u64 * 32 + 500)),
+    ("the header", |data| flip(data, IDS as u64 * 32 + 50)),
     ("the end", |data| flip(data, newest_run(data).metadata().unwrap().len() - 20)),
     ("cut short", |data| newest_run(data).set_len(20_000).unwrap()),
     ("empty", |data| newest_run(data).set_len(0).unwrap()),

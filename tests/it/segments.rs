@@ -201,7 +201,8 @@ fn a_sealed_segment_is_a_plain_file_of_sqlite() {
                 "location",
                 "properties",
                 "createdAt",
-                "receivedAt"
+                "receivedAt",
+                "eventIdHash"
             ]
         );
         assert_eq!(

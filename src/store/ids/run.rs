@@ -282,8 +282,8 @@ pub(crate) fn open_new(path: &Path, age: Age) -> Result<IdRun, BlockError> {
     IdRun::open(path, age).inspect_err(|_| drop(fs::remove_file(path)))
 }
 
-/// What a run is called until it is complete, when it is laid down and when it is merged: a table is laid down while runs
-/// are being merged.
+/// What a run is called until it is complete, when it is laid down and when it is merged: a table is laid down while
+/// runs are being merged.
 pub(crate) const UNFINISHED: [&str; 2] = [LAYING, MERGING];
 const LAYING: &str = "laying";
 pub(super) const MERGING: &str = "merging";

@@ -165,15 +165,8 @@ impl<'a> Check<'a> {
             report.segments += 1;
             done(bytes);
         }
-        for path in ids::runs(&self.directory.path().join(IDS))? {
-            match IdRun::check(&path) {
-                // What is gone was merged with others, or forgotten, by a daemon.
-                Err(error) if path.exists() => {
-                    tell(path, format!("ids of events cannot be read: {error}"), IDS_REMADE.into());
-                }
-                _ => {}
-            }
-        }
+        let damaged = damaged_ids(self.directory)?;
+        damaged.into_iter().for_each(|(path, what)| tell(path, what, IDS_REMADE.into()));
         let (catalog, left) = self.left_over()?;
         for path in left {
             match unknown_holds(&catalog, &path) {
@@ -213,6 +206,19 @@ impl<'a> Check<'a> {
             thread::sleep(RETRY_PAUSE);
         }
     }
+}
+
+/// The files of ids that cannot be read, and why.
+fn damaged_ids(directory: &OfflineDir) -> Result<Vec<(PathBuf, String)>, OfflineError> {
+    let mut found = Vec::new();
+    for path in ids::runs(&directory.path().join(IDS))? {
+        match IdRun::check(&path) {
+            // What is gone was merged with others, or forgotten, by a daemon.
+            Err(error) if path.exists() => found.push((path, format!("ids of events cannot be read: {error}"))),
+            _ => {}
+        }
+    }
+    Ok(found)
 }
 
 fn name_of(path: &Path) -> SegmentName {

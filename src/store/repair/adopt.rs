@@ -84,8 +84,7 @@ pub(super) fn adopt(directory: &LockedDir, line: &QuarantineLine) -> Result<Adop
         return Err(unfit(format!("{} is in the way; start hitlog once, which moves or removes it", path.display())));
     }
     // A log that comes along would be nobody's where it goes.
-    let is_busy = file::has_wal(&line.path) && file::empty_wal(&line.path)?;
-    if is_busy {
+    if file::has_wal(&line.path) && file::empty_wal(&line.path)? {
         return Err(unfit("another program has it open: end that one".into()));
     }
     // The ids of its events are read with those of all others at the next start.
