@@ -379,7 +379,7 @@ pub fn store_options(config: &Config) -> StoreOptions {
 
 fn id_options(config: &Config) -> IdOptions {
     /// Two are there at the most while all is well: one that fills, and one that is laid down.
-    const TABLE_SHARE: usize = 24;
+    const TABLE_SHARE: usize = 48;
     let bytes_max = config.dedup_bytes_max;
     IdOptions { window: config.dedup_window_seconds, bytes_max, table_bytes: bytes_max / TABLE_SHARE }
 }

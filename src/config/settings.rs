@@ -310,7 +310,7 @@ settings! {
             "How long an event with an eventId (or Idempotency-Key) that is sent again is known, and not stored again; \
              as far as dedup_bytes_max carries. A day: longer than clients try again";
         dedup_bytes_max: usize = Bytes(16 * MIB, 64 * GIB), "96MiB",
-            "Memory for the ids of events: 2.4 bytes an id, so that 30 million are known. A twentieth of it is taken \
+            "Memory for the ids of events: 2.4 bytes an id, so that 30 million are known. A fiftieth of it is taken \
              with the first id, the rest as ids come in. When all is taken the oldest are forgotten before their \
              time: hitlog_dedup_window_seconds tells the true window";
     }

@@ -1,7 +1,7 @@
 //! Which ids may be in a run, from memory; no means no.
 //!
 //! A small run, of which there are several at any time and each of which is merged before long, has a part of each hash
-//! in memory: 36 bits an id, made in no time, and nothing else gets through. A large one has binary fuse filters: 18.7
+//! in memory: 36 bits an id, made in no time, and nothing else gets through. A large one has binary fuse filters: 19
 //! bits an id, which let 1 in 65,536 others through.
 
 use std::io;
@@ -14,7 +14,7 @@ use crate::event::IdHash;
 /// The most ids of a run that has no filter in its file.
 pub(super) const TAGGED_IDS_MAX: u64 = 256 * 1024;
 /// Ids of one fuse filter, on the average: building one takes 40 bytes of memory an id.
-const FUSE_IDS: u64 = 128 * 1024;
+const FUSE_IDS: u64 = 64 * 1024;
 /// Ids whose hashes begin alike, on the average: a look goes through as many.
 const GROUP_IDS: u64 = 8;
 

@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// What laying down and merging takes at once, besides a tenth of the memory for ids, in bytes: building a filter.
-const BUILDING_BYTES: usize = 6 << 20;
+const BUILDING_BYTES: usize = 3 << 20;
 /// The ids of a run that was merged take a tenth of the memory for ids at the most, as two such runs are there for a
 /// moment; 24 bits are for each.
 const MERGED_SHARE: u64 = 24;
