@@ -17,8 +17,8 @@ pub(crate) use self::{
     keeper::{IdKeeper, Remake},
     known::{Found, IdSet, Ids, new_table},
     merge::merge,
-    paths::{is_run, remove_runs, runs},
-    run::{Age, Forgotten, IdRun, Span, UNFINISHED, lay_down},
+    paths::{remove_runs, runs},
+    run::{Age, Forgotten, IdRun, Span, UNFINISHED, lay_down, open_new},
     table::{Entry, IdTable},
 };
 

@@ -1,6 +1,6 @@
 //! The thread that keeps ids: it lays full tables down as runs, merges runs, and removes what is known no more.
 //!
-//! The newest go first: a table that waits takes forty times the memory of a run, so merging pauses for it.
+//! The newest go first: a table that waits takes fifteen times the memory of a run, so merging pauses for it.
 
 use std::{
     fs, io,
@@ -15,7 +15,7 @@ use std::{
 use crossbeam_channel::Receiver;
 
 use super::{
-    known::{FullTable, Ids},
+    known::Ids,
     merge::{MergeError, merge},
     run::{IdRun, lay_down, open_new},
 };
@@ -122,7 +122,7 @@ impl Keeping {
         while !is_delayed(self.retry_at)
             && let Some(full) = self.ids.table_to_lay_down(new_for)
         {
-            match self.lay_down_one(&full) {
+            match lay_down(&self.ids.folder(), &full.table, full.span, full.age) {
                 Ok(run) => {
                     self.ids.laid_down(&full, run);
                     self.ids.metrics.dedup_writes(Outcome::Ok).increment(1);
@@ -133,10 +133,6 @@ impl Keeping {
                 }
             }
         }
-    }
-
-    fn lay_down_one(&self, full: &FullTable) -> Result<IdRun, BlockError> {
-        lay_down(&self.ids.folder(), &full.table, full.span, full.age)
     }
 
     /// Makes damaged runs anew.

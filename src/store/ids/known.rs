@@ -29,8 +29,8 @@ use crate::{
 
 /// What laying down and merging takes at once, besides a tenth of the memory for ids, in bytes: building a filter.
 const BUILDING_BYTES: usize = 3 << 20;
-/// The ids of a run that was merged take a tenth of the memory for ids at the most, as two such runs are there for a
-/// moment; 24 bits are for each.
+/// A run that was merged has as many ids at the most as the memory for ids has bytes, divided by this: at 2.4 bytes an
+/// id a tenth of that memory, as it is there twice for a moment.
 const MERGED_SHARE: u64 = 24;
 /// Only ids of one such part of the window are merged: what is in one run leaves the window together.
 const WINDOW_PARTS: i64 = 8;
@@ -55,7 +55,7 @@ pub(crate) struct IdSet {
     pub(crate) number: u64,
     /// The oldest first.
     pub(super) tables: Vec<Arc<FullTable>>,
-    /// The oldest first; all are older than the tables.
+    /// The oldest first; all are older than the tables, but where a start could not lay one down.
     pub(super) runs: Vec<Arc<IdRun>>,
 }
 

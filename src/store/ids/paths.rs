@@ -13,7 +13,7 @@ pub(crate) fn run_path(folder: &Path, first: u64, last: u64) -> PathBuf {
 }
 
 /// Whether a name is that of a run of ids.
-pub(crate) fn is_run(name: &str) -> bool {
+fn is_run(name: &str) -> bool {
     let Some((first, last)) = name.strip_suffix(".ids").and_then(|sequences| sequences.split_once('-')) else {
         return false;
     };

@@ -12,7 +12,7 @@ use std::{
 use super::{directory::TRIES_MAX, error::OfflineError};
 use crate::store::{
     format::{IDS, Owner, sync_directory},
-    ids::is_run,
+    ids::runs,
 };
 
 /// Takes the runs of ids into a backup, and makes them durable.
@@ -39,12 +39,8 @@ pub(super) fn take_ids(from: &Path, to: &Path, owner: Owner) -> Result<(), Offli
 /// Takes what is there now; returns whether nothing of it went away meanwhile.
 fn take_all(from: &Path, to: &Path, owner: Owner) -> Result<bool, OfflineError> {
     let mut is_whole = true;
-    for entry in fs::read_dir(from).map_err(OfflineError::io("read the directory", from))? {
-        let entry = entry.map_err(OfflineError::io("read the directory", from))?;
-        let (path, copy) = (entry.path(), to.join(entry.file_name()));
-        if !entry.file_name().to_str().is_some_and(is_run) || !path.is_file() || copy.exists() {
-            continue;
-        }
+    for path in runs(from)? {
+        let Some(copy) = path.file_name().map(|name| to.join(name)).filter(|copy| !copy.exists()) else { continue };
         match fs::hard_link(&path, &copy).or_else(|_| copy_synced(&path, &copy, owner)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => is_whole = false,
             taken => taken.map_err(OfflineError::io("copy ids of events to", copy))?,

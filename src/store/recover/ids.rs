@@ -18,7 +18,7 @@ use crate::{
     store::{
         error::{OpenError, is_damage},
         format::{DataDir, IDS, blocks::BlockError, file, schema, sync_directory},
-        ids::{Age, Entry, Forgotten, IdRun, IdTable, Ids, Span, UNFINISHED, is_run, lay_down, merge},
+        ids::{Age, Entry, Forgotten, IdRun, IdTable, Ids, Span, UNFINISHED, lay_down, merge, open_new, runs},
         options::IdOptions,
         segments::{Segment, Segments},
     },
@@ -128,23 +128,19 @@ pub(crate) fn remake(ids: &Ids, segments: &Segments, damaged: &IdRun) -> Result<
 impl Finding<'_> {
     /// Opens the runs that are on the disk, and removes what is of no use.
     fn open_runs(&mut self, next_sequence: u64) -> Result<(), OpenError> {
-        let entries = match fs::read_dir(&self.folder) {
-            // What is no folder is in the way of the keeper, which says so.
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-                return Ok(());
-            }
-            entries => entries.map_err(OpenError::io("read the directory", &self.folder))?,
-        };
+        // What is no folder is in the way of the keeper, which says so.
+        if !self.folder.is_dir() {
+            return Ok(());
+        }
+        // What has the name and is no file was never hitlog's.
+        UNFINISHED
+            .map(|name| self.folder.join(name))
+            .iter()
+            .filter(|path| path.is_file())
+            .try_for_each(|path| remove(path))?;
         let mut opened = Vec::new();
-        for entry in entries {
-            let path = entry.map_err(OpenError::io("read the directory", &self.folder))?.path();
-            match path.file_name().and_then(|name| name.to_str()) {
-                Some(name) if UNFINISHED.contains(&name) && path.is_file() => remove(&path)?,
-                // Where it is no file it was never hitlog's either.
-                Some(name) if is_run(name) && path.is_file() => opened.extend(self.open(&path, next_sequence)?),
-                // Not hitlog's.
-                _ => {}
-            }
+        for path in runs(&self.folder)? {
+            opened.extend(self.open(&path, next_sequence)?);
         }
         opened.sort_by_key(|run| (run.span.first, Reverse(run.span.last)));
         let (mut last, mut kept) = (0, Vec::new());
@@ -196,7 +192,7 @@ impl Finding<'_> {
         let trimmed = merge(&[Arc::new(run)], next_sequence, &mut || true);
         remove(&path)?;
         let trimmed = trimmed.map_err(|error| error.to_string());
-        match trimmed.and_then(|path| IdRun::open(&path, age).map_err(|error| error.to_string())) {
+        match trimmed.and_then(|path| open_new(&path, age).map_err(|error| error.to_string())) {
             Ok(run) => Ok(Some(run)),
             Err(error) => {
                 tracing::warn!(%error, "ids of events that are not there could not be taken out of the others");
