@@ -343,7 +343,10 @@ fn what_claims_too_much_is_gone_before_anything_is_stored() {
     let (data, trace) = (work.path().join("data"), work.path().join("trace"));
     let arguments = ["serve", "--listen", "127.0.0.1:0", "--data-dir", data.to_str().unwrap()];
     let mut daemon = Daemon::spawn(&mut traced(&command(&arguments), &trace), &data);
-    assert_eq!(events.send(&mut daemon.client(), &[100]), Some(201));
+    let mut client = daemon.client();
+    assert_eq!(events.send(&mut client, &[100]), Some(201));
+    // Who answers has returned from the call that sent the one before, so the trace has it whole.
+    assert_eq!(client.get("/health").status, 200);
     daemon.crash();
     let read = || fs::read_to_string(&trace).ok().filter(|text| text.trim_end().ends_with("+++ killed by SIGKILL +++"));
     let calls = calls(&wait_until("strace has written everything", read));

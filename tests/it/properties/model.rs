@@ -69,6 +69,7 @@ pub enum Rule {
     PropertiesObject,
     PropertiesBytes,
     OwnName,
+    NameWhole,
     NameOfWebsite,
     KeyName,
     KeyIndex,
@@ -243,10 +244,13 @@ impl Model<'_> {
                 Some(value) => {
                     let is_valid = match value {
                         Some(mut value) => {
-                            if value.repair() {
+                            let is_repaired = value.repair();
+                            if is_repaired {
                                 judged.repaired.push(name);
                             }
-                            self.field(name, &value, &mut judged)
+                            // Two ids must not become one.
+                            let is_whole = !(is_repaired && name == "eventId" && self.holds(Rule::NameWhole));
+                            self.field(name, &value, &mut judged) && is_whole
                         }
                         // In excess: dropped as any other referrer, or a fault.
                         None => {

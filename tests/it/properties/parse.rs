@@ -83,6 +83,7 @@ const EVENT_RULES: &[Rule] = &[
     Rule::PropertiesObject,
     Rule::PropertiesBytes,
     Rule::OwnName,
+    Rule::NameWhole,
     Rule::NameOfWebsite,
 ];
 const BATCH_RULES: &[Rule] = &[
