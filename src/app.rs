@@ -20,7 +20,7 @@ use crate::{
     queue,
     store::{
         self, DataDir, DirectoryLost, ErasureOptions, IdOptions, LogOptions, OpenError, ReadOptions, SegmentOptions,
-        SqliteBuild, Store, StoreOptions,
+        SqliteBuild, Store, StoreOptions, TailOptions,
     },
     writer::{self, GroupLimits},
 };
@@ -111,7 +111,7 @@ impl App {
         let (ended_sender, ended) = mpsc::unbounded_channel();
         let failed = ended_sender.clone();
         let on_failure: store::OnFailure = Arc::new(move |reason| drop(failed.send(Ended::Store(reason))));
-        let Store { log, readers, known_ids, catalog, eraser, websites, epochs, mut threads } = Store::open(
+        let Store { log, readers, tails, known_ids, catalog, eraser, websites, epochs, mut threads } = Store::open(
             &directory,
             &StoreOptions { is_restored, ..store_options(config) },
             &metrics.store,
@@ -139,6 +139,7 @@ impl App {
             catalog,
             eraser,
             readers,
+            tails,
             known_ids,
             ids: EventIds::of(&epochs),
             cursors: Cursors::new(&epochs),
@@ -362,6 +363,7 @@ pub fn store_options(config: &Config) -> StoreOptions {
             answer_bytes_max: config.read_bytes_max,
             retention: config.retention_days,
         },
+        tail: TailOptions { tails_max: tails_max(config), bytes_max: config.tail_bytes_max },
         ids: id_options(config),
         erasures: ErasureOptions { erasures_max: config.erasures_max, hidden_events_max: config.hidden_events_max },
         segments: SegmentOptions {
@@ -375,6 +377,11 @@ pub fn store_options(config: &Config) -> StoreOptions {
         scratch_dir: config.scratch_dir.clone(),
         reserve_bytes: config.reserve_bytes,
     }
+}
+
+/// Each has a connection with buffers, and requests of all kinds need some, too.
+pub(crate) fn tails_max(config: &Config) -> usize {
+    config.tails_max.min(config.active_connections_max / 2)
 }
 
 fn id_options(config: &Config) -> IdOptions {

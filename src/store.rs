@@ -53,7 +53,10 @@ use log::{
     storage::Storage,
     watch::Watch,
 };
-pub use options::{Durability, ErasureOptions, IdOptions, LogOptions, ReadOptions, SegmentOptions, StoreOptions};
+pub use options::{
+    Durability, ErasureOptions, IdOptions, LogOptions, ReadOptions, SegmentOptions, StoreOptions, TailOptions,
+};
+use read::Pool;
 pub use read::{
     Readers,
     budget::PageBuffer,
@@ -63,6 +66,10 @@ pub use read::{
         page::{EventFilter, Page, PageStart, PageSummary, WalkPlace},
     },
     snapshot::Snapshot,
+    tail::{
+        Tail, Tails, TooManyTails,
+        place::{Gap, GapReason, Shown, TailFilter, TailPlace, TailRead},
+    },
 };
 use recover::{Recovered, Start, ids::UnlaidIds};
 use seal::{Retention, Sealer, Sealing, rewrite::Rewriter};
@@ -76,6 +83,8 @@ pub struct Store {
     pub log: Log,
     /// For questions about events.
     pub readers: Readers,
+    /// For who follows events.
+    pub tails: Tails,
     /// For what is sent again.
     pub known_ids: KnownIds,
     /// For changes of websites.
@@ -147,7 +156,7 @@ impl Store {
         };
         let roller = Roller::spawn(rolling, recovered.prepared)?;
         let interrupt = ReaderInterrupt::default();
-        let (readers, mut threads) = Readers::spawn(&segments, options.read, &interrupt, Arc::clone(metrics))?;
+        let (readers, tails, mut threads) = spawn_readers(&segments, options, &interrupt, metrics)?;
         threads.push(catalog_thread);
         let eraser = Eraser {
             catalog: catalog.clone(),
@@ -159,14 +168,16 @@ impl Store {
         };
         let (behind, held) = ((roller, sealer, watch, catalog.clone()), (interrupt, reserve));
         let next = (recovered.next_sequence, newest_ids);
-        let log = Log::new(recovered.active, next, behind, segments, options.log, held, Arc::clone(metrics));
-        Ok(Self { log, readers, known_ids: KnownIds::new(&id_key, ids), catalog, eraser, websites, epochs, threads })
+        let shown = (segments, tails.clone());
+        let log = Log::new(recovered.active, next, behind, shown, options.log, held, Arc::clone(metrics));
+        let known_ids = KnownIds::new(&id_key, ids);
+        Ok(Self { log, readers, tails, known_ids, catalog, eraser, websites, epochs, threads })
     }
 
     /// Closes everything; no clone of a handle may be left, or a thread would wait for it for ever.
     pub fn close(self) -> Result<(), AppendError> {
-        let Self { log, readers, catalog, eraser, threads, .. } = self;
-        drop((readers, catalog, eraser));
+        let Self { log, readers, tails, catalog, eraser, threads, .. } = self;
+        drop((readers, tails, catalog, eraser));
         let closed = log.close();
         if let Err(AppendError::Lost(_)) = closed {
             // Threads that wait for the log to end would be waited for; the process is about to end.
@@ -179,6 +190,20 @@ impl Store {
         }
         closed
     }
+}
+
+/// Starts the threads that answer questions, and those that read for who follows events.
+fn spawn_readers(
+    segments: &Arc<Segments>,
+    options: &StoreOptions,
+    interrupt: &ReaderInterrupt,
+    metrics: &Arc<StoreMetrics>,
+) -> Result<(Readers, Tails, Vec<JoinHandle<()>>), OpenError> {
+    let (readers, mut threads) =
+        Readers::spawn(Pool::Questions, segments, options.read, interrupt, Arc::clone(metrics))?;
+    let (tails, tail_threads) = Tails::spawn(segments, options.read, options.tail, interrupt, Arc::clone(metrics))?;
+    threads.extend(tail_threads);
+    Ok((readers, tails, threads))
 }
 
 /// Starts the thread that looks whether the directory is where it was, and how large it is.

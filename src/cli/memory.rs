@@ -2,7 +2,10 @@
 //!
 //! What whoever has a token registers is beside it: a website takes as much as its texts and about 300 bytes.
 
-use crate::config::{Config, contract};
+use crate::{
+    app,
+    config::{Config, contract},
+};
 
 /// The program, its threads, SQLite's caches and the metrics, in bytes; measured, with a third to spare.
 const PROGRAM_BYTES: usize = 32 << 20;
@@ -18,6 +21,8 @@ const PARSER_BYTES_EACH: usize = 40;
 /// What it takes for each byte of a body that is too large for that: a buffer for texts, the places of what it repairs,
 /// and properties that are longer as they are stored.
 const LARGE_BODY_BYTES_EACH: f64 = 3.5;
+/// What is kept for a client that follows events, in bytes: its place, and the next rows of it in their segment.
+const TAIL_BYTES: usize = 4 << 10;
 /// A sealed segment's connection with its cache, in bytes.
 const SEGMENT_CONNECTION_BYTES: usize = 300 << 10;
 /// The keys of an event that has no index yet, in bytes.
@@ -72,6 +77,11 @@ pub fn parts(config: &Config) -> Vec<MemoryPart> {
             config.answer_bytes_max + config.ops_answer_bytes_max,
         ),
         part("pages of events", "read_bytes_max", config.read_bytes_max),
+        part(
+            "events that are followed",
+            "tail_bytes_max + tails_max x 4 KiB",
+            config.tail_bytes_max + app::tails_max(config) * TAIL_BYTES,
+        ),
         part("writing", "writer_cache_bytes", config.writer_cache_bytes as usize),
         part("sealing", "seal_cache_bytes", config.seal_cache_bytes as usize),
         // While the keys of one segment are laid down, the next may fill.

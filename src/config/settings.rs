@@ -354,6 +354,13 @@ settings! {
         read_bytes_max: usize = Bytes(MIB, 64 * GIB), "36MiB",
             "Memory for pages of events that are being read or sent; past it the slowest give way, and then new ones \
              get 503";
+        tails_max: usize = Count(0, 100_000), "1024",
+            "Clients that follow events (GET /api/v1/events/tail) at once; past it 503. Each keeps a connection of \
+             active_connections_max, so there are never more than half of those. Half as many threads as readers \
+             read for them, beside those";
+        tail_bytes_max: usize = Bytes(2 * MIB, 64 * GIB), "8MiB",
+            "Memory for what is on its way to clients that follow events; past it the slowest lose their connections, \
+             and go on from their last position";
     }
     "Threads" {
         worker_threads: usize = CoresButOne(1_024), "0",

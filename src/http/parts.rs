@@ -11,7 +11,7 @@ use crate::{
     event_id::EventIds,
     metrics::{Metrics, RequestMetrics},
     queue::Queue,
-    store::{Catalog, DataDir, Eraser, KnownIds, Readers, Websites},
+    store::{Catalog, DataDir, Eraser, KnownIds, Readers, Tails, Websites},
 };
 
 /// What the edge is built from. Each file of handlers takes what it uses out of it, and nobody holds all of it. When
@@ -40,6 +40,8 @@ pub struct EdgeParts {
     pub eraser: Eraser,
     /// Who reads events back.
     pub readers: Readers,
+    /// Who follows them.
+    pub tails: Tails,
     /// Who knows which events are stored already.
     pub known_ids: KnownIds,
     /// Public ids.

@@ -101,6 +101,25 @@ metric_group! {
             "Near the limit the slowest readers lose their connections; then pages are refused: raise read_bytes_max.";
         read_bytes_max: Gauge = "hitlog_read_limit_bytes", "Most memory for pages of events.",
             "It is read_bytes_max of the settings.";
+        tails: Gauge = "hitlog_tails", "Clients that follow events (GET /api/v1/events/tail).",
+            "At the limit further ones get 503: raise tails_max, or look who follows and does not need to.";
+        tails_max: Gauge = "hitlog_tails_limit", "Most clients that follow events at once.",
+            "It is tails_max of the settings.";
+        tail_events: Counter = "hitlog_tail_events_total", "Events that were read for clients that follow them.",
+            "Its rate is that of what comes in, times the clients that follow it. Far more means that clients begin \
+             anew again and again: have them go on from their last position.";
+        tail_wait_seconds: Histogram = "hitlog_tail_wait_duration_seconds",
+            "Time that a client that follows events waited for one of the threads that read for such clients.",
+            "If it grows, events are seen later: raise readers (half as many threads read for tails) if the machine \
+             has processors to spare; else have fewer clients follow.";
+        tail_read_seconds: Histogram = "hitlog_tail_read_duration_seconds",
+            "Time of one read for a client that follows events.",
+            "It grows for clients that are far behind, and with a slow disk.";
+        tail_bytes: Gauge = "hitlog_tail_bytes", "Memory held by what is on its way to clients that follow events.",
+            "Near the limit the slowest of them lose their connections, and go on from their last position.";
+        tail_bytes_max: Gauge = "hitlog_tail_limit_bytes",
+            "Most memory for what is on its way to clients that follow events.",
+            "It is tail_bytes_max of the settings.";
         dedup_window_seconds: Gauge = "hitlog_dedup_window_seconds",
             "How far back an event that is sent again is known by its eventId or Idempotency-Key, in seconds: \
              dedup_window_seconds of the settings, or less where dedup_bytes_max was too little for that.",
@@ -179,5 +198,8 @@ metric_group! {
             "pool_full and deadline: too many or too large reads for the machine. memory: pages that are too large. \
              wal_cap: reads that stood in the way of a checkpoint. no_room: make room on the disk. keys: damaged keys \
              are made anew. failed: the log says why.";
+        tail_reads: Counter by outcome(ReadOutcome) = "hitlog_tail_reads_total",
+            "Reads for clients that follow events, by outcome. What was refused or given up is tried again.",
+            "memory: its clients read too slowly; see hitlog_tail_bytes. failed: the log says why.";
     }
 }

@@ -29,6 +29,7 @@ use super::{
     format::{file, room::Reserve, schema},
     ids::Entry,
     options::{Durability, LogOptions},
+    read::tail::Tails,
     seal::Sealer,
     segments::{ReaderInterrupt, RowKeys, Segments},
 };
@@ -72,6 +73,8 @@ pub struct Log {
     sealer: Sealer,
     watch: Watch,
     segments: Arc<Segments>,
+    /// Hear of what comes in.
+    tails: Tails,
     options: LogOptions,
     interrupt: ReaderInterrupt,
     /// While it does not stand, nothing is written: what room there is belongs to reads and to the next start.
@@ -87,7 +90,7 @@ impl Log {
         active: ActiveSegment,
         (next_sequence, newest_ids): (u64, NewestIds),
         (roller, sealer, watch, catalog): (Roller, Sealer, Watch, Catalog),
-        segments: Arc<Segments>,
+        (segments, tails): (Arc<Segments>, Tails),
         options: LogOptions,
         (interrupt, reserve): (ReaderInterrupt, Reserve),
         metrics: Arc<StoreMetrics>,
@@ -103,6 +106,7 @@ impl Log {
             sealer,
             watch,
             segments,
+            tails,
             options,
             interrupt,
             reserve,
@@ -152,6 +156,7 @@ impl Log {
                 self.check_directory()?;
                 // Readers find the rows from here on; before COMMIT returned nobody may.
                 self.active.columns.add(first, &self.keys);
+                self.tails.tell(&self.keys);
                 self.active.rows += next - first;
                 self.next_sequence = next;
                 self.metrics.durable_sequence.set((next - 1) as f64);

@@ -9,6 +9,8 @@ pub struct StoreOptions {
     pub log: LogOptions,
     /// How questions are answered.
     pub read: ReadOptions,
+    /// How events are followed.
+    pub tail: TailOptions,
     /// What is kept in memory of the segments.
     pub segments: SegmentOptions,
     /// How long it is known what clients call their events.
@@ -69,6 +71,15 @@ pub struct ReadOptions {
     pub answer_bytes_max: usize,
     /// The age, by `createdAt`, past which no answer shows an event; `None` keeps events for ever.
     pub retention: Option<Duration>,
+}
+
+/// How many may follow events; values and reasons stand in the configuration.
+#[derive(Debug, Clone, Copy)]
+pub struct TailOptions {
+    /// Clients that follow events at once.
+    pub tails_max: usize,
+    /// Memory of what is on its way to them, in bytes.
+    pub bytes_max: usize,
 }
 
 /// How much of the segments is kept in memory; values and reasons stand in the configuration.

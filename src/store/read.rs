@@ -8,6 +8,7 @@ pub(super) mod budget;
 pub(super) mod known;
 pub(super) mod list;
 pub(super) mod snapshot;
+pub(super) mod tail;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -19,7 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, Sender, TrySendError};
 use rusqlite::ErrorCode;
 use tokio::sync::oneshot;
 
@@ -28,7 +29,7 @@ use super::{
     error::{OpenError, ReadError, lacks_room},
     options::ReadOptions,
     priority::lower_priority,
-    segments::{Key, ReaderInterrupt, Segments, WatchState, retention},
+    segments::{Key, ReaderInterrupt, Segments, WatchState, Woken, retention},
 };
 use crate::{
     budget::{Budget, Share},
@@ -41,26 +42,76 @@ const READER_KEYS_MIN: usize = 16 * 1024;
 /// Events that come in go before questions about them, where both want the last of the processor.
 const READER_NICENESS: i32 = 10;
 
+/// What a pool of readers is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pool {
+    /// What is asked once.
+    Questions,
+    /// What is followed: it may wait long, and nobody's question stands behind it.
+    Tails,
+}
+
+impl Pool {
+    fn thread_name(self, number: usize) -> String {
+        match self {
+            Self::Questions => format!("reader-{number}"),
+            Self::Tails => format!("tail-{number}"),
+        }
+    }
+
+    fn note_wait(self, metrics: &StoreMetrics, waited: Duration) {
+        let seconds = waited.as_secs_f64();
+        match self {
+            Self::Questions => metrics.reader_wait_seconds.record(seconds),
+            Self::Tails => metrics.tail_wait_seconds.record(seconds),
+        }
+    }
+
+    fn note_read(self, metrics: &StoreMetrics, outcome: ReadOutcome, took: Option<Duration>) {
+        let (reads, seconds) = match self {
+            Self::Questions => (metrics.reads(outcome), &metrics.read_seconds),
+            Self::Tails => (metrics.tail_reads(outcome), &metrics.tail_read_seconds),
+        };
+        reads.increment(1);
+        took.into_iter().for_each(|took| seconds.record(took.as_secs_f64()));
+    }
+
+    fn note_busy(self, metrics: &StoreMetrics, more: f64) {
+        if self == Self::Questions {
+            metrics.readers_busy.increment(more);
+        }
+    }
+}
+
 type Question = Box<dyn FnOnce(&Reader) + Send>;
+
+/// What a thread of a pool does.
+enum Work {
+    Answer(Question),
+    /// Wakes those who follow events: it takes too long for the thread that it would else be done on.
+    Wake(Woken),
+}
 
 /// The pool. Dropping the last clone ends its threads.
 #[derive(Clone)]
 pub struct Readers {
-    questions: Sender<Question>,
+    work: Sender<Work>,
     budget: Budget,
     options: ReadOptions,
+    pool: Pool,
     metrics: Arc<StoreMetrics>,
 }
 
 impl Readers {
     /// Starts the threads.
     pub(super) fn spawn(
+        pool: Pool,
         segments: &Arc<Segments>,
         options: ReadOptions,
         interrupt: &ReaderInterrupt,
         metrics: Arc<StoreMetrics>,
     ) -> Result<(Self, Vec<JoinHandle<()>>), OpenError> {
-        let (questions, receiver) = crossbeam_channel::bounded::<Question>(options.waiting_max);
+        let (work, receiver) = crossbeam_channel::bounded::<Work>(options.waiting_max);
         let mut threads = Vec::with_capacity(options.readers);
         for number in 0..options.readers {
             let reader = Reader {
@@ -68,26 +119,39 @@ impl Readers {
                 interrupt: interrupt.clone(),
                 keys_max: (options.answer_bytes_max / options.readers / size_of::<Key>()).max(READER_KEYS_MIN),
                 retention: options.retention,
+                pool,
                 metrics: Arc::clone(&metrics),
             };
-            let receiver: Receiver<Question> = receiver.clone();
-            let thread = thread::Builder::new().name(format!("reader-{number}")).spawn(move || {
+            let receiver: Receiver<Work> = receiver.clone();
+            let thread = thread::Builder::new().name(pool.thread_name(number)).spawn(move || {
                 lower_priority(READER_NICENESS);
-                for question in receiver {
+                for work in receiver {
+                    let question = match work {
+                        Work::Answer(question) => question,
+                        Work::Wake(woken) => {
+                            woken.wake();
+                            continue;
+                        }
+                    };
                     // Whoever asked hears that the reader failed; the thread goes on with the next question.
-                    reader.metrics.readers_busy.increment(1);
+                    pool.note_busy(&reader.metrics, 1.0);
                     if catch_unwind(AssertUnwindSafe(|| question(&reader))).is_err() {
                         tracing::error!("a read panicked");
                     }
-                    reader.metrics.readers_busy.decrement(1);
+                    pool.note_busy(&reader.metrics, -1.0);
                 }
             });
             threads.push(thread.map_err(OpenError::Thread)?);
         }
-        metrics.readers.set(options.readers as f64);
-        metrics.read_bytes_max.set(options.answer_bytes_max as f64);
+        match pool {
+            Pool::Questions => {
+                metrics.readers.set(options.readers as f64);
+                metrics.read_bytes_max.set(options.answer_bytes_max as f64);
+            }
+            Pool::Tails => metrics.tail_bytes_max.set(options.answer_bytes_max as f64),
+        }
         let budget = Budget::new(options.answer_bytes_max);
-        Ok((Self { questions, budget, options, metrics }, threads))
+        Ok((Self { work, budget, options, pool, metrics }, threads))
     }
 
     /// Puts a question to the store as it is at one moment.
@@ -115,15 +179,27 @@ impl Readers {
                 let _ = sender.send(reader.answer(asked_at, deadline, &is_gone, question));
             }
         });
-        match self.questions.try_send(job) {
+        match self.work.try_send(Work::Answer(job)) {
             Ok(()) => {}
-            Err(crossbeam_channel::TrySendError::Full(_)) => {
-                self.metrics.reads(ReadOutcome::PoolFull).increment(1);
+            Err(TrySendError::Full(_)) => {
+                self.pool.note_read(&self.metrics, ReadOutcome::PoolFull, None);
                 return Err(ReadError::Refused(ReadRefused::PoolFull));
             }
-            Err(crossbeam_channel::TrySendError::Disconnected(_)) => return Err(ReadError::Stopped),
+            Err(TrySendError::Disconnected(_)) => return Err(ReadError::Stopped),
         }
         answer.await.unwrap_or(Err(ReadError::Stopped))
+    }
+
+    /// Wakes those who follow events, on a thread of the pool if one can take it.
+    fn wake(&self, woken: Woken) {
+        let (TrySendError::Full(work) | TrySendError::Disconnected(work)) = match self.work.try_send(Work::Wake(woken))
+        {
+            Ok(()) => return,
+            Err(error) => error,
+        };
+        if let Work::Wake(woken) = work {
+            woken.wake();
+        }
     }
 
     /// An empty buffer for an answer, counted against the budget that all answers share.
@@ -160,6 +236,7 @@ struct Reader {
     interrupt: ReaderInterrupt,
     keys_max: usize,
     retention: Option<Duration>,
+    pool: Pool,
     metrics: Arc<StoreMetrics>,
 }
 
@@ -172,7 +249,7 @@ impl Reader {
         question: impl FnOnce(&Snapshot<'_>) -> Result<T, ReadError>,
     ) -> Result<T, ReadError> {
         let began_at = Instant::now();
-        self.metrics.reader_wait_seconds.record((began_at - asked_at).as_secs_f64());
+        self.pool.note_wait(&self.metrics, began_at - asked_at);
         let limits = WatchState { deadline, interrupts: self.interrupt.count(), is_gone: Arc::clone(is_gone) };
         let expired_before = retention::expired_before(self.retention, now_ms());
         let snapshot =
@@ -197,8 +274,7 @@ impl Reader {
             Err(ReadError::Refused(reason)) => (*reason).into(),
             Err(_) => ReadOutcome::Failed,
         };
-        self.metrics.reads(outcome).increment(1);
-        self.metrics.read_seconds.record(began_at.elapsed().as_secs_f64());
+        self.pool.note_read(&self.metrics, outcome, Some(began_at.elapsed()));
         answer
     }
 }

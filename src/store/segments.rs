@@ -6,6 +6,7 @@ mod columns;
 mod connections;
 mod facts;
 mod fence;
+mod followers;
 mod hidden;
 mod keys;
 mod laid;
@@ -31,10 +32,11 @@ use parking_lot::{Mutex, RwLock};
 
 use self::connections::IdleConnections;
 pub(crate) use self::{
-    columns::{Chunk, Columns, RowKeys},
+    columns::{Chunk, Columns, NextRows, RowKeys},
     connections::{ReadConnection, ReaderInterrupt, WatchState},
     facts::{FACTS_COLUMNS, Facts, Identity},
     fence::{FENCE_ENTRIES, RankBounds},
+    followers::{Followers, Following, Woken},
     hidden::{FoundEvents, FoundIn, Hidden, HiddenKeys, HiddenOf, HiddenVisitor, LaidEvents, UnreadableList},
     keys::{Key, Sites, Stream, fingerprint, session_hash, visitor_hash},
     laid::{LaidKeys, LaidRun},
@@ -88,6 +90,8 @@ pub(crate) struct Segments {
     /// Held while keys are made anew: not more of them than may be must stay in memory.
     remaking_keys: Mutex<()>,
     pub(crate) sites: Sites,
+    /// Who is told of what comes in.
+    pub(crate) followers: Arc<Followers>,
     options: SegmentOptions,
     metrics: Arc<StoreMetrics>,
 }
@@ -113,6 +117,7 @@ impl Segments {
             remaking_list: Mutex::default(),
             remaking_keys: Mutex::default(),
             sites: Sites::default(),
+            followers: Arc::default(),
             options,
             metrics,
         }
@@ -121,6 +126,11 @@ impl Segments {
     /// The segments as they are now, by number.
     pub(crate) fn view(&self) -> Arc<View> {
         Arc::clone(&self.view.read())
+    }
+
+    /// The highest sequence that is durable, of those that there are to see; 0 if there are none.
+    pub(crate) fn high_water_mark(&self) -> u64 {
+        self.view().segments.iter().rev().find_map(|segment| segment.sequences()).map_or(0, |(_, last)| last)
     }
 
     /// Shows another segment.

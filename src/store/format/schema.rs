@@ -138,6 +138,15 @@ pub(crate) const SELECT_EVENT: &str = concat!("SELECT ", event_columns!(), " FRO
 pub(crate) const SELECT_EVENTS_AFTER: &str =
     concat!("SELECT ", event_columns!(), " FROM Event WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3");
 
+/// Reads the events of a website (and of a type, unless that is NULL) after a sequence up to another, in the order of
+/// their arrival.
+pub(crate) const SELECT_EVENTS_OF_WEBSITE_AFTER: &str = concat!(
+    "SELECT ",
+    event_columns!(),
+    " FROM Event NOT INDEXED WHERE id > ?1 AND id <= ?2 AND websiteId = ?3 AND (?4 IS NULL OR eventType = ?4) \
+     ORDER BY id"
+);
+
 /// The steps that bring a catalog to its newest version.
 pub(crate) const CATALOG_MIGRATIONS: Migrations<'static> = Migrations::from_slice(CATALOG_STEPS);
 

@@ -56,6 +56,15 @@ pub(crate) struct ColumnsSnapshot {
     tail: Arc<Vec<RowKeys>>,
 }
 
+/// Rows of some streams among consecutive ones.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct NextRows {
+    /// Their sequences, in order.
+    pub(crate) sequences: Vec<u64>,
+    /// The last sequence that was looked at.
+    pub(crate) up_to: u64,
+}
+
 /// Consecutive rows, sorted by stream, then by time, then by sequence.
 #[derive(Debug)]
 pub(crate) struct Chunk {
@@ -214,6 +223,29 @@ impl ColumnsSnapshot {
         keys
     }
 
+    /// The rows of these streams among the next ones after a sequence, of which there are at most those of a chunk;
+    /// `None` if there are no rows after it.
+    pub(crate) fn next_rows(&self, after: u64, streams: &[Stream]) -> Option<NextRows> {
+        let at = self.chunks.partition_point(|chunk| chunk.last_sequence() <= after);
+        let (mut sequences, up_to) = match self.chunks.get(at) {
+            Some(chunk) => (chunk.sequences_of(streams), chunk.last_sequence()),
+            None => {
+                let up_to = self.last_sequence();
+                if up_to <= after {
+                    return None;
+                }
+                // Only those after it are looked at: whoever follows what comes in asks for a few of many.
+                let passed = (after + 1).saturating_sub(self.tail_first) as usize;
+                let rows = (self.tail_first..).zip(&*self.tail).skip(passed);
+                let of_streams = rows.filter(|(_, row)| streams.contains(&row.stream));
+                (of_streams.map(|(sequence, _)| sequence).collect(), up_to)
+            }
+        };
+        sequences.retain(|sequence| *sequence > after);
+        sequences.sort_unstable();
+        Some(NextRows { sequences, up_to })
+    }
+
     /// The sequences of the rows that may be of this session and this visitor.
     pub(crate) fn candidates(&self, session: Option<u32>, visitor: Option<u32>) -> Vec<u64> {
         let matches = |row_session: u32, row_visitor: u32| {
@@ -253,6 +285,16 @@ impl Chunk {
         let at = self.directory.binary_search_by_key(&stream, |(stream, _)| *stream).ok()?;
         let end = self.directory.get(at + 1).map_or(self.rows.len(), |(_, start)| usize::from(*start));
         Some(usize::from(self.directory[at].1)..end)
+    }
+
+    fn last_sequence(&self) -> u64 {
+        self.first_sequence + self.rows.len() as u64 - 1
+    }
+
+    /// The sequences of the rows of these streams, in no order.
+    fn sequences_of(&self, streams: &[Stream]) -> Vec<u64> {
+        let entries = streams.iter().filter_map(|stream| self.entries_of(*stream)).flatten();
+        entries.map(|entry| self.first_sequence + u64::from(self.rows[entry])).collect()
     }
 
     /// How many of the entries are lower than or equal to a key, the oldest first.
@@ -317,8 +359,25 @@ mod tests {
             found.sort_unstable();
             let sequences = (model.iter().map(|(_, key)| key.sequence).min(), next - 1);
             prop_assert_eq!(columns.sequences(), Some((sequences.0.unwrap(), sequences.1)));
-            prop_assert_eq!(found, model);
+            prop_assert_eq!(&found, &model);
             prop_assert!(snapshot.candidates(None, Some(8)).is_empty());
+            for streams in [&[Stream(0)][..], &[Stream(1), Stream(3)], &[Stream(9)]] {
+                let mut of_streams: Vec<u64> =
+                    model.iter().filter(|(of, _)| streams.contains(of)).map(|(_, key)| key.sequence).collect();
+                of_streams.sort_unstable();
+                let (mut walked, mut after) = (Vec::new(), 0);
+                while let Some(rows) = snapshot.next_rows(after, streams) {
+                    prop_assert!(rows.up_to > after);
+                    walked.extend(rows.sequences);
+                    after = rows.up_to;
+                }
+                prop_assert_eq!(after, next - 1);
+                prop_assert_eq!(&walked, &of_streams);
+                // From the middle of wherever it is.
+                let after = next / 2;
+                let first = snapshot.next_rows(after, streams).map_or(Vec::new(), |rows| rows.sequences);
+                prop_assert!(first.iter().eq(of_streams.iter().filter(|of| **of > after).take(first.len())));
+            }
         }
     }
 }

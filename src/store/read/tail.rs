@@ -1,0 +1,171 @@
+//! Following events: those of one website after a place, in the order in which they became durable, each once.
+//!
+//! A place is the sequence up to which everything has been shown or is of others. Nothing is kept for whoever follows
+//! but its place, so a slow reader holds nothing: every page is read from the segments when it is wanted, and who has
+//! seen all is woken by the next group that has events of its website ([`Segments`] knows who follows which).
+//!
+//! Tails have threads and a queue of their own, so that a thousand of them stand in nobody's way.
+
+pub(crate) mod place;
+mod walk;
+
+use std::{
+    ops::ControlFlow,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use self::{
+    place::{Shown, TailFilter, TailPlace, TailRead},
+    walk::Walk,
+};
+use super::{Pool, Readers, budget::PageBuffer, snapshot::Snapshot};
+use crate::{
+    clock::now_ms,
+    metrics::StoreMetrics,
+    store::{
+        error::{OpenError, ReadError},
+        options::{ReadOptions, TailOptions},
+        segments::{Following, ReaderInterrupt, RowKeys, Segments},
+    },
+};
+
+/// The longest that one read may take, its wait for its turn included; then it is tried again.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
+/// So few are woken at once by the thread that commits: it takes less time than asking another one to do it.
+const WOKEN_AT_ONCE: usize = 8;
+
+/// All who follow events.
+#[derive(Clone)]
+pub struct Tails {
+    readers: Readers,
+    segments: Arc<Segments>,
+    open: Arc<AtomicUsize>,
+    tails_max: usize,
+    metrics: Arc<StoreMetrics>,
+}
+
+/// More follow events than may. To be tried again later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooManyTails;
+
+impl Tails {
+    /// Starts the threads that read for them: half as many as there are readers, beside those.
+    pub(crate) fn spawn(
+        segments: &Arc<Segments>,
+        read: ReadOptions,
+        options: TailOptions,
+        interrupt: &ReaderInterrupt,
+        metrics: Arc<StoreMetrics>,
+    ) -> Result<(Self, Vec<JoinHandle<()>>), OpenError> {
+        let read = ReadOptions {
+            readers: read.readers.div_ceil(2),
+            // One question of each, and as many of those who have just gone; and who is to be woken.
+            waiting_max: 2 * options.tails_max + 1,
+            deadline: READ_TIMEOUT,
+            answer_bytes_max: options.bytes_max,
+            ..read
+        };
+        metrics.tails_max.set(options.tails_max as f64);
+        let (readers, threads) = Readers::spawn(Pool::Tails, segments, read, interrupt, Arc::clone(&metrics))?;
+        let (segments, open) = (Arc::clone(segments), Arc::default());
+        Ok((Self { readers, segments, open, tails_max: options.tails_max, metrics }, threads))
+    }
+
+    /// Follows the events of a website from now on.
+    pub fn follow(&self, filter: TailFilter) -> Result<Tail, TooManyTails> {
+        if self.open.fetch_add(1, Ordering::Relaxed) >= self.tails_max {
+            self.open.fetch_sub(1, Ordering::Relaxed);
+            return Err(TooManyTails);
+        }
+        self.metrics.tails.increment(1);
+        let following = self.segments.followers.follow(self.segments.sites.number(filter.website_id.as_bytes()));
+        Ok(Tail { tails: self.clone(), filter: Arc::new(filter), following })
+    }
+
+    /// The place behind everything that is durable.
+    pub fn now(&self) -> TailPlace {
+        TailPlace::at(self.segments.high_water_mark(), now_ms())
+    }
+
+    /// The memory that what is on its way to all of them holds, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.readers.answer_bytes()
+    }
+
+    /// Tells those whose events are among the rows of a group, which readers find by now.
+    pub(crate) fn tell(&self, rows: &[RowKeys]) {
+        let woken = self.segments.followers.of_group(rows);
+        if woken.is_empty() {
+            return;
+        }
+        if woken.followers() <= WOKEN_AT_ONCE { woken.wake() } else { self.readers.wake(woken) }
+    }
+}
+
+/// One who follows events. Dropped, it does so no longer.
+pub struct Tail {
+    tails: Tails,
+    filter: Arc<TailFilter>,
+    following: Following,
+}
+
+impl Tail {
+    /// Which events.
+    pub fn filter(&self) -> &TailFilter {
+        &self.filter
+    }
+
+    /// The place behind everything that is durable.
+    pub fn now(&self) -> TailPlace {
+        self.tails.now()
+    }
+
+    /// Waits until events of its website have become durable since this was last waited for, or since it follows them.
+    /// May be given up and begun again at any time.
+    pub async fn more(&mut self) {
+        self.following.more().await;
+    }
+
+    /// Whether events have become durable since a place, of whatever website.
+    pub fn is_behind(&self, place: &TailPlace) -> bool {
+        self.tails.segments.high_water_mark() > place.after
+    }
+
+    /// Shows `show` what comes after a place, until it has enough. A read that fails is one that did not take place. One
+    /// that shows nothing may have passed by others' events only, and not have come to the end.
+    pub async fn read(
+        &self,
+        place: TailPlace,
+        mut show: impl FnMut(Shown<'_, '_>) -> Result<ControlFlow<()>, ReadError> + Send + 'static,
+    ) -> Result<TailRead, ReadError> {
+        let (filter, metrics) = (Arc::clone(&self.filter), Arc::clone(&self.tails.metrics));
+        let budget = self.tails.readers.budget.clone();
+        let read = move |snapshot: &Snapshot<'_>| {
+            let mut shown = 0;
+            let read = Walk::new(snapshot, &filter, place, budget).run(|what| {
+                shown += u64::from(matches!(what, Shown::Event(..)));
+                show(what)
+            })?;
+            metrics.tail_events.increment(shown);
+            Ok(read)
+        };
+        self.tails.readers.ask(read).await
+    }
+
+    /// An empty buffer for a page, counted against what all of them share.
+    pub fn page_buffer(&self) -> PageBuffer {
+        self.tails.readers.page_buffer()
+    }
+}
+
+impl Drop for Tail {
+    fn drop(&mut self) {
+        self.tails.open.fetch_sub(1, Ordering::Relaxed);
+        self.tails.metrics.tails.decrement(1);
+    }
+}
