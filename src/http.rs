@@ -4,13 +4,15 @@
 //! tokio worker, holds bounded memory whatever clients do, and answers every request that it took in. Must not know
 //! the writer: events go into the queue and come back as receipts.
 //!
-//! On the way of a request: `connection`; `handle`, which is what all have in common (with `body`, `auth`, `protected`
-//! and `cors`); `route`, which is THE table; then `ingest`, `query`, `websites`, `erasures` or `ops`. Each of these
+//! On the way of a request: `connection`; `handle`, which is what all have in common (with `body`, `access` and
+//! `cors`); `route`, which is THE table; then `ingest`, `query`, `tail`, `websites`, `erasures` or `ops`. Each of these
 //! takes the `parts` that it uses, is `asked`, and makes a `response`, whole or in `chunks`, or tells `errors`. What
 //! bounds clients: `activity` (what a connection is doing), `stream` (its socket, which tells that), `connections` (who
 //! gives way), `memory` (what is held for them), `heavy` (work that takes long).
 
+mod accept;
 mod accept_encoding;
+mod access;
 mod activity;
 mod asked;
 mod auth;
@@ -25,6 +27,7 @@ mod errors;
 mod handle;
 mod handlers;
 mod heavy;
+mod held_page;
 mod idempotency_key;
 mod ingest;
 mod memory;
@@ -40,6 +43,7 @@ mod response;
 mod route;
 mod stop;
 mod stream;
+mod tail;
 mod websites;
 
 pub use auth::{Role, Tokens};

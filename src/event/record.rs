@@ -153,7 +153,7 @@ impl ValidEvents {
     }
 
     /// The events in the order of the request.
-    pub fn rows(&self) -> impl ExactSizeIterator<Item = EventRow<'_>> {
+    pub fn rows(&self) -> impl DoubleEndedIterator<Item = EventRow<'_>> + ExactSizeIterator {
         self.records.iter().map(|record| self.row(record))
     }
 

@@ -39,7 +39,7 @@ fn coding(item: &str) -> Option<(&str, u16)> {
 
 /// A weight in thousandths, RFC 9110, section 12.4.2: `0` or `1`, and behind a point up to three digits; `None` if it
 /// is none.
-fn weight(value: &str) -> Option<u16> {
+pub(super) fn weight(value: &str) -> Option<u16> {
     let (whole, decimals) = value.split_once('.').unwrap_or((value, ""));
     if decimals.len() > 3 || !decimals.bytes().all(|digit| digit.is_ascii_digit()) {
         return None;

@@ -38,7 +38,9 @@ pub(super) enum Phase {
     Handling,
     /// An answer is sent that is still being made: it may take long, and its client has to read it.
     Streaming,
-    /// All of that has been made, and the last of it is on its way.
+    /// An answer is sent that goes on for as long as its client wants: events that it follows.
+    Tailing,
+    /// All of an answer has been made that was made while it was sent, and the last of it is on its way.
     Ending,
 }
 
@@ -55,10 +57,12 @@ pub(super) enum Held {
     LargeAnswer,
     /// Chunks of pages of events, which readers make in a memory of their own.
     EventPage,
+    /// Pages of events that are followed, which other readers make in another memory.
+    TailPage,
 }
 
 impl Held {
-    pub(super) const KINDS: usize = 5;
+    pub(super) const KINDS: usize = 6;
 }
 
 /// What a connection is doing and since when. Written by the connection's own task, which moves between threads, and by
@@ -179,6 +183,7 @@ impl Activity {
             3 => Phase::Body,
             4 => Phase::Handling,
             5 => Phase::Streaming,
+            6 => Phase::Tailing,
             _ => Phase::Ending,
         }
     }
@@ -204,8 +209,18 @@ impl Activity {
         self.enter(Phase::Streaming, now);
     }
 
+    /// The head of an answer is ready that goes on for as long as its client wants.
+    pub(super) fn begin_tailing(&self, now: Instant) {
+        self.enter(Phase::Tailing, now);
+    }
+
     /// All of that answer has been made.
     pub(super) fn end_streaming(&self, now: Instant) {
+        // Whoever follows events may read as slowly as it likes; for the end it has the time that others have.
+        if self.is_tailing() && self.blocked_since.load(Ordering::Relaxed) != 0 {
+            self.went.store(0, Ordering::Relaxed);
+            self.blocked_since.store(self.nanoseconds(now).max(1), Ordering::Relaxed);
+        }
         self.enter(Phase::Ending, now);
     }
 
@@ -216,12 +231,17 @@ impl Activity {
 
     /// Whether the client would take an end of the connection now for the end of its answer.
     pub(super) fn end_would_mislead(&self) -> bool {
-        self.ends_with_its_answer.load(Ordering::Relaxed) && self.is_streaming()
+        self.ends_with_its_answer.load(Ordering::Relaxed) && matches!(self.phase(), Phase::Streaming | Phase::Ending)
     }
 
     /// Whether the end of an answer is still missing on the socket that was made while it was sent.
     pub(super) fn is_streaming(&self) -> bool {
-        matches!(self.phase(), Phase::Streaming | Phase::Ending)
+        matches!(self.phase(), Phase::Streaming | Phase::Tailing | Phase::Ending)
+    }
+
+    /// Whether events are followed, so that nothing may be written for a while.
+    pub(super) fn is_tailing(&self) -> bool {
+        self.phase() == Phase::Tailing
     }
 
     /// The rest of a body that nobody wants has come to its end: what comes now is the next request.
@@ -327,7 +347,7 @@ impl Activity {
         self.is_ended()
             && match self.phase() {
                 Phase::Handling | Phase::Body => false,
-                Phase::Streaming | Phase::Ending => self.write_blocked.load(Ordering::Relaxed),
+                Phase::Streaming | Phase::Tailing | Phase::Ending => self.write_blocked.load(Ordering::Relaxed),
                 Phase::Idle | Phase::Head | Phase::Discarding => true,
             }
     }
@@ -384,7 +404,9 @@ impl Activity {
         // A head or an answer may begin at any moment from now on, and must find the timer awake when its time is up.
         let soonest = now + if draining { DRAIN_POLL } else { limits.soonest() };
         let (limit, reason) = match self.phase() {
-            _ if self.is_trickling(now, limits) => (Duration::ZERO, Closed::WriteStalled),
+            phase if phase != Phase::Tailing && self.is_trickling(now, limits) => {
+                (Duration::ZERO, Closed::WriteStalled)
+            }
             Phase::Idle | Phase::Discarding | Phase::Head if self.is_ended() => (Duration::ZERO, Closed::GaveWay),
             Phase::Streaming if now >= streamed_by => (Duration::ZERO, Closed::BrokenOff),
             _ if self.write_blocked.load(Ordering::Relaxed) => (limits.write_stall_timeout, Closed::WriteStalled),
@@ -392,7 +414,7 @@ impl Activity {
             Phase::Idle | Phase::Discarding if draining => (DRAIN_GRACE, Closed::Drain),
             Phase::Idle | Phase::Discarding => (limits.idle_timeout, Closed::Idle),
             Phase::Streaming => return Verdict::LookAgain(soonest.min(streamed_by)),
-            Phase::Body | Phase::Handling | Phase::Ending => return Verdict::LookAgain(soonest),
+            Phase::Body | Phase::Handling | Phase::Tailing | Phase::Ending => return Verdict::LookAgain(soonest),
         };
         if now >= since + limit {
             return Verdict::Close(reason);
@@ -416,7 +438,7 @@ impl Activity {
             Phase::Handling => Some(Left::Unanswered),
             Phase::Body | Phase::Streaming | Phase::Ending => Some(Left::Slow),
             _ if self.write_blocked.load(Ordering::Relaxed) => Some(Left::Slow),
-            Phase::Idle | Phase::Head | Phase::Discarding => None,
+            Phase::Idle | Phase::Head | Phase::Discarding | Phase::Tailing => None,
         }
     }
 }
@@ -458,6 +480,11 @@ mod tests {
             (Phase::Streaming, true, false, 4.0, None),
             (Phase::Streaming, true, false, 5.5, Some(WriteStalled)),
             (Phase::Streaming, true, true, 5.5, Some(WriteStalled)),
+            (Phase::Tailing, false, false, 100_000.0, None),
+            (Phase::Tailing, false, true, 100_000.0, None),
+            (Phase::Tailing, true, false, 4.0, None),
+            (Phase::Tailing, true, false, 5.5, Some(WriteStalled)),
+            (Phase::Tailing, true, true, 5.5, Some(WriteStalled)),
         ] {
             let activity = Activity::new();
             if phase == Phase::Streaming {
@@ -509,5 +536,30 @@ mod tests {
         done.end_streaming(Instant::now());
         done.all_went();
         assert!(done.is_resting());
+    }
+
+    #[test]
+    fn whoever_follows_events_reads_as_slowly_as_it_likes_and_gives_way_only_unread() {
+        let activity = Activity::new();
+        activity.begin_tailing(activity.born_at);
+        let later = |seconds| Instant::now() + Duration::from_secs(seconds);
+        let is_closed = |at| matches!(activity.verdict(at, &LIMITS, false), Verdict::Close(Closed::WriteStalled));
+        assert!(activity.is_streaming() && !activity.is_resting() && !activity.end_would_mislead());
+        assert_eq!(activity.left(), None, "a stop cuts nothing off");
+        activity.bytes_came();
+        assert!(activity.is_streaming(), "the next request may be sent already");
+        activity.end();
+        assert!(!activity.gives_way());
+        activity.bytes_went(None);
+        assert!(activity.gives_way());
+        assert_eq!(activity.left(), Some(Left::Slow));
+        activity.bytes_went(Some(1));
+        assert!(!activity.gives_way());
+        assert!(!is_closed(later(60)), "a byte a minute will do");
+        activity.end_streaming(later(60));
+        assert!(!is_closed(later(61)), "the end has its time");
+        assert!(is_closed(later(70)), "and not more than others'");
+        activity.all_went();
+        assert!(activity.is_resting());
     }
 }

@@ -41,6 +41,8 @@ pub(super) const CHUNK_WAIT: Duration = Duration::from_secs(10);
 /// all of it has been sent; one that is dropped before takes its connection with it.
 pub(super) struct Chunks {
     state: State,
+    /// Whether it ends by itself, and so has to have been read at some time.
+    has_end: bool,
     activity: Option<Arc<Activity>>,
 }
 
@@ -52,12 +54,22 @@ enum State {
 
 impl Chunks {
     pub(super) fn new(first: Chunk) -> Self {
-        Self { state: State::Ready(first), activity: None }
+        Self { state: State::Ready(first), has_end: true, activity: None }
     }
 
-    /// Notes that its head is on its way to the client of `activity`, which has until `timeout` is over to read it all.
+    /// One that goes on for as long as its client wants.
+    pub(super) fn endless(first: Chunk) -> Self {
+        Self { has_end: false, ..Self::new(first) }
+    }
+
+    /// Notes that its head is on its way to the client of `activity`, which has until `timeout` is over to read it all
+    /// if it has an end.
     pub(super) fn begin(&mut self, activity: &Arc<Activity>, timeout: Duration) {
-        activity.begin_streaming(Instant::now(), timeout);
+        if self.has_end {
+            activity.begin_streaming(Instant::now(), timeout);
+        } else {
+            activity.begin_tailing(Instant::now());
+        }
         self.activity = Some(Arc::clone(activity));
     }
 

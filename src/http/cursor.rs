@@ -1,9 +1,10 @@
-//! Cursors as clients see them: a place in a walk, sealed so that nobody can read it, change it, or use it for another
-//! listing than the one it came from.
+//! Cursors and positions as clients see them: a place in a walk, or in the events that somebody follows, sealed so that
+//! nobody can read it, change it, or use it for another listing or website than the one it came from.
 //!
 //! Encrypted and authenticated at once by AES-SIV (RFC 5297), with what the listing asks for as associated data. The
 //! same place always gives the same text. The key is that of the newest epoch of ids; a cursor of an older one is good
-//! if its walk began before the next one did: later, its sequences were those of other events. Pure.
+//! if its walk began before the next one did, and a position if its event came before: later, its sequences were those
+//! of other events. Pure.
 
 use std::sync::Arc;
 
@@ -14,11 +15,18 @@ use sha2::{Digest, Sha256};
 use crate::{
     event::EventType,
     event_id::Epochs,
-    store::{EventFilter, WalkPlace, WebsiteAge},
+    store::{EventFilter, TailPlace, WalkPlace, WebsiteAge},
 };
 
 /// Four numbers of 8 bytes.
 const CURSOR_BYTES: usize = 32;
+
+/// A sequence and a time.
+const POSITION_BYTES: usize = 16;
+/// What encrypting adds, in bytes.
+const TAG_BYTES: usize = 16;
+/// How long a position is as a text.
+const POSITION_CHARS: usize = ((POSITION_BYTES + TAG_BYTES) * 8).div_ceil(6);
 
 /// Turns places into texts and back.
 #[derive(Clone)]
@@ -75,6 +83,19 @@ impl Cursors {
         Some((i64::from_be_bytes(*created_at), std::str::from_utf8(tracking_code).ok()?.into()))
     }
 
+    /// What makes positions.
+    pub(super) fn positions(&self) -> Positions {
+        Positions(Aes128Siv::new(&self.key.into()))
+    }
+
+    /// The place in a text, if it was made here and for this website.
+    pub(super) fn decode_position(&self, website_id: &str, text: &str) -> Option<TailPlace> {
+        let (plain, end) = self.open(&[website_id.as_bytes(), POSITION], text)?;
+        let &[sequence, time] = plain.as_chunks().0 else { return None };
+        let (sequence, time) = (u64::from_be_bytes(sequence), i64::from_be_bytes(time));
+        end.is_none_or(|end| sequence < end).then(|| TailPlace::at(sequence, time))
+    }
+
     fn seal(&self, listing: impl IntoIterator<Item = impl AsRef<[u8]>>, plain: &[u8]) -> String {
         // Fails only on texts of 2^36 bytes and more.
         let sealed = Aes128Siv::new(&self.key.into()).encrypt(listing, plain).unwrap_or_default();
@@ -89,6 +110,31 @@ impl Cursors {
         with(&self.key).map(|plain| (plain, None)).or_else(of_older)
     }
 }
+
+/// Makes positions.
+pub(super) struct Positions(Aes128Siv);
+
+/// A position as clients see it: letters, digits, `-` and `_`.
+pub(super) type PositionText = [u8; POSITION_CHARS];
+
+impl Positions {
+    /// The place in the events of a website as a text. Made for every event that is followed, so it takes no memory.
+    pub(super) fn encode(&mut self, website_id: &[u8], place: &TailPlace) -> PositionText {
+        let mut sealed = [0; TAG_BYTES + POSITION_BYTES];
+        let (tag, plain) = sealed.split_at_mut(TAG_BYTES);
+        plain[..8].copy_from_slice(&place.sequence().to_be_bytes());
+        plain[8..].copy_from_slice(&place.time().to_be_bytes());
+        // Fails only on texts of 2^36 bytes and more.
+        let sealing = self.0.encrypt_inout_detached([website_id, POSITION], plain.into());
+        tag.copy_from_slice(&sealing.unwrap_or_default());
+        let mut text = [0; POSITION_CHARS];
+        let _ = BASE64_URL_SAFE_NO_PAD.encode_slice(sealed, &mut text);
+        text
+    }
+}
+
+/// What tells positions from cursors, which come with one value or with six.
+const POSITION: &[u8] = b"position";
 
 /// What tells the listing of websites from those of events, which are told apart by more than one value.
 const WEBSITES: &[u8] = b"websites";
@@ -167,6 +213,50 @@ mod tests {
             cursors().encode(&WalkPlace { created_at: 1, sequence: 2, high_water_mark: 3, passed: 4 }, &filter());
         for text in ["", "x", &of_events] {
             assert_eq!(cursors().decode_website(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_position_is_for_one_website_of_one_hitlog() {
+        for (sequence, time) in [(0, 0), (1, i64::MAX), (u64::MAX, -1)] {
+            let text = cursors().positions().encode(b"web-1", &TailPlace::at(sequence, time));
+            let text = str::from_utf8(&text).unwrap();
+            assert!(text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)), "{text}");
+            let decoded = |cursors: &Cursors, website: &str, text: &str| {
+                cursors.decode_position(website, text).map(|place| (place.sequence(), place.time()))
+            };
+            assert_eq!(decoded(&cursors(), "web-1", text), Some((sequence, time)));
+            assert_eq!(decoded(&cursors(), "web-2", text), None);
+            assert_eq!(decoded(&cursors_of(&[(0, b"fedcba9876543210")]), "web-1", text), None);
+            assert_eq!(cursors().decode(text, &filter()), None);
+            assert_eq!(cursors().decode_website(text), None);
+            for at in 0..(TAG_BYTES + POSITION_BYTES) * 8 {
+                let mut bytes = BASE64_URL_SAFE_NO_PAD.decode(text).unwrap();
+                bytes[at / 8] ^= 1 << (at % 8);
+                assert_eq!(decoded(&cursors(), "web-1", &BASE64_URL_SAFE_NO_PAD.encode(bytes)), None, "{at}");
+            }
+        }
+        let of_events =
+            cursors().encode(&WalkPlace { created_at: 1, sequence: 2, high_water_mark: 3, passed: 4 }, &filter());
+        let of_websites = cursors().encode_website(&(1, "pm-a".into()));
+        for text in ["", "x", "start", &of_events, &of_websites] {
+            assert!(cursors().decode_position("web-1", text).is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_position_of_an_older_epoch_is_for_what_came_before_the_next() {
+        let newer = cursors_of(&[(0, b"0123456789abcdef"), (10, b"fedcba9876543210")]);
+        for (sequence, is_good) in [(0, true), (9, true), (10, false), (u64::MAX, false)] {
+            let place = TailPlace::at(sequence, 1);
+            let decoded = |by: &Cursors, text: &[u8]| {
+                by.decode_position("web-1", str::from_utf8(text).unwrap()).map(|place| place.sequence())
+            };
+            let text = cursors().positions().encode(b"web-1", &place);
+            assert_eq!(decoded(&newer, &text), is_good.then_some(sequence), "{sequence}");
+            let text = newer.positions().encode(b"web-1", &place);
+            assert_eq!(decoded(&newer, &text), Some(sequence), "{sequence}");
+            assert_eq!(decoded(&cursors(), &text), None, "the older knows nothing of the newer");
         }
     }
 

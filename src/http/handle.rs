@@ -11,8 +11,9 @@ use percent_encoding::percent_decode_str;
 use tokio::time::Instant;
 
 use super::{
+    access,
     asked::Asked,
-    auth::{self, Tokens},
+    auth::Tokens,
     body::{Bodies, InboundBody, Rest},
     cors,
     errors::{ErrorCode, error, invalid},
@@ -20,7 +21,6 @@ use super::{
     memory::{Holding, SMALL_BYTES_MAX, SharedMemory},
     options::RequestLimits,
     parts::EdgeParts,
-    protected::{self, Distrust},
     response::{Body, Content, Response, count, overloaded_by_answers},
     route::{self, AnswerMemory, Found, Route, Who},
     stop::Stop,
@@ -130,7 +130,7 @@ impl Edge {
     ) -> Response {
         let Some(method) = found.route.method(&head.method) else { return answer_without_handler(found.route, head) };
         if let Who::Holder(role) = method.who
-            && let Err(refusal) = self.tokens.check(&head.headers, role).and_then(|()| self.check_trust(head))
+            && let Err(refusal) = access::check(&self.tokens, head, role)
         {
             return refusal;
         }
@@ -147,29 +147,6 @@ impl Edge {
         };
         let body_bytes_max = (method.body_bytes_max)(&self.limits);
         (method.handler)(&self.handlers, Asked { head, id: &id, body, body_bytes_max }).await
-    }
-
-    /// Refuses, on a route that needs a token, what does not show that it was meant for this hitlog.
-    fn check_trust(&self, head: &Parts) -> Result<(), Response> {
-        // Where there are tokens, whoever has come this far has sent one.
-        let trust = if self.tokens.is_protected_mode() { protected::check(head) } else { Ok(()) };
-        let (code, message) = match trust {
-            Err(Distrust::Host) => (
-                ErrorCode::Unauthorized,
-                "hitlog has no token and so serves this machine only, by the names localhost, 127.0.0.1 and [::1]; for \
-                 other names in Host set a token (--token, HITLOG_TOKEN or token_file)",
-            ),
-            Err(Distrust::Page) => (
-                ErrorCode::ForbiddenOrigin,
-                "A page of another site may send events and nothing else (see Sec-Fetch-Site or Origin); to let one \
-                 in, set a token (--token, HITLOG_TOKEN or token_file) and send it",
-            ),
-            Ok(()) if protected::has_foreign_body(&head.headers) => {
-                (ErrorCode::UnsupportedEncoding, "The body has to be JSON and say so: Content-Type: application/json")
-            }
-            Ok(()) => return Ok(()),
-        };
-        Err(if code == ErrorCode::Unauthorized { auth::refuse(message) } else { error(code, message) })
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    erasures::ErasureRoutes, ingest::Ingest, ops::Ops, parts::EdgeParts, query::Query, stop::Stop,
+    erasures::ErasureRoutes, ingest::Ingest, ops::Ops, parts::EdgeParts, query::Query, stop::Stop, tail::TailRoute,
     websites::WebsiteRoutes,
 };
 
@@ -11,6 +11,7 @@ use super::{
 pub(super) struct Handlers {
     pub(super) ingest: Ingest,
     pub(super) query: Query,
+    pub(super) tail: TailRoute,
     pub(super) websites: WebsiteRoutes,
     pub(super) erasures: ErasureRoutes,
     pub(super) ops: Ops,
@@ -21,6 +22,7 @@ impl Handlers {
         Self {
             ingest: Ingest::new(parts),
             query: Query::new(parts),
+            tail: TailRoute::new(parts, stop),
             websites: WebsiteRoutes::new(parts),
             erasures: ErasureRoutes::new(parts),
             ops: Ops::new(parts, stop),

@@ -8,18 +8,22 @@ use std::sync::Arc;
 use hyper::{
     HeaderMap, StatusCode,
     header::{HeaderName, HeaderValue},
+    http::request::Parts,
 };
 
 use super::{
+    access,
     activity::Activity,
     asked::Asked,
+    auth::{Role, Tokens},
     body::{Bodies, BodyBytes, BodyError},
+    cursor::{Cursors, PositionText},
     errors::{ErrorCode, body_error, commit_error, error, event_warnings, item_errors, overloaded, rejection},
     heavy::Turn,
     idempotency_key::idempotency_key,
     memory::{Holding, SharedMemory},
     parts::EdgeParts,
-    response::{self, Response, held_json, overloaded_by_answers},
+    response::{self, Response, held_json, overloaded_by_answers, tell_position},
 };
 use crate::{
     budget::OverBudget,
@@ -30,7 +34,7 @@ use crate::{
     event_id::EventIds,
     metrics::{EventMetrics, Rejected, Shed, Warned},
     queue::{Overloaded, Queue, Stored},
-    store::{KnownIds, ReadError, Readers, Websites},
+    store::{KnownIds, ReadError, Readers, TailPlace, Websites},
 };
 
 /// Takes events in.
@@ -44,6 +48,8 @@ pub(super) struct Ingest {
     readers: Readers,
     known_ids: KnownIds,
     ids: EventIds,
+    cursors: Cursors,
+    tokens: Arc<Tokens>,
     metrics: Arc<EventMetrics>,
 }
 
@@ -59,6 +65,8 @@ impl Ingest {
             readers: parts.readers.clone(),
             known_ids: parts.known_ids.clone(),
             ids: parts.ids.clone(),
+            cursors: parts.cursors.clone(),
+            tokens: Arc::clone(&parts.tokens),
             metrics: Arc::clone(&parts.metrics.events),
         }
     }
@@ -88,14 +96,13 @@ impl Ingest {
                 self.count_warnings(&warnings);
                 let mut out = Vec::with_capacity(bytes_max);
                 self.for_each_stored(&stored, |id, row| json_text::write_event(&mut out, id, row));
-                let is_replayed = is_replayed(&stored);
                 if !warned.is_empty() {
                     // Within the braces of the event.
                     out.pop();
                     out.extend_from_slice(&warned);
                     out.push(b'}');
                 }
-                tell_replayed(held_json(StatusCode::CREATED, out, held), is_replayed)
+                self.tell_stored(held_json(StatusCode::CREATED, out, held), &stored, asked.head)
             }
             Err(refusal) => response::held(refusal, held),
         }
@@ -147,7 +154,11 @@ impl Ingest {
         };
         self.count_warnings(&warnings);
         let faults = Faults { count: reasons.len(), errors: &errors, warnings: &warned };
-        self.batch_response(stored.as_ref(), &faults, (Vec::with_capacity(bytes_max), held))
+        let response = self.batch_response(stored.as_ref(), &faults, (Vec::with_capacity(bytes_max), held));
+        match stored {
+            Some(stored) => self.tell_stored(response, &stored, asked.head),
+            None => response,
+        }
     }
 
     async fn read_body(&self, asked: &mut Asked<'_>) -> Result<BodyBytes, Response> {
@@ -286,7 +297,38 @@ impl Ingest {
         json_text::write_string(&mut out, message.as_bytes());
         out.push(b'}');
         let status = if faults.count == 0 { StatusCode::CREATED } else { StatusCode::MULTI_STATUS };
-        tell_replayed(held_json(status, out, held), stored.is_some_and(is_replayed))
+        held_json(status, out, held)
+    }
+
+    /// Says in the head of an answer what was stored: whether all of it was already, and the position of its last
+    /// event. That only to who could follow events: a tracker must not learn how much arrives.
+    fn tell_stored(&self, mut response: Response, stored: &Stored, head: &Parts) -> Response {
+        let headers = response.headers_mut();
+        if stored.receipt.repeats.len() == stored.receipt.count {
+            headers.insert(REPLAYED, HeaderValue::from_static("true"));
+        }
+        if access::may_get(&self.tokens, head, Role::Read)
+            && let Some(position) = self.position_of_last(stored)
+        {
+            tell_position(headers, &position);
+        }
+        response
+    }
+
+    /// The position of the last event of a request.
+    fn position_of_last(&self, Stored { receipt, events, .. }: &Stored) -> Option<PositionText> {
+        let last = events.rows().next_back()?;
+        let place = match receipt.repeats.last() {
+            // When it arrived is not known any more; before that it may have been made, and after this not.
+            Some(Repeat { index, original }) if index + 1 == receipt.count => {
+                TailPlace::at(original.sequence, original.created_at.min(last.received_at))
+            }
+            _ => {
+                let new = (receipt.count - receipt.repeats.len()) as u64;
+                TailPlace::at((receipt.first_sequence + new).saturating_sub(1), last.received_at)
+            }
+        };
+        Some(self.cursors.positions().encode(last.website_id, &place))
     }
 
     /// Counts what is odd about events that are stored.
@@ -325,18 +367,6 @@ impl Ingest {
 
 /// What a request is answered with all of whose stored events were stored already.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
-
-/// Whether all of these events were stored already.
-fn is_replayed(stored: &Stored) -> bool {
-    stored.receipt.repeats.len() == stored.receipt.count
-}
-
-fn tell_replayed(mut response: Response, is_replayed: bool) -> Response {
-    if is_replayed {
-        response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
-    }
-    response
-}
 
 /// What a batch's answer has beside the events and the errors, at most, in bytes.
 const BATCH_FRAME_BYTES: usize = 256;

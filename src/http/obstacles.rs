@@ -58,7 +58,7 @@ fn meet(before: Option<Met>, now: Instant) -> (Met, Duration) {
     (Met { first, last: now }, now.saturating_duration_since(first))
 }
 
-/// The obstacles to changes of the catalog.
+/// The obstacles to changes of the catalog, and to following events.
 #[derive(Debug, Default)]
 pub struct Obstacles {
     /// The disk is full.
@@ -67,6 +67,8 @@ pub struct Obstacles {
     pub(super) erasures_full: Obstacle,
     /// As many events are hidden as may be.
     pub(super) hidden_events_full: Obstacle,
+    /// As many clients follow events as may.
+    pub(super) tails_full: Obstacle,
 }
 
 impl Obstacles {

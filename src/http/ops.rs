@@ -24,7 +24,7 @@ use super::{
 use crate::{
     metrics::Metrics,
     queue::{Queue, State},
-    store::{DataDir, Readers, Websites},
+    store::{DataDir, Readers, Tails, Websites},
 };
 
 /// Tells how hitlog is.
@@ -33,6 +33,7 @@ pub(super) struct Ops {
     answers: SharedMemory,
     queue: Queue,
     readers: Readers,
+    tails: Tails,
     websites: Arc<Websites>,
     directory: DataDir,
     metrics: Arc<Metrics>,
@@ -46,6 +47,7 @@ impl Ops {
             answers: parts.answers.clone(),
             queue: parts.queue.clone(),
             readers: parts.readers.clone(),
+            tails: parts.tails.clone(),
             websites: Arc::clone(&parts.websites),
             directory: parts.directory.clone(),
             metrics: Arc::clone(&parts.metrics),
@@ -108,6 +110,7 @@ impl Ops {
             (&metrics.http.answer_bytes, self.answers.used()),
             (&metrics.http.answer_bytes_max, self.answers.bytes_max()),
             (&metrics.store.read_bytes, self.readers.answer_bytes()),
+            (&metrics.store.tail_bytes, self.tails.bytes()),
             (&metrics.store.websites, self.websites.len()),
         ] {
             gauge.set(value as f64);

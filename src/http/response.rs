@@ -11,15 +11,16 @@ use std::{
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{
-    StatusCode,
+    HeaderMap, StatusCode,
     body::{Frame, SizeHint},
-    header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER},
+    header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER},
 };
 use serde::Serialize;
 
 use super::{
     activity::Activity,
     chunks::{Chunk, Chunks, Cut},
+    cursor::PositionText,
     memory::{Holding, SharedMemory},
 };
 
@@ -176,6 +177,13 @@ pub(super) fn chunked_json(status: StatusCode, first: Chunk) -> Response {
     }
 }
 
+/// A response that goes on for as long as its client wants.
+pub(super) fn endless(content_type: HeaderValue, first: Chunk) -> Response {
+    let mut response = hyper::Response::new(Content::Chunks(Chunks::endless(first)));
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
+    response
+}
+
 /// Counts the `bytes` of a response that nobody has counted yet in `memory`, until it is sent to the client of
 /// `activity`. If there is no room, the client is told so instead. `holding` is what was put aside for it, so that a
 /// change that has been made is answered in any case.
@@ -194,6 +202,17 @@ pub(super) async fn count(
     holding.shrink_to(bytes);
     holding.is_held_by(activity);
     held(response, holding)
+}
+
+/// The position that an answer begins after, or that of the last event that a request has stored.
+const POSITION: HeaderName = HeaderName::from_static("hitlog-position");
+
+/// Adds a position to the head of an answer.
+pub(super) fn tell_position(headers: &mut HeaderMap, position: &PositionText) {
+    // It is letters, digits, `-` and `_`, so it always is a value.
+    if let Ok(value) = HeaderValue::from_bytes(position) {
+        headers.insert(POSITION, value);
+    }
 }
 
 /// A response of JSON, written from a value.

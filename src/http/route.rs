@@ -37,6 +37,11 @@ static ROUTES: &[Route] = &[
     },
     Route {
         is_for_pages: true,
+        methods: &[get(Holder(Role::Read), |handlers, asked| Box::pin(handlers.tail.follow(asked)))],
+        ..Route::at("/api/v1/events/tail")
+    },
+    Route {
+        is_for_pages: true,
         methods: &[get(Holder(Role::Read), |handlers, asked| Box::pin(handlers.query.event(asked)))],
         ..Route::at("/api/v1/events/:id")
     },
@@ -308,6 +313,7 @@ mod tests {
         for (path, route, id) in [
             ("/api/v1/events", "/api/v1/events", ""),
             ("/api/v1/events/batch", "/api/v1/events/batch", ""),
+            ("/api/v1/events/tail", "/api/v1/events/tail", ""),
             ("/api/v1/events/c123", "/api/v1/events/:id", "c123"),
             ("/api/v1/events/:id", "/api/v1/events/:id", ":id"),
             ("/api/v1/events/", "/api/v1/events", ""),

@@ -90,6 +90,13 @@ impl TrackedStream {
         let _ = self.stream.set_zero_linger();
     }
 
+    /// Whether the client has reset the connection. While events are followed nothing else would tell: nothing is read
+    /// then, and perhaps nothing is written for a while.
+    fn was_reset(&self, context: &mut Context<'_>) -> bool {
+        let is_in_question = self.activity.is_tailing() && self.stream.poll_read_ready(context).is_ready();
+        is_in_question && SockRef::from(&self.stream).take_error().is_ok_and(|error| error.is_some())
+    }
+
     fn note(&self, result: &Poll<io::Result<usize>>) {
         match result {
             Poll::Pending => self.activity.bytes_went(None),
@@ -174,6 +181,9 @@ impl AsyncWrite for TrackedStream {
         self.activity.all_went();
         if self.resets && !self.activity.end_would_mislead() {
             self.resets = SockRef::from(&self.stream).set_linger(None).is_err();
+        }
+        if self.was_reset(context) {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
         Pin::new(&mut self.stream).poll_flush(context)
     }

@@ -2,7 +2,6 @@
 
 use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use tokio::time::{Instant, sleep};
 
 use crate::{
@@ -14,6 +13,7 @@ use crate::{
         chunks::{CHUNK_BYTES, CHUNK_WAIT, Chunk, Cut, More},
         connections::Connections,
         cursor::Cursors,
+        held_page::held_page,
     },
     metrics::ReadRefused,
     store::{EventFilter, Page, PageBuffer, PageSummary, ReadError, Readers, RestOfPage, Snapshot, Websites},
@@ -98,7 +98,7 @@ impl EventPage {
     }
 
     fn chunk(self, (buffer, rest): (PageBuffer, Option<Rest>)) -> Chunk {
-        let bytes = Bytes::from_owner(HeldPage::new(buffer, &self.activity));
+        let bytes = held_page(buffer, Held::EventPage, &self.activity);
         Chunk { bytes, more: rest.map(|rest| -> More { Box::pin(self.go_on(rest)) }) }
     }
 }
@@ -175,30 +175,5 @@ impl What {
         end.extend_from_slice(&self.warnings);
         end.push(b'}');
         end
-    }
-}
-
-/// A chunk on its way, which its connection holds: where others lack memory, that connection may have to give way.
-struct HeldPage {
-    buffer: PageBuffer,
-    activity: Arc<Activity>,
-}
-
-impl HeldPage {
-    fn new(buffer: PageBuffer, activity: &Arc<Activity>) -> Self {
-        activity.holds(Held::EventPage, 0, buffer.len());
-        Self { buffer, activity: Arc::clone(activity) }
-    }
-}
-
-impl AsRef<[u8]> for HeldPage {
-    fn as_ref(&self) -> &[u8] {
-        self.buffer.as_ref()
-    }
-}
-
-impl Drop for HeldPage {
-    fn drop(&mut self) {
-        self.activity.holds(Held::EventPage, self.buffer.len(), 0);
     }
 }

@@ -138,13 +138,16 @@ impl Tail {
 
     /// Shows `show` what comes after a place, until it has enough. A read that fails is one that did not take place.
     /// One that shows nothing may have passed by others' events only, and not have come to the end.
-    pub async fn read(
+    pub fn read<S>(
         &self,
         place: TailPlace,
-        mut show: impl FnMut(Shown<'_, '_>) -> Result<ControlFlow<()>, ReadError> + Send + 'static,
-    ) -> Result<TailRead, ReadError> {
+        mut show: S,
+    ) -> impl Future<Output = Result<TailRead, ReadError>> + Send + use<S>
+    where
+        S: FnMut(Shown<'_, '_>) -> Result<ControlFlow<()>, ReadError> + Send + 'static,
+    {
         let (filter, metrics) = (Arc::clone(&self.filter), Arc::clone(&self.tails.metrics));
-        let budget = self.tails.readers.budget.clone();
+        let (readers, budget) = (self.tails.readers.clone(), self.tails.readers.budget.clone());
         let read = move |snapshot: &Snapshot<'_>| {
             let mut shown = 0;
             let read = Walk::new(snapshot, &filter, place, budget).run(|what| {
@@ -154,7 +157,7 @@ impl Tail {
             metrics.tail_events.increment(shown);
             Ok(read)
         };
-        self.tails.readers.ask(read).await
+        async move { readers.ask(read).await }
     }
 
     /// An empty buffer for a page, counted against what all of them share.

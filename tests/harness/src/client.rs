@@ -101,27 +101,37 @@ impl Client {
     }
 
     fn read_any_response(&mut self, is_head: bool) -> Option<Response> {
+        let head = self.read_head()?;
+        self.read_body(head, is_head)
+    }
+
+    /// Reads the head of an answer.
+    pub(crate) fn read_head(&mut self) -> Option<Response> {
         let line = self.read_line()?;
         let status = line.split(' ').nth(1)?.parse().ok()?;
         let mut headers = BTreeMap::new();
         loop {
             let line = self.read_line()?;
             if line.is_empty() {
-                break;
+                return Some(Response { status, headers, body: Vec::new() });
             }
             let (name, value) = line.split_once(':')?;
             headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
         }
-        let is_chunked = headers.get("transfer-encoding").is_some_and(|coding| coding == "chunked");
+    }
+
+    /// Reads the rest of it.
+    pub(crate) fn read_body(&mut self, head: Response, is_head: bool) -> Option<Response> {
+        let is_chunked = head.header("transfer-encoding") == Some("chunked");
         let body = if is_chunked && !is_head {
             self.read_chunks()?
         } else {
-            let length = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
+            let length = head.header("content-length").map_or(0, |length| length.parse().unwrap());
             let mut body = vec![0; if is_head { 0 } else { length }];
             self.stream.read_exact(&mut body).ok()?;
             body
         };
-        Some(Response { status, headers, body })
+        Some(Response { body, ..head })
     }
 
     /// Reads a body in chunks; `None` if its end is missing.

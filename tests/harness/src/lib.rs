@@ -10,6 +10,7 @@ pub mod measure;
 pub mod mount;
 pub mod named;
 pub mod raw_append;
+mod tail;
 mod tampering;
 pub mod traffic;
 pub mod turn;
@@ -23,6 +24,7 @@ pub use client::{Client, Response};
 pub use daemon::{Daemon, Ran, binary, command, scratch_dir, tool, work_dir};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::Value;
+pub use tail::{Tail, Told};
 pub use tampering::Tampering;
 
 /// How long anything may take that is not itself about time.
