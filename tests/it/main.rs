@@ -45,6 +45,7 @@ mod segments;
 mod signals;
 mod smuggling;
 mod streaming;
+mod tail_command;
 mod tokens;
 mod told;
 mod tools;
