@@ -32,7 +32,8 @@ pub(super) fn command() -> Command {
         .about("Prints the events of a website as they come in, from a running hitlog, until it is interrupted")
         .arg(website())
         .arg(flag("type", "TYPE", "Of this type only").value_parser(types))
-        .arg(flag("after", "POSITION", after))
+        // A position may begin with a dash.
+        .arg(flag("after", "POSITION", after).allow_hyphen_values(true))
         .arg(json.help("Print the lines of JSON as hitlog sends them, each with its position"))
         .arg(flag("url", "URL", "Where hitlog listens; without it, where the setting listen says"))
         .args(shown(HEEDED))
