@@ -64,7 +64,7 @@ impl Followed {
         self.place = match read.is_at_end {
             true => read.place,
             // As it comes back from a client, which has kept nothing else.
-            false if limit % 2 == 0 => TailPlace::at(read.place.sequence(), read.place.time()),
+            false if limit.is_multiple_of(2) => TailPlace::at(read.place.sequence(), read.place.time()),
             false => read.place,
         };
         read.is_at_end
