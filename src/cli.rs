@@ -1,7 +1,7 @@
 //! The command line: which commands there are, and what each takes and does.
 //!
 //! A command is a file of its own, which has its arguments beside what it does, and a line in the list below. What a
-//! command does with a data directory stands in [`crate::tools`].
+//! command does with a data directory, or with a hitlog that runs, stands in [`crate::tools`].
 
 mod arguments;
 mod backup;
@@ -18,6 +18,7 @@ mod segments;
 mod serve;
 mod signals;
 mod stats;
+mod tail;
 mod tool;
 mod write_off;
 
@@ -46,6 +47,7 @@ const COMMANDS: &[(Describe, Run)] = &[
     (export::command, export::run),
     (import::command, import::run),
     (stats::command, stats::run),
+    (tail::command, tail::run),
     (quarantine::command, quarantine::run),
 ];
 

@@ -136,9 +136,9 @@ fn told<W: AsRef<OsStr>>(
 ) -> String {
     let mut parts: Vec<OsString> = words.into_iter().map(|word| word.as_ref().to_owned()).collect();
     let (mut paths, mut untold) = (Paths::default(), Vec::new());
+    let name = parts.first().cloned().unwrap_or_default();
+    let taken = flags.into_iter().flatten().find(|(command, _)| name == **command).map(|(_, taken)| taken);
     if let Some(given) = given {
-        let name = parts.first().cloned().unwrap_or_default();
-        let taken = flags.into_iter().flatten().find(|(command, _)| name == **command).map(|(_, taken)| taken);
         let takes = |flag: &String| taken.is_some_and(|taken| taken.contains(flag));
         untold.extend(given.untold.iter().filter(|flag| takes(flag)).map(|flag| format!("--{flag}")));
         for GivenSetting { flag: name, value, is_path } in given.settings.iter().filter(|of| takes(&of.flag)) {
@@ -149,6 +149,8 @@ fn told<W: AsRef<OsStr>>(
         let is_text = |path: &OsStr| path.to_str().is_some();
         parts.extend(given.config.as_ref().map(|file| flag("config", paths.value(file, is_text))));
     }
+    // What asks a running hitlog takes none.
+    let given = given.filter(|_| taken.is_none_or(|taken| taken.iter().any(|flag| flag == "data-dir")));
     if let Some(data_dir) = data_dir.map(Path::as_os_str).or(given.map(|given| given.data_dir.as_os_str())) {
         parts.push(flag("data-dir", paths.value(data_dir, |path| is_setting(path))));
     }
@@ -257,8 +259,9 @@ mod tests {
         let takes = |name: &str, taken: &[&str]| (name.to_owned(), taken.iter().copied().map(str::to_owned).collect());
         let flags = vec![
             takes("check", &["data-dir"]),
-            takes("import", &["durability", "scratch-dir", "skip"]),
-            takes("serve", &["durability", "token", "read-token"]),
+            takes("import", &["data-dir", "durability", "scratch-dir", "skip"]),
+            takes("serve", &["data-dir", "durability", "token", "read-token"]),
+            takes("tail", &["read-token", "url"]),
         ];
         let here = env::current_dir().unwrap().display().to_string();
         let tell =
@@ -276,6 +279,11 @@ mod tests {
                 Some(Path::new("/b")),
                 "hitlog serve --durability=normal --config=HERE/c.toml --data-dir=/b # with --token and --read-token \
                  again, which is not shown",
+            ),
+            (
+                &["tail", "--url=u"],
+                None,
+                "hitlog tail --url=u --config=HERE/c.toml # with --read-token again, which is not shown",
             ),
             (&["other"], Some(Path::new("/b")), "hitlog other --config=HERE/c.toml --data-dir=/b"),
         ] {

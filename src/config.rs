@@ -28,6 +28,10 @@ pub struct ConfigError(pub Vec<String>);
 impl Config {
     /// Checks all settings at once.
     pub fn check(raw: &RawSettings) -> Result<Self, ConfigError> {
+        Self::check_all(raw, true)
+    }
+
+    fn check_all(raw: &RawSettings, is_serving: bool) -> Result<Self, ConfigError> {
         let mut raw = raw.clone();
         let (mut faulty, mut problems) = raw.set_unreadable_aside();
         let mut tell = |key, what: &str| {
@@ -47,7 +51,7 @@ impl Config {
             readings = Readings::of(|key| raw.get(key).text, |_, _| {});
         }
         let config = readings.complete(tokens, sources);
-        problems.extend(config.iter().flat_map(|config| config.contradictions(&faulty)));
+        problems.extend(config.iter().flat_map(|config| config.contradictions(&faulty, is_serving)));
         config.filter(|_| problems.is_empty()).ok_or(ConfigError(problems))
     }
 
@@ -61,16 +65,35 @@ impl Config {
         Self::check(&raw)
     }
 
+    /// Checks the settings for what asks a running hitlog: they tell where that listens and which token reads. A token
+    /// that stands beside the file of them is enough, which not everybody may read who may read events. Whether there
+    /// has to be one, the hitlog that is asked says.
+    pub fn check_for_client(raw: &RawSettings) -> Result<Self, ConfigError> {
+        let mut raw = raw.clone();
+        let (unreadable, _) = raw.clone().set_unreadable_aside();
+        let is_given = |key: &Key| raw.get(*key).layer != Layer::Default;
+        if [Key::token, Key::read_token].iter().any(is_given) && !unreadable.contains(&Key::token_file) {
+            raw.set_aside(Key::token_file);
+        }
+        Self::check_all(&raw, false)
+    }
+
+    /// The token to read events with: one that may do no more than that, if there is one.
+    pub fn reading_token(&self) -> Option<&Secret> {
+        let of = |role| self.tokens.iter().find(|token| token.role == role);
+        of(Role::Read).or_else(|| of(Role::Admin)).map(|token| &token.secret)
+    }
+
     /// Whether requests that would need a token are taken without one, from this machine only.
     pub fn is_protected_mode(&self) -> bool {
         self.tokens.is_empty()
     }
 
     /// What no two settings can say together; nothing of those that are faulty, whose values nobody knows.
-    fn contradictions(&self, faulty: &[Key]) -> Vec<String> {
+    fn contradictions(&self, faulty: &[Key], is_serving: bool) -> Vec<String> {
         let mut found = Vec::new();
         let is_known = |keys: &[Key]| !keys.iter().any(|key| faulty.contains(key));
-        if self.is_protected_mode() && !self.listen.ip().is_loopback() && is_known(OF_SERVING) {
+        if is_serving && self.is_protected_mode() && !self.listen.ip().is_loopback() && is_known(OF_SERVING) {
             found.push(format!(
                 "listen = {}: without a token hitlog listens on this machine only (127.0.0.1 or [::1]), because \
                  anybody who reaches it could read every event. Set a token (16 bytes or more) with --token, \

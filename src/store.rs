@@ -126,14 +126,7 @@ impl Store {
             erasures_max: options.erasures.erasures_max,
         };
         let (catalog, catalog_thread) = catalog.spawn(memory, Arc::clone(&on_failure))?;
-        let rewriter = Rewriter {
-            paths: directory.segment_paths(),
-            catalog: catalog.clone(),
-            segments: Arc::clone(&segments),
-            ids: Arc::clone(&ids),
-            cache_bytes: options.seal_cache_bytes,
-            metrics: Arc::clone(metrics),
-        };
+        let rewriter = rewriter(directory, options, (&catalog, &segments, &ids), metrics);
         let sealing =
             Sealing { rewriter, erasures: Arc::clone(&erasures), wake: woken, retention, reserve: reserve.clone() };
         let (sealer, sealer_orders) = Sealer::spawn(sealing)?;
@@ -189,6 +182,22 @@ impl Store {
             }
         }
         closed
+    }
+}
+
+fn rewriter(
+    directory: &DataDir,
+    options: &StoreOptions,
+    (catalog, segments, ids): (&Catalog, &Arc<Segments>, &Arc<Ids>),
+    metrics: &Arc<StoreMetrics>,
+) -> Rewriter {
+    Rewriter {
+        paths: directory.segment_paths(),
+        catalog: catalog.clone(),
+        segments: Arc::clone(segments),
+        ids: Arc::clone(ids),
+        cache_bytes: options.seal_cache_bytes,
+        metrics: Arc::clone(metrics),
     }
 }
 

@@ -1,4 +1,5 @@
-//! The command-line tools for whoever keeps hitlog's data: list, check, back up, export, import, count, repair.
+//! The command-line tools for whoever keeps hitlog's data: list, check, back up, export, import, count, repair; and
+//! what asks a running hitlog over HTTP: tail.
 //!
 //! Owns what people and programs see of them: tables, lines of JSON and CSV, progress bars, and the words of errors.
 //! Most only read, and may run while hitlog serves; the import and the repairs have the data directory to themselves.
@@ -6,6 +7,7 @@
 
 pub mod backup;
 pub mod check;
+pub mod client;
 pub mod export;
 pub mod export_websites;
 pub mod import;
@@ -14,6 +16,7 @@ pub mod quarantine;
 pub mod segments;
 pub mod stats;
 mod table;
+pub mod tail;
 pub mod write_off;
 
 use std::io::{self, Write};
@@ -55,6 +58,17 @@ pub enum ToolError {
     /// What was to go could not be told before, and so nothing was done.
     #[error("nothing was changed, because standard output could not be written, which says what goes: {0}")]
     Unannounced(io::Error),
+    /// A running hitlog cannot be reached, or says no.
+    #[error("{0}")]
+    Remote(String),
+    /// What can be gone on with was cut short.
+    #[error("{error}\nGo on with: {go_on}")]
+    CutShort {
+        /// Why.
+        error: Box<Self>,
+        /// The command that goes on.
+        go_on: String,
+    },
     /// The import was refused or cut short.
     #[error("{0}")]
     Import(String),

@@ -28,6 +28,8 @@ const SAME_STOP: Duration = Duration::from_secs(1);
 pub(super) enum Reaction {
     /// What it does where nobody listens: it ends the process.
     Usual,
+    /// The same, after the last words of whoever has something to say: where to go on, for one.
+    TellAndEnd(Box<dyn Fn() + Send>),
     /// A daemon that takes nothing in yet: a stop ends it in good order, at once. It may be anywhere in its recovery,
     /// which any crash may cut short and the next start begins anew; the lock on the data directory is the kernel's and
     /// ends with the process. SIGHUP waits until there is something to reload.
@@ -97,6 +99,10 @@ impl State {
         let is_hangup = signal == SIGHUP;
         match &self.reaction {
             Reaction::Usual => {
+                let _ = emulate_default_handler(signal);
+            }
+            Reaction::TellAndEnd(tell) => {
+                tell();
                 let _ = emulate_default_handler(signal);
             }
             Reaction::Leave if is_hangup => self.hangup_waits = true,

@@ -10,13 +10,26 @@ use super::{
 };
 use crate::{
     app,
-    config::Config,
+    config::{Config, ConfigError, RawSettings},
     tools::{Outcome, ToolError},
 };
 
 /// Runs a tool with the configuration that flags, environment and file give.
 pub(super) fn run_tool(arguments: &ArgMatches, tool: impl FnOnce(Config) -> Outcome) -> ExitCode {
-    with_config(arguments, Config::check_for_tool, |config, _, warnings| {
+    run_checked(arguments, Config::check_for_tool, tool)
+}
+
+/// Runs a tool that asks a running hitlog, with the same configuration.
+pub(super) fn run_client(arguments: &ArgMatches, tool: impl FnOnce(Config) -> Outcome) -> ExitCode {
+    run_checked(arguments, Config::check_for_client, tool)
+}
+
+fn run_checked(
+    arguments: &ArgMatches,
+    check: impl FnOnce(&RawSettings) -> Result<Config, ConfigError>,
+    tool: impl FnOnce(Config) -> Outcome,
+) -> ExitCode {
+    with_config(arguments, check, |config, _, warnings| {
         start_tool_log(&config);
         app::restrict_files(&config);
         for warning in warnings {

@@ -132,6 +132,39 @@ fn what_does_not_serve_needs_no_token() {
 }
 
 #[test]
+fn what_asks_a_running_hitlog_takes_the_least_token_that_reads() {
+    const ADMIN: &str = "0123456789abcdef-admin";
+    const READ: &str = "0123456789abcdef-read";
+    const METRICS: &str = "0123456789abcdef-metrics";
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tokens");
+    fs::write(&file, format!("{ADMIN}\nmetrics:{METRICS}\nread:{READ}\n")).unwrap();
+    let file = file.to_str().unwrap();
+    for (flags, token) in [
+        (&[][..], None),
+        (&[("listen", "0.0.0.0:80")], None),
+        (&[("metrics_token", METRICS)], None),
+        (&[("token", ADMIN), ("metrics_token", METRICS)], Some(ADMIN)),
+        (&[("token", ADMIN), ("read_token", READ)], Some(READ)),
+        (&[("token_file", file)], Some(READ)),
+        (&[("token_file", "/nonexistent/tokens"), ("read_token", READ)], Some(READ)),
+        (&[("token_file", "/nonexistent/tokens"), ("token", ADMIN)], Some(ADMIN)),
+    ] {
+        let config = Config::check_for_client(&raw("", flags)).unwrap();
+        assert_eq!(config.reading_token().map(Secret::reveal), token, "{flags:?}");
+    }
+    for (flags, word) in [
+        (&[("token_file", "/nonexistent/tokens")][..], "cannot be read"),
+        (&[("token_file", ""), ("read_token", READ)], "is empty"),
+        (&[("read_token", "short")], "16 bytes"),
+        (&[("readers", "0")], "from 1 to 256"),
+    ] {
+        let error = Config::check_for_client(&raw("", flags)).unwrap_err().to_string();
+        assert!(error.contains(word), "{flags:?}: {error}");
+    }
+}
+
+#[test]
 fn the_table_stands_in_the_order_of_its_keys() {
     for setting in SETTINGS {
         assert_eq!((setting.key.setting().key, setting.key.setting().name), (setting.key, setting.name));

@@ -1,13 +1,17 @@
 //! The store against a model: a plain sorted list.
 
+mod followed;
 mod model;
 
 use std::{path::Path, time::Duration};
 
 use proptest::prelude::*;
 
-use self::model::{ANYTHING, Asked, Event, Pair, Walk, unit};
 pub(super) use self::model::{metrics, options};
+use self::{
+    followed::Followed,
+    model::{ANYTHING, Asked, Event, Pair, Walk, unit},
+};
 use super::{read::list::merge, *};
 use crate::{event::EventType, metrics::SegmentLabel};
 
@@ -36,6 +40,8 @@ enum Step {
     FinishErasures,
     DeleteWebsite(u8),
     BeginWalk(u8, Option<u8>),
+    /// A tail, from the start or from now.
+    Follow(u8, Option<EventType>, bool),
     GoOn(u64),
     Check,
 }
@@ -91,6 +97,7 @@ proptest! {
                     });
                 }
                 Step::Check => pair.check(),
+                Step::Follow(..) => {}
             }
         }
         walks.into_iter().for_each(|walk| walk.end(&pair));
@@ -101,6 +108,58 @@ proptest! {
         pair.check();
         pair.reopen();
         pair.check();
+    }
+}
+
+fn step_of_tails() -> impl Strategy<Value = Step> {
+    let follow = (0..3_u8, prop::option::of(0..3_usize), any::<bool>());
+    let follow = follow.prop_map(|(website, kind, from_start)| {
+        Step::Follow(website, kind.map(|kind| EventType::ALL[kind]), from_start)
+    });
+    prop_oneof![3 => step(), 1 => follow, 1 => (1..9_u64).prop_map(Step::GoOn)]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn who_follows_events_sees_each_once_and_in_order(
+        rows_max in 20..80_u64,
+        steps in prop::collection::vec(step_of_tails(), 1..60)
+    ) {
+        let work = tempfile::tempdir().unwrap();
+        let mut pair = Pair::new(work.path(), options(rows_max));
+        let (mut tails, mut erasures) = (Vec::new(), Vec::new());
+        for step in steps {
+            match step {
+                Step::Append(events) | Step::AppendLate(events, _) => pair.append(&events),
+                Step::Roll => pair.roll(),
+                Step::Seal => pair.seal(),
+                Step::Reopen => pair.reopen(),
+                Step::Retain(from) => pair.retain(unit(from) + unit(1) / 2),
+                Step::Erase(website, visitor) => erasures.extend(pair.erase(website, visitor)),
+                Step::FinishErasures => erasures.drain(..).for_each(|erasure| pair.finish(&erasure)),
+                Step::DeleteWebsite(website) => {
+                    tails.retain(|tail: &Followed| tail.website != website);
+                    pair.delete_website(website);
+                }
+                Step::Follow(website, event_type, from_start) => {
+                    tails.extend(Followed::begin(&pair, (website, event_type), from_start));
+                }
+                Step::GoOn(limit) => {
+                    for tail in &mut tails {
+                        tail.go_on(&pair, limit);
+                    }
+                }
+                Step::BeginWalk(..) | Step::Check => {}
+            }
+        }
+        let middle = tails.len() / 2;
+        tails[..middle].iter_mut().for_each(|tail| tail.end(&pair));
+        pair.seal();
+        // Once more, with what has become of the segments.
+        tails.iter_mut().for_each(|tail| tail.end(&pair));
+        (0..3).filter_map(|website| Followed::begin(&pair, (website, None), true)).for_each(|mut tail| tail.end(&pair));
     }
 }
 

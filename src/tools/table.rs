@@ -1,4 +1,6 @@
-//! Tables of text, and words cut or inflected to fit them.
+//! Tables of text, and words cut or inflected to fit them, or made such that a terminal shows them.
+
+use std::borrow::Cow;
 
 use indicatif::HumanCount;
 
@@ -64,6 +66,16 @@ pub(super) fn shorten(text: &str, chars_max: usize) -> String {
     short
 }
 
+/// A text without what would do something to a terminal: control characters, those of ISO 6429 that are none in JSON
+/// included, marks that turn the direction of writing, and ends of lines.
+pub(super) fn printable(text: &str) -> Cow<'_, str> {
+    let acts = |char: char| {
+        char.is_control()
+            || matches!(char, '\u{61c}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    if text.contains(acts) { text.replace(acts, "\u{fffd}").into() } else { text.into() }
+}
+
 #[cfg(test)]
 mod tests {
     use indicatif::HumanBytes;
@@ -90,5 +102,14 @@ mod tests {
         }
         assert_eq!((pluralize(1, "event"), pluralize(1_000, "event")), ("1 event".into(), "1,000 events".into()));
         assert_eq!((shorten("größer", 6), shorten("größere", 6)), ("größer".into(), "größe…".into()));
+    }
+    #[test]
+    fn nothing_that_is_shown_acts_on_a_terminal() {
+        for text in ["plain", "gr\u{fc}\u{df}e \u{1f469}\u{200d}\u{1f4bb}", ""] {
+            assert_eq!(printable(text), text);
+        }
+        for acts in "\u{0}\n\r\u{1b}\u{7f}\u{9b}\u{202e}\u{2067}\u{200f}\u{61c}\u{2028}".chars() {
+            assert_eq!(printable(&format!("a{acts}b")), "a\u{fffd}b", "{acts:?}");
+        }
     }
 }

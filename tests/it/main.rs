@@ -47,6 +47,7 @@ mod smuggling;
 mod streaming;
 mod tail;
 mod tail_goes_on;
+mod tail_command;
 mod tokens;
 mod told;
 mod tools;

@@ -136,8 +136,8 @@ impl Tail {
         self.tails.segments.high_water_mark() > place.after
     }
 
-    /// Shows `show` what comes after a place, until it has enough. A read that fails is one that did not take place. One
-    /// that shows nothing may have passed by others' events only, and not have come to the end.
+    /// Shows `show` what comes after a place, until it has enough. A read that fails is one that did not take place.
+    /// One that shows nothing may have passed by others' events only, and not have come to the end.
     pub fn read<S>(
         &self,
         place: TailPlace,

@@ -115,7 +115,7 @@ pub(super) struct Pair {
     ids: BTreeMap<(u8, u8), Original>,
     /// What is older has expired.
     expired_before: i64,
-    runtime: tokio::runtime::Runtime,
+    pub(super) runtime: tokio::runtime::Runtime,
 }
 
 impl Pair {
@@ -145,8 +145,32 @@ impl Pair {
         pair
     }
 
-    fn store(&self) -> &Store {
+    pub(super) fn store(&self) -> &Store {
         self.store.as_ref().unwrap()
+    }
+
+    /// The id of a website; `None` if it is deleted.
+    pub(super) fn website_id(&self, website: u8) -> Option<Arc<str>> {
+        self.websites[usize::from(website)].clone()
+    }
+
+    pub(super) fn next_sequence(&self) -> u64 {
+        self.model.len() as u64 + 1
+    }
+
+    pub(super) fn expired_before(&self) -> i64 {
+        self.expired_before
+    }
+
+    /// When an event was made; `None` if it is erased.
+    pub(super) fn created_at(&self, sequence: u64) -> Option<i64> {
+        self.model[sequence as usize - 1].as_ref().map(|event| event.created_at)
+    }
+
+    /// The events that an answer has which knows of no retention, by their sequences.
+    pub(super) fn sequences(&self, asked: &Asked) -> impl Iterator<Item = u64> {
+        let events = (1..).zip(&self.model).filter_map(|(sequence, event)| Some((sequence, event.as_ref()?)));
+        events.filter(|(_, event)| asked.wants(event)).map(|(sequence, _)| sequence)
     }
 
     pub(super) fn append(&mut self, events: &[Event]) {
@@ -374,13 +398,7 @@ impl Pair {
     fn keys(&self, asked: &Asked) -> Vec<(i64, u64)> {
         let mut wanted: Vec<(i64, u64)> = self
             .visible()
-            .filter(|(_, event)| {
-                event.website == asked.website
-                    && asked.event_type.is_none_or(|kind| kind == event.event_type)
-                    && asked.session.is_none_or(|session| session == event.session)
-                    && asked.visitor.is_none_or(|visitor| visitor == event.visitor)
-                    && asked.times.contains(&event.created_at)
-            })
+            .filter(|(_, event)| asked.wants(event))
             .map(|(sequence, event)| (event.created_at, sequence))
             .collect();
         wanted.sort_unstable_by_key(|key| Reverse(*key));
@@ -427,6 +445,16 @@ pub(super) struct Asked {
     pub(super) session: Option<u16>,
     pub(super) visitor: Option<u8>,
     pub(super) times: Range<i64>,
+}
+
+impl Asked {
+    fn wants(&self, event: &Event) -> bool {
+        event.website == self.website
+            && self.event_type.is_none_or(|kind| kind == event.event_type)
+            && self.session.is_none_or(|session| session == event.session)
+            && self.visitor.is_none_or(|visitor| visitor == event.visitor)
+            && self.times.contains(&event.created_at)
+    }
 }
 
 pub(super) const ANYTHING: Asked =

@@ -17,6 +17,9 @@ pub struct TailFilter {
     pub event_type: Option<EventType>,
 }
 
+/// Of a place before everything: nothing of what had expired by then is told of.
+pub(super) const FROM_START: i64 = i64::MAX;
+
 /// How far somebody has come who follows events. A clone is at the same place, and goes on by itself.
 #[derive(Debug, Clone)]
 pub struct TailPlace {
@@ -80,11 +83,14 @@ pub struct TailRead {
 impl TailPlace {
     /// Before everything that is kept.
     pub fn start() -> Self {
-        Self::at(0, 0)
+        Self { after: 0, time: 0, gaps_told_to: FROM_START, missing: None, ahead: None }
     }
 
     /// Behind the event with this sequence, which arrived at `time`, in milliseconds since 1970, UTC.
     pub fn at(sequence: u64, time: i64) -> Self {
+        if (sequence, time) == (0, 0) {
+            return Self::start();
+        }
         Self { after: sequence, time, gaps_told_to: i64::MIN, missing: None, ahead: None }
     }
 

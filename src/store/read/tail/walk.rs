@@ -8,7 +8,7 @@ use std::{collections::BinaryHeap, ops::ControlFlow, sync::Arc};
 
 use rusqlite::params;
 
-use super::place::{Ahead, AheadList, Gap, GapReason, Missing, Shown, TailFilter, TailPlace, TailRead};
+use super::place::{Ahead, AheadList, FROM_START, Gap, GapReason, Missing, Shown, TailFilter, TailPlace, TailRead};
 use crate::{
     budget::Budget,
     clock::now_ms,
@@ -23,18 +23,21 @@ use crate::{
     },
 };
 
+// In tests of the store's the limits are so small that its few rows come up to them.
+
 /// All rows are read in their order where at least one of so many is wanted: to find one by its key costs as much as to
 /// pass by so many.
 const SCANNED_FOR_EACH: u64 = 8;
 /// Rows that are read in their order before it is noted how far that has come.
-const SCANNED_AT_ONCE: u64 = 4_096;
+const SCANNED_AT_ONCE: u64 = if cfg!(test) { 3 } else { 4_096 };
 /// The most work of one read, in rows that are passed by; some 20 ms.
-const WORK_MAX: u64 = 32 * 1024;
+const WORK_MAX: u64 = if cfg!(test) { 40 } else { 32 * 1024 };
 /// What an event that is found by its key costs, in rows that are passed by.
 const FOUND_WORK: u64 = SCANNED_FOR_EACH;
-/// The most of the next rows of a segment that are kept, 4 bytes each, if there is memory for them, and else.
-const AHEAD_MAX: usize = 32 * 1024;
-const AHEAD_MIN: usize = 1_024;
+/// The most of the next rows of a segment that are kept, 4 bytes each, if there is memory for them; and where there is
+/// not.
+const AHEAD_MAX: usize = if cfg!(test) { 4 } else { 32 * 1024 };
+const AHEAD_MIN: usize = if cfg!(test) { 2 } else { 1_024 };
 
 /// How the next rows of a segment are read.
 enum Stretch {
@@ -75,7 +78,7 @@ impl<'a> Walk<'a> {
         let streams = snapshot.site(&filter.website_id).map(of_site).unwrap_or_default();
         // After a loss of power that took events with it their sequences are given again.
         place.after = place.after.min(snapshot.high_water_mark().max(snapshot.shared().begun_at().saturating_sub(1)));
-        if place.after == 0 && place.gaps_told_to == i64::MIN {
+        if place.gaps_told_to == FROM_START {
             // Whoever wants all that is kept does not miss what is not.
             place.gaps_told_to = snapshot.expired_before;
         }
@@ -121,18 +124,18 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Notes that rows between the place and the first row of a segment are missing, if they are; `numbers` are those of
-    /// the segment before it, and its own.
-    fn note_hole(&mut self, numbers: (i64, i64), first: u64) {
-        let place = &self.place;
-        if place.after + 1 >= first {
+    /// Notes that the rows between the place and the first one of a segment are missing, if that is because segments
+    /// are; `before` is the number of the segment that there is before it, and `number` its own.
+    fn note_hole(&mut self, (before, number): (i64, i64), first: u64) {
+        let mut missing = before + 1..number;
+        if self.place.after + 1 >= first || missing.is_empty() {
             return;
         }
-        let is_damaged = |number: &i64| numbers.0 < *number && *number < numbers.1;
-        if self.snapshot.shared().damaged_numbers().iter().any(is_damaged) {
-            let missing = Missing { reason: GapReason::Damage, from: place.time, to: None };
+        let damaged = self.snapshot.shared().damaged_numbers();
+        if missing.any(|number| damaged.contains(&number)) {
+            let missing = Missing { reason: GapReason::Damage, from: self.place.time, to: None };
             self.place.missing.get_or_insert(missing);
-        } else if numbers.0 == 0 && numbers.1 > 1 && place.after > 0 {
+        } else {
             self.note_expired();
         }
     }
