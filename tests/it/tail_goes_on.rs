@@ -219,6 +219,9 @@ fn a_damaged_segment_is_told_as_a_gap() {
     let code = daemon.register("a.example");
     for first in (0..300).step_by(100) {
         fill(&daemon, &code, first..first + 100, 10);
+        wait_until("it is followed by the next", || {
+            (daemon.metrics()["hitlog_segment_rolls_total"] == (first / 100 + 1) as f64).then_some(())
+        });
         daemon.wait_until_sealed();
     }
     fill(&daemon, &code, 300..310, 10);

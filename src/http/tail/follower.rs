@@ -1,6 +1,12 @@
 //! One client that follows events: when its next page is read, what it is told in between, and when it ends.
 
-use std::{future::pending, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    future::{pending, poll_fn},
+    pin::Pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -27,6 +33,10 @@ use crate::{
 
 /// After so long without anything else it is told that the connection is alive.
 const HEARTBEAT: Duration = Duration::from_secs(15);
+/// Heartbeats for a client that will send nothing more: if it is gone its kernel refuses the first, which is sent at
+/// once, and the second, so long after it, ends the connection.
+const PROBES: u8 = 2;
+const PROBED_AFTER: Duration = Duration::from_secs(1);
 /// So long it is looked how far the events of others have come, before a heartbeat tells of it.
 const HEARTBEAT_LOOK: Duration = Duration::from_secs(1);
 /// The sizes of a page, in bytes: whoever reads slowly holds little, and whoever reads fast is not held up.
@@ -59,6 +69,8 @@ pub(super) struct Follower {
     leaving: Option<Leaving>,
     /// Goes on while its client is told that the connection is alive.
     reading: Option<Reading>,
+    /// How many of [`PROBES`] it was sent.
+    probes: u8,
     /// When something was last ready for its client.
     told_at: Instant,
     page_bytes: usize,
@@ -78,6 +90,8 @@ enum Happening {
     Read(Result<(TailRead, PageBuffer), ReadError>),
     More,
     Heartbeat,
+    /// Its client may be gone.
+    Doubt,
 }
 
 impl Follower {
@@ -99,6 +113,7 @@ impl Follower {
             place,
             leaving: None,
             reading: None,
+            probes: 0,
             told_at: Instant::now(),
             page_bytes: PAGE_BYTES_MIN,
             was_full: false,
@@ -148,13 +163,18 @@ impl Follower {
                     heartbeat_at = Instant::now() + HEARTBEAT_LOOK;
                 }
                 Happening::Heartbeat => return Ok(self.heartbeat()),
+                Happening::Doubt => {
+                    self.probes += 1;
+                    return Ok(self.heartbeat());
+                }
             }
         }
     }
 
     /// Waits for what happens next. Of what has ended by then nothing is left.
     async fn happening(&mut self, heartbeat_at: Instant) -> Happening {
-        let Self { stop, leaving, reading, tail, .. } = self;
+        let (doubted_at, is_in_doubt) = (self.told_at + PROBED_AFTER * self.probes.into(), self.probes < PROBES);
+        let Self { stop, leaving, reading, tail, activity, .. } = self;
         let (is_leaving, is_reading) = (leaving.is_some(), reading.is_some());
         let happening = tokio::select! {
             biased;
@@ -164,6 +184,7 @@ impl Follower {
             () = tail.more(), if !(is_leaving || is_reading) => Happening::More,
             // While the page before is in the way, it would not come through.
             () = sleep_until(heartbeat_at), if !is_leaving => Happening::Heartbeat,
+            () = doubt(activity, doubted_at), if !is_leaving && is_in_doubt => Happening::Doubt,
         };
         match happening {
             Happening::Left => self.leaving = None,
@@ -242,6 +263,13 @@ impl Follower {
         let bytes = self.what.form.bye(&self.what.position(&self.place), bye);
         Chunk { bytes: bytes.into(), more: None }
     }
+}
+
+/// Waits until a client has said that it will send nothing more, which wakes the task of its connection; and until a
+/// time.
+async fn doubt(activity: &Activity, until: Instant) {
+    poll_fn(|_| if activity.is_done_sending() { Poll::Ready(()) } else { Poll::Pending }).await;
+    sleep_until(until).await;
 }
 
 /// Waits until a page has been sent.
