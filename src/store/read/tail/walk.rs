@@ -94,8 +94,8 @@ impl<'a> Walk<'a> {
         let end = self.snapshot.high_water_mark();
         let mut before = 0;
         for segment in self.snapshot.segments() {
-            let Some((first, last)) = self.span(segment) else { continue };
-            if last > self.place.after {
+            // One that has become empty is not missing.
+            if let Some((first, last)) = self.span(segment).filter(|(_, last)| *last > self.place.after) {
                 self.note_hole((before, segment.number), first);
                 self.hidden = self.hidden_in(segment);
                 if !self.walk_through(segment, (first, last), &mut show)? {
