@@ -46,6 +46,7 @@ mod signals;
 mod smuggling;
 mod streaming;
 mod tail;
+mod tail_goes_on;
 mod tail_command;
 mod tokens;
 mod told;

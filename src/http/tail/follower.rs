@@ -18,7 +18,7 @@ use crate::{
         activity::{Activity, Held, Need},
         chunks::{CHUNK_WAIT, Chunk, Cut},
         connections::Connections,
-        held_page::held_page,
+        held_page::{Leaving, leaving_page},
         stop::Stage,
     },
     metrics::ReadRefused,
@@ -32,9 +32,9 @@ const HEARTBEAT_LOOK: Duration = Duration::from_secs(1);
 /// The sizes of a page, in bytes: whoever reads slowly holds little, and whoever reads fast is not held up.
 const PAGE_BYTES_MIN: usize = 4 * 1024;
 const PAGE_BYTES_MAX: usize = 64 * 1024;
-/// The next page is twice as large if it is asked for within this time after the one before it was ready.
+/// The next page is twice as large if the one before it was sent within this time.
 const FAST: Duration = Duration::from_millis(50);
-/// It is half as large if it is asked for later than this.
+/// It is half as large if that took longer than this.
 const SLOW: Duration = Duration::from_millis(500);
 /// How long it waits before it asks again for a page that could not be read; twice as long each time.
 const WAIT_MIN: Duration = Duration::from_millis(50);
@@ -55,6 +55,8 @@ pub(super) struct Follower {
     place: TailPlace,
     /// There was nothing behind it when it was last looked.
     is_at_end: bool,
+    /// The page before the next one, until it has been sent: no client holds more than one.
+    leaving: Option<Leaving>,
     /// Goes on while its client is told that the connection is alive.
     reading: Option<Reading>,
     /// When something was last ready for its client.
@@ -71,6 +73,8 @@ pub(super) struct Follower {
 /// What happens next.
 enum Happening {
     Stop,
+    /// The page before has been sent.
+    Left,
     Read(Result<(TailRead, PageBuffer), ReadError>),
     More,
     Heartbeat,
@@ -93,6 +97,7 @@ impl Follower {
             activity: Arc::clone(activity),
             stop,
             place,
+            leaving: None,
             reading: None,
             told_at: Instant::now(),
             page_bytes: PAGE_BYTES_MIN,
@@ -109,11 +114,10 @@ impl Follower {
 
     /// Makes the next piece of the answer.
     async fn next(mut self: Box<Self>) -> Result<Chunk, Cut> {
-        self.fit_page_bytes();
         let mut heartbeat_at = self.told_at + HEARTBEAT;
         let mut looks_around = false;
         loop {
-            if self.reading.is_none() && !self.is_at_end {
+            if self.leaving.is_none() && self.reading.is_none() && !self.is_at_end {
                 if self.what.is_deleted() {
                     return Ok(self.bye(Bye::Deleted));
                 }
@@ -121,6 +125,10 @@ impl Follower {
             }
             match self.happening(heartbeat_at).await {
                 Happening::Stop => return Ok(self.bye(Bye::Stop)),
+                Happening::Left => {
+                    self.fit_page_bytes();
+                    heartbeat_at = Instant::now() + HEARTBEAT;
+                }
                 Happening::More => self.is_at_end = false,
                 Happening::Read(Ok((read, page))) => {
                     (self.place, self.is_at_end) = (read.place, read.is_at_end);
@@ -144,25 +152,23 @@ impl Follower {
         }
     }
 
-    /// Waits for what happens next. Of a read that has ended nothing is left.
+    /// Waits for what happens next. Of what has ended by then nothing is left.
     async fn happening(&mut self, heartbeat_at: Instant) -> Happening {
-        let Self { stop, reading, tail, .. } = self;
-        let is_reading = reading.is_some();
-        let read = async {
-            match reading {
-                Some(reading) => reading.await,
-                None => pending().await,
-            }
-        };
+        let Self { stop, leaving, reading, tail, .. } = self;
+        let (is_leaving, is_reading) = (leaving.is_some(), reading.is_some());
         let happening = tokio::select! {
             biased;
             _ = stop.wait_for(|stage| *stage != Stage::Serving) => Happening::Stop,
-            read = read => Happening::Read(read),
-            () = tail.more(), if !is_reading => Happening::More,
-            () = sleep_until(heartbeat_at) => Happening::Heartbeat,
+            () = end(leaving), if is_leaving => Happening::Left,
+            read = result(reading), if is_reading => Happening::Read(read),
+            () = tail.more(), if !(is_leaving || is_reading) => Happening::More,
+            // While the page before is in the way, it would not come through.
+            () = sleep_until(heartbeat_at), if !is_leaving => Happening::Heartbeat,
         };
-        if matches!(happening, Happening::Read(_)) {
-            self.reading = None;
+        match happening {
+            Happening::Left => self.leaving = None,
+            Happening::Read(_) => self.reading = None,
+            _ => {}
         }
         happening
     }
@@ -217,12 +223,12 @@ impl Follower {
 
     fn page(mut self: Box<Self>, page: PageBuffer) -> Chunk {
         self.was_full = !self.is_at_end;
-        let bytes = held_page(page.trimmed(), Held::TailPage, &self.activity);
+        let (bytes, leaving) = leaving_page(page.trimmed(), Held::TailPage, &self.activity);
+        self.leaving = Some(leaving);
         self.tell(bytes)
     }
 
-    fn heartbeat(mut self: Box<Self>) -> Chunk {
-        self.was_full = false;
+    fn heartbeat(self: Box<Self>) -> Chunk {
         let bytes = self.what.form.heartbeat(&self.what.position(&self.place));
         self.tell(bytes.into())
     }
@@ -235,5 +241,22 @@ impl Follower {
     fn bye(self: Box<Self>, bye: Bye) -> Chunk {
         let bytes = self.what.form.bye(&self.what.position(&self.place), bye);
         Chunk { bytes: bytes.into(), more: None }
+    }
+}
+
+/// Waits until a page has been sent.
+async fn end(leaving: &mut Option<Leaving>) {
+    match leaving {
+        // That its other end is gone says so.
+        Some(leaving) => drop(leaving.await),
+        None => pending().await,
+    }
+}
+
+/// Waits for what became of a read.
+async fn result(reading: &mut Option<Reading>) -> Result<(TailRead, PageBuffer), ReadError> {
+    match reading {
+        Some(reading) => reading.await,
+        None => pending().await,
     }
 }
