@@ -47,6 +47,8 @@ mod smuggling;
 mod streaming;
 mod tail;
 mod tail_command;
+mod tail_durable;
+mod tail_kept;
 mod tokens;
 mod told;
 mod tools;

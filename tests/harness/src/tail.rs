@@ -37,21 +37,30 @@ impl Tail {
     }
 
     /// Asks for one over this connection, in a version of HTTP.
-    pub fn ask(mut stream: TcpStream, version: &str, query: &str, headers: &[(&str, &str)]) -> Result<Self, Response> {
+    pub fn ask(stream: TcpStream, version: &str, query: &str, headers: &[(&str, &str)]) -> Result<Self, Response> {
+        Self::try_ask(stream, version, query, headers).expect("an answer")
+    }
+
+    /// The same; `None` if the connection ended without an answer.
+    pub fn try_ask(
+        mut stream: TcpStream,
+        version: &str,
+        query: &str,
+        headers: &[(&str, &str)],
+    ) -> Option<Result<Self, Response>> {
         let mut head = format!("GET /api/v1/events/tail?{query} HTTP/{version}\r\nhost: localhost\r\n");
         headers.iter().for_each(|(name, value)| head.push_str(&format!("{name}: {value}\r\n")));
-        stream.write_all(format!("{head}\r\n").as_bytes()).unwrap();
+        stream.write_all(format!("{head}\r\n").as_bytes()).ok()?;
         let mut client = Client { stream: BufReader::with_capacity(16 * 1024, stream) };
-        let response = client.read_head().expect("an answer");
+        let response = client.read_head()?;
         if response.status != 200 {
-            let response = client.read_body(response, false).expect("a whole answer");
-            return Err(response);
+            return client.read_body(response, false).map(Err);
         }
         let is_lines = response.header("content-type") == Some("application/x-ndjson");
         let is_chunked = response.header("transfer-encoding") == Some("chunked");
         let body = Body { stream: client.stream, is_chunked, chunk_left: 0, is_first: true, has_ended: false };
         // Small, so that little is read ahead.
-        Ok(Self { headers: response.headers, body: BufReader::with_capacity(256, body), is_lines })
+        Some(Ok(Self { headers: response.headers, body: BufReader::with_capacity(256, body), is_lines }))
     }
 
     /// Its connection.
