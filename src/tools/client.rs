@@ -131,11 +131,11 @@ pub(super) enum ClientError {
     ConnectTimeout(Duration),
     #[error("the request cannot be written: {0}")]
     Request(hyper::http::Error),
-    #[error("the connection ended without an answer: {}", with_cause(.0))]
+    #[error("the connection ended without an answer: {}", cause(.0))]
     NoAnswer(hyper::Error),
     #[error("no answer within {} s", .0.as_secs_f64())]
     HeadTimeout(Duration),
-    #[error("the connection was cut: {}", with_cause(.0))]
+    #[error("the connection was cut: {}", cause(.0))]
     Cut(hyper::Error),
     #[error("nothing came for {} s", .0.as_secs_f64())]
     Silence(Duration),
@@ -143,12 +143,9 @@ pub(super) enum ClientError {
     TooLong(usize),
 }
 
-/// The cause says more than hyper does.
-fn with_cause(error: &hyper::Error) -> String {
-    match error.source() {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
-    }
+/// Why, in the words of the cause: hyper's own say what it was at.
+fn cause(error: &hyper::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), ToString::to_string)
 }
 
 /// Asks one hitlog.

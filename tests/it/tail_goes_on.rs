@@ -259,7 +259,7 @@ fn follow(address: &Mutex<String>, code: &str, is_over: &AtomicBool, all: &Mutex
         };
         stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         let query = format!("trackingCode={code}&after={after}");
-        let Some(Ok(mut tail)) = Tail::try_ask(stream, &query) else { continue };
+        let Some(Ok(mut tail)) = Tail::try_ask(stream, "1.1", &query, &[]) else { continue };
         while let Ok(Some(told)) = tail.try_told() {
             if told.kind == "event" {
                 seen.push(told.data["id"].as_str().unwrap().to_owned());

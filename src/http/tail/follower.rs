@@ -9,7 +9,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 use tokio::{
     sync::watch,
     time::{Instant, sleep, sleep_until},
@@ -196,17 +195,14 @@ impl Follower {
 
     /// Reads the next page, from when it is first polled on.
     fn read(&self) -> Reading {
-        let page = Arc::new(Mutex::new(self.tail.page_buffer()));
-        let mut writer = PageWriter::new(&self.what, &self.place, self.page_bytes, &page);
-        let read = self.tail.read(self.place.clone(), move |shown| writer.write(&shown));
-        let (wait, empty) = (self.wait, self.tail.page_buffer());
+        let mut writer = PageWriter::new(&self.what, &self.place, self.page_bytes);
+        let read = self.tail.read(self.place.clone(), move |page, shown| writer.write(page, shown));
+        let wait = self.wait;
         Box::pin(async move {
             if !wait.is_zero() {
                 sleep(wait).await;
             }
-            let read = read.await?;
-            let page = std::mem::replace(&mut *page.lock(), empty);
-            Ok((read, page))
+            read.await
         })
     }
 
@@ -244,7 +240,7 @@ impl Follower {
 
     fn page(mut self: Box<Self>, page: PageBuffer) -> Chunk {
         self.was_full = !self.is_at_end;
-        let (bytes, leaving) = leaving_page(page.trimmed(), Held::TailPage, &self.activity);
+        let (bytes, leaving) = leaving_page(page, Held::TailPage, &self.activity);
         self.leaving = Some(leaving);
         self.tell(bytes)
     }

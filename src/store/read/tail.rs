@@ -136,33 +136,32 @@ impl Tail {
         self.tails.segments.high_water_mark() > place.after
     }
 
-    /// Shows `show` what comes after a place, until it has enough. A read that fails is one that did not take place.
-    /// One that shows nothing may have passed by others' events only, and not have come to the end.
-    pub fn read<S>(
+    /// Has `write` put what comes after a place into a page, until it has enough. A read that fails is one that did not
+    /// take place. One that leaves the page empty may have passed by others' events only, and not have come to the end.
+    pub fn read<W>(
         &self,
         place: TailPlace,
-        mut show: S,
-    ) -> impl Future<Output = Result<TailRead, ReadError>> + Send + use<S>
+        mut write: W,
+    ) -> impl Future<Output = Result<(TailRead, PageBuffer), ReadError>> + Send + use<W>
     where
-        S: FnMut(Shown<'_, '_>) -> Result<ControlFlow<()>, ReadError> + Send + 'static,
+        W: FnMut(&mut PageBuffer, &Shown<'_, '_>) -> Result<ControlFlow<()>, ReadError> + Send + 'static,
     {
         let (filter, metrics) = (Arc::clone(&self.filter), Arc::clone(&self.tails.metrics));
-        let (readers, budget) = (self.tails.readers.clone(), self.tails.readers.budget.clone());
-        let read = move |snapshot: &Snapshot<'_>| {
-            let mut shown = 0;
-            let read = Walk::new(snapshot, &filter, place, budget).run(|what| {
-                shown += u64::from(matches!(what, Shown::Event(..)));
-                show(what)
-            })?;
-            metrics.tail_events.increment(shown);
-            Ok(read)
-        };
-        async move { readers.ask(read).await }
-    }
-
-    /// An empty buffer for a page, counted against what all of them share.
-    pub fn page_buffer(&self) -> PageBuffer {
-        self.tails.readers.page_buffer()
+        let (budget, readers) = (self.tails.readers.budget.clone(), self.tails.readers.clone());
+        async move {
+            let mut page = readers.page_buffer();
+            let read = move |snapshot: &Snapshot<'_>| {
+                let mut shown = 0;
+                let read = Walk::new(snapshot, &filter, place, budget).run(|what| {
+                    shown += u64::from(matches!(what, Shown::Event(..)));
+                    write(&mut page, &what)
+                })?;
+                metrics.tail_events.increment(shown);
+                // Here and not where it is sent: while it waits for that it holds no more than it has.
+                Ok((read, page.trimmed()))
+            };
+            readers.ask(read).await
+        }
     }
 }
 

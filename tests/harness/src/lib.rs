@@ -5,6 +5,7 @@ pub mod checker;
 mod client;
 mod daemon;
 pub mod disk;
+pub mod followed;
 pub mod indexed_table;
 pub mod measure;
 pub mod mount;

@@ -36,17 +36,13 @@ impl Tail {
         Self::ask(stream, "1.1", query, headers)
     }
 
-    /// Asks for one over this connection. `None` if it ends without an answer.
-    pub fn try_ask(stream: TcpStream, query: &str) -> Option<Result<Self, Response>> {
-        Self::try_ask_in(stream, "1.1", query, &[])
-    }
-
     /// Asks for one over this connection, in a version of HTTP.
     pub fn ask(stream: TcpStream, version: &str, query: &str, headers: &[(&str, &str)]) -> Result<Self, Response> {
-        Self::try_ask_in(stream, version, query, headers).expect("an answer")
+        Self::try_ask(stream, version, query, headers).expect("an answer")
     }
 
-    fn try_ask_in(
+    /// The same; `None` if the connection ended without an answer.
+    pub fn try_ask(
         mut stream: TcpStream,
         version: &str,
         query: &str,
@@ -58,7 +54,7 @@ impl Tail {
         let mut client = Client { stream: BufReader::with_capacity(16 * 1024, stream) };
         let response = client.read_head()?;
         if response.status != 200 {
-            return Some(Err(client.read_body(response, false)?));
+            return client.read_body(response, false).map(Err);
         }
         let is_lines = response.header("content-type") == Some("application/x-ndjson");
         let is_chunked = response.header("transfer-encoding") == Some("chunked");

@@ -94,8 +94,8 @@ impl<'a> Walk<'a> {
         let end = self.snapshot.high_water_mark();
         let mut before = 0;
         for segment in self.snapshot.segments() {
-            let Some((first, last)) = self.span(segment) else { continue };
-            if last > self.place.after {
+            // One that has become empty is not missing.
+            if let Some((first, last)) = self.span(segment).filter(|(_, last)| *last > self.place.after) {
                 self.note_hole((before, segment.number), first);
                 self.hidden = self.hidden_in(segment);
                 if !self.walk_through(segment, (first, last), &mut show)? {
@@ -107,7 +107,7 @@ impl<'a> Walk<'a> {
         self.place.after = self.place.after.max(end);
         self.place.time = begun_at;
         self.place.ahead = None;
-        if let Some(Missing { reason, from, to }) = self.place.missing.take() {
+        if let Some(Missing { reason, from, to, .. }) = self.place.missing.take() {
             // Nothing was shown behind it yet, so it can be told on its own.
             let _ = show(Shown::Gap(Gap { reason, from, to: to.unwrap_or(begun_at) }))?;
         }
@@ -133,7 +133,8 @@ impl<'a> Walk<'a> {
         }
         let damaged = self.snapshot.shared().damaged_numbers();
         if missing.any(|number| damaged.contains(&number)) {
-            let missing = Missing { reason: GapReason::Damage, from: self.place.time, to: None };
+            let missing =
+                Missing { reason: GapReason::Damage, from: self.place.time, to: None, after: self.place.after };
             self.place.missing.get_or_insert(missing);
         } else {
             self.note_expired();
@@ -146,7 +147,8 @@ impl<'a> Walk<'a> {
         if expired_before > self.place.gaps_told_to {
             self.place.gaps_told_to = expired_before;
             let from = self.place.time.min(expired_before);
-            let missing = Missing { reason: GapReason::Retention, from, to: Some(expired_before) };
+            let missing =
+                Missing { reason: GapReason::Retention, from, to: Some(expired_before), after: self.place.after };
             self.place.missing.get_or_insert(missing);
         }
     }
@@ -366,7 +368,7 @@ impl<'a> Walk<'a> {
             self.place.after = sequence;
             return Ok(true);
         }
-        if let Some(Missing { reason, from, to }) = self.place.missing {
+        if let Some(Missing { reason, from, to, .. }) = self.place.missing {
             // That there is no room for more is told by the event.
             let _ = show(Shown::Gap(Gap { reason, from, to: to.unwrap_or(row.received_at) }))?;
         }
