@@ -270,6 +270,7 @@ impl Answer {
             return Refusal {
                 status,
                 retry_after,
+                is_in_known_words: false,
                 text: format!(
                     "answers {} and points to {place}, which is not followed: give --url what hitlog's paths are \
                      behind there",
@@ -278,13 +279,15 @@ impl Answer {
             };
         }
         let said = self.read(REFUSAL_BYTES_MAX).await.unwrap_or_default();
-        let text = match serde_json::from_slice::<ErrorJson>(&said) {
+        let error = serde_json::from_slice::<ErrorJson>(&said);
+        let is_in_known_words = error.is_ok();
+        let text = match error {
             Ok(error) => format!("answers {} {}", status.as_u16(), error.text()),
             Err(_) => {
                 format!("answers {status}, in words that are not hitlog's: is it something else that listens there?")
             }
         };
-        Refusal { status, retry_after, text }
+        Refusal { status, retry_after, text, is_in_known_words }
     }
 }
 
@@ -296,6 +299,8 @@ pub(super) struct Refusal {
     pub(super) retry_after: Option<Duration>,
     /// What it says, for people; what says it stands before.
     pub(super) text: String,
+    /// It is an error as the API shows it, so that it is hitlog's.
+    pub(super) is_in_known_words: bool,
 }
 
 /// An error as the API shows it.

@@ -21,6 +21,7 @@ use super::{
 use crate::{
     http::{
         activity::{Activity, Held, Need},
+        auth::Holder,
         chunks::{CHUNK_WAIT, Chunk, Cut},
         connections::Connections,
         held_page::{Leaving, leaving_page},
@@ -60,6 +61,8 @@ pub(super) struct Follower {
     /// Of the connection of its client.
     activity: Arc<Activity>,
     stop: watch::Receiver<Stage>,
+    /// Who was let in.
+    holder: Holder,
     /// Everything before it is on its way.
     place: TailPlace,
     /// There was nothing behind it when it was last looked.
@@ -84,6 +87,7 @@ pub(super) struct Follower {
 /// What happens next.
 enum Happening {
     Stop,
+    ShutOut,
     /// The page before has been sent.
     Left,
     Read(Result<(TailRead, PageBuffer), ReadError>),
@@ -100,7 +104,7 @@ impl Follower {
         place: TailPlace,
         connections: Arc<Connections>,
         activity: &Arc<Activity>,
-        stop: watch::Receiver<Stage>,
+        (stop, holder): (watch::Receiver<Stage>, Holder),
     ) -> Self {
         Self {
             what: Arc::new(what),
@@ -109,6 +113,7 @@ impl Follower {
             connections,
             activity: Arc::clone(activity),
             stop,
+            holder,
             place,
             leaving: None,
             reading: None,
@@ -139,6 +144,7 @@ impl Follower {
             }
             match self.happening(heartbeat_at).await {
                 Happening::Stop => return Ok(self.bye(Bye::Stop)),
+                Happening::ShutOut => return Ok(self.bye(Bye::Token)),
                 Happening::Left => {
                     self.fit_page_bytes();
                     heartbeat_at = Instant::now() + HEARTBEAT;
@@ -173,11 +179,12 @@ impl Follower {
     /// Waits for what happens next. Of what has ended by then nothing is left.
     async fn happening(&mut self, heartbeat_at: Instant) -> Happening {
         let (doubted_at, is_in_doubt) = (self.told_at + PROBED_AFTER * self.probes.into(), self.probes < PROBES);
-        let Self { stop, leaving, reading, tail, activity, .. } = self;
+        let Self { stop, holder, leaving, reading, tail, activity, .. } = self;
         let (is_leaving, is_reading) = (leaving.is_some(), reading.is_some());
         let happening = tokio::select! {
             biased;
             _ = stop.wait_for(|stage| *stage != Stage::Serving) => Happening::Stop,
+            () = holder.is_shut_out() => Happening::ShutOut,
             () = end(leaving), if is_leaving => Happening::Left,
             read = result(reading), if is_reading => Happening::Read(read),
             () = tail.more(), if !(is_leaving || is_reading) => Happening::More,
