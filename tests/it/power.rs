@@ -21,6 +21,8 @@ use hitlog::event_id::EventIds;
 use rand::{SeedableRng, rngs::SmallRng};
 use tempfile::TempDir;
 
+use crate::tail::{lines, tail};
+
 /// Small pages, logs and segments, so that a short run has checkpoints, new beginnings of the log, rolls and seals.
 const FLAGS: [&str; 3] = ["--segment-page-bytes=4096", "--wal-checkpoint-bytes=64KiB", "--segment-rows-max=700"];
 const CLIENTS: usize = 4;
@@ -47,12 +49,16 @@ fn record(durability: &str) -> Run {
     arguments.extend(FLAGS);
     let mut daemon = Daemon::spawn(&mut traced(&command(&arguments), &trace), &data);
     let code = daemon.register("example.com");
+    // What is shown to who follows events is told to them, before or after it is to who has sent them.
+    let tails = [tail(&daemon, &code, ""), lines(&daemon, &code, "")];
+    let tails = tails.map(|mut tail| thread::spawn(move || while tail.told().is_some() {}));
     let load = Load::start(&daemon.address, &code, CLIENTS);
     load.wait_for_answers(REQUESTS);
     let sents = load.finish();
     daemon.wait_until_sealed();
     daemon.signal("TERM");
     assert!(daemon.wait().success());
+    tails.into_iter().for_each(|tail| tail.join().unwrap());
     let text = wait_until("strace has written everything", || {
         let text = fs::read_to_string(&trace).ok()?;
         let ended =
@@ -61,16 +67,21 @@ fn record(durability: &str) -> Run {
     });
     let calls = calls(&text);
     let mut told_at = HashMap::new();
-    let mut begun_at = None;
+    let (mut begun_at, mut shown_first) = (None, 0);
     for call in &calls {
         let What::Response(response) = &call.what else { continue };
         let response = String::from_utf8_lossy(response);
         for (at, marker) in response.match_indices(r#""id":"c"#) {
             let id = response[at + marker.len() - 1..].split('"').next().unwrap();
-            told_at.entry(id.to_owned()).or_insert(call.began);
+            told_at.entry(id.to_owned()).or_insert_with(|| {
+                shown_first += usize::from(response.contains("event: event") || response.contains("\"position\""));
+                call.began
+            });
         }
         begun_at = begun_at.or_else(|| response.contains(&code).then_some(call.began));
     }
+    println!("{shown_first} of {} events were shown to others first", told_at.len());
+    assert!(shown_first > 0, "nobody was shown anything before its sender had its answer");
     let ids = event_ids(&data);
     Run { work, calls, code, sents, ids, told_at, begun_at: begun_at.expect("the website was registered") }
 }

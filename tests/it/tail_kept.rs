@@ -113,12 +113,7 @@ impl Reader {
     /// Reads until it has seen the last event, from wherever it was whenever its connection is gone.
     fn follow(&self, house: &House) -> Read {
         let (mut read, mut place) = (Read::default(), None);
-        let mut over_since = None;
         loop {
-            if house.is_over() {
-                let since = *over_since.get_or_insert_with(Instant::now);
-                assert!(since.elapsed() < CATCH_UP, "{self:?} does not come to the end: {:?}", read.seen.len());
-            }
             let asked_at = Instant::now();
             let opened = match &place {
                 None if !self.from_start => self.begin_now(house, &mut read),
@@ -206,6 +201,7 @@ impl Reader {
     ) -> Over {
         let is_over = house.is_over();
         loop {
+            assert!(house.over_for() < CATCH_UP, "{self:?} does not come to the end, after {} events", seen.len());
             let told = match tail.try_told() {
                 Ok(Some(told)) => told,
                 end => {
@@ -437,4 +433,53 @@ fn beside_writers_rolls_seals_erasures_kills_and_stops() {
     );
     assert!(segments > 10 && !sent.erased.is_empty() && sent.repeats > 0 && connections[9] > 10);
     daemon.stop();
+}
+
+/// The check itself is checked: it finds each fault that it is there for.
+#[test]
+fn the_check_finds_what_it_is_there_for() {
+    let ids = EventIds::new(0, [7; 16]);
+    let id = |sequence: u64| String::from_utf8_lossy(&ids.encode(sequence)).into_owned();
+    let start = Instant::now();
+    let at = |seconds: u64| start + Duration::from_secs(seconds);
+    // The fifth is erased after a minute, when all have been seen, one in a second.
+    let (asked_at, done_at) = (at(60), at(70));
+    let erased = [Erased { id: id(5), site: 0, of: 0, asked_at, done_at }];
+    let of_sequence = |sequence| Stored { sequence, id: id(sequence), digest: sequence, of: 0 };
+    let stored = [(1..=9).filter(|sequence| *sequence != 5).map(of_sequence).collect()];
+    let seen = |sequence| Seen { id: id(sequence), digest: sequence, at: at(sequence), asked_at: start };
+    let whole = Read { seen: (1..=9).map(seen).collect(), ..Read::default() };
+    let reader = Reader { from_start: true, ..READERS[2] };
+    let fault = |change: &dyn Fn(&mut Read)| {
+        let mut read = whole.clone();
+        change(&mut read);
+        check(&reader, &read, &stored, &erased, &ids).err().unwrap_or_default()
+    };
+    let around = |before, after| Some([id(before), id(after)]);
+    assert_eq!(fault(&|_| ()), "");
+    assert_eq!(fault(&|read| (read.around, _) = (around(3, 4), read.seen.drain(..3).count())), "");
+    assert_eq!(fault(&|read| (read.around, _) = (around(2, 4), read.seen.drain(..3).count())), "");
+    let later = |read: &mut Read| read.seen.iter_mut().for_each(|seen| (seen.at, seen.asked_at) = (at(99), at(80)));
+    type Change<'a> = &'a dyn Fn(&mut Read);
+    let faults: [(&str, Change<'_>); 10] = [
+        ("stored is", &|read| drop(read.seen.remove(2))),
+        ("stored is", &|read| drop(read.seen.pop())),
+        ("stored is", &|read| read.seen[2].digest = 0),
+        ("not in order", &|read| read.seen.insert(2, seen(2))),
+        ("not in order", &|read| read.seen.swap(2, 3)),
+        ("not stored", &|read| read.seen.push(seen(10))),
+        ("is passed by", &|read| drop(read.seen.remove(4))),
+        ("shown to one who asks after", &later),
+        ("begins with 1", &|read| read.around = around(1, 2)),
+        ("begins with 4", &|read| (read.around, _) = (around(2, 3), read.seen.drain(..3).count())),
+    ];
+    for (message, change) in faults {
+        let found = fault(change);
+        assert!(found.contains(message), "{message}: {found}");
+    }
+    let erased_unseen = |read: &mut Read| {
+        later(read);
+        read.seen.remove(4);
+    };
+    assert_eq!(fault(&erased_unseen), "", "it was erased before");
 }

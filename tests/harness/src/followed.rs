@@ -3,10 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{
-        RwLock,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{OnceLock, RwLock},
     thread,
     time::{Duration, Instant},
 };
@@ -23,12 +20,13 @@ pub struct House {
     pub codes: Vec<String>,
     /// How often it has been started, and its address; nowhere while it is not to be asked.
     place: RwLock<(usize, Option<String>)>,
-    is_over: AtomicBool,
+    /// Since when no more is to be sent.
+    over_at: OnceLock<Instant>,
 }
 
 impl House {
     pub fn new(daemon: &Daemon, codes: Vec<String>) -> Self {
-        Self { codes, place: RwLock::new((1, Some(daemon.address.clone()))), is_over: AtomicBool::new(false) }
+        Self { codes, place: RwLock::new((1, Some(daemon.address.clone()))), over_at: OnceLock::new() }
     }
 
     /// From now on whatever breaks may break.
@@ -57,11 +55,16 @@ impl House {
 
     /// No more is to be sent.
     pub fn end(&self) {
-        self.is_over.store(true, Ordering::SeqCst);
+        self.over_at.get_or_init(Instant::now);
     }
 
     pub fn is_over(&self) -> bool {
-        self.is_over.load(Ordering::SeqCst)
+        self.over_at.get().is_some()
+    }
+
+    /// For how long that has been so.
+    pub fn over_for(&self) -> Duration {
+        self.over_at.get().map_or(Duration::ZERO, Instant::elapsed)
     }
 }
 

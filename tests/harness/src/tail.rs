@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     io::{self, BufRead, BufReader, ErrorKind, Read, Write},
     net::TcpStream,
+    time::Instant,
 };
 
 use serde_json::Value;
@@ -98,11 +99,14 @@ impl Tail {
         self.try_told().expect("the tail goes on or ends in order")
     }
 
-    /// What comes next but for the head and heartbeats.
+    /// What comes next but for the head and heartbeats, which come whether or not there is more.
     pub fn news(&mut self) -> Option<Told> {
+        let begun_at = Instant::now();
         loop {
             match self.told() {
-                Some(told) if ["head", "heartbeat"].contains(&told.kind.as_str()) => {}
+                Some(told) if ["head", "heartbeat"].contains(&told.kind.as_str()) => {
+                    assert!(begun_at.elapsed() < TIMEOUT, "nothing but heartbeats comes");
+                }
                 told => return told,
             }
         }
