@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     io::{self, BufRead, BufReader, ErrorKind, Read, Write},
     net::TcpStream,
+    time::Instant,
 };
 
 use serde_json::Value;
@@ -98,9 +99,11 @@ impl Tail {
         self.try_told().expect("the tail goes on or ends in order")
     }
 
-    /// What comes next but for the head and heartbeats.
+    /// What comes next but for the head and heartbeats, which must not be all that there is for long.
     pub fn news(&mut self) -> Option<Told> {
+        let asked_at = Instant::now();
         loop {
+            assert!(asked_at.elapsed() < TIMEOUT, "waited too long for what comes next");
             match self.told() {
                 Some(told) if ["head", "heartbeat"].contains(&told.kind.as_str()) => {}
                 told => return told,
