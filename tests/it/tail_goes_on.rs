@@ -243,7 +243,7 @@ fn a_damaged_segment_is_told_as_a_gap() {
     tells_of_it(&daemon);
     daemon.stop();
     // It is given up: it is no more damaged, and its events are as gone.
-    assert_eq!(tool(&data, &["segments", "write-off", "2", "--yes"]).code, Some(0));
+    assert_eq!(tool(&data, &["segments", "write-off", "2", "--yes"]).code, 0);
     let daemon = Daemon::start_in(&data, &["--segment-rows-max=100"]);
     assert_eq!(daemon.segments("damaged"), 0);
     tells_of_it(&daemon);
