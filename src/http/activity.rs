@@ -87,6 +87,8 @@ pub(super) struct Activity {
     ended: AtomicBool,
     /// Its end is that of the answer that is streaming.
     ends_with_its_answer: AtomicBool,
+    /// Its client follows events and will send nothing more.
+    is_done_sending: AtomicBool,
     /// It is hyper's, and has hyper's buffers.
     has_buffers: AtomicBool,
     /// Wakes its task, which is the same for as long as it lasts.
@@ -170,6 +172,7 @@ impl Activity {
             held: Default::default(),
             ended: AtomicBool::new(false),
             ends_with_its_answer: AtomicBool::new(false),
+            is_done_sending: AtomicBool::new(false),
             has_buffers: AtomicBool::new(false),
             task: OnceLock::new(),
         }
@@ -242,6 +245,16 @@ impl Activity {
     /// Whether events are followed, so that nothing may be written for a while.
     pub(super) fn is_tailing(&self) -> bool {
         self.phase() == Phase::Tailing
+    }
+
+    /// Its client, which follows events, will send nothing more: it may be gone, or only be done.
+    pub(super) fn done_sending(&self) {
+        self.is_done_sending.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether that is so.
+    pub(super) fn is_done_sending(&self) -> bool {
+        self.is_done_sending.load(Ordering::Relaxed)
     }
 
     /// The rest of a body that nobody wants has come to its end: what comes now is the next request.

@@ -1,6 +1,6 @@
 //! Who may do what: bearer tokens and their roles, or protected mode when there are none.
 
-use std::sync::Arc;
+use std::{future::pending, sync::Arc};
 
 use hyper::{
     HeaderMap,
@@ -9,6 +9,7 @@ use hyper::{
 use parking_lot::RwLock;
 use sha2::{Digest, Sha256};
 use subtle::{ConditionallySelectable, ConstantTimeEq};
+use tokio::sync::watch;
 
 use super::{
     errors::{ErrorCode, error},
@@ -45,6 +46,8 @@ impl Role {
 /// The tokens, hashed: comparing hashes takes the same time wherever a guess goes wrong and however long it is.
 pub struct Tokens {
     hashed: RwLock<Arc<[Hashed]>>,
+    /// Tells whoever has been let in for longer that other tokens may be valid.
+    changed: watch::Sender<()>,
     /// Fixed at the start: no change of the tokens leads into protected mode or out of it.
     is_protected_mode: bool,
 }
@@ -52,6 +55,37 @@ pub struct Tokens {
 struct Hashed {
     hash: [u8; 32],
     role: Role,
+}
+
+/// Who was let in by a token that may become invalid while the answer goes on.
+pub(super) struct Holder {
+    tokens: Arc<Tokens>,
+    /// The hash of the token; `None` in protected mode, where there are none.
+    hash: Option<[u8; 32]>,
+    needed: Role,
+    changes: watch::Receiver<()>,
+}
+
+impl Holder {
+    /// Whoever sent these headers, and has been let in for a role.
+    pub(super) fn new(tokens: &Arc<Tokens>, headers: &HeaderMap, needed: Role) -> Self {
+        let hash = bearer(headers).filter(|_| !tokens.is_protected_mode()).map(|token| Sha256::digest(token).into());
+        // Subscribed before the token is looked at again: no change is missed.
+        Self { tokens: Arc::clone(tokens), hash, needed, changes: tokens.changes() }
+    }
+
+    /// Waits until its token is not valid any more. May be given up and begun again at any time.
+    pub(super) async fn is_shut_out(&mut self) {
+        loop {
+            let Some(hash) = &self.hash else { return pending().await };
+            if !self.tokens.role_of_hash(hash).is_some_and(|role| role.reaches(self.needed)) {
+                return;
+            }
+            if self.changes.changed().await.is_err() {
+                return pending().await;
+            }
+        }
+    }
 }
 
 /// Headers by which a proxy says that somebody else is behind it.
@@ -72,7 +106,7 @@ impl Tokens {
     /// Hashes the tokens; none means protected mode.
     pub fn new<'a>(tokens: impl Iterator<Item = (Role, &'a str)>) -> Self {
         let hashed = hash_all(tokens);
-        Self { is_protected_mode: hashed.is_empty(), hashed: RwLock::new(hashed) }
+        Self { is_protected_mode: hashed.is_empty(), hashed: RwLock::new(hashed), changed: watch::Sender::new(()) }
     }
 
     /// Puts other tokens in the place of those that were valid. None at all change nothing: nobody could come in any
@@ -81,7 +115,13 @@ impl Tokens {
         let hashed = hash_all(tokens);
         if !self.is_protected_mode && !hashed.is_empty() {
             *self.hashed.write() = hashed;
+            self.changed.send_replace(());
         }
+    }
+
+    /// What hears of every change of the tokens from now on.
+    pub(super) fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
     /// Whether there are none: requests are taken without a token, from this machine only.
@@ -129,13 +169,16 @@ impl Tokens {
 
     /// The role of a token, if it is valid.
     fn role_of(&self, token: &[u8]) -> Option<Role> {
-        let hash: [u8; 32] = Sha256::digest(token).into();
+        self.role_of_hash(&Sha256::digest(token).into())
+    }
+
+    fn role_of_hash(&self, hash: &[u8; 32]) -> Option<Role> {
         let hashed = Arc::clone(&self.hashed.read());
         // Every token is compared, so that the time does not tell which one came close, nor which one it was.
         let none = Role::ALL.len() as u8;
         let found = hashed
             .iter()
-            .fold(none, |found, known| u8::conditional_select(&found, &(known.role as u8), known.hash.ct_eq(&hash)));
+            .fold(none, |found, known| u8::conditional_select(&found, &(known.role as u8), known.hash.ct_eq(hash)));
         Role::ALL.get(usize::from(found)).copied()
     }
 }

@@ -3,6 +3,7 @@
 
 use std::{
     io,
+    mem::MaybeUninit,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -90,11 +91,25 @@ impl TrackedStream {
         let _ = self.stream.set_zero_linger();
     }
 
-    /// Whether the client has reset the connection. While events are followed nothing else would tell: nothing is read
-    /// then, and perhaps nothing is written for a while.
+    /// Whether the client has reset the connection; and notes it when the client says that it is done sending, as one
+    /// does that is gone. While events are followed nothing else would tell: nothing is read then, and perhaps nothing
+    /// is written for a while.
     fn was_reset(&self, context: &mut Context<'_>) -> bool {
-        let is_in_question = self.activity.is_tailing() && self.stream.poll_read_ready(context).is_ready();
-        is_in_question && SockRef::from(&self.stream).take_error().is_ok_and(|error| error.is_some())
+        if !(self.activity.is_tailing() && self.stream.poll_read_ready(context).is_ready()) {
+            return false;
+        }
+        if SockRef::from(&self.stream).take_error().is_ok_and(|error| error.is_some()) {
+            return true;
+        }
+        let mut byte = [MaybeUninit::uninit()];
+        let is_done = !self.activity.is_done_sending()
+            && matches!(self.stream.poll_peek(context, &mut ReadBuf::uninit(&mut byte)), Poll::Ready(Ok(0)));
+        if is_done {
+            self.activity.done_sending();
+            // What comes next on this answer is decided anew.
+            context.waker().wake_by_ref();
+        }
+        false
     }
 
     fn note(&self, result: &Poll<io::Result<usize>>) {

@@ -23,8 +23,9 @@ use self::{
 use super::{
     accept::preferred,
     asked::Asked,
+    auth::{Holder, Role, Tokens},
     connections::Connections,
-    cursor::Cursors,
+    cursor::{Cursors, Position},
     errors::{ErrorCode, error, invalid, retry_later},
     obstacles::Obstacles,
     parameters::parameters,
@@ -47,6 +48,7 @@ pub(super) struct TailRoute {
     cursors: Cursors,
     obstacles: Arc<Obstacles>,
     stop: Arc<Stop>,
+    tokens: Arc<Tokens>,
 }
 
 /// What a browser sends that goes on where it was: the last `id` that it was sent.
@@ -119,6 +121,7 @@ impl TailRoute {
             cursors: parts.cursors.clone(),
             obstacles: Arc::clone(&parts.obstacles),
             stop: Arc::clone(stop),
+            tokens: Arc::clone(&parts.tokens),
         }
     }
 
@@ -135,7 +138,9 @@ impl TailRoute {
             From::Now => None,
             From::Start => Some(TailPlace::start()),
             From::Position(field, text) => match self.cursors.decode_position(&website_id, text) {
-                Some(place) => Some(place),
+                Some(Position { sequence, time, is_of_this_run }) => {
+                    Some(self.tails.go_on_from(sequence, time, is_of_this_run))
+                }
                 None => return invalid("Invalid query", &unknown_position(field)),
             },
         };
@@ -158,7 +163,9 @@ impl TailRoute {
         let (websites, ids, cursors) = (Arc::clone(&self.websites), self.ids.clone(), self.cursors.clone());
         let what = What { form, website_id, websites, ids, cursors };
         let connections = Arc::clone(&self.connections);
-        let follower = Follower::new(what, tail, place, connections, asked.body.activity(), self.stop.told());
+        let holder = Holder::new(&self.tokens, &asked.head.headers, Role::Read);
+        let ends = (self.stop.told(), holder);
+        let follower = Follower::new(what, tail, place, connections, asked.body.activity(), ends);
         let mut response = endless(HeaderValue::from_static(form.content_type()), follower.begin(form.head(&position)));
         let headers = response.headers_mut();
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -109,6 +109,7 @@ pub(super) fn recover_segments(
     let last = segments.view().segments.iter().filter_map(|segment| segment.sequences()).map(|(_, last)| last).max();
     let next_sequence = floor.max(last.unwrap_or(0) + 1);
     segments.begin_at(next_sequence);
+    segments.note_written_off(catalog.written_off()?);
     if state != SegmentState::Active {
         catalog.change_segments(&SegmentChange::Activated { number: active.number, sequence_floor: next_sequence })?;
     }

@@ -18,8 +18,9 @@ mod summary;
 mod view;
 
 use std::{
-    collections::{BTreeMap, btree_map::Entry},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     fmt::Display,
+    ops::Range,
     path::{Path, PathBuf},
     sync::{
         Arc, OnceLock,
@@ -78,6 +79,7 @@ pub(crate) struct Segments {
     unrewritten: Mutex<BTreeMap<i64, bool>>,
     /// Files in quarantine; they come and go only while hitlog does not serve.
     quarantined: AtomicUsize,
+    written_off: OnceLock<BTreeSet<i64>>,
     begun_at: AtomicU64,
     /// The number of the segment that is to be followed by the next, full or not.
     roll_requested: AtomicI64,
@@ -110,6 +112,7 @@ impl Segments {
             on_damage: OnceLock::new(),
             unrewritten: Mutex::default(),
             quarantined: AtomicUsize::new(0),
+            written_off: OnceLock::new(),
             begun_at: AtomicU64::new(0),
             roll_requested: AtomicI64::new(0),
             refused_rows: AtomicU64::new(0),
@@ -130,7 +133,10 @@ impl Segments {
 
     /// The highest sequence that is durable, of those that there are to see; 0 if there are none.
     pub(crate) fn high_water_mark(&self) -> u64 {
-        self.view().segments.iter().rev().find_map(|segment| segment.sequences()).map_or(0, |(_, last)| last)
+        let seen =
+            self.view().segments.iter().rev().find_map(|segment| segment.sequences()).map_or(0, |(_, last)| last);
+        // Where the newest are gone, because they have expired or are damaged, what comes next is behind them still.
+        seen.max(self.begun_at().saturating_sub(1))
     }
 
     /// Shows another segment.
@@ -274,6 +280,18 @@ impl Segments {
     /// How many files are in quarantine.
     pub(crate) fn quarantined(&self) -> usize {
         self.quarantined.load(Ordering::Relaxed)
+    }
+
+    /// Notes the segments that were given up: tools do that while hitlog does not serve.
+    pub(crate) fn note_written_off(&self, numbers: BTreeSet<i64>) {
+        // Set once, when the store opens.
+        let _ = self.written_off.set(numbers);
+    }
+
+    /// Whether any segment with one of these numbers is damaged, or was given up.
+    pub(crate) fn has_lost_any(&self, numbers: Range<i64>) -> bool {
+        let written_off = self.written_off.get().is_some_and(|lost| lost.range(numbers.clone()).next().is_some());
+        written_off || self.damaged.lock().range(numbers).next().is_some()
     }
 
     /// Notes the first sequence that this run gives.

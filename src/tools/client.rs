@@ -131,11 +131,11 @@ pub(super) enum ClientError {
     ConnectTimeout(Duration),
     #[error("the request cannot be written: {0}")]
     Request(hyper::http::Error),
-    #[error("the connection ended without an answer: {}", with_cause(.0))]
+    #[error("the connection ended without an answer: {}", cause(.0))]
     NoAnswer(hyper::Error),
     #[error("no answer within {} s", .0.as_secs_f64())]
     HeadTimeout(Duration),
-    #[error("the connection was cut: {}", with_cause(.0))]
+    #[error("the connection was cut: {}", cause(.0))]
     Cut(hyper::Error),
     #[error("nothing came for {} s", .0.as_secs_f64())]
     Silence(Duration),
@@ -143,12 +143,9 @@ pub(super) enum ClientError {
     TooLong(usize),
 }
 
-/// The cause says more than hyper does.
-fn with_cause(error: &hyper::Error) -> String {
-    match error.source() {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
-    }
+/// Why, in the words of the cause: hyper's own say what it was at.
+fn cause(error: &hyper::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), ToString::to_string)
 }
 
 /// Asks one hitlog.
@@ -273,6 +270,7 @@ impl Answer {
             return Refusal {
                 status,
                 retry_after,
+                is_in_known_words: false,
                 text: format!(
                     "answers {} and points to {place}, which is not followed: give --url what hitlog's paths are \
                      behind there",
@@ -281,13 +279,15 @@ impl Answer {
             };
         }
         let said = self.read(REFUSAL_BYTES_MAX).await.unwrap_or_default();
-        let text = match serde_json::from_slice::<ErrorJson>(&said) {
+        let error = serde_json::from_slice::<ErrorJson>(&said);
+        let is_in_known_words = error.is_ok();
+        let text = match error {
             Ok(error) => format!("answers {} {}", status.as_u16(), error.text()),
             Err(_) => {
                 format!("answers {status}, in words that are not hitlog's: is it something else that listens there?")
             }
         };
-        Refusal { status, retry_after, text }
+        Refusal { status, retry_after, text, is_in_known_words }
     }
 }
 
@@ -299,6 +299,8 @@ pub(super) struct Refusal {
     pub(super) retry_after: Option<Duration>,
     /// What it says, for people; what says it stands before.
     pub(super) text: String,
+    /// It is an error as the API shows it, so that it is hitlog's.
+    pub(super) is_in_known_words: bool,
 }
 
 /// An error as the API shows it.

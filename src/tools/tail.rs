@@ -137,6 +137,10 @@ impl Follower<'_> {
 
     /// What follows from a refusal after all went well before. Whoever started it has given no bad argument.
     fn refused_again(&self, refusal: Refusal) -> Trouble {
+        if !refusal.is_in_known_words && refusal.status.is_client_error() {
+            // Of a proxy, which may lead elsewhere for a while.
+            return Trouble::Gone(format!("{} {}", self.options.client.base(), refusal.text));
+        }
         let is_bad_place = refusal.status == StatusCode::BAD_REQUEST;
         if is_bad_place || refusal.status == StatusCode::NOT_FOUND {
             // To go on from there would be refused, too.

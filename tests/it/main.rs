@@ -48,6 +48,7 @@ mod streaming;
 mod tail;
 mod tail_command;
 mod tail_durable;
+mod tail_goes_on;
 mod tail_kept;
 mod tokens;
 mod told;

@@ -18,7 +18,7 @@ const README_LINES_MAX: usize = 150;
 /// Where code and its settings are. What is named in a document stands in one of these.
 const CODE: [&str; 6] = ["src", "tests", "benches", "scripts", "config", ".cargo"];
 /// Settings of other programs, which documents name.
-const FOREIGN: [&str; 2] = ["stop_grace_period", "non_idempotent"];
+const FOREIGN: [&str; 3] = ["stop_grace_period", "non_idempotent", "proxy_read_timeout"];
 /// How the series of a histogram end, and how the metrics begin that every process has.
 const SERIES: [&str; 3] = ["_bucket", "_count", "_sum"];
 const OF_EVERY_PROCESS: &str = "process_";

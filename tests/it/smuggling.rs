@@ -358,15 +358,15 @@ fn check_through(proxy: &Proxy, daemon: &Daemon, rows: &[Row], code: &str) -> Re
 }
 
 /// Debian's nginx, its files in a folder of the test.
-struct Nginx {
+pub(crate) struct Nginx {
     process: Child,
     folder: TempDir,
     /// The first reads a body before it passes the request on, the second does both at once.
-    addresses: [String; 2],
+    pub(crate) addresses: [String; 2],
 }
 
 impl Nginx {
-    fn start(hitlog: &str) -> Self {
+    pub(crate) fn start(hitlog: &str) -> Self {
         let folder = work_dir();
         let free = || TcpListener::bind("127.0.0.1:0").unwrap();
         let addresses = [free(), free()].map(|listener| listener.local_addr().unwrap().to_string());

@@ -7,6 +7,7 @@ use std::{
     mem,
     net::{Shutdown, TcpListener, TcpStream},
     os::unix::process::ExitStatusExt,
+    path::Path,
     process::{Child, Command, ExitStatus},
     sync::{Arc, Mutex, mpsc},
     thread,
@@ -16,7 +17,7 @@ use std::{
 use rustix::io::ioctl_fionread;
 use serde_json::{Value, json};
 
-use harness::{TIMEOUT, command, wait_until, work_dir};
+use harness::{Daemon, TIMEOUT, command, traffic, wait_until, work_dir};
 
 const TOKEN: &str = "0123456789abcdef-secret";
 const CODE: &str = "pm-abc123-1769630400000";
@@ -589,4 +590,74 @@ fn arguments_that_make_no_sense() {
         let said = String::from_utf8(ran.stderr).unwrap();
         assert!(ran.status.code() == Some(2) && said.contains(words) && !said.contains(TOKEN), "{said}");
     }
+}
+
+/// The command that starts hitlog anew where it was.
+fn serve(data: &Path, address: &str) -> Daemon {
+    Daemon::spawn(&mut command(&["serve", "--listen", address, "--data-dir", data.to_str().unwrap()]), data)
+}
+
+#[test]
+fn beside_a_real_hitlog_nothing_is_missed() {
+    const BATCH: usize = 50;
+    let work = work_dir();
+    let data = work.path().join("data");
+    let mut daemon = Daemon::start_in(&data, &[]);
+    let address = daemon.address.clone();
+    let code = daemon.register("a.example");
+    daemon.register("b.example");
+    let arguments = ["tail", "--url", &address, "--website", "https://A.example/", "--json", "--after", "start"];
+    let tail = Tail::start(&mut command(&arguments));
+    let (mut sent, mut seen) = (Vec::new(), Vec::new());
+    for round in 0..6 {
+        let response = daemon.client().post("/api/v1/events/batch", traffic::batch(&code, BATCH));
+        assert_eq!(response.status, 201, "{}", response.text());
+        let ids = |text: &Value| text["id"].as_str().unwrap().to_owned();
+        sent.extend(response.json()["events"].as_array().unwrap().iter().map(ids));
+        // In turn: they are shown before hitlog ends, and in the middle of its end; it stops, and it crashes.
+        if round % 2 == 0 {
+            seen.extend((seen.len()..sent.len()).map(|_| ids(&serde_json::from_str(&tail.line()).unwrap())));
+        }
+        if round % 3 == 0 {
+            daemon.crash();
+        } else {
+            daemon.stop();
+        }
+        daemon = serve(&data, &address);
+    }
+    seen.extend((seen.len()..sent.len()).map(|_| tail.line()).map(|line| {
+        let line: Value = serde_json::from_str(&line).unwrap();
+        line["id"].as_str().unwrap().to_owned()
+    }));
+    assert_eq!(seen, sent);
+    let website = daemon.client().get("/api/v1/websites").json()["websites"][1]["id"].as_str().unwrap().to_owned();
+    assert_eq!(daemon.client().send("DELETE", &format!("/api/v1/websites/{website}"), &[], b"").status, 200);
+    let (code, said) = tail.ends();
+    assert!(
+        code == 1 && said.ends_with("hitlog: the website a.example was deleted, and its events with it\n"),
+        "{said}"
+    );
+    daemon.stop();
+}
+
+#[test]
+fn a_real_hitlog_says_what_is_wrong() {
+    const METRICS: &str = "0123456789abcdef-metrics";
+    let daemon = Daemon::start(&["--token", TOKEN, "--metrics-token", METRICS]);
+    let says = |token: Option<&str>, arguments: &[&str], code: i32, words: &str| {
+        let mut tail = command(&[&["tail", "--url", &daemon.address], arguments].concat());
+        tail.envs(token.map(|token| ("HITLOG_READ_TOKEN", token)));
+        let (ended, said) = Tail::start(&mut tail).ends();
+        assert!(ended == code && said.contains(words) && !said.contains("0123456789abcdef"), "{words}: {said}");
+    };
+    says(None, &[], 1, "answers 401 UNAUTHORIZED: This needs a token");
+    says(Some("0123456789abcdef-foreign"), &[], 1, "answers 401 UNAUTHORIZED: The token is not valid");
+    says(Some(METRICS), &[], 1, "answers 403 FORBIDDEN: This needs a token of the role read or admin");
+    says(Some(TOKEN), &[], 1, "no website is registered yet");
+    let bearer = format!("Bearer {TOKEN}");
+    let headers = [("authorization", &*bearer), ("content-type", "application/json")];
+    let site = br#"{"name":"n","domain":"a.example"}"#;
+    assert_eq!(daemon.client().send("POST", "/api/v1/websites", &headers, site).status, 201);
+    says(Some(TOKEN), &["--after", "-no-position"], 2, "answers 400 VALIDATION_ERROR: Invalid query; after: ");
+    says(Some(TOKEN), &["--website", "b.example"], 2, "domain b.example; there are:\n  a.example  pm-");
 }

@@ -25,6 +25,8 @@ pub(super) enum Bye {
     Stop,
     /// The website has been deleted.
     Deleted,
+    /// Its token is not valid any more.
+    Token,
 }
 
 /// After how many milliseconds a browser comes back that has lost its connection.
@@ -111,6 +113,7 @@ impl Form {
         let reason: &[u8] = match bye {
             Bye::Stop => b"{\"reason\":\"stop\"}",
             Bye::Deleted => b"{\"reason\":\"deleted\"}",
+            Bye::Token => b"{\"reason\":\"token\"}",
         };
         match self {
             Self::ServerSentEvents => {

@@ -2,8 +2,6 @@
 
 use std::{ops::ControlFlow, sync::Arc};
 
-use parking_lot::Mutex;
-
 use super::form::Form;
 use crate::{
     event_id::EventIds,
@@ -40,20 +38,18 @@ pub(super) struct PageWriter {
     position: PositionText,
     /// With so many bytes it is full.
     bytes_max: usize,
-    page: Arc<Mutex<PageBuffer>>,
 }
 
 impl PageWriter {
-    /// Writes what comes after `place` into `page`.
-    pub(super) fn new(what: &Arc<What>, place: &TailPlace, bytes_max: usize, page: &Arc<Mutex<PageBuffer>>) -> Self {
+    /// Writes what comes after `place`.
+    pub(super) fn new(what: &Arc<What>, place: &TailPlace, bytes_max: usize) -> Self {
         let mut positions = what.cursors.positions();
         let position = positions.encode(what.website_id.as_bytes(), place);
-        Self { what: Arc::clone(what), positions, position, bytes_max, page: Arc::clone(page) }
+        Self { what: Arc::clone(what), positions, position, bytes_max }
     }
 
-    /// Writes what comes next, and says whether there is room for more.
-    pub(super) fn write(&mut self, shown: &Shown<'_, '_>) -> Result<ControlFlow<()>, ReadError> {
-        let mut page = self.page.lock();
+    /// Writes what comes next into `page`, and says whether there is room for more.
+    pub(super) fn write(&mut self, page: &mut PageBuffer, shown: &Shown<'_, '_>) -> Result<ControlFlow<()>, ReadError> {
         let form = self.what.form;
         match shown {
             Shown::Gap(gap) => page.write(|out| form.gap(out, &self.position, *gap))?,

@@ -1,7 +1,7 @@
 //! The open file of the catalog: how it is opened, made and brought up to date, and what a start reads of it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -17,6 +17,7 @@ use super::{
     segment_table::{self, ListedSegment, SegmentChange, read_damage, read_leftovers, read_open_notes, read_segments},
     website_table::read_websites,
     websites::Websites,
+    written_off_table,
 };
 use crate::{
     clock::now_ms,
@@ -188,6 +189,11 @@ impl CatalogFile {
     /// What an earlier run noted of what has expired.
     pub(crate) fn expiry_notes(&self) -> Result<ExpiryNotes, OpenError> {
         expiry_table::read(&self.connection).map_err(OpenError::sqlite(&self.path))
+    }
+
+    /// The numbers of the segments that were given up.
+    pub(crate) fn written_off(&self) -> Result<BTreeSet<i64>, OpenError> {
+        written_off_table::read(&self.connection).map_err(OpenError::sqlite(&self.path))
     }
 
     /// Copies the write-ahead log into the catalog when it has grown. An error leaves the disk in doubt.

@@ -22,6 +22,12 @@ pub(super) fn note_erased(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute("UPDATE WrittenOff SET erasedSince = 1 WHERE erasedSince = 0", []).map(drop)
 }
 
+/// The numbers of all segments that were written off.
+pub(super) fn read(connection: &Connection) -> rusqlite::Result<BTreeSet<i64>> {
+    let mut select = connection.prepare("SELECT number FROM WrittenOff")?;
+    select.query_map([], |row| row.get(0))?.collect()
+}
+
 /// The numbers of the segments that were written off and may have had events that were erased since.
 pub(crate) fn read_erased_since(connection: &Connection) -> rusqlite::Result<BTreeSet<i64>> {
     if !connection.table_exists(None, "WrittenOff")? {

@@ -25,6 +25,7 @@ use self::{
 };
 use super::{Pool, Readers, budget::PageBuffer, snapshot::Snapshot};
 use crate::{
+    budget::Budget,
     clock::now_ms,
     metrics::StoreMetrics,
     store::{
@@ -36,6 +37,8 @@ use crate::{
 
 /// The longest that one read may take, its wait for its turn included; then it is tried again.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
+/// The part of the memory that is for lists of rows to come, so that pages never lack it.
+const LISTS_SHARE: usize = 4;
 /// So few are woken at once by the thread that commits: it takes less time than asking another one to do it.
 const WOKEN_AT_ONCE: usize = 8;
 
@@ -46,6 +49,8 @@ pub struct Tails {
     segments: Arc<Segments>,
     open: Arc<AtomicUsize>,
     tails_max: usize,
+    /// The memory of lists of rows to come.
+    lists: Budget,
     metrics: Arc<StoreMetrics>,
 }
 
@@ -67,13 +72,14 @@ impl Tails {
             // One question of each, and as many of those who have just gone; and who is to be woken.
             waiting_max: 2 * options.tails_max + 1,
             deadline: READ_TIMEOUT,
-            answer_bytes_max: options.bytes_max,
+            answer_bytes_max: options.bytes_max - options.bytes_max / LISTS_SHARE,
             ..read
         };
         metrics.tails_max.set(options.tails_max as f64);
         let (readers, threads) = Readers::spawn(Pool::Tails, segments, read, interrupt, Arc::clone(&metrics))?;
         let (segments, open) = (Arc::clone(segments), Arc::default());
-        Ok((Self { readers, segments, open, tails_max: options.tails_max, metrics }, threads))
+        let (tails_max, lists) = (options.tails_max, Budget::new(options.bytes_max / LISTS_SHARE));
+        Ok((Self { readers, segments, open, tails_max, lists, metrics }, threads))
     }
 
     /// Follows the events of a website from now on.
@@ -92,9 +98,17 @@ impl Tails {
         TailPlace::at(self.segments.high_water_mark(), now_ms())
     }
 
+    /// The place behind the event with this sequence, which arrived at `time`, in milliseconds since 1970, UTC, as a run
+    /// of hitlog told it. After a loss of power that took events with it their sequences are given again: what an earlier
+    /// run told of them leads to where this one began.
+    pub fn go_on_from(&self, sequence: u64, time: i64, is_of_this_run: bool) -> TailPlace {
+        let last_kept = self.segments.begun_at().saturating_sub(1);
+        TailPlace::at(if is_of_this_run { sequence } else { sequence.min(last_kept) }, time)
+    }
+
     /// The memory that what is on its way to all of them holds, in bytes.
     pub fn bytes(&self) -> usize {
-        self.readers.answer_bytes()
+        self.readers.answer_bytes() + self.lists.used()
     }
 
     /// Tells those whose events are among the rows of a group, which readers find by now.
@@ -136,33 +150,32 @@ impl Tail {
         self.tails.segments.high_water_mark() > place.after
     }
 
-    /// Shows `show` what comes after a place, until it has enough. A read that fails is one that did not take place.
-    /// One that shows nothing may have passed by others' events only, and not have come to the end.
-    pub fn read<S>(
+    /// Has `write` put what comes after a place into a page, until it has enough. A read that fails is one that did not
+    /// take place. One that leaves the page empty may have passed by others' events only, and not have come to the end.
+    pub fn read<W>(
         &self,
         place: TailPlace,
-        mut show: S,
-    ) -> impl Future<Output = Result<TailRead, ReadError>> + Send + use<S>
+        mut write: W,
+    ) -> impl Future<Output = Result<(TailRead, PageBuffer), ReadError>> + Send + use<W>
     where
-        S: FnMut(Shown<'_, '_>) -> Result<ControlFlow<()>, ReadError> + Send + 'static,
+        W: FnMut(&mut PageBuffer, &Shown<'_, '_>) -> Result<ControlFlow<()>, ReadError> + Send + 'static,
     {
         let (filter, metrics) = (Arc::clone(&self.filter), Arc::clone(&self.tails.metrics));
-        let (readers, budget) = (self.tails.readers.clone(), self.tails.readers.budget.clone());
-        let read = move |snapshot: &Snapshot<'_>| {
-            let mut shown = 0;
-            let read = Walk::new(snapshot, &filter, place, budget).run(|what| {
-                shown += u64::from(matches!(what, Shown::Event(..)));
-                show(what)
-            })?;
-            metrics.tail_events.increment(shown);
-            Ok(read)
-        };
-        async move { readers.ask(read).await }
-    }
-
-    /// An empty buffer for a page, counted against what all of them share.
-    pub fn page_buffer(&self) -> PageBuffer {
-        self.tails.readers.page_buffer()
+        let (lists, readers) = (self.tails.lists.clone(), self.tails.readers.clone());
+        async move {
+            let mut page = readers.page_buffer();
+            let read = move |snapshot: &Snapshot<'_>| {
+                let mut shown = 0;
+                let read = Walk::new(snapshot, &filter, place, lists).run(|what| {
+                    shown += u64::from(matches!(what, Shown::Event(..)));
+                    write(&mut page, &what)
+                })?;
+                metrics.tail_events.increment(shown);
+                // Here and not where it is sent: while it waits for that it holds no more than it has.
+                Ok((read, page.trimmed()))
+            };
+            readers.ask(read).await
+        }
     }
 }
 

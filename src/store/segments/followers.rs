@@ -5,11 +5,11 @@ use std::{
     collections::{HashMap, hash_map::Entry},
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 use tokio::sync::watch;
 
 use super::columns::RowKeys;
@@ -31,7 +31,7 @@ struct Followed {
     /// How often a group had events of it.
     groups: watch::Sender<u64>,
     /// It is among those whose followers are about to be woken.
-    is_pending: Mutex<bool>,
+    is_pending: AtomicBool,
 }
 
 /// One who follows the events of a website. Dropped, it does so no longer.
@@ -52,7 +52,7 @@ impl Followers {
         let mut by_site = self.by_site.write();
         let followed = by_site.entry(site).or_insert_with(|| {
             let (followers, groups) = (AtomicUsize::new(0), watch::Sender::new(0));
-            Arc::new(Followed { site, followers, groups, is_pending: Mutex::default() })
+            Arc::new(Followed { site, followers, groups, is_pending: AtomicBool::new(false) })
         });
         followed.followers.fetch_add(1, Ordering::Relaxed);
         // Before the lock is given back: the writer looks at it first.
@@ -75,7 +75,7 @@ impl Followers {
                 continue;
             }
             let Some(followed) = by_site.get(&site) else { continue };
-            if !std::mem::replace(&mut *followed.is_pending.lock(), true) {
+            if !followed.is_pending.swap(true, Ordering::AcqRel) {
                 woken.0.push(Arc::clone(followed));
             }
         }
@@ -98,7 +98,7 @@ impl Woken {
     pub(crate) fn wake(self) {
         for followed in self.0 {
             // First, so that what comes while they are being woken wakes them again.
-            *followed.is_pending.lock() = false;
+            followed.is_pending.store(false, Ordering::Release);
             followed.groups.send_modify(|groups| *groups += 1);
         }
     }

@@ -45,15 +45,15 @@ impl Followed {
         let tail = pair.store().tails.follow(filter).unwrap();
         let shown = Arc::new(Mutex::new((Vec::new(), Vec::new())));
         let out = Arc::clone(&shown);
-        let read = tail.read(self.place.clone(), move |what| {
+        let read = tail.read(self.place.clone(), move |_, what| {
             let (events, gaps) = &mut *out.lock().unwrap();
             match what {
-                Shown::Gap(gap) => gaps.push(gap),
-                Shown::Event(sequence, _) => events.push(sequence),
+                Shown::Gap(gap) => gaps.push(*gap),
+                Shown::Event(sequence, _) => events.push(*sequence),
             }
             Ok(if events.len() as u64 >= limit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         });
-        let read = pair.runtime.block_on(read).unwrap();
+        let (read, _) = pair.runtime.block_on(read).unwrap();
         let (events, gaps) = std::mem::take(&mut *shown.lock().unwrap());
         assert!(events.len() as u64 <= limit);
         assert!(read.place.sequence() >= self.place.sequence() || events.is_empty());

@@ -55,7 +55,7 @@ impl Trouble {
 
     /// What follows from an answer that is no success.
     pub(super) fn of_refusal(client: &Client, refusal: Refusal) -> Self {
-        let Refusal { status, retry_after, text } = refusal;
+        let Refusal { status, retry_after, text, .. } = refusal;
         let what = format!("{} {text}", client.base());
         match status {
             StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
@@ -118,7 +118,8 @@ impl Outage {
             self.since = Some(Instant::now());
             (self.tell)(&format!("hitlog: {what}; trying again until it answers"));
         }
-        let wait = asked.unwrap_or_else(|| wait(self.tries, rand::random()));
+        // What is asked for may be no time at all.
+        let wait = asked.unwrap_or_default().max(wait(self.tries, rand::random()));
         self.tries = self.tries.saturating_add(1);
         tokio::time::sleep(wait).await;
         Ok(())
@@ -164,7 +165,12 @@ mod tests {
             (302, "Final(Remote"),
         ] {
             let status = StatusCode::from_u16(status).unwrap();
-            let refusal = Refusal { status, retry_after: Some(Duration::from_secs(1_000_000)), text: "says no".into() };
+            let refusal = Refusal {
+                status,
+                retry_after: Some(Duration::from_secs(1_000_000)),
+                text: "says no".into(),
+                is_in_known_words: true,
+            };
             let trouble = Trouble::of_refusal(&client, refusal);
             assert!(format!("{trouble:?}").starts_with(follows), "{status}: {trouble:?}");
             if let Trouble::Busy { wait, .. } = trouble {

@@ -42,6 +42,8 @@ pub(super) struct Missing {
     pub(super) from: i64,
     /// `None`: as far as the next event that is shown.
     pub(super) to: Option<i64>,
+    /// The place that they are missing after: whoever goes on from there is told of them again.
+    pub(super) after: u64,
 }
 
 /// What is shown to somebody who follows events.
@@ -94,14 +96,14 @@ impl TailPlace {
         Self { after: sequence, time, gaps_told_to: i64::MIN, missing: None, ahead: None }
     }
 
-    /// The sequence up to which everything has been shown, or is not followed.
+    /// The sequence up to which everything has been shown or told of, or is not followed.
     pub fn sequence(&self) -> u64 {
-        self.after
+        self.missing.map_or(self.after, |missing| missing.after)
     }
 
     /// When what comes after it has arrived at the earliest, in milliseconds since 1970, UTC.
     pub fn time(&self) -> i64 {
-        self.time
+        self.missing.map_or(self.time, |missing| missing.from)
     }
 }
 

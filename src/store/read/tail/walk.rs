@@ -76,8 +76,6 @@ impl<'a> Walk<'a> {
             wanted.map(|of| (Stream::new(site, of.as_str().as_bytes()), of)).collect()
         };
         let streams = snapshot.site(&filter.website_id).map(of_site).unwrap_or_default();
-        // After a loss of power that took events with it their sequences are given again.
-        place.after = place.after.min(snapshot.high_water_mark().max(snapshot.shared().begun_at().saturating_sub(1)));
         if place.gaps_told_to == FROM_START {
             // Whoever wants all that is kept does not miss what is not.
             place.gaps_told_to = snapshot.expired_before;
@@ -94,8 +92,8 @@ impl<'a> Walk<'a> {
         let end = self.snapshot.high_water_mark();
         let mut before = 0;
         for segment in self.snapshot.segments() {
-            let Some((first, last)) = self.span(segment) else { continue };
-            if last > self.place.after {
+            // One that has become empty is not missing.
+            if let Some((first, last)) = self.span(segment).filter(|(_, last)| *last > self.place.after) {
                 self.note_hole((before, segment.number), first);
                 self.hidden = self.hidden_in(segment);
                 if !self.walk_through(segment, (first, last), &mut show)? {
@@ -107,7 +105,7 @@ impl<'a> Walk<'a> {
         self.place.after = self.place.after.max(end);
         self.place.time = begun_at;
         self.place.ahead = None;
-        if let Some(Missing { reason, from, to }) = self.place.missing.take() {
+        if let Some(Missing { reason, from, to, .. }) = self.place.missing.take() {
             // Nothing was shown behind it yet, so it can be told on its own.
             let _ = show(Shown::Gap(Gap { reason, from, to: to.unwrap_or(begun_at) }))?;
         }
@@ -127,26 +125,28 @@ impl<'a> Walk<'a> {
     /// Notes that the rows between the place and the first one of a segment are missing, if that is because segments
     /// are; `before` is the number of the segment that there is before it, and `number` its own.
     fn note_hole(&mut self, (before, number): (i64, i64), first: u64) {
-        let mut missing = before + 1..number;
+        let missing = before + 1..number;
         if self.place.after + 1 >= first || missing.is_empty() {
             return;
         }
-        let damaged = self.snapshot.shared().damaged_numbers();
-        if missing.any(|number| damaged.contains(&number)) {
-            let missing = Missing { reason: GapReason::Damage, from: self.place.time, to: None };
+        if self.snapshot.shared().has_lost_any(missing) {
+            let missing =
+                Missing { reason: GapReason::Damage, from: self.place.time, to: None, after: self.place.after };
             self.place.missing.get_or_insert(missing);
         } else {
-            self.note_expired();
+            // The newest of it was older than what has expired by now.
+            self.note_expired(self.snapshot.expired_before.saturating_sub(1));
         }
     }
 
-    /// Notes that expired rows were passed by.
-    fn note_expired(&mut self) {
+    /// Notes that expired rows were passed by, of which the newest was made at this time.
+    fn note_expired(&mut self, newest: i64) {
         let expired_before = self.snapshot.expired_before;
-        if expired_before > self.place.gaps_told_to {
+        if newest >= self.place.gaps_told_to {
             self.place.gaps_told_to = expired_before;
-            let from = self.place.time.min(expired_before);
-            let missing = Missing { reason: GapReason::Retention, from, to: Some(expired_before) };
+            let from = self.place.time.min(newest);
+            let missing =
+                Missing { reason: GapReason::Retention, from, to: Some(expired_before), after: self.place.after };
             self.place.missing.get_or_insert(missing);
         }
     }
@@ -225,8 +225,9 @@ impl<'a> Walk<'a> {
         if of_streams.is_empty() {
             return 0;
         }
-        if of_streams.iter().all(|of| of.last_created_at < self.snapshot.expired_before) {
-            self.note_expired();
+        let newest = of_streams.iter().map(|of| of.last_created_at).max().unwrap_or(i64::MIN);
+        if newest < self.snapshot.expired_before {
+            self.note_expired(newest);
             return 0;
         }
         of_streams.iter().map(|of| of.count).sum()
@@ -255,25 +256,24 @@ impl<'a> Walk<'a> {
     }
 
     fn look_in_index(&mut self, segment: &Arc<Segment>, first: u64, lowest: &mut Lowest) -> Result<(), ReadError> {
-        let (mut expired, expired_before) = (false, self.snapshot.expired_before);
+        let (mut expired, expired_before) = (None, self.snapshot.expired_before);
         for (_, event_type) in &self.streams {
             self.snapshot.on(segment, |connection| {
                 let mut select = connection.prepare_cached(KEYS_OF_STREAM)?;
                 let mut rows = select.query(params![self.filter.website_id, event_type.as_str()])?;
                 while let Some(row) = rows.next()? {
                     let sequence = row.get::<_, i64>(1)?.unsigned_abs();
-                    if row.get::<_, i64>(0)? >= expired_before {
+                    let created_at: i64 = row.get(0)?;
+                    if created_at >= expired_before {
                         lowest.offer(first, sequence);
-                    } else {
-                        expired |= sequence > lowest.after;
+                    } else if sequence > lowest.after {
+                        expired = expired.max(Some(created_at));
                     }
                 }
                 Ok(())
             })?;
         }
-        if expired {
-            self.note_expired();
-        }
+        expired.into_iter().for_each(|newest| self.note_expired(newest));
         Ok(())
     }
 
@@ -358,7 +358,7 @@ impl<'a> Walk<'a> {
         show: &mut impl FnMut(Shown<'_, '_>) -> Result<ControlFlow<()>, ReadError>,
     ) -> Result<bool, ReadError> {
         if row.created_at < self.snapshot.expired_before {
-            self.note_expired();
+            self.note_expired(row.created_at);
             self.place.after = sequence;
             return Ok(true);
         }
@@ -366,7 +366,7 @@ impl<'a> Walk<'a> {
             self.place.after = sequence;
             return Ok(true);
         }
-        if let Some(Missing { reason, from, to }) = self.place.missing {
+        if let Some(Missing { reason, from, to, .. }) = self.place.missing {
             // That there is no room for more is told by the event.
             let _ = show(Shown::Gap(Gap { reason, from, to: to.unwrap_or(row.received_at) }))?;
         }
