@@ -35,8 +35,6 @@ pub struct Cursors {
     key: [u8; 32],
     /// Those of the older epochs, the newest first, and the first sequence of the epoch that came after each.
     older: Arc<[([u8; 32], u64)]>,
-    /// Another one at every start.
-    run: u64,
 }
 
 impl Cursors {
@@ -46,7 +44,7 @@ impl Cursors {
             |id_key: [u8; 16]| Sha256::new().chain_update("hitlog cursor").chain_update(id_key).finalize().into();
         let mut keys = epochs.with_ends().rev().map(|(epoch, end)| (derive(epoch.key), end));
         let (key, _) = keys.next().unwrap_or_default();
-        Self { key, older: keys.collect(), run: rand::random::<u64>() & RUN_MASK }
+        Self { key, older: keys.collect() }
     }
 
     /// The place as a text of letters, digits, `-` and `_`.
@@ -87,17 +85,15 @@ impl Cursors {
 
     /// What makes positions.
     pub(super) fn positions(&self) -> Positions {
-        Positions { cipher: Aes128Siv::new(&self.key.into()), run: self.run }
+        Positions(Aes128Siv::new(&self.key.into()))
     }
 
     /// The place in a text, if it was made here and for this website.
-    pub(super) fn decode_position(&self, website_id: &str, text: &str) -> Option<Position> {
+    pub(super) fn decode_position(&self, website_id: &str, text: &str) -> Option<TailPlace> {
         let (plain, end) = self.open(&[website_id.as_bytes(), POSITION], text)?;
-        let &[sequence, time_and_run] = plain.as_chunks().0 else { return None };
-        let (sequence, time_and_run) = (u64::from_be_bytes(sequence), u64::from_be_bytes(time_and_run));
-        let time = (time_and_run >> RUN_BITS).cast_signed();
-        let is_of_this_run = time_and_run & RUN_MASK == self.run;
-        end.is_none_or(|end| sequence < end).then_some(Position { sequence, time, is_of_this_run })
+        let &[sequence, time] = plain.as_chunks().0 else { return None };
+        let (sequence, time) = (u64::from_be_bytes(sequence), i64::from_be_bytes(time));
+        end.is_none_or(|end| sequence < end).then(|| TailPlace::told(sequence, time))
     }
 
     fn seal(&self, listing: impl IntoIterator<Item = impl AsRef<[u8]>>, plain: &[u8]) -> String {
@@ -115,26 +111,8 @@ impl Cursors {
     }
 }
 
-/// A position as it was told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Position {
-    pub(super) sequence: u64,
-    /// In milliseconds since 1970, UTC.
-    pub(super) time: i64,
-    /// It was told since the start.
-    pub(super) is_of_this_run: bool,
-}
-
-/// What tells the runs of hitlog apart; and the milliseconds of a time beside it last until the year 2527.
-const RUN_BITS: u32 = 20;
-const RUN_MASK: u64 = (1 << RUN_BITS) - 1;
-const TIME_MAX: i64 = (1 << (64 - RUN_BITS)) - 1;
-
 /// Makes positions.
-pub(super) struct Positions {
-    cipher: Aes128Siv,
-    run: u64,
-}
+pub(super) struct Positions(Aes128Siv);
 
 /// A position as clients see it: letters, digits, `-` and `_`.
 pub(super) type PositionText = [u8; POSITION_CHARS];
@@ -145,10 +123,9 @@ impl Positions {
         let mut sealed = [0; TAG_BYTES + POSITION_BYTES];
         let (tag, plain) = sealed.split_at_mut(TAG_BYTES);
         plain[..8].copy_from_slice(&place.sequence().to_be_bytes());
-        let time = place.time().clamp(0, TIME_MAX).cast_unsigned();
-        plain[8..].copy_from_slice(&(time << RUN_BITS | self.run).to_be_bytes());
+        plain[8..].copy_from_slice(&place.time().to_be_bytes());
         // Fails only on texts of 2^36 bytes and more.
-        let sealing = self.cipher.encrypt_inout_detached([website_id, POSITION], plain.into());
+        let sealing = self.0.encrypt_inout_detached([website_id, POSITION], plain.into());
         tag.copy_from_slice(&sealing.unwrap_or_default());
         let mut text = [0; POSITION_CHARS];
         let _ = BASE64_URL_SAFE_NO_PAD.encode_slice(sealed, &mut text);
@@ -241,12 +218,12 @@ mod tests {
 
     #[test]
     fn a_position_is_for_one_website_of_one_hitlog() {
-        for (sequence, time) in [(0, 0), (1, TIME_MAX), (u64::MAX, 1)] {
+        for (sequence, time) in [(0, 0), (1, i64::MAX), (u64::MAX, -1)] {
             let text = cursors().positions().encode(b"web-1", &TailPlace::at(sequence, time));
             let text = str::from_utf8(&text).unwrap();
             assert!(text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)), "{text}");
             let decoded = |cursors: &Cursors, website: &str, text: &str| {
-                cursors.decode_position(website, text).map(|place| (place.sequence, place.time))
+                cursors.decode_position(website, text).map(|place| (place.sequence(), place.time()))
             };
             assert_eq!(decoded(&cursors(), "web-1", text), Some((sequence, time)));
             assert_eq!(decoded(&cursors(), "web-2", text), None);
@@ -268,22 +245,12 @@ mod tests {
     }
 
     #[test]
-    fn a_position_says_whether_this_run_has_told_it() {
-        let (first, second) = (cursors(), Cursors { run: 7, ..cursors() });
-        let text = first.positions().encode(b"web-1", &TailPlace::at(5, 6));
-        for (cursors, is_of_this_run) in [(&first, true), (&first.clone(), true), (&second, first.run == 7)] {
-            let position = cursors.decode_position("web-1", str::from_utf8(&text).unwrap());
-            assert_eq!(position, Some(Position { sequence: 5, time: 6, is_of_this_run }));
-        }
-    }
-
-    #[test]
     fn a_position_of_an_older_epoch_is_for_what_came_before_the_next() {
         let newer = cursors_of(&[(0, b"0123456789abcdef"), (10, b"fedcba9876543210")]);
         for (sequence, is_good) in [(0, true), (9, true), (10, false), (u64::MAX, false)] {
             let place = TailPlace::at(sequence, 1);
             let decoded = |by: &Cursors, text: &[u8]| {
-                by.decode_position("web-1", str::from_utf8(text).unwrap()).map(|place| place.sequence)
+                by.decode_position("web-1", str::from_utf8(text).unwrap()).map(|place| place.sequence())
             };
             let text = cursors().positions().encode(b"web-1", &place);
             assert_eq!(decoded(&newer, &text), is_good.then_some(sequence), "{sequence}");

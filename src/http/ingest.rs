@@ -319,9 +319,9 @@ impl Ingest {
     fn position_of_last(&self, Stored { receipt, events, .. }: &Stored) -> Option<PositionText> {
         let last = events.rows().next_back()?;
         let place = match receipt.repeats.last() {
-            // When it arrived is not known any more; before that it may have been made, and after this not.
+            // When it arrived is not known any more, but that it had by now.
             Some(Repeat { index, original }) if index + 1 == receipt.count => {
-                TailPlace::at(original.sequence, original.created_at.min(last.received_at))
+                TailPlace::at(original.sequence, last.received_at)
             }
             _ => {
                 let new = (receipt.count - receipt.repeats.len()) as u64;

@@ -25,7 +25,7 @@ use super::{
     asked::Asked,
     auth::{Holder, Role, Tokens},
     connections::Connections,
-    cursor::{Cursors, Position},
+    cursor::Cursors,
     errors::{ErrorCode, error, invalid, retry_later},
     obstacles::Obstacles,
     parameters::parameters,
@@ -138,9 +138,7 @@ impl TailRoute {
             From::Now => None,
             From::Start => Some(TailPlace::start()),
             From::Position(field, text) => match self.cursors.decode_position(&website_id, text) {
-                Some(Position { sequence, time, is_of_this_run }) => {
-                    Some(self.tails.go_on_from(sequence, time, is_of_this_run))
-                }
+                Some(place) => Some(place),
                 None => return invalid("Invalid query", &unknown_position(field)),
             },
         };
@@ -151,8 +149,10 @@ impl TailRoute {
         let filter = TailFilter { website_id: Arc::clone(&website_id), event_type: query.event_type };
         let tail = match self.tails.follow(filter) {
             Ok(tail) => tail,
-            Err(TooManyTails) => {
-                let message = "As many clients follow events as may (tails_max); try again later";
+            Err(TooManyTails::Off) => return error(ErrorCode::Forbidden, "tails_max is 0: nobody may follow events"),
+            Err(TooManyTails::Taken) => {
+                let message = "As many clients follow events as may (tails_max, and half of active_connections_max); \
+                               try again later";
                 return retry_later(ErrorCode::Overloaded, message, self.obstacles.tails_full.meet());
             }
         };

@@ -156,6 +156,7 @@ impl Log {
                 self.check_directory()?;
                 // Readers find the rows from here on; before COMMIT returned nobody may.
                 self.active.columns.add(first, &self.keys);
+                self.segments.note_durable(next - 1);
                 self.tails.tell(&self.keys);
                 self.active.rows += next - first;
                 self.next_sequence = next;

@@ -81,6 +81,10 @@ pub(crate) struct Segments {
     quarantined: AtomicUsize,
     written_off: OnceLock<BTreeSet<i64>>,
     begun_at: AtomicU64,
+    /// The highest sequence that is durable, whether it is still there or not: it never falls.
+    durable: AtomicU64,
+    /// The numbers of the segments that an erasure has left nothing of, since the start.
+    emptied: Mutex<BTreeSet<i64>>,
     /// The number of the segment that is to be followed by the next, full or not.
     roll_requested: AtomicI64,
     /// Rows of full segments whose keys are in memory because the disk did not take them.
@@ -114,6 +118,8 @@ impl Segments {
             quarantined: AtomicUsize::new(0),
             written_off: OnceLock::new(),
             begun_at: AtomicU64::new(0),
+            durable: AtomicU64::new(0),
+            emptied: Mutex::default(),
             roll_requested: AtomicI64::new(0),
             refused_rows: AtomicU64::new(0),
             hidden_lists: AtomicU64::new(0),
@@ -131,12 +137,15 @@ impl Segments {
         Arc::clone(&self.view.read())
     }
 
-    /// The highest sequence that is durable, of those that there are to see; 0 if there are none.
-    pub(crate) fn high_water_mark(&self) -> u64 {
-        let seen =
-            self.view().segments.iter().rev().find_map(|segment| segment.sequences()).map_or(0, |(_, last)| last);
-        // Where the newest are gone, because they have expired or are damaged, what comes next is behind them still.
-        seen.max(self.begun_at().saturating_sub(1))
+    /// The highest sequence that is durable; 0 if there was none ever. Whoever looks at the view after it finds
+    /// everything up to there, unless it is gone.
+    pub(crate) fn durable(&self) -> u64 {
+        self.durable.load(Ordering::Acquire)
+    }
+
+    /// Notes that everything up to this sequence is durable, and can be found.
+    pub(crate) fn note_durable(&self, sequence: u64) {
+        self.durable.fetch_max(sequence, Ordering::Release);
     }
 
     /// Shows another segment.
@@ -158,6 +167,16 @@ impl Segments {
                 self.replaced.lock().push(old);
             }
         });
+    }
+
+    /// Notes that an erasure has left nothing of a segment.
+    pub(crate) fn note_emptied(&self, number: i64) {
+        self.emptied.lock().insert(number);
+    }
+
+    /// Whether an erasure has left nothing of the segment with this number, since the start.
+    pub(crate) fn is_emptied(&self, number: i64) -> bool {
+        self.emptied.lock().contains(&number)
     }
 
     /// Shows a segment no more.
@@ -297,6 +316,7 @@ impl Segments {
     /// Notes the first sequence that this run gives.
     pub(crate) fn begin_at(&self, sequence: u64) {
         self.begun_at.store(sequence, Ordering::Relaxed);
+        self.note_durable(sequence.saturating_sub(1));
     }
 
     /// The first sequence that this run gives.

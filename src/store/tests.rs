@@ -320,3 +320,66 @@ fn deep_pages_over_fence_posts_and_ties() {
     assert_eq!(pair.segments(SegmentLabel::Sealed), 3);
     check(&pair);
 }
+
+/// What has expired among what has not is told once, and not to whoever wants what is kept.
+#[test]
+fn what_has_expired_is_told_once() {
+    let work = tempfile::tempdir().unwrap();
+    let mut pair = Pair::new(work.path(), options(40));
+    let mut from_start = Followed::begin(&pair, (0, None), true).unwrap();
+    let mut from_now = Followed::begin(&pair, (0, None), false).unwrap();
+    for round in 0..30_i64 {
+        let event = |at: i64| Event {
+            website: 0,
+            event_type: EventType::Click,
+            session: 1,
+            visitor: 1,
+            created_at: unit(if at % 2 == 0 { 1_000 + round } else { 2_000 + round }),
+            id: None,
+        };
+        pair.append(&(0..10).map(event).collect::<Vec<_>>());
+        pair.roll();
+    }
+    pair.seal();
+    pair.retain(unit(1_500));
+    from_start.end(&pair);
+    from_now.end(&pair);
+    assert_eq!((from_start.gaps.len(), from_now.gaps.len()), (0, 1), "{:?}", from_start.gaps);
+    assert!(from_now.gaps[0].from <= unit(1_000) && from_now.gaps[0].to > unit(1_029), "{:?}", from_now.gaps);
+}
+
+/// What was told of events that a loss of power has taken leads to the events that have their sequences now.
+#[test]
+fn a_place_that_is_lost_leads_to_what_took_its_place() {
+    let work = tempfile::tempdir().unwrap();
+    let mut pair = Pair::new(work.path(), options(40));
+    let event = |number: i64| Event {
+        website: 0,
+        event_type: EventType::Click,
+        session: 1,
+        visitor: 1,
+        created_at: unit(1_000 + number),
+        id: None,
+    };
+    pair.append(&(0..10).map(event).collect::<Vec<_>>());
+    let before = now_ms();
+    std::thread::sleep(Duration::from_millis(5));
+    // The next start but one: what has been lost is long forgotten.
+    pair.reopen();
+    pair.append(&(10..14).map(event).collect::<Vec<_>>());
+    pair.reopen();
+    for (sequence, time, leads_to) in
+        [(9, before, 9), (10, before, 10), (12, before, 10), (14, before, 10), (99, before, 10), (12, now_ms(), 12)]
+    {
+        let mut tail = Followed::begin(&pair, (0, None), false).unwrap();
+        tail.go_on_from(sequence, time);
+        assert!(tail.go_on(&pair, 100));
+        assert_eq!(tail.seen, (leads_to + 1..15).collect::<Vec<_>>(), "{sequence}");
+    }
+    let mut tail = Followed::begin(&pair, (0, None), false).unwrap();
+    tail.go_on_from(99, now_ms());
+    assert!(tail.go_on(&pair, 100) && tail.seen.is_empty());
+    pair.append(&[event(14)]);
+    assert!(tail.go_on(&pair, 100));
+    assert_eq!(tail.seen, [15]);
+}

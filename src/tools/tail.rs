@@ -219,8 +219,12 @@ impl Follower<'_> {
     }
 
     fn goodbye(&self, reason: &str) -> Trouble {
-        if reason != "deleted" {
-            return Trouble::Gone(format!("{} stops", self.options.client.base()));
+        let base = self.options.client.base();
+        match reason {
+            "deleted" => {}
+            // The next answer says more.
+            "token" => return Trouble::Gone(format!("{base} takes the token no more")),
+            _ => return Trouble::Gone(format!("{base} stops")),
         }
         self.options.bookmark.close();
         let domain = printable(&self.site.domain);

@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use harness::{Client, Daemon, TIMEOUT, Tail, Told, event_with, side_by_side, wait_until, work_dir};
+use harness::{Client, Daemon, TIMEOUT, Tail, Told, event_with, side_by_side, tool, wait_until, work_dir};
 use serde_json::{Value, json};
 
 use crate::{
@@ -229,15 +229,57 @@ fn a_damaged_segment_is_told_as_a_gap() {
     let files: Vec<_> = sealed_files(&data);
     assert_eq!(files.len(), 3);
     fs::OpenOptions::new().write(true).open(&files[1]).unwrap().write_all(&[0x5a; 100]).unwrap();
+    let tells_of_it = |daemon: &Daemon| {
+        for open in [tail, lines] {
+            let mut tail = open(daemon, &code, "&after=start");
+            assert_eq!(numbers(&tail.events(100)), (0..100).collect::<Vec<_>>());
+            let gap = tail.news().unwrap();
+            assert_eq!((gap.kind.as_str(), &gap.data["reason"]), ("gap", &json!("damage")));
+            assert_eq!(numbers(&tail.events(110)), (200..310).collect::<Vec<_>>());
+        }
+    };
     let daemon = Daemon::start_in(&data, &["--segment-rows-max=100"]);
     assert_eq!(daemon.segments("damaged"), 1);
-    for open in [tail, lines] {
-        let mut tail = open(&daemon, &code, "&after=start");
-        assert_eq!(numbers(&tail.events(100)), (0..100).collect::<Vec<_>>());
-        let gap = tail.news().unwrap();
-        assert_eq!((gap.kind.as_str(), &gap.data["reason"]), ("gap", &json!("damage")));
-        assert_eq!(numbers(&tail.events(110)), (200..310).collect::<Vec<_>>());
-    }
+    tells_of_it(&daemon);
+    daemon.stop();
+    // It is given up: it is no more damaged, and its events are as gone.
+    assert_eq!(tool(&data, &["segments", "write-off", "2", "--yes"]).code, 0);
+    let daemon = Daemon::start_in(&data, &["--segment-rows-max=100"]);
+    assert_eq!(daemon.segments("damaged"), 0);
+    tells_of_it(&daemon);
+    daemon.stop();
+}
+
+#[test]
+fn a_token_that_is_withdrawn_ends_its_tails() {
+    let (kept, withdrawn) = ("read-of-somebody-else", "read-that-has-leaked-out");
+    let work = work_dir();
+    let file = work.path().join("tokens");
+    let admin = "admin-0123456789abcdef";
+    fs::write(&file, format!("{admin}\nread:{kept}\nread:{withdrawn}\n")).unwrap();
+    let daemon = Daemon::start_in(&work.path().join("data"), &[&format!("--token-file={}", file.display())]);
+    let website = json!({"name": "a", "domain": "a.example"}).to_string();
+    let header = |token: &str| ("authorization", format!("Bearer {token}"));
+    let (name, value) = header(admin);
+    let headers = [(name, value.as_str()), ("content-type", "application/json")];
+    let made = daemon.client().send("POST", "/api/v1/websites", &headers, website.as_bytes());
+    let code = made.json()["trackingCode"].as_str().unwrap().to_owned();
+    let mut tails = [kept, withdrawn].map(|token| {
+        let (name, value) = header(token);
+        Tail::open(&daemon.address, &format!("trackingCode={code}"), &[(name, &value)]).unwrap()
+    });
+    fs::write(&file, format!("{admin}\nread:{kept}\n")).unwrap();
+    daemon.signal("HUP");
+    daemon.wait_for_log("token_file was read anew");
+    let bye = tails[1].news().unwrap();
+    assert_eq!((bye.kind.as_str(), &bye.data), ("bye", &json!({"reason": "token"})));
+    assert_eq!(tails[1].told(), None);
+    send(&daemon, &code, "for those who may", json!({}));
+    assert_eq!(names(&tails[0].events(1)), ["for those who may"]);
+    let (name, value) = header(withdrawn);
+    let again = Tail::open(&daemon.address, &format!("trackingCode={code}"), &[(name, &value)]);
+    assert_eq!(again.map(|_| ()).unwrap_err().status, 401);
+    drop(tails);
     daemon.stop();
 }
 

@@ -30,6 +30,7 @@ const READER_CACHE_KIB: u32 = 256;
 /// The store as it is at one moment.
 pub struct Snapshot<'a> {
     segments: &'a Segments,
+    durable: u64,
     view: Arc<View>,
     /// The keys of rows without an index, by the number of their segment.
     keys: Vec<(i64, KeysSnapshot)>,
@@ -51,13 +52,25 @@ impl<'a> Snapshot<'a> {
         expired_before: i64,
         keys_max: usize,
     ) -> Self {
+        // Before the view: what was durable by then is in it.
+        let durable = segments.durable();
         let view = segments.view();
         let of_open = |segment: &Arc<Segment>| match &segment.content {
             Content::Open(open) => Some((segment.number, open.keys())),
             Content::Sealed(_) => None,
         };
         let keys = view.segments.iter().filter_map(of_open).collect();
-        Self { segments, view, keys, connection: RefCell::default(), interrupt, limits, expired_before, keys_max }
+        Self {
+            segments,
+            durable,
+            view,
+            keys,
+            connection: RefCell::default(),
+            interrupt,
+            limits,
+            expired_before,
+            keys_max,
+        }
     }
 
     /// A snapshot for the start: nobody waits for it, so time and memory are not limited.
@@ -162,6 +175,11 @@ impl<'a> Snapshot<'a> {
     /// What is hidden in the segment with this number.
     pub(crate) fn hidden(&self, number: i64) -> Option<&Hidden> {
         self.view.hidden(number)
+    }
+
+    /// The highest sequence that was durable by then, whether it is still there or not.
+    pub(crate) fn durable(&self) -> u64 {
+        self.durable.max(self.high_water_mark())
     }
 
     /// The highest sequence of all that there is to see.

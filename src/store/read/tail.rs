@@ -54,9 +54,14 @@ pub struct Tails {
     metrics: Arc<StoreMetrics>,
 }
 
-/// More follow events than may. To be tried again later.
+/// More follow events than may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TooManyTails;
+pub enum TooManyTails {
+    /// Nobody may.
+    Off,
+    /// To be tried again later.
+    Taken,
+}
 
 impl Tails {
     /// Starts the threads that read for them: half as many as there are readers, beside those.
@@ -86,7 +91,7 @@ impl Tails {
     pub fn follow(&self, filter: TailFilter) -> Result<Tail, TooManyTails> {
         if self.open.fetch_add(1, Ordering::Relaxed) >= self.tails_max {
             self.open.fetch_sub(1, Ordering::Relaxed);
-            return Err(TooManyTails);
+            return Err(if self.tails_max == 0 { TooManyTails::Off } else { TooManyTails::Taken });
         }
         self.metrics.tails.increment(1);
         let following = self.segments.followers.follow(self.segments.sites.number(filter.website_id.as_bytes()));
@@ -95,15 +100,7 @@ impl Tails {
 
     /// The place behind everything that is durable.
     pub fn now(&self) -> TailPlace {
-        TailPlace::at(self.segments.high_water_mark(), now_ms())
-    }
-
-    /// The place behind the event with this sequence, which arrived at `time`, in milliseconds since 1970, UTC, as a run
-    /// of hitlog told it. After a loss of power that took events with it their sequences are given again: what an earlier
-    /// run told of them leads to where this one began.
-    pub fn go_on_from(&self, sequence: u64, time: i64, is_of_this_run: bool) -> TailPlace {
-        let last_kept = self.segments.begun_at().saturating_sub(1);
-        TailPlace::at(if is_of_this_run { sequence } else { sequence.min(last_kept) }, time)
+        TailPlace::at(self.segments.durable(), now_ms())
     }
 
     /// The memory that what is on its way to all of them holds, in bytes.
@@ -145,9 +142,10 @@ impl Tail {
         self.following.more().await;
     }
 
-    /// Whether events have become durable since a place, of whatever website.
+    /// Whether events have become durable since a place, of whatever website, or it is to be looked at for another
+    /// reason.
     pub fn is_behind(&self, place: &TailPlace) -> bool {
-        self.tails.segments.high_water_mark() > place.after
+        place.is_doubtful || self.tails.segments.durable() > place.after
     }
 
     /// Has `write` put what comes after a place into a page, until it has enough. A read that fails is one that did not

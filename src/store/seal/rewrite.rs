@@ -67,6 +67,8 @@ impl Rewriter {
         let sequence_floor = segment.sequence_floor();
         let mut rows = 0;
         let change = if is_empty {
+            // First, so that nobody who follows events takes it for missing.
+            self.segments.note_emptied(number);
             SegmentChange::Dropped { number, sequence_floor, erased }
         } else {
             // Noted first: a start removes no generation that the catalog does not know.

@@ -19,10 +19,11 @@ pub(super) struct Followed {
     place: TailPlace,
     /// The sequence from which on events are to be seen.
     from: u64,
-    /// What had expired when it began to look.
+    from_start: bool,
+    /// What had expired when it began to look; nothing of it is told to who wants all that is kept.
     expired_at_first: i64,
-    seen: Vec<u64>,
-    gaps: Vec<Gap>,
+    pub(super) seen: Vec<u64>,
+    pub(super) gaps: Vec<Gap>,
 }
 
 impl Followed {
@@ -32,12 +33,26 @@ impl Followed {
         let (place, from) =
             if from_start { (TailPlace::start(), 1) } else { (pair.store().tails.now(), pair.next_sequence()) };
         let expired_at_first = if from_start { pair.expired_before() } else { i64::MIN };
-        Some(Self { website, event_type, place, from, expired_at_first, seen: Vec::new(), gaps: Vec::new() })
+        Some(Self {
+            website,
+            event_type,
+            place,
+            from,
+            from_start,
+            expired_at_first,
+            seen: Vec::new(),
+            gaps: Vec::new(),
+        })
+    }
+
+    /// Goes on from what its client was told.
+    pub(super) fn go_on_from(&mut self, sequence: u64, time: i64) {
+        self.place = TailPlace::told(sequence, time);
     }
 
     /// Reads some more; says whether that was all.
     pub(super) fn go_on(&mut self, pair: &Pair, limit: u64) -> bool {
-        if self.place.sequence() == 0 && self.expired_at_first != i64::MIN {
+        if self.from_start && self.place.sequence() == 0 {
             self.expired_at_first = pair.expired_before();
         }
         let Some(website_id) = pair.website_id(self.website) else { return true };
@@ -64,7 +79,7 @@ impl Followed {
         self.place = match read.is_at_end {
             true => read.place,
             // As it comes back from a client, which has kept nothing else.
-            false if limit.is_multiple_of(2) => TailPlace::at(read.place.sequence(), read.place.time()),
+            false if limit.is_multiple_of(4) => TailPlace::told(read.place.sequence(), read.place.time()),
             false => read.place,
         };
         read.is_at_end

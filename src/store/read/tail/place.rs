@@ -33,6 +33,8 @@ pub struct TailPlace {
     pub(super) missing: Option<Missing>,
     /// The next rows in the segment that it is in.
     pub(super) ahead: Option<Ahead>,
+    /// It comes from a client, and may be one that a loss of power has taken.
+    pub(super) is_doubtful: bool,
 }
 
 /// Rows that are missing.
@@ -85,7 +87,7 @@ pub struct TailRead {
 impl TailPlace {
     /// Before everything that is kept.
     pub fn start() -> Self {
-        Self { after: 0, time: 0, gaps_told_to: FROM_START, missing: None, ahead: None }
+        Self { after: 0, time: 0, gaps_told_to: FROM_START, missing: None, ahead: None, is_doubtful: false }
     }
 
     /// Behind the event with this sequence, which arrived at `time`, in milliseconds since 1970, UTC.
@@ -93,7 +95,12 @@ impl TailPlace {
         if (sequence, time) == (0, 0) {
             return Self::start();
         }
-        Self { after: sequence, time, gaps_told_to: i64::MIN, missing: None, ahead: None }
+        Self { after: sequence, time, gaps_told_to: i64::MIN, missing: None, ahead: None, is_doubtful: false }
+    }
+
+    /// What a client was told by [`sequence`](Self::sequence) and [`time`](Self::time) of an earlier place.
+    pub fn told(sequence: u64, time: i64) -> Self {
+        Self { is_doubtful: true, ..Self::at(sequence, time) }
     }
 
     /// The sequence up to which everything has been shown or told of, or is not followed.

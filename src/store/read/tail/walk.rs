@@ -4,9 +4,13 @@
 //! among many are found by their keys and read one by one; where they are many, all rows are read in their order. Never
 //! is so much read for one that others wait long.
 
-use std::{collections::BinaryHeap, ops::ControlFlow, sync::Arc};
+use std::{
+    collections::BinaryHeap,
+    ops::{ControlFlow, Range},
+    sync::Arc,
+};
 
-use rusqlite::params;
+use rusqlite::{OptionalExtension, params};
 
 use super::place::{Ahead, AheadList, FROM_START, Gap, GapReason, Missing, Shown, TailFilter, TailPlace, TailRead};
 use crate::{
@@ -89,12 +93,16 @@ impl<'a> Walk<'a> {
         mut show: impl FnMut(Shown<'_, '_>) -> Result<ControlFlow<()>, ReadError>,
     ) -> Result<TailRead, ReadError> {
         let begun_at = now_ms();
-        let end = self.snapshot.high_water_mark();
-        let mut before = 0;
+        let end = self.snapshot.durable();
+        if self.place.is_doubtful {
+            self.settle(end)?;
+        }
+        let (mut before, mut newest) = (0, 0);
         for segment in self.snapshot.segments() {
-            // One that has become empty is not missing.
-            if let Some((first, last)) = self.span(segment).filter(|(_, last)| *last > self.place.after) {
-                self.note_hole((before, segment.number), first);
+            newest = segment.number;
+            let Some((first, last)) = self.span(segment) else { continue };
+            if last > self.place.after {
+                self.note_hole(before + 1..segment.number, first);
                 self.hidden = self.hidden_in(segment);
                 if !self.walk_through(segment, (first, last), &mut show)? {
                     return Ok(TailRead { place: self.place, is_at_end: false });
@@ -102,6 +110,7 @@ impl<'a> Walk<'a> {
             }
             before = segment.number;
         }
+        self.note_hole(before + 1..newest + 1, end + 1);
         self.place.after = self.place.after.max(end);
         self.place.time = begun_at;
         self.place.ahead = None;
@@ -110,6 +119,30 @@ impl<'a> Walk<'a> {
             let _ = show(Shown::Gap(Gap { reason, from, to: to.unwrap_or(begun_at) }))?;
         }
         Ok(TailRead { place: self.place, is_at_end: true })
+    }
+
+    /// Leads a place that a client was told back to where it is still true. A loss of power may have taken the last
+    /// events with it (durability `normal`), and their sequences are given again: an event that is there now and
+    /// arrived after the place was told is one that its client has not seen.
+    fn settle(&mut self, end: u64) -> Result<(), ReadError> {
+        self.place.is_doubtful = false;
+        self.place.after = self.place.after.min(end);
+        let TailPlace { after, time, .. } = self.place;
+        let Some(segment) = self.snapshot.segment_with(after) else { return Ok(()) };
+        let first = self.span(segment).map_or(after, |(first, _)| first);
+        let settled = self.snapshot.on(segment, |connection| {
+            let arrived_at = row::fetch(connection, after, |row| Ok(row.received_at))?;
+            if arrived_at.is_none_or(|arrived_at| arrived_at <= time) {
+                return Ok(after);
+            }
+            let mut select = connection.prepare_cached(LAST_ARRIVED_BY)?;
+            let last: Option<i64> =
+                select.query_row(params![after.cast_signed(), time], |row| row.get(0)).optional()?;
+            // What segments before it hold was made durable before this one began.
+            Ok(last.map_or(first - 1, i64::unsigned_abs))
+        })?;
+        self.place.after = settled;
+        Ok(())
     }
 
     /// The first and the last sequence that there are to see in a segment.
@@ -122,33 +155,47 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Notes that the rows between the place and the first one of a segment are missing, if that is because segments
-    /// are; `before` is the number of the segment that there is before it, and `number` its own.
-    fn note_hole(&mut self, (before, number): (i64, i64), first: u64) {
-        let missing = before + 1..number;
-        if self.place.after + 1 >= first || missing.is_empty() {
+    /// Notes that rows between the place and the sequence `first` are missing, if one of the segments with these numbers
+    /// is.
+    fn note_hole(&mut self, mut numbers: Range<i64>, first: u64) {
+        if self.place.after + 1 >= first {
             return;
         }
-        if self.snapshot.shared().has_lost_any(missing) {
-            let missing =
-                Missing { reason: GapReason::Damage, from: self.place.time, to: None, after: self.place.after };
-            self.place.missing.get_or_insert(missing);
-        } else {
+        let (snapshot, place) = (self.snapshot, &self.place);
+        if snapshot.shared().has_lost_any(numbers.clone()) {
+            self.note_missing(Missing { reason: GapReason::Damage, from: place.time, to: None, after: place.after });
+            return;
+        }
+        let is_there = |number| snapshot.segments().binary_search_by_key(&number, |segment| segment.number).is_ok();
+        if numbers.any(|number| !is_there(number) && !snapshot.shared().is_emptied(number)) {
             // The newest of it was older than what has expired by now.
-            self.note_expired(self.snapshot.expired_before.saturating_sub(1));
+            self.note_expired(snapshot.expired_before.saturating_sub(1));
         }
     }
 
     /// Notes that expired rows were passed by, of which the newest was made at this time.
     fn note_expired(&mut self, newest: i64) {
         let expired_before = self.snapshot.expired_before;
-        if newest >= self.place.gaps_told_to {
-            self.place.gaps_told_to = expired_before;
-            let from = self.place.time.min(newest);
-            let missing =
-                Missing { reason: GapReason::Retention, from, to: Some(expired_before), after: self.place.after };
-            self.place.missing.get_or_insert(missing);
+        if expired_before == i64::MIN || newest < self.place.gaps_told_to {
+            return;
         }
+        self.place.gaps_told_to = expired_before;
+        let (from, to, after) = (self.place.time.min(newest), Some(expired_before), self.place.after);
+        self.note_missing(Missing { reason: GapReason::Retention, from, to, after });
+    }
+
+    /// Notes that rows are missing, beside those that are not told of yet.
+    fn note_missing(&mut self, more: Missing) {
+        self.place.missing = Some(match self.place.missing {
+            None => more,
+            Some(noted) => Missing {
+                // What was lost is worse than what was meant to go.
+                reason: if noted.reason == more.reason { noted.reason } else { GapReason::Damage },
+                from: noted.from.min(more.from),
+                to: noted.to.zip(more.to).map(|(noted, more)| noted.max(more)),
+                after: noted.after,
+            },
+        });
     }
 
     fn hidden_in(&self, segment: &Segment) -> Vec<(Stream, HiddenOf<'a>)> {
@@ -388,6 +435,9 @@ impl<'a> Walk<'a> {
 
 /// Keys of a stream that are read at once.
 const KEYS_AT_ONCE: usize = 4_096;
+/// The last event up to a sequence that had arrived by a time.
+const LAST_ARRIVED_BY: &str =
+    "SELECT id FROM Event NOT INDEXED WHERE id <= ?1 AND receivedAt <= ?2 ORDER BY id DESC LIMIT 1";
 /// The keys of one website and type.
 const KEYS_OF_STREAM: &str =
     "SELECT createdAt, id FROM Event INDEXED BY EventByType WHERE websiteId = ?1 AND eventType = ?2";
