@@ -127,7 +127,7 @@ impl Reader {
                 continue;
             };
             read.connections += 1;
-            // Another start writes the same place in other letters.
+            // Within one start: it is not promised that the next one writes a place in the same letters.
             if let Some((_, place)) = place.as_ref().filter(|(told_by, _)| *told_by == start) {
                 assert_eq!(tail.begins_after(), place, "it begins where it was to");
             }
