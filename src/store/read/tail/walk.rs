@@ -155,8 +155,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Notes that rows between the place and the sequence `first` are missing, if one of the segments with these numbers
-    /// is.
+    /// Notes that rows between the place and the sequence `first` are missing, if one of the segments with these
+    /// numbers is.
     fn note_hole(&mut self, mut numbers: Range<i64>, first: u64) {
         if self.place.after + 1 >= first {
             return;
