@@ -257,7 +257,7 @@ fn a_token_that_is_withdrawn_ends_its_tails() {
     let file = work.path().join("tokens");
     let admin = "admin-0123456789abcdef";
     fs::write(&file, format!("{admin}\nread:{kept}\nread:{withdrawn}\n")).unwrap();
-    let daemon = Daemon::start_in(&work.path().join("data"), &[&format!("--token-file={}", file.display())]);
+    let mut daemon = Daemon::start_in(&work.path().join("data"), &[&format!("--token-file={}", file.display())]);
     let website = json!({"name": "a", "domain": "a.example"}).to_string();
     let header = |token: &str| ("authorization", format!("Bearer {token}"));
     let (name, value) = header(admin);
@@ -280,7 +280,8 @@ fn a_token_that_is_withdrawn_ends_its_tails() {
     let again = Tail::open(&daemon.address, &format!("trackingCode={code}"), &[(name, &value)]);
     assert_eq!(again.map(|_| ()).unwrap_err().status, 401);
     drop(tails);
-    daemon.stop();
+    daemon.signal("TERM");
+    assert!(daemon.wait().success());
 }
 
 fn sealed_files(data: &Path) -> Vec<std::path::PathBuf> {
