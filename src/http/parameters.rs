@@ -1,6 +1,6 @@
 //! The parameters of a query string, as every route reads them. Pure.
 
-use crate::event::Faults;
+use crate::event::{EventType, Faults};
 
 /// The values of the parameters with these names. Others are passed over, an empty one is as if absent, and one that is
 /// given twice is a fault.
@@ -17,6 +17,24 @@ pub(super) fn parameters<const COUNT: usize>(
         }
     }
     values
+}
+
+/// The type of the events that are asked for, if there is one.
+pub(super) fn event_type_of(name: Option<String>, faults: &mut Faults) -> Option<EventType> {
+    let name = name?;
+    let kind = EventType::from_name(&name);
+    if kind.is_none() {
+        faults.add("eventType", "Expected one of: pageview, click, custom");
+    }
+    kind
+}
+
+/// The tracking code, without which nothing is found.
+pub(super) fn tracking_code_of(text: Option<String>, faults: &mut Faults) -> String {
+    text.unwrap_or_else(|| {
+        faults.add("trackingCode", "Required");
+        String::new()
+    })
 }
 
 /// A whole number that fits SQLite's: digits only, so neither a sign nor a space.

@@ -13,7 +13,7 @@ use super::{
     cursor::Cursors,
     errors::{ErrorCode, WarningJson, error, invalid, read_error, warning_members},
     options::RequestLimits,
-    parameters::{number, parameters},
+    parameters::{event_type_of, number, parameters, tracking_code_of},
     parts::EdgeParts,
     response::{Response, chunked_json, json},
 };
@@ -71,17 +71,8 @@ impl ListQuery {
         if from.zip(to).is_some_and(|(from, to)| from > to) {
             faults.add("to", "Expected a time that is not before from");
         }
-        let event_type = event_type.and_then(|name| {
-            let kind = EventType::from_name(&name);
-            if kind.is_none() {
-                faults.add("eventType", "Expected one of: pageview, click, custom");
-            }
-            kind
-        });
-        let tracking_code = tracking_code.unwrap_or_else(|| {
-            faults.add("trackingCode", "Required");
-            String::new()
-        });
+        let event_type = event_type_of(event_type, &mut faults);
+        let tracking_code = tracking_code_of(tracking_code, &mut faults);
         for (field, id) in [("sessionId", &session_id), ("visitorId", &visitor_id)] {
             if id.as_ref().is_some_and(|id| id.len() > limits.id_bytes_max) {
                 faults.add(field, format!("Expected 1 to {} bytes", limits.id_bytes_max));

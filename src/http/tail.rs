@@ -28,7 +28,7 @@ use super::{
     cursor::Cursors,
     errors::{ErrorCode, error, invalid, retry_later},
     obstacles::Obstacles,
-    parameters::parameters,
+    parameters::{event_type_of, parameters, tracking_code_of},
     parts::EdgeParts,
     response::{Response, endless, tell_position},
     stop::Stop,
@@ -79,17 +79,8 @@ impl TailQuery {
     fn parse(query: &str, headers: &HeaderMap) -> Result<Self, Faults> {
         let mut faults = Faults::default();
         let [tracking_code, event_type, after] = parameters(query, ["trackingCode", "eventType", "after"], &mut faults);
-        let event_type = event_type.and_then(|name| {
-            let kind = EventType::from_name(&name);
-            if kind.is_none() {
-                faults.add("eventType", "Expected one of: pageview, click, custom");
-            }
-            kind
-        });
-        let tracking_code = tracking_code.unwrap_or_else(|| {
-            faults.add("trackingCode", "Required");
-            String::new()
-        });
+        let event_type = event_type_of(event_type, &mut faults);
+        let tracking_code = tracking_code_of(tracking_code, &mut faults);
         let from = match (last_event_id(headers, &mut faults), after) {
             // A browser asks for the address that it was given first again, and says how far it has come since.
             (Some(last), _) => From::Position("Last-Event-ID", last),

@@ -44,8 +44,9 @@ pub(super) struct Missing {
     pub(super) from: i64,
     /// `None`: as far as the next event that is shown.
     pub(super) to: Option<i64>,
-    /// The place that they are missing after: whoever goes on from there is told of them again.
+    /// The place that they are missing after, and its time: whoever goes on from there is told of them again.
     pub(super) after: u64,
+    pub(super) time: i64,
 }
 
 /// What is shown to somebody who follows events.
@@ -110,7 +111,7 @@ impl TailPlace {
 
     /// When what comes after it has arrived at the earliest, in milliseconds since 1970, UTC.
     pub fn time(&self) -> i64 {
-        self.missing.map_or(self.time, |missing| missing.from)
+        self.missing.map_or(self.time, |missing| missing.time)
     }
 }
 

@@ -163,7 +163,8 @@ impl<'a> Walk<'a> {
         }
         let (snapshot, place) = (self.snapshot, &self.place);
         if snapshot.shared().has_lost_any(numbers.clone()) {
-            self.note_missing(Missing { reason: GapReason::Damage, from: place.time, to: None, after: place.after });
+            let TailPlace { after, time, .. } = *place;
+            self.note_missing(Missing { reason: GapReason::Damage, from: time, to: None, after, time });
             return;
         }
         let is_there = |number| snapshot.segments().binary_search_by_key(&number, |segment| segment.number).is_ok();
@@ -180,8 +181,9 @@ impl<'a> Walk<'a> {
             return;
         }
         self.place.gaps_told_to = expired_before;
-        let (from, to, after) = (self.place.time.min(newest), Some(expired_before), self.place.after);
-        self.note_missing(Missing { reason: GapReason::Retention, from, to, after });
+        let TailPlace { after, time, .. } = self.place;
+        let (from, to) = (time.min(newest), Some(expired_before));
+        self.note_missing(Missing { reason: GapReason::Retention, from, to, after, time });
     }
 
     /// Notes that rows are missing, beside those that are not told of yet.
@@ -193,7 +195,7 @@ impl<'a> Walk<'a> {
                 reason: if noted.reason == more.reason { noted.reason } else { GapReason::Damage },
                 from: noted.from.min(more.from),
                 to: noted.to.zip(more.to).map(|(noted, more)| noted.max(more)),
-                after: noted.after,
+                ..noted
             },
         });
     }
