@@ -24,8 +24,6 @@ mod server;
 mod shape;
 mod table;
 
-use rustix::process::{Resource, getrlimit, setrlimit};
-
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     if let [mode, answer, threads] = &arguments[..]
@@ -33,7 +31,10 @@ fn main() {
     {
         return server::run_bare(fs::read(answer).unwrap(), threads.parse().unwrap());
     }
-    raise_open_files();
+    // A connection takes a descriptor here and one in the server, which inherits the limit.
+    if let Err(error) = harness::raise_descriptors(0) {
+        eprintln!("the limit on open files stays as it is: {error}");
+    }
     let value_of = |flag: &str| {
         let at = arguments.iter().position(|argument| argument == flag)?;
         Some(arguments.get(at + 1).unwrap_or_else(|| panic!("{flag} wants a file")).clone())
@@ -57,15 +58,6 @@ fn main() {
     }
     if let Some(path) = value_of("--html") {
         fs::write(&path, report::html(&results)).unwrap();
-    }
-}
-
-/// A connection takes a descriptor here and one in the server, which inherits the limit.
-fn raise_open_files() {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        eprintln!("the limit on open files stays as it is: {error}");
     }
 }
 

@@ -9,13 +9,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use harness::{Daemon, indexed_table::indexed_table, raw_append, traffic, work_dir};
+use harness::{Daemon, indexed_table::indexed_table, measure::cpu_seconds, raw_append, traffic, work_dir};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{
     generator::{Generator, Load},
     results::{ByConnections, ByRate, Moment, Percentiles, Results, Row, Verdict},
-    server::{Bare, Meter, cpu_seconds, directory_bytes, memory_mib},
+    server::{Bare, Meter, directory_bytes, memory_mib},
     shape::{Source, WEBSITES},
 };
 

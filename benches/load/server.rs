@@ -14,7 +14,7 @@ use hyper::{Request, Response, StatusCode, body::Incoming, server::conn::http1, 
 use hyper_util::rt::TokioIo;
 
 use super::{generator::Load, results::Row};
-use harness::Daemon;
+use harness::{Daemon, measure::cpu_seconds};
 
 /// The argument that turns this program into the bare server.
 pub const BARE_HYPER: &str = "bare-hyper";
@@ -81,14 +81,6 @@ pub fn run_bare(answer: Vec<u8>, threads: usize) {
             });
         }
     });
-}
-
-/// Seconds of processor time that a process has taken so far, all its threads together.
-pub fn cpu_seconds(pid: u32) -> f64 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let (_, fields) = stat.rsplit_once(')').unwrap();
-    let ticks = |at: usize| fields.split_whitespace().nth(at).unwrap().parse::<f64>().unwrap();
-    (ticks(11) + ticks(12)) / rustix::param::clock_ticks_per_second() as f64
 }
 
 /// A line of `/proc/PID/status`, in MiB: `VmRSS` now, `VmHWM` at the peak.

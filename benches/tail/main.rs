@@ -18,8 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use harness::{Daemon, command, traffic};
-use rustix::process::{Resource, getrlimit, setrlimit};
+use harness::{Daemon, command, measure::cpu_seconds, traffic};
 
 /// Events a second while the way to a tail is timed, in requests of so many.
 const RATE: usize = 10_000;
@@ -33,21 +32,15 @@ fn main() {
     let numbers: Vec<usize> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
     let number = |at: usize, default| numbers.get(at).copied().unwrap_or(default);
     let (seconds, events, idle) = (number(0, 10), number(1, 400_000).next_multiple_of(BATCH), number(2, 1_000));
-    raise_open_files();
+    // A connection takes a descriptor here and one in the server, which inherits the limit.
+    if let Err(error) = harness::raise_descriptors(0) {
+        eprintln!("the limit on open files stays as it is: {error}");
+    }
     for tails in [1, 16, 256] {
         latency(seconds as f64, tails);
     }
     throughput(events);
     memory(idle, seconds as u64);
-}
-
-/// A connection takes a descriptor here and one in the daemon, which inherits the limit.
-fn raise_open_files() {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        eprintln!("the limit on open files stays as it is: {error}");
-    }
 }
 
 /// Begins to follow a website's events as lines, and reads the head of the answer.
@@ -269,12 +262,4 @@ fn memory(tails: usize, seconds: u64) {
     });
     lone.stop();
     daemon.stop();
-}
-
-/// The processor time that a process has taken.
-fn cpu_seconds(pid: u32) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-    let ticks: f64 = fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap();
-    ticks / rustix::param::clock_ticks_per_second() as f64
 }

@@ -143,12 +143,9 @@ impl Readers {
             });
             threads.push(thread.map_err(OpenError::Thread)?);
         }
-        match pool {
-            Pool::Questions => {
-                metrics.readers.set(options.readers as f64);
-                metrics.read_bytes_max.set(options.answer_bytes_max as f64);
-            }
-            Pool::Tails => metrics.tail_bytes_max.set(options.answer_bytes_max as f64),
+        if pool == Pool::Questions {
+            metrics.readers.set(options.readers as f64);
+            metrics.read_bytes_max.set(options.answer_bytes_max as f64);
         }
         let budget = Budget::new(options.answer_bytes_max);
         Ok((Self { work, budget, options, pool, metrics }, threads))

@@ -46,6 +46,24 @@ enum Step {
     Check,
 }
 
+impl Step {
+    /// Does what changes the store, whoever looks at it.
+    fn change(self, pair: &mut Pair, erasures: &mut Vec<Arc<str>>) {
+        match self {
+            Self::Append(events) => pair.append(&events),
+            Self::AppendLate(events, before) => pair.append_late(&events, &before),
+            Self::Roll => pair.roll(),
+            Self::Seal => pair.seal(),
+            Self::Reopen => pair.reopen(),
+            Self::Retain(from) => pair.retain(unit(from) + unit(1) / 2),
+            Self::Erase(website, visitor) => erasures.extend(pair.erase(website, visitor)),
+            Self::FinishErasures => erasures.drain(..).for_each(|erasure| pair.finish(&erasure)),
+            Self::DeleteWebsite(website) => pair.delete_website(website),
+            Self::BeginWalk(..) | Self::Follow(..) | Self::GoOn(_) | Self::Check => {}
+        }
+    }
+}
+
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         12 => events().prop_map(Step::Append),
@@ -76,14 +94,6 @@ proptest! {
         let (mut walks, mut erasures) = (Vec::new(), Vec::new());
         for step in steps {
             match step {
-                Step::Append(events) => pair.append(&events),
-                Step::AppendLate(events, before) => pair.append_late(&events, &before),
-                Step::Roll => pair.roll(),
-                Step::Seal => pair.seal(),
-                Step::Reopen => pair.reopen(),
-                Step::Retain(from) => pair.retain(unit(from) + unit(1) / 2),
-                Step::Erase(website, visitor) => erasures.extend(pair.erase(website, visitor)),
-                Step::FinishErasures => erasures.drain(..).for_each(|erasure| pair.finish(&erasure)),
                 Step::DeleteWebsite(website) => {
                     walks.retain(|walk: &Walk| walk.asked.website != website);
                     pair.delete_website(website);
@@ -97,7 +107,7 @@ proptest! {
                     });
                 }
                 Step::Check => pair.check(),
-                Step::Follow(..) => {}
+                other => other.change(&mut pair, &mut erasures),
             }
         }
         walks.into_iter().for_each(|walk| walk.end(&pair));
@@ -132,13 +142,6 @@ proptest! {
         let (mut tails, mut erasures) = (Vec::new(), Vec::new());
         for step in steps {
             match step {
-                Step::Append(events) | Step::AppendLate(events, _) => pair.append(&events),
-                Step::Roll => pair.roll(),
-                Step::Seal => pair.seal(),
-                Step::Reopen => pair.reopen(),
-                Step::Retain(from) => pair.retain(unit(from) + unit(1) / 2),
-                Step::Erase(website, visitor) => erasures.extend(pair.erase(website, visitor)),
-                Step::FinishErasures => erasures.drain(..).for_each(|erasure| pair.finish(&erasure)),
                 Step::DeleteWebsite(website) => {
                     tails.retain(|tail: &Followed| tail.website != website);
                     pair.delete_website(website);
@@ -152,6 +155,7 @@ proptest! {
                     }
                 }
                 Step::BeginWalk(..) | Step::Check => {}
+                other => other.change(&mut pair, &mut erasures),
             }
         }
         let middle = tails.len() / 2;

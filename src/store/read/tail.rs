@@ -81,6 +81,7 @@ impl Tails {
             ..read
         };
         metrics.tails_max.set(options.tails_max as f64);
+        metrics.tail_bytes_max.set(options.bytes_max as f64);
         let (readers, threads) = Readers::spawn(Pool::Tails, segments, read, interrupt, Arc::clone(&metrics))?;
         let (segments, open) = (Arc::clone(segments), Arc::default());
         let (tails_max, lists) = (options.tails_max, Budget::new(options.bytes_max / LISTS_SHARE));
@@ -126,11 +127,6 @@ pub struct Tail {
 }
 
 impl Tail {
-    /// Which events.
-    pub fn filter(&self) -> &TailFilter {
-        &self.filter
-    }
-
     /// The place behind everything that is durable.
     pub fn now(&self) -> TailPlace {
         self.tails.now()

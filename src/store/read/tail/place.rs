@@ -88,15 +88,14 @@ pub struct TailRead {
 impl TailPlace {
     /// Before everything that is kept.
     pub fn start() -> Self {
-        Self { after: 0, time: 0, gaps_told_to: FROM_START, missing: None, ahead: None, is_doubtful: false }
+        Self::at(0, 0)
     }
 
     /// Behind the event with this sequence, which arrived at `time`, in milliseconds since 1970, UTC.
     pub fn at(sequence: u64, time: i64) -> Self {
-        if (sequence, time) == (0, 0) {
-            return Self::start();
-        }
-        Self { after: sequence, time, gaps_told_to: i64::MIN, missing: None, ahead: None, is_doubtful: false }
+        // What was told of a place before everything is that place.
+        let gaps_told_to = if (sequence, time) == (0, 0) { FROM_START } else { i64::MIN };
+        Self { after: sequence, time, gaps_told_to, missing: None, ahead: None, is_doubtful: false }
     }
 
     /// What a client was told by [`sequence`](Self::sequence) and [`time`](Self::time) of an earlier place.
