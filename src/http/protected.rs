@@ -31,12 +31,12 @@ pub(super) enum Distrust {
 pub(super) fn check(head: &Parts) -> Result<(), Distrust> {
     // RFC 9112 has the target's host count where there is one; a proxy may think otherwise, so both have to be right.
     let target = head.uri.authority().map(|authority| authority.as_str().as_bytes());
-    let hosts: Vec<_> =
-        target.into_iter().chain(head.headers.get_all(HOST).iter().map(HeaderValue::as_bytes)).collect();
-    if hosts.is_empty() || !hosts.iter().all(|host| Place::parse(host).is_some_and(Place::is_this_machine)) {
+    let hosts = || target.into_iter().chain(head.headers.get_all(HOST).iter().map(HeaderValue::as_bytes));
+    let mut places = hosts().map(Place::parse).peekable();
+    if places.peek().is_none() || !places.all(|place| place.is_some_and(Place::is_this_machine)) {
         return Err(Distrust::Host);
     }
-    if is_of_other_site(&head.headers, &hosts) { Err(Distrust::Page) } else { Ok(()) }
+    if is_of_other_site(&head.headers, hosts) { Err(Distrust::Page) } else { Ok(()) }
 }
 
 /// Whether the body, if there is one, is of a type that a form or a beacon of another site could send. One without a
@@ -54,7 +54,7 @@ pub(super) fn has_foreign_body(headers: &HeaderMap) -> bool {
     !matches!((types.next(), types.next()), (Some(only), None) if is_json(only.as_bytes()))
 }
 
-fn is_of_other_site(headers: &HeaderMap, hosts: &[&[u8]]) -> bool {
+fn is_of_other_site<'a, H: Iterator<Item = &'a [u8]>>(headers: &HeaderMap, hosts: impl Fn() -> H) -> bool {
     let mut sites = headers.get_all(SEC_FETCH_SITE).iter().peekable();
     if sites.peek().is_some() {
         return !sites.all(|site| [&b"same-origin"[..], b"none"].contains(&site.as_bytes()));
@@ -62,7 +62,7 @@ fn is_of_other_site(headers: &HeaderMap, hosts: &[&[u8]]) -> bool {
     let is_here = |origin: &[u8]| {
         let Some((place, default_port)) = origin_place(origin) else { return false };
         let port = place.port.or(default_port);
-        hosts.iter().all(|host| {
+        hosts().all(|host| {
             let host = Place::parse(host);
             host.is_some_and(|host| host.name.eq_ignore_ascii_case(place.name) && host.port.or(default_port) == port)
         })

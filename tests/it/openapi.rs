@@ -27,6 +27,8 @@ fn try_description(description: &Path, daemon: &Daemon, website: &Value, flags: 
     Command::new(program)
         .args(["run", description.to_str().unwrap(), "--url", &format!("http://{}", daemon.address)])
         .args(["--header", &format!("Authorization: Bearer {TOKEN}"), "--checks", "all", "--no-color"])
+        // `openapi/hooks.py` has one in its place that knows an id from another name.
+        .args(["--exclude-checks", "ensure_resource_availability"])
         .args(["--exclude-operation-id", "followEvents"])
         .args(["--generation-codec", "ascii", "--generation-database", "none", "--no-shrink"])
         .args(flags)
