@@ -47,13 +47,10 @@ impl IdFilter {
         let ids = ids.iter().map(|(_, hash)| halves(*hash)).zip(marks);
         match self {
             Self::Tags(tags) => ids.for_each(|((high, low), mark)| *mark |= tags.may_hold(high, low)),
-            Self::Fuse(filters) => {
-                let filters: Vec<_> = filters.iter().map(FuseFilter::as_ref).collect();
-                ids.for_each(|((high, low), mark)| {
-                    let filter = filters[place_of(high, filters.len())].as_ref();
-                    *mark |= filter.is_some_and(|filter| filter.contains(&low));
-                });
-            }
+            Self::Fuse(filters) => ids.for_each(|((high, low), mark)| {
+                let filter = filters[place_of(high, filters.len())].as_ref();
+                *mark |= filter.is_some_and(|filter| filter.contains(&low));
+            }),
         }
     }
 }
