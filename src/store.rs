@@ -266,7 +266,7 @@ fn retention_of(options: &StoreOptions, catalog: &CatalogFile, segments: &Segmen
         kept: options.read.retention,
         grace: options.retention_grace,
         notes: catalog.expiry_notes()?,
-        newest_received_at: recover::newest_received_at(segments).unwrap_or(0),
+        newest_received_at: segments.newest_arrival().max(0),
     })
 }
 
@@ -283,6 +283,7 @@ fn recover(
     let segments = Arc::new(Segments::new(directory.clone(), options.segments, Arc::clone(metrics)));
     let start = Start { directory, options: &options.log, metrics, room, unmade };
     let recovered = recover::recover_segments(&start, &mut catalog, &segments)?;
+    segments.note_arrival(recover::newest_received_at(&segments).unwrap_or(i64::MIN));
     // What is in a log that was set aside had sequences that may be given again.
     let is_copy = options.is_restored || directory.ties().is_copy();
     catalog.begin_epoch_of_copy(is_copy, recovered.next_sequence)?;

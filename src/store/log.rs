@@ -218,6 +218,7 @@ impl Log {
         if let Some(received_at) = received_at {
             active.writer.commit()?;
             newest_ids.committed(received_at);
+            segments.note_arrival(received_at);
             active.first_received_at = first_received_at;
         }
         Ok(sequence)

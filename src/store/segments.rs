@@ -83,6 +83,8 @@ pub(crate) struct Segments {
     begun_at: AtomicU64,
     /// The highest sequence that is durable, whether it is still there or not: it never falls.
     durable: AtomicU64,
+    /// When an event that is durable arrived at the latest, in milliseconds since 1970, UTC.
+    newest_arrival: AtomicI64,
     /// The numbers of the segments that an erasure has left nothing of, since the start.
     emptied: Mutex<BTreeSet<i64>>,
     /// The number of the segment that is to be followed by the next, full or not.
@@ -119,6 +121,7 @@ impl Segments {
             written_off: OnceLock::new(),
             begun_at: AtomicU64::new(0),
             durable: AtomicU64::new(0),
+            newest_arrival: AtomicI64::new(i64::MIN),
             emptied: Mutex::default(),
             roll_requested: AtomicI64::new(0),
             refused_rows: AtomicU64::new(0),
@@ -146,6 +149,17 @@ impl Segments {
     /// Notes that everything up to this sequence is durable, and can be found.
     pub(crate) fn note_durable(&self, sequence: u64) {
         self.durable.fetch_max(sequence, Ordering::Release);
+    }
+
+    /// When an event that is durable arrived at the latest, as far as that was noted: later than now, where the clock
+    /// was set back. Asked after [`durable`](Self::durable), it counts all of those.
+    pub(crate) fn newest_arrival(&self) -> i64 {
+        self.newest_arrival.load(Ordering::Relaxed)
+    }
+
+    /// Notes when an event arrived that is about to be noted as durable.
+    pub(crate) fn note_arrival(&self, received_at: i64) {
+        self.newest_arrival.fetch_max(received_at, Ordering::Relaxed);
     }
 
     /// Shows another segment.

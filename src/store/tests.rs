@@ -352,6 +352,40 @@ fn what_has_expired_is_told_once() {
     assert!(from_now.gaps[0].from <= unit(1_000) && from_now.gaps[0].to > unit(1_029), "{:?}", from_now.gaps);
 }
 
+/// Events that arrived before the clock was set back are seen once, whatever the time is when somebody comes back.
+#[test]
+fn a_place_stays_true_when_the_clock_is_set_back() {
+    let work = tempfile::tempdir().unwrap();
+    let mut pair = Pair::new(work.path(), options(40));
+    let event = |number: i64| Event {
+        website: 0,
+        event_type: EventType::Click,
+        session: 1,
+        visitor: 1,
+        created_at: unit(1_000 + number),
+        id: None,
+    };
+    pair.clock_ahead_ms = 60_000;
+    pair.append(&(0..10).map(event).collect::<Vec<_>>());
+    pair.clock_ahead_ms = 0;
+    for is_started_anew in [false, true] {
+        if is_started_anew {
+            pair.reopen();
+        }
+        for from_start in [true, false] {
+            let mut tail = Followed::begin(&pair, (0, None), from_start).unwrap();
+            if from_start {
+                assert!(tail.go_on(&pair, 100));
+                assert_eq!(tail.seen.len(), 10);
+                tail.seen.clear();
+            }
+            tail.come_back();
+            assert!(tail.go_on(&pair, 100));
+            assert!(tail.seen.is_empty(), "started anew: {is_started_anew}: {:?}", tail.seen);
+        }
+    }
+}
+
 /// What was told of events that a loss of power has taken leads to the events that have their sequences now.
 #[test]
 fn a_place_that_is_lost_leads_to_what_took_its_place() {

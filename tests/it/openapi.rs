@@ -1,5 +1,6 @@
 //! The description at `/openapi.yaml` says what hitlog answers, and hitlog takes and refuses what it says: schemathesis
-//! tries what the description allows and what it does not, on every route, with all of its checks.
+//! tries what the description allows and what it does not, on every route, with all of its checks but for one that is
+//! narrowed in `openapi/hooks.py`.
 //!
 //! What a schema can't say is left out of the tries, here and in `openapi/hooks.py`, and nothing else:
 //! - lengths count bytes and a schema's count characters, so texts are ASCII;

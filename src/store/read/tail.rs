@@ -101,7 +101,9 @@ impl Tails {
 
     /// The place behind everything that is durable.
     pub fn now(&self) -> TailPlace {
-        TailPlace::at(self.segments.durable(), now_ms())
+        let sequence = self.segments.durable();
+        // By a clock that was set back since, some of it arrives later than now.
+        TailPlace::at(sequence, now_ms().max(self.segments.newest_arrival()))
     }
 
     /// The memory that what is on its way to all of them holds, in bytes.

@@ -50,6 +50,11 @@ impl Followed {
         self.place = TailPlace::told(sequence, time);
     }
 
+    /// Comes back with what its client was told.
+    pub(super) fn come_back(&mut self) {
+        self.go_on_from(self.place.sequence(), self.place.time());
+    }
+
     /// Reads some more; says whether that was all.
     pub(super) fn go_on(&mut self, pair: &Pair, limit: u64) -> bool {
         if self.from_start && self.place.sequence() == 0 {

@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     domain::Domain,
-    event::{Arrival, EventRow, EventType, IdHasher, Original, Repeat, Rules, ValidEvents, parse_batch},
+    event::{Arrival, EventRow, EventType, Original, Repeat, Rules, ValidEvents, parse_batch},
     metrics::{BuildInfo, Metrics, ReadRefused, SegmentLabel},
     store::*,
 };
@@ -92,11 +92,10 @@ impl Event {
     }
 }
 
-fn group(events: &[Event], websites: &[Option<Arc<str>>], hasher: IdHasher) -> ValidEvents {
+fn group(events: &[Event], websites: &[Option<Arc<str>>], arrival: &Arrival) -> ValidEvents {
     let body = format!(r#"{{"events":[{}]}}"#, events.iter().map(Event::json).collect::<Vec<_>>().join(","));
     let website = |code: &str| websites[code.strip_prefix("pm-")?.parse::<usize>().ok()?].clone();
-    let arrival = Arrival { ids: Some(hasher), ..Arrival::at(now_ms()) };
-    let parsed = parse_batch(body.into_bytes(), &RULES, &arrival, website).unwrap();
+    let parsed = parse_batch(body.into_bytes(), &RULES, arrival, website).unwrap();
     assert_eq!(parsed.events.len(), events.len());
     parsed.events
 }
@@ -115,6 +114,8 @@ pub(super) struct Pair {
     ids: BTreeMap<(u8, u8), Original>,
     /// What is older has expired.
     expired_before: i64,
+    /// By how much the clock is ahead by which events arrive.
+    pub(super) clock_ahead_ms: i64,
     pub(super) runtime: tokio::runtime::Runtime,
 }
 
@@ -133,6 +134,7 @@ impl Pair {
             model: Vec::new(),
             ids: BTreeMap::new(),
             expired_before: i64::MIN,
+            clock_ahead_ms: 0,
             runtime,
         };
         for number in 0..3 {
@@ -188,12 +190,18 @@ impl Pair {
         }
     }
 
+    /// Of events that arrive now.
+    fn arrival(&self) -> Arrival {
+        let at = now_ms() + self.clock_ahead_ms;
+        Arrival { ids: Some(self.store().known_ids.hasher()), ..Arrival::at(at) }
+    }
+
     /// Looks for events among those that are stored.
     fn look_up(&self, events: &[Event]) -> Option<(Vec<Event>, ValidEvents)> {
         let mut events = events.to_vec();
         events.retain(|event| self.websites[usize::from(event.website)].is_some());
         let Store { known_ids, readers, .. } = self.store();
-        let mut group = (!events.is_empty()).then(|| group(&events, &self.websites, known_ids.hasher()))?;
+        let mut group = (!events.is_empty()).then(|| group(&events, &self.websites, &self.arrival()))?;
         group.note_looked_up(self.runtime.block_on(known_ids.look_up(readers, &group)).unwrap());
         Some((events, group))
     }
@@ -225,8 +233,8 @@ impl Pair {
         while self.directory.lost().is_none() {
             std::thread::sleep(Duration::from_millis(1));
         }
+        let group = group(events, &self.websites, &self.arrival());
         let mut store = self.store.take().unwrap();
-        let group = group(events, &self.websites, store.known_ids.hasher());
         assert!(matches!(store.log.append(std::iter::once(&group)), Err(AppendError::Lost(_))));
         assert!(matches!(store.log.maintain(), Err(AppendError::Lost(_))));
         let new = NewWebsite { name: "New".into(), domain: Domain::parse("new.example").unwrap(), description: None };

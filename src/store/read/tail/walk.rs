@@ -112,7 +112,8 @@ impl<'a> Walk<'a> {
         }
         self.note_hole(before + 1..newest + 1, end + 1);
         self.place.after = self.place.after.max(end);
-        self.place.time = begun_at;
+        // What is there has arrived by now, and before that by a clock that was set back.
+        self.place.time = begun_at.max(self.snapshot.shared().newest_arrival());
         self.place.ahead = None;
         if let Some(Missing { reason, from, to, .. }) = self.place.missing.take() {
             // Nothing was shown behind it yet, so it can be told on its own.
