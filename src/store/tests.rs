@@ -352,21 +352,25 @@ fn what_has_expired_is_told_once() {
     assert!(from_now.gaps[0].from <= unit(1_000) && from_now.gaps[0].to > unit(1_029), "{:?}", from_now.gaps);
 }
 
-/// Events that arrived before the clock was set back are seen once, whatever the time is when somebody comes back.
-#[test]
-fn a_place_stays_true_when_the_clock_is_set_back() {
-    let work = tempfile::tempdir().unwrap();
-    let mut pair = Pair::new(work.path(), options(40));
-    let event = |number: i64| Event {
+/// One of many alike.
+fn click(number: i64) -> Event {
+    Event {
         website: 0,
         event_type: EventType::Click,
         session: 1,
         visitor: 1,
         created_at: unit(1_000 + number),
         id: None,
-    };
+    }
+}
+
+/// Events that arrived before the clock was set back are seen once, whatever the time is when somebody comes back.
+#[test]
+fn a_place_stays_true_when_the_clock_is_set_back() {
+    let work = tempfile::tempdir().unwrap();
+    let mut pair = Pair::new(work.path(), options(40));
     pair.clock_ahead_ms = 60_000;
-    pair.append(&(0..10).map(event).collect::<Vec<_>>());
+    pair.append(&(0..10).map(click).collect::<Vec<_>>());
     pair.clock_ahead_ms = 0;
     for is_started_anew in [false, true] {
         if is_started_anew {
@@ -391,20 +395,12 @@ fn a_place_stays_true_when_the_clock_is_set_back() {
 fn a_place_that_is_lost_leads_to_what_took_its_place() {
     let work = tempfile::tempdir().unwrap();
     let mut pair = Pair::new(work.path(), options(40));
-    let event = |number: i64| Event {
-        website: 0,
-        event_type: EventType::Click,
-        session: 1,
-        visitor: 1,
-        created_at: unit(1_000 + number),
-        id: None,
-    };
-    pair.append(&(0..10).map(event).collect::<Vec<_>>());
+    pair.append(&(0..10).map(click).collect::<Vec<_>>());
     let before = now_ms();
     std::thread::sleep(Duration::from_millis(5));
     // The next start but one: what has been lost is long forgotten.
     pair.reopen();
-    pair.append(&(10..14).map(event).collect::<Vec<_>>());
+    pair.append(&(10..14).map(click).collect::<Vec<_>>());
     pair.reopen();
     for (sequence, time, leads_to) in
         [(9, before, 9), (10, before, 10), (12, before, 10), (14, before, 10), (99, before, 10), (12, now_ms(), 12)]
@@ -417,7 +413,7 @@ fn a_place_that_is_lost_leads_to_what_took_its_place() {
     let mut tail = Followed::begin(&pair, (0, None), false).unwrap();
     tail.go_on_from(99, now_ms());
     assert!(tail.go_on(&pair, 100) && tail.seen.is_empty());
-    pair.append(&[event(14)]);
+    pair.append(&[click(14)]);
     assert!(tail.go_on(&pair, 100));
     assert_eq!(tail.seen, [15]);
 }
