@@ -70,21 +70,22 @@ impl Holder {
     /// Whoever sent these headers, and has been let in for a role.
     pub(super) fn new(tokens: &Arc<Tokens>, headers: &HeaderMap, needed: Role) -> Self {
         let hash = bearer(headers).filter(|_| !tokens.is_protected_mode()).map(|token| Sha256::digest(token).into());
-        // Subscribed before the token is looked at again: no change is missed.
-        Self { tokens: Arc::clone(tokens), hash, needed, changes: tokens.changes() }
+        let mut changes = tokens.changed.subscribe();
+        // Since it was let in the tokens may have changed: it is looked at once more.
+        changes.mark_changed();
+        Self { tokens: Arc::clone(tokens), hash, needed, changes }
     }
 
-    /// Waits until its token is not valid any more. May be given up and begun again at any time.
+    /// Waits until its token is not valid any more, which it says once. May be given up and begun again before that.
     pub(super) async fn is_shut_out(&mut self) {
-        loop {
-            let Some(hash) = &self.hash else { return pending().await };
-            if !self.tokens.role_of_hash(hash).is_some_and(|role| role.reaches(self.needed)) {
-                return;
-            }
-            if self.changes.changed().await.is_err() {
-                return pending().await;
+        if let Some(hash) = &self.hash {
+            while self.changes.changed().await.is_ok() {
+                if !self.tokens.role_of_hash(hash).is_some_and(|role| role.reaches(self.needed)) {
+                    return;
+                }
             }
         }
+        pending::<()>().await;
     }
 }
 
@@ -117,11 +118,6 @@ impl Tokens {
             *self.hashed.write() = hashed;
             self.changed.send_replace(());
         }
-    }
-
-    /// What hears of every change of the tokens from now on.
-    pub(super) fn changes(&self) -> watch::Receiver<()> {
-        self.changed.subscribe()
     }
 
     /// Whether there are none: requests are taken without a token, from this machine only.

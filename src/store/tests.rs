@@ -64,6 +64,11 @@ impl Step {
     }
 }
 
+/// An event of which only the time matters.
+fn click(created_at: i64) -> Event {
+    Event { website: 0, event_type: EventType::Click, session: 0, visitor: 0, created_at, id: None }
+}
+
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         12 => events().prop_map(Step::Append),
@@ -226,7 +231,7 @@ fn a_walk_begins_at_its_key_however_many_share_its_time() {
 fn nothing_is_stored_in_a_directory_that_is_lost() {
     let work = tempfile::tempdir().unwrap();
     let (data, away) = (work.path().join("data"), work.path().join("away"));
-    let event = Event { website: 0, event_type: EventType::Click, session: 0, visitor: 0, created_at: 1, id: None };
+    let event = click(1);
     let mut pair = Pair::new(&data, options(10));
     pair.append(&[event.clone(), event.clone()]);
     std::fs::rename(&data, &away).unwrap();
@@ -240,7 +245,7 @@ fn nothing_is_stored_in_a_directory_that_is_lost() {
 fn a_question_ends_when_nobody_waits_for_it() {
     let work = tempfile::tempdir().unwrap();
     let mut pair = Pair::new(work.path(), options(10));
-    pair.append(&[Event { website: 0, event_type: EventType::Click, session: 0, visitor: 0, created_at: 1, id: None }]);
+    pair.append(&[click(1)]);
     // Far less than a question may take.
     let is_answered = pair.ask_and_go().recv_timeout(options(10).read.deadline / 2);
     assert_eq!(is_answered, Ok(false));
@@ -255,15 +260,7 @@ fn segments_sealed_out_of_turn() {
     let in_the_way = work.path().join("segments/000000000002.building/x");
     std::fs::create_dir_all(&in_the_way).unwrap();
     for round in 0..3_i64 {
-        let event = |at: i64| Event {
-            website: 0,
-            event_type: EventType::Click,
-            session: 0,
-            visitor: 0,
-            created_at: at % 3 + round % 2,
-            id: None,
-        };
-        pair.append(&(0..10).map(event).collect::<Vec<_>>());
+        pair.append(&(0..10).map(|at| click(at % 3 + round % 2)).collect::<Vec<_>>());
         pair.roll();
     }
     while pair.segments(SegmentLabel::Sealed) < 2 {
@@ -333,15 +330,8 @@ fn what_has_expired_is_told_once() {
     let mut from_start = Followed::begin(&pair, (0, None), true).unwrap();
     let mut from_now = Followed::begin(&pair, (0, None), false).unwrap();
     for round in 0..30_i64 {
-        let event = |at: i64| Event {
-            website: 0,
-            event_type: EventType::Click,
-            session: 1,
-            visitor: 1,
-            created_at: unit(if at % 2 == 0 { 1_000 + round } else { 2_000 + round }),
-            id: None,
-        };
-        pair.append(&(0..10).map(event).collect::<Vec<_>>());
+        let old_or_new = |at| click(unit(if at % 2 == 0 { 1_000 + round } else { 2_000 + round }));
+        pair.append(&(0..10).map(old_or_new).collect::<Vec<_>>());
         pair.roll();
     }
     pair.seal();
@@ -352,25 +342,13 @@ fn what_has_expired_is_told_once() {
     assert!(from_now.gaps[0].from <= unit(1_000) && from_now.gaps[0].to > unit(1_029), "{:?}", from_now.gaps);
 }
 
-/// One of many alike.
-fn click(number: i64) -> Event {
-    Event {
-        website: 0,
-        event_type: EventType::Click,
-        session: 1,
-        visitor: 1,
-        created_at: unit(1_000 + number),
-        id: None,
-    }
-}
-
 /// Events that arrived before the clock was set back are seen once, whatever the time is when somebody comes back.
 #[test]
 fn a_place_stays_true_when_the_clock_is_set_back() {
     let work = tempfile::tempdir().unwrap();
     let mut pair = Pair::new(work.path(), options(40));
     pair.clock_ahead_ms = 60_000;
-    pair.append(&(0..10).map(click).collect::<Vec<_>>());
+    pair.append(&(1_000..1_010).map(|at| click(unit(at))).collect::<Vec<_>>());
     pair.clock_ahead_ms = 0;
     for is_started_anew in [false, true] {
         if is_started_anew {
@@ -395,12 +373,12 @@ fn a_place_stays_true_when_the_clock_is_set_back() {
 fn a_place_that_is_lost_leads_to_what_took_its_place() {
     let work = tempfile::tempdir().unwrap();
     let mut pair = Pair::new(work.path(), options(40));
-    pair.append(&(0..10).map(click).collect::<Vec<_>>());
+    pair.append(&(1_000..1_010).map(|at| click(unit(at))).collect::<Vec<_>>());
     let before = now_ms();
     std::thread::sleep(Duration::from_millis(5));
     // The next start but one: what has been lost is long forgotten.
     pair.reopen();
-    pair.append(&(10..14).map(click).collect::<Vec<_>>());
+    pair.append(&(1_010..1_014).map(|at| click(unit(at))).collect::<Vec<_>>());
     pair.reopen();
     for (sequence, time, leads_to) in
         [(9, before, 9), (10, before, 10), (12, before, 10), (14, before, 10), (99, before, 10), (12, now_ms(), 12)]
@@ -413,7 +391,7 @@ fn a_place_that_is_lost_leads_to_what_took_its_place() {
     let mut tail = Followed::begin(&pair, (0, None), false).unwrap();
     tail.go_on_from(99, now_ms());
     assert!(tail.go_on(&pair, 100) && tail.seen.is_empty());
-    pair.append(&[click(14)]);
+    pair.append(&[click(unit(1_014))]);
     assert!(tail.go_on(&pair, 100));
     assert_eq!(tail.seen, [15]);
 }

@@ -50,7 +50,7 @@ impl Followed {
         self.place = TailPlace::told(sequence, time);
     }
 
-    /// Comes back with what its client was told.
+    /// Comes back with what its client was told, which has kept nothing else.
     pub(super) fn come_back(&mut self) {
         self.go_on_from(self.place.sequence(), self.place.time());
     }
@@ -80,12 +80,10 @@ impl Followed {
         assert!(events.iter().all(is_visible), "of {events:?} some are erased or have expired");
         self.seen.extend(events);
         self.gaps.extend(gaps);
-        self.place = match read.is_at_end {
-            true => read.place,
-            // As it comes back from a client, which has kept nothing else.
-            false if limit.is_multiple_of(4) => TailPlace::told(read.place.sequence(), read.place.time()),
-            false => read.place,
-        };
+        self.place = read.place;
+        if !read.is_at_end && limit.is_multiple_of(4) {
+            self.come_back();
+        }
         read.is_at_end
     }
 
