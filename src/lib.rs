@@ -43,6 +43,7 @@ pub mod event_id;
 pub mod http;
 pub mod metrics;
 pub mod queue;
+pub mod ship;
 pub mod store;
 pub mod tools;
 pub mod website;

@@ -13,7 +13,7 @@ use std::{
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 /// The rooms, and the rooms that each may name. `main`, `cli` and `app` know everything.
-pub(crate) const ARROWS: [(&str, &[&str]); 15] = [
+pub(crate) const ARROWS: [(&str, &[&str]); 16] = [
     ("allocator", &[]),
     ("budget", &[]),
     ("clock", &[]),
@@ -27,6 +27,7 @@ pub(crate) const ARROWS: [(&str, &[&str]); 15] = [
     ("queue", &["event", "metrics"]),
     ("http", &["budget", "clock", "domain", "event", "event_id", "queue", "metrics", "store", "website"]),
     ("writer", &["event", "queue", "metrics", "store"]),
+    ("ship", &["budget", "clock", "event", "metrics", "store"]),
     ("store", &["allocator", "budget", "clock", "command", "domain", "event", "event_id", "metrics"]),
     ("tools", &["clock", "command", "domain", "event", "event_id", "metrics", "store", "website"]),
 ];

@@ -1,0 +1,5 @@
+//! Sends the log's events to ClickHouse, each exactly once.
+//!
+//! Must not know `http` or `writer`.
+
+pub mod block;
