@@ -9,7 +9,7 @@ use std::{io, sync::Arc, thread::JoinHandle, time::Duration};
 use tokio::{net::TcpListener, sync::mpsc, time};
 
 use crate::{
-    config::{self, Config, Durability, FileAccess, contract},
+    config::{self, Config, Durability, FileAccess, ShipCompression, contract},
     event::Rules,
     event_id::EventIds,
     http::{
@@ -18,6 +18,7 @@ use crate::{
     },
     metrics::{self, BuildInfo, Metrics},
     queue,
+    ship::{self, ShipOptions, ShipStop},
     store::{
         self, DataDir, DirectoryLost, ErasureOptions, IdOptions, LogOptions, OpenError, ReadOptions, SegmentOptions,
         SqliteBuild, Store, StoreOptions, TailOptions,
@@ -78,6 +79,8 @@ const FAILED_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// The daemon, its store open and its threads running, not yet listening.
 pub struct App {
     edge: EdgeParts,
+    /// Ends what is shipped, when it is dropped.
+    stops_shipping: Option<ShipStop>,
     drain_timeout: Duration,
     metrics: Arc<Metrics>,
     ended: mpsc::UnboundedReceiver<Ended>,
@@ -111,12 +114,21 @@ impl App {
         let (ended_sender, ended) = mpsc::unbounded_channel();
         let failed = ended_sender.clone();
         let on_failure: store::OnFailure = Arc::new(move |reason| drop(failed.send(Ended::Store(reason))));
-        let Store { log, readers, tails, known_ids, catalog, eraser, websites, epochs, mut threads } = Store::open(
-            &directory,
-            &StoreOptions { is_restored, ..store_options(config) },
-            &metrics.store,
-            on_failure,
-        )?;
+        let Store { log, readers, tails, known_ids, catalog, eraser, shipping, websites, epochs, mut threads } =
+            Store::open(
+                &directory,
+                &StoreOptions { is_restored, ..store_options(config) },
+                &metrics.store,
+                on_failure,
+            )?;
+        let stops_shipping = match ship_options(config) {
+            None => None,
+            Some(options) => {
+                let (stop, thread) = ship::spawn(shipping.clone(), options, Arc::clone(&metrics.ship))?;
+                threads.push(thread);
+                Some(stop)
+            }
+        };
         let (queue, requests) = queue::bounded(queue_limits(config), Arc::clone(&metrics.events));
         let group = GroupLimits { events_max: config.group_events_max, bytes_max: config.group_bytes_max };
         threads.push(writer::spawn(log, requests, group, Arc::clone(&metrics.writer), move |outcome| {
@@ -140,6 +152,7 @@ impl App {
             eraser,
             readers,
             tails,
+            shipping,
             known_ids,
             ids: EventIds::of(&epochs),
             cursors: Cursors::new(&epochs),
@@ -149,7 +162,8 @@ impl App {
             requests: metrics.of_requests(&http::route_labels(), &http::ingest_labels()),
             metrics: Arc::clone(&metrics),
         };
-        Ok(Self { edge, drain_timeout: config.drain_timeout_seconds, metrics, ended, threads, directory })
+        let drain_timeout = config.drain_timeout_seconds;
+        Ok(Self { edge, stops_shipping, drain_timeout, metrics, ended, threads, directory })
     }
 
     /// What the daemon counts.
@@ -183,6 +197,8 @@ impl App {
             }
         };
         let cut_off = http::serve(listener, self.edge, stop).await;
+        // What is on its way is in the catalog, and the next start looks for it there.
+        drop(self.stops_shipping);
         upkeep.abort();
         if cut_off.unanswered > 0 {
             tracing::error!(
@@ -329,6 +345,31 @@ fn connection_limits(config: &Config) -> ConnectionLimits {
     }
 }
 
+/// How events are shipped, if they are.
+fn ship_options(config: &Config) -> Option<ShipOptions> {
+    let url = config.ship_url.clone()?;
+    Some(ShipOptions {
+        is_zstd: match config.ship_compression {
+            ShipCompression::Auto => !ship::is_this_machine(&url),
+            ShipCompression::Zstd => true,
+            ShipCompression::None => false,
+        },
+        url,
+        user: config.ship_user.clone(),
+        password_file: config.ship_password_file.clone(),
+        database: config.ship_database.clone(),
+        table: config.ship_table.clone(),
+        ca_file: config.ship_ca_file.clone(),
+        node: config.node,
+        rows_max: config.ship_rows_max,
+        bytes_max: config.ship_bytes_max,
+        interval: config.ship_interval_seconds,
+        timeout: config.ship_timeout_seconds,
+        dead_max: config.ship_dead_max,
+        erasure_gather: config.ship_erasure_seconds,
+    })
+}
+
 fn queue_limits(config: &Config) -> queue::Limits {
     queue::Limits { events_max: config.queue_events_max, bytes_max: config.queue_bytes_max }
 }
@@ -344,6 +385,8 @@ pub fn restrict_files(config: &Config) {
 /// How the store works, as configured.
 pub fn store_options(config: &Config) -> StoreOptions {
     StoreOptions {
+        is_shipping: config.ship_url.is_some(),
+        ship_held_bytes_max: Some(config.ship_held_bytes_max).filter(|bytes| *bytes > 0),
         log: LogOptions {
             durability: match config.durability {
                 Durability::Full => store::Durability::Full,

@@ -16,6 +16,7 @@ mod quarantine;
 mod reload;
 mod segments;
 mod serve;
+mod ship;
 mod signals;
 mod stats;
 mod tail;
@@ -48,6 +49,7 @@ const COMMANDS: &[(Describe, Run)] = &[
     (import::command, import::run),
     (stats::command, stats::run),
     (tail::command, tail::run),
+    (ship::command, ship::run),
     (quarantine::command, quarantine::run),
 ];
 

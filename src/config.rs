@@ -14,7 +14,7 @@ mod tokens;
 pub use kinds::{Kind, Unit};
 pub use layers::{Environment, Layer, RawSettings, RawValue};
 use settings::Readings;
-pub use settings::{Config, Durability, FileAccess, Key, LogFormat, SETTINGS, Setting};
+pub use settings::{Config, Durability, FileAccess, Key, LogFormat, SETTINGS, Setting, ShipCompression};
 pub use tokens::{Role, Secret, Token, TokenSources};
 
 /// What matters only to whoever serves.
@@ -82,6 +82,11 @@ impl Config {
     pub fn reading_token(&self) -> Option<&Secret> {
         let of = |role| self.tokens.iter().find(|token| token.role == role);
         of(Role::Read).or_else(|| of(Role::Admin)).map(|token| &token.secret)
+    }
+
+    /// The token for what only an admin may do, if there is one.
+    pub fn admin_token(&self) -> Option<&Secret> {
+        self.tokens.iter().find(|token| token.role == Role::Admin).map(|token| &token.secret)
     }
 
     /// Whether requests that would need a token are taken without one, from this machine only.

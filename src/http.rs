@@ -41,6 +41,7 @@ mod query;
 mod refused_head;
 mod response;
 mod route;
+mod shipping;
 mod stop;
 mod stream;
 mod tail;

@@ -13,6 +13,7 @@ mod log;
 mod process;
 mod queue;
 mod registry;
+mod ship;
 mod store;
 mod writer;
 
@@ -22,7 +23,7 @@ pub use events::EventMetrics;
 pub use http::{HttpMetrics, RequestMetrics};
 pub use labels::{
     CheckpointOutcome, CheckpointRunner, Closed, LineOutcome, Method, Outcome, QueryWarning, ReadOutcome, ReadRefused,
-    Rejected, SegmentLabel, Shed, StatusClass, Warned,
+    Rejected, SegmentLabel, Shed, ShipOutcome, StatusClass, Warned,
 };
 pub use log::LogMetrics;
 use metrics_exporter_prometheus::BuildError;
@@ -30,6 +31,7 @@ pub use process::{BuildInfo, ProcessMetrics};
 pub use queue::QueueMetrics;
 use registry::Registry;
 pub use registry::{Described, LabelValues};
+pub use ship::ShipMetrics;
 pub use store::StoreMetrics;
 pub use writer::WriterMetrics;
 
@@ -48,6 +50,8 @@ pub struct Metrics {
     pub writer: Arc<WriterMetrics>,
     /// The log, the segments, the readers and the catalog.
     pub store: Arc<StoreMetrics>,
+    /// What is shipped elsewhere.
+    pub ship: Arc<ShipMetrics>,
     /// The lines that tell what happens.
     pub log: LogMetrics,
     process: ProcessMetrics,
@@ -64,6 +68,7 @@ impl Metrics {
             queue: Arc::new(QueueMetrics::register(&registry)),
             writer: Arc::new(WriterMetrics::register(&registry)),
             store: Arc::new(StoreMetrics::register(&registry)),
+            ship: Arc::new(ShipMetrics::register(&registry)),
             log: LogMetrics::register(&registry),
             process: process::register(&registry, build),
             registry,
@@ -99,6 +104,7 @@ pub fn described() -> Vec<(&'static str, Vec<Described>)> {
         ("The queue", QueueMetrics::described()),
         ("The writer", WriterMetrics::described()),
         ("The store", StoreMetrics::described()),
+        ("Shipping", ShipMetrics::described()),
         ("The log on standard error", LogMetrics::described()),
         ("The process", process::described()),
     ]

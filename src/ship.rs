@@ -1,5 +1,72 @@
-//! Sends the log's events to ClickHouse, each exactly once.
+//! Ships the log's events to ClickHouse, each exactly once, on a thread of its own.
 //!
-//! Must not know `http` or `writer`.
+//! A range of sequences is fixed in the catalog before its first byte is sent, and sent byte for byte the same until
+//! the target has confirmed it; the log is the buffer, and nothing leaves it before. See docs/clickhouse.md for whoever
+//! runs it. In reading order: `run` decides what is next, `check` looks at the target, `reading` cuts ranges,
+//! `flight` sends one, `erase` has the target follow erasures, `verify` compares; `plan`, `target` and `node` decide, `server` and
+//! [`client`] ask, [`block`] is what is sent.
+//!
+//! Must not know `http` or `writer`: what comes in goes first, and never waits for what goes out.
 
 pub mod block;
+mod check;
+pub mod client;
+mod erase;
+mod flight;
+mod node;
+mod plan;
+mod reading;
+mod run;
+mod server;
+mod target;
+mod trouble;
+mod verify;
+
+use std::{
+    io,
+    sync::Arc,
+    thread::{self, JoinHandle},
+};
+
+use tokio::{runtime, sync::oneshot};
+
+use self::run::Ship;
+pub use self::run::ShipOptions;
+use crate::{metrics::ShipMetrics, store::Shipping};
+
+/// Ends the thread when it is dropped: what is on its way is in doubt then, and is looked for at the next start.
+pub struct ShipStop(#[expect(dead_code, reason = "dropping it is the signal")] oneshot::Sender<()>);
+
+/// Starts the thread.
+pub fn spawn(
+    shipping: Shipping,
+    options: ShipOptions,
+    metrics: Arc<ShipMetrics>,
+) -> io::Result<(ShipStop, JoinHandle<()>)> {
+    let runtime = runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+    let (stop, stopped) = oneshot::channel();
+    metrics.on.set(1.0);
+    let thread = thread::Builder::new().name("ship".into()).spawn(move || {
+        Shipping::lower_priority();
+        let ship = Ship::new(shipping, options, metrics);
+        runtime.block_on(async {
+            tokio::select! {
+                () = ship.run() => {}
+                // Nobody ever sends anything: it is dropped.
+                _ = stopped => {}
+            }
+        });
+    })?;
+    Ok((ShipStop(stop), thread))
+}
+
+/// Whether a URL is of this machine, by the address or the name that is in it.
+pub fn is_this_machine(url: &str) -> bool {
+    let host = url::Url::parse(url).ok().and_then(|url| url.host().map(|host| host.to_owned()));
+    match host {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}

@@ -6,8 +6,8 @@
 //! and ask for a listing or one event. Each database file has one connection that writes rows, owned by one thread.
 //!
 //! The modules are layers, each of which knows only those before it: `error`, `options`, `priority` < `format` (what
-//! is on the disk) < `segments` (what is kept of it in memory) < `catalog`, `read` < `seal`, `erase`, `offline` (what
-//! tools read) < `log`, `repair` (what tools change) < `recover`.
+//! is on the disk) < `segments` (what is kept of it in memory) < `catalog`, `read` < `seal`, `erase`,
+//! `shipping`, `offline` (what tools read) < `log`, `repair` (what tools change) < `recover`.
 //!
 //! Must not know HTTP, the queue or the configuration: it is given options and events, and returns sequences.
 
@@ -25,6 +25,7 @@ mod recover;
 pub mod repair;
 mod seal;
 mod segments;
+mod shipping;
 
 use std::{
     fs::File,
@@ -35,7 +36,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use catalog::{Catalog, Erasure, NewWebsite, Website, WebsiteAge, WebsiteChange, WebsitePage, Websites};
+pub use catalog::{
+    Catalog, Erasure, NewWebsite, Pause, RangeEnd, Resume, ShipChange, ShipErasure, ShipErasureState, ShipNode,
+    ShipNow, ShipRange, ShipState, ShipTarget, Verify, VerifyDifference, VerifyWork, Website, WebsiteAge,
+    WebsiteChange, WebsitePage, Websites,
+};
 use catalog::{CatalogFile, Erasures};
 pub use erase::{EraseError, Eraser};
 pub use error::{AppendError, CatalogError, DirectoryLost, OnFailure, OpenError, ReadError};
@@ -65,6 +70,7 @@ pub use read::{
         RestOfPage,
         page::{EventFilter, Page, PageStart, PageSummary, WalkPlace},
     },
+    run::{Next, OfHidden, Run},
     snapshot::Snapshot,
     tail::{
         Tail, Tails, TooManyTails,
@@ -74,6 +80,7 @@ pub use read::{
 use recover::{Recovered, Start, ids::UnlaidIds};
 use seal::{Retention, Sealer, Sealing, rewrite::Rewriter};
 use segments::{ReaderInterrupt, Segments, retention};
+pub use shipping::Shipping;
 
 use crate::{clock::now_ms, event_id::Epochs, metrics::StoreMetrics};
 
@@ -91,6 +98,8 @@ pub struct Store {
     pub catalog: Catalog,
     /// For erasures.
     pub eraser: Eraser,
+    /// For what is shipped elsewhere.
+    pub shipping: Shipping,
     /// The websites in memory.
     pub websites: Arc<Websites>,
     /// What public ids are made with.
@@ -119,16 +128,25 @@ impl Store {
         let (wake, woken) = crossbeam_channel::bounded(1);
         segments.wake_on_damage(wake.clone());
         let erasures = Arc::new(Erasures::new(wake, Arc::clone(metrics)));
+        let shipped = Arc::new(catalog.shipped()?);
+        shipped.change(|state| state.now.is_on = options.is_shipping);
         recover::recover_erasures(catalog.erasures()?, &segments, &erasures, options.erasures)?;
         let memory = catalog::InMemory {
             segments: Arc::clone(&segments),
             erasures: Arc::clone(&erasures),
+            shipped: Arc::clone(&shipped),
             erasures_max: options.erasures.erasures_max,
         };
         let (catalog, catalog_thread) = catalog.spawn(memory, Arc::clone(&on_failure))?;
         let rewriter = rewriter(directory, options, (&catalog, &segments, &ids), metrics);
-        let sealing =
-            Sealing { rewriter, erasures: Arc::clone(&erasures), wake: woken, retention, reserve: reserve.clone() };
+        let sealing = Sealing {
+            rewriter,
+            erasures: Arc::clone(&erasures),
+            shipped: Arc::clone(&shipped),
+            wake: woken,
+            retention,
+            reserve: reserve.clone(),
+        };
         let (sealer, sealer_orders) = Sealer::spawn(sealing)?;
         recovered.unsealed.into_iter().for_each(|segment| sealer_orders.order(segment));
         for segment in recovered.prepared.iter().chain([&recovered.active]) {
@@ -151,11 +169,19 @@ impl Store {
         let interrupt = ReaderInterrupt::default();
         let (readers, tails, mut threads) = spawn_readers(&segments, options, &interrupt, metrics)?;
         threads.push(catalog_thread);
+        let (shipping, ship_threads) = Shipping::spawn(
+            (catalog.clone(), &segments, Arc::clone(&erasures), Arc::clone(&shipped)),
+            options,
+            &interrupt,
+            Arc::clone(metrics),
+        )?;
+        threads.extend(ship_threads);
         let eraser = Eraser {
             catalog: catalog.clone(),
             readers: readers.clone(),
             segments: Arc::clone(&segments),
             erasures,
+            shipped: Arc::clone(&shipped),
             options: options.erasures,
             looking: Arc::default(),
         };
@@ -164,13 +190,13 @@ impl Store {
         let shown = (segments, tails.clone());
         let log = Log::new(recovered.active, next, behind, shown, options.log, held, Arc::clone(metrics));
         let known_ids = KnownIds::new(&id_key, ids);
-        Ok(Self { log, readers, tails, known_ids, catalog, eraser, websites, epochs, threads })
+        Ok(Self { log, readers, tails, known_ids, catalog, eraser, shipping, websites, epochs, threads })
     }
 
     /// Closes everything; no clone of a handle may be left, or a thread would wait for it for ever.
     pub fn close(self) -> Result<(), AppendError> {
-        let Self { log, readers, tails, catalog, eraser, threads, .. } = self;
-        drop((readers, tails, catalog, eraser));
+        let Self { log, readers, tails, catalog, eraser, shipping, threads, .. } = self;
+        drop((readers, tails, catalog, eraser, shipping));
         let closed = log.close();
         if let Err(AppendError::Lost(_)) = closed {
             // Threads that wait for the log to end would be waited for; the process is about to end.
@@ -265,6 +291,7 @@ fn retention_of(options: &StoreOptions, catalog: &CatalogFile, segments: &Segmen
     Ok(Retention {
         kept: options.read.retention,
         grace: options.retention_grace,
+        held_bytes_max: options.ship_held_bytes_max,
         notes: catalog.expiry_notes()?,
         newest_received_at: segments.newest_arrival().max(0),
     })

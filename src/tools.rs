@@ -1,5 +1,5 @@
 //! The command-line tools for whoever keeps hitlog's data: list, check, back up, export, import, count, repair; and
-//! what asks a running hitlog over HTTP: tail.
+//! what asks a running hitlog over HTTP: tail, ship.
 //!
 //! Owns what people and programs see of them: tables, lines of JSON and CSV, progress bars, and the words of errors.
 //! Most only read, and may run while hitlog serves; the import and the repairs have the data directory to themselves.
@@ -14,6 +14,7 @@ pub mod import;
 mod progress;
 pub mod quarantine;
 pub mod segments;
+pub mod ship;
 pub mod stats;
 mod table;
 pub mod tail;

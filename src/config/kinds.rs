@@ -11,6 +11,7 @@ use std::{
 };
 
 use ipnet::IpNet;
+use url::Url;
 
 use super::tokens::{Role, Token};
 
@@ -18,6 +19,8 @@ pub(super) const KIB: u64 = 1 << 10;
 pub(super) const MIB: u64 = 1 << 20;
 pub(super) const GIB: u64 = 1 << 30;
 const DAY_SECONDS: f64 = 24.0 * 60.0 * 60.0;
+/// The longest name.
+const NAME_BYTES_MAX: usize = 128;
 
 /// What is said of a setting's values.
 #[derive(Debug, Clone, Copy)]
@@ -210,6 +213,65 @@ impl Networks {
         let network = |part: &str| part.parse().ok().or_else(|| Some(IpNet::from(part.parse::<IpAddr>().ok()?)));
         let networks: Option<Vec<_>> = parts.map(network).collect();
         networks.ok_or_else(|| "expected networks such as 10.0.0.0/8 or addresses, with commas between them".into())
+    }
+}
+
+/// The URL of a server, which may be left out.
+pub(super) struct ServerUrl;
+
+impl ServerUrl {
+    pub(super) const fn kind(&self) -> Kind {
+        Kind::Text("URL")
+    }
+
+    pub(super) fn read(&self, text: &str) -> Result<Option<String>, String> {
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let url = Url::parse(text).ok().filter(|url| ["http", "https"].contains(&url.scheme()) && url.has_host());
+        let url = url.ok_or("expected a URL such as https://clickhouse.example.com:8443")?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err("expected a URL without a user: ship_user and ship_password_file are for that".into());
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err("expected a URL without ? and #".into());
+        }
+        Ok(Some(url.as_str().trim_end_matches('/').to_owned()))
+    }
+}
+
+/// A name, of any letters, and what it is called in `--help`.
+pub(super) struct Name(pub(super) &'static str);
+
+impl Name {
+    pub(super) const fn kind(&self) -> Kind {
+        Kind::Text(self.0)
+    }
+
+    pub(super) fn read(&self, text: &str) -> Result<String, String> {
+        let is_fit =
+            (1..=NAME_BYTES_MAX).contains(&text.len()) && text.bytes().all(|byte| (0x21..0x7f).contains(&byte));
+        if is_fit { Ok(text.into()) } else { Err("expected 1 to 128 characters of ASCII without spaces".into()) }
+    }
+}
+
+/// A name that SQL takes as it is, and what it is called in `--help`.
+pub(super) struct Identifier(pub(super) &'static str);
+
+impl Identifier {
+    pub(super) const fn kind(&self) -> Kind {
+        Kind::Text(self.0)
+    }
+
+    pub(super) fn read(&self, text: &str) -> Result<String, String> {
+        let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+        let begins = text.bytes().next().is_some_and(|first| !first.is_ascii_digit());
+        let is_fit = begins && text.len() <= NAME_BYTES_MAX && text.bytes().all(is_letter);
+        if is_fit {
+            Ok(text.into())
+        } else {
+            Err("expected letters of ASCII, digits and _, a letter or _ first".into())
+        }
     }
 }
 

@@ -10,8 +10,8 @@ use tracing::Level;
 
 use super::{
     kinds::{
-        Address, BearerToken, Bytes, Choice, CoresButOne, Count, DaysOrEver, GIB, KIB, Kind, MIB, Networks,
-        OptionalPath, Path, PowerOfTwo, Seconds,
+        Address, BearerToken, Bytes, Choice, CoresButOne, Count, DaysOrEver, GIB, Identifier, KIB, Kind, MIB, Name,
+        Networks, OptionalPath, Path, PowerOfTwo, Seconds, ServerUrl,
     },
     tokens::{Role, Token, TokenSources},
 };
@@ -176,6 +176,18 @@ choices! {
     }
 }
 
+choices! {
+    /// How blocks are sent to the target.
+    ShipCompression {
+        /// As they are to this machine, compressed elsewhere.
+        Auto = "auto",
+        /// Compressed.
+        Zstd = "zstd",
+        /// As they are.
+        None = "none",
+    }
+}
+
 const LOG_LEVELS: Choice<Level> = Choice {
     words: &["error", "warn", "info", "debug", "trace"],
     values: &[Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE],
@@ -327,6 +339,46 @@ settings! {
         hidden_events_max: usize = Count(1, 1_000_000_000), "250000",
             "Events that may be hidden in memory at once, 16 bytes each, from the request to erase them until their \
              segments are rewritten; past it 503. Those of a visitor with more than half of it are listed on the disk";
+    }
+    "Shipping to ClickHouse" {
+        ship_url: Option<String> = ServerUrl, "",
+            "Where events are shipped to: the URL of a ClickHouse from version 23.8 on, such as \
+             https://clickhouse.example.com:8443. Without it nothing is shipped. See docs/clickhouse.md";
+        ship_user: String = Name("USER"), "default", "The user there";
+        ship_password_file: Option<PathBuf> = OptionalPath("FILE"), "",
+            "A file whose first line is that user's password; it is read anew whenever hitlog connects. Without it, no \
+             password";
+        ship_database: String = Identifier("DATABASE"), "default", "The database there; it must exist";
+        ship_table: String = Identifier("TABLE"), "events",
+            "The table there. It is made if it is missing, and a second one beside it, with _nodes behind its name, in \
+             which each hitlog registers its node";
+        ship_ca_file: Option<PathBuf> = OptionalPath("FILE"), "",
+            "Certificates (PEM) of who may vouch for the server, in the place of those that the system trusts";
+        ship_compression: ShipCompression = ShipCompression::CHOICE, "auto",
+            "How blocks are sent: zstd, a seventh of the bytes for some processor time; none; auto: none to this \
+             machine, zstd elsewhere";
+        node: u32 = Count(0, 65_535), "0",
+            "The number of this hitlog among those that ship to one table: each has its own. An event there is known \
+             by it and its sequence";
+        ship_rows_max: u64 = Count(1, 1_000_000), "100000",
+            "Most events of one insert. Larger ones spare the server work and take more memory";
+        ship_bytes_max: usize = Bytes(64 * KIB, 256 * MIB), "24MiB",
+            "Most bytes of one insert, before it is compressed. Two are on their way at once, so that is taken twice, \
+             with the first event that is shipped";
+        ship_interval_seconds: Duration = Seconds(0.1, 3_600.0), "2",
+            "How often what has come in is shipped. Each time is an insert, and a part that the server merges later";
+        ship_timeout_seconds: Duration = Seconds(1.0, 3_600.0), "300",
+            "The longest that the server may take for one insert; then it is in doubt, and looked for there";
+        ship_dead_max: u64 = Count(0, 1_000_000), "100",
+            "Events that the server refuses, each by itself, before shipping pauses: so many have one reason, which \
+             somebody should look at";
+        ship_held_bytes_max: u64 = Bytes(0, 1 << 50), "0",
+            "Expired segments that may stay on the disk because they are not shipped yet; past it the oldest go, and \
+             are noted as lost. 0: no bound, so that a target that is away for long fills the disk, and events are \
+             then refused";
+        ship_erasure_seconds: Duration = Seconds(0.0, 2_592_000.0), "3600",
+            "How long erasures are gathered before their events are taken out of the server's files, which rewrites \
+             them. They are in no answer there long before";
     }
     "Indexes, and room on the disk" {
         seal_cache_bytes: u64 = Bytes(MIB, 64 * GIB), "8MiB",

@@ -35,6 +35,15 @@ struct ErasureJson<'a> {
     done_at: Option<String>,
     /// What keeps it from being done, in words for people.
     waits_for: Vec<String>,
+    /// How far it is where events are shipped to; without that, `None`.
+    target: Option<TargetJson>,
+}
+
+/// An erasure where events are shipped to.
+#[derive(Serialize)]
+struct TargetJson {
+    state: &'static str,
+    since: String,
 }
 
 impl<'a> ErasureJson<'a> {
@@ -48,6 +57,9 @@ impl<'a> ErasureJson<'a> {
             requested_at: time_text(erasure.requested_at),
             done_at: erasure.done_at.map(time_text),
             waits_for: eraser.waits_for(erasure),
+            target: eraser
+                .at_target(erasure)
+                .map(|(state, since)| TargetJson { state: state.as_str(), since: time_text(since) }),
         }
     }
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    erasures::ErasureRoutes, ingest::Ingest, ops::Ops, parts::EdgeParts, query::Query, stop::Stop, tail::TailRoute,
-    websites::WebsiteRoutes,
+    erasures::ErasureRoutes, ingest::Ingest, ops::Ops, parts::EdgeParts, query::Query, shipping::ShippingRoutes,
+    stop::Stop, tail::TailRoute, websites::WebsiteRoutes,
 };
 
 /// What the table of routes leads to.
@@ -14,6 +14,7 @@ pub(super) struct Handlers {
     pub(super) tail: TailRoute,
     pub(super) websites: WebsiteRoutes,
     pub(super) erasures: ErasureRoutes,
+    pub(super) shipping: ShippingRoutes,
     pub(super) ops: Ops,
 }
 
@@ -25,6 +26,7 @@ impl Handlers {
             tail: TailRoute::new(parts, stop),
             websites: WebsiteRoutes::new(parts),
             erasures: ErasureRoutes::new(parts),
+            shipping: ShippingRoutes::new(parts),
             ops: Ops::new(parts, stop),
         }
     }

@@ -11,7 +11,7 @@ use crate::{
     event_id::EventIds,
     metrics::{Metrics, RequestMetrics},
     queue::Queue,
-    store::{Catalog, DataDir, Eraser, KnownIds, Readers, Tails, Websites},
+    store::{Catalog, DataDir, Eraser, KnownIds, Readers, Shipping, Tails, Websites},
 };
 
 /// What the edge is built from. Each file of handlers takes what it uses out of it, and nobody holds all of it. When
@@ -42,6 +42,8 @@ pub struct EdgeParts {
     pub readers: Readers,
     /// Who follows them.
     pub tails: Tails,
+    /// How far events are shipped elsewhere.
+    pub shipping: Shipping,
     /// Who knows which events are stored already.
     pub known_ids: KnownIds,
     /// Public ids.

@@ -76,6 +76,27 @@ static ROUTES: &[Route] = &[
         ..Route::at("/api/v1/erasures/:id")
     },
     Route {
+        methods: &[get(Holder(Role::Admin), |handlers, asked| Box::pin(handlers.shipping.get(asked)))],
+        ..Route::at("/api/v1/shipping")
+    },
+    Route {
+        methods: &[get(Holder(Role::Admin), |handlers, asked| Box::pin(handlers.shipping.dead(asked)))],
+        ..Route::at("/api/v1/shipping/dead")
+    },
+    Route {
+        methods: &[
+            post(Holder(Role::Admin), |handlers, asked| Box::pin(handlers.shipping.resume(asked))).that_changes()
+        ],
+        ..Route::at("/api/v1/shipping/resume")
+    },
+    Route {
+        methods: &[
+            get(Holder(Role::Admin), |handlers, asked| Box::pin(handlers.shipping.verified(asked))),
+            post(Holder(Role::Admin), |handlers, asked| Box::pin(handlers.shipping.verify(asked))).that_changes(),
+        ],
+        ..Route::at("/api/v1/shipping/verify")
+    },
+    Route {
         memory: AnswerMemory::Ops,
         methods: &[get(Everybody, |handlers, _| Box::pin(handlers.ops.live()))],
         ..Route::at("/livez")

@@ -247,3 +247,15 @@ impl From<ReadRefused> for ReadOutcome {
         }
     }
 }
+
+label! {
+    /// What became of an attempt to ship a range.
+    ShipOutcome {
+        /// The target has stored it, and said so.
+        Stored = "stored",
+        /// The target has refused it.
+        Refused = "refused",
+        /// Nobody knows: the connection was cut, or it took too long.
+        Unknown = "unknown",
+    }
+}

@@ -151,6 +151,10 @@ metric_group! {
              share of. What hitlog itself takes of it is hitlog_segment_bytes.",
             "It moves when the disk is made larger, or when another one is mounted: then look whether the data are \
              there.";
+        ship_held_bytes: Gauge = "hitlog_ship_held_bytes",
+            "Bytes of segments that have expired and stay on the disk because their events are not shipped yet.",
+            "If it grows, nothing is shipped: `hitlog ship status` says why. Past ship_held_bytes_max, if that is not \
+             0, the oldest leave the disk all the same.";
         last_backup: Gauge = "hitlog_last_backup_timestamp_seconds",
             "When the newest `hitlog backup` of this data directory that succeeded began, in seconds since 1970, UTC: \
              what was answered 201 before is in it. 0 if there has been none, so that its age is too large then, too. \

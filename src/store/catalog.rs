@@ -1,5 +1,5 @@
 //! The catalog: websites, erasures, the list of segments with what they say of themselves and what they leave over, the
-//! floors of sequences and numbers, the epochs of the public ids, and how far what has expired is.
+//! floors of sequences and numbers, the epochs of the public ids, how far what has expired is, and how far shipping is.
 //!
 //! [`CatalogFile`] is the connection; it opens the store and then moves into a thread of its own, which [`Catalog`]
 //! talks to. A change is answered after its COMMIT, and only then does [`Websites`] show it.
@@ -11,6 +11,8 @@ mod erasure_table;
 mod erasures;
 mod expiry_table;
 mod segment_table;
+mod ship_table;
+mod shipped;
 mod website_table;
 mod websites;
 mod written_off_table;
@@ -36,11 +38,18 @@ pub(super) use self::{
         ListedSegment, SegmentChange, SegmentState, note_sealed, read_damage, read_leftovers, read_open_notes,
         read_quarantine, read_segments,
     },
+    ship_table::{read_dead, read_ranges},
+    shipped::Shipped,
     website_table::read_websites,
     written_off_table::read_erased_since,
 };
 pub use self::{
     erasure::Erasure,
+    ship_table::ShipChange,
+    shipped::{
+        Pause, RangeEnd, Resume, ShipErasure, ShipErasureState, ShipNode, ShipNow, ShipRange, ShipState, ShipTarget,
+        Verify, VerifyDifference, VerifyWork,
+    },
     website_table::{NewWebsite, WebsiteChange},
     websites::{Website, WebsiteAge, WebsitePage, Websites},
 };
@@ -63,6 +72,7 @@ type Change = Box<dyn FnOnce(&mut CatalogFile, &InMemory) -> rusqlite::Result<()
 pub(super) struct InMemory {
     pub(super) segments: Arc<Segments>,
     pub(super) erasures: Arc<Erasures>,
+    pub(super) shipped: Arc<Shipped>,
     /// Most erasures that are under way, of visitors and of websites each.
     pub(super) erasures_max: usize,
 }
@@ -169,7 +179,9 @@ impl CatalogFile {
         let transaction = self.connection.transaction()?;
         transaction.execute("DELETE FROM Website WHERE id = ?1", [id])?;
         erasure_table::insert_website(&transaction, &erasure, id, now)?;
+        ship_table::insert_erasure(&transaction, &erasure, id, None)?;
         transaction.commit()?;
+        self.show_shipping(memory)?;
         self.websites.remove(id);
         let subject = Subject { website_id: Arc::clone(&website.id), visitor: None };
         memory.erasures.insert(Erasure::new(Arc::clone(&erasure), Some(subject), now));
@@ -186,10 +198,14 @@ impl CatalogFile {
         let segments = &memory.segments;
         let is_all_seen = segments.damaged() == 0 && segments.quarantined() == 0 && segments.replaced().is_empty();
         if new.found.is_empty() && is_all_seen {
-            return self.erase_nothing(memory);
+            return self.erase_nothing(&new, memory);
         }
         let (id, now) = self.new_erasure(true, memory)?;
-        erasure_table::insert_visitor(&self.connection, &id, &new, now)?;
+        let transaction = self.connection.transaction()?;
+        erasure_table::insert_visitor(&transaction, &id, &new, now)?;
+        ship_table::insert_erasure(&transaction, &id, &new.website_id, Some((&new.visitor_id, new.up_to)))?;
+        transaction.commit()?;
+        self.show_shipping(memory)?;
         let NewErasure { website_id, visitor_id, up_to, found } = new;
         let visitor = Some(VisitorSubject { visitor_id, up_to });
         let mut erasure = Erasure::new(id, Some(Subject { website_id, visitor }), now);
@@ -209,10 +225,15 @@ impl CatalogFile {
     }
 
     /// Notes an erasure that found nothing.
-    fn erase_nothing(&mut self, memory: &InMemory) -> Result<Erasure, ChangeError> {
+    fn erase_nothing(&mut self, new: &NewErasure, memory: &InMemory) -> Result<Erasure, ChangeError> {
         let now = now_ms();
         let mut erasure = Erasure::new(new_erasure_id(), None, now);
-        erasure_table::insert_done(&self.connection, &erasure.id, now)?;
+        let transaction = self.connection.transaction()?;
+        erasure_table::insert_done(&transaction, &erasure.id, now)?;
+        // What has left the disk here may still be there.
+        ship_table::insert_erasure(&transaction, &erasure.id, &new.website_id, Some((&new.visitor_id, new.up_to)))?;
+        transaction.commit()?;
+        self.show_shipping(memory)?;
         erasure.done_at = Some(now);
         memory.erasures.insert(erasure.clone());
         self.forget_erasures(now, memory)?;
@@ -222,6 +243,7 @@ impl CatalogFile {
     /// Forgets erasures that were done long ago, or before very many others.
     fn forget_erasures(&mut self, now: i64, memory: &InMemory) -> Result<(), ChangeError> {
         let forgotten = memory.erasures.forget_done(now - ERASURE_KEPT_MS, memory.erasures_max);
+        ship_table::remove_erasures(&self.connection, &forgotten)?;
         Ok(erasure_table::remove(&self.connection, &forgotten)?)
     }
 
@@ -260,8 +282,24 @@ impl CatalogFile {
             SegmentChange::Dropped { number, erased, .. } => {
                 memory.segments.drop_segment(number);
                 memory.erasures.segment_done(number, &erased);
+                self.show_shipping(memory)?;
             }
         }
+        Ok(())
+    }
+
+    fn change_shipping(&mut self, change: &ShipChange, memory: &InMemory) -> Result<(), ChangeError> {
+        ship_table::apply(&mut self.connection, change)?;
+        self.show_shipping(memory)
+    }
+
+    /// Shows what the tables say of shipping to whoever looks at it in memory.
+    fn show_shipping(&self, memory: &InMemory) -> Result<(), ChangeError> {
+        let stored = ship_table::read(&self.connection)?;
+        memory.shipped.change(|state| {
+            let now = std::mem::take(&mut state.now);
+            *state = ShipState { now, ..stored };
+        });
         Ok(())
     }
 
@@ -373,6 +411,21 @@ impl Catalog {
     /// own threads.
     pub(super) fn note_expiry(&self, notes: ExpiryNotes) -> Result<(), CatalogError> {
         self.ask_blocking(move |catalog, _| Ok(expiry_table::replace(&mut catalog.connection, &notes)?))
+    }
+
+    /// Changes what is noted of shipping. A change that is refused has changed nothing, and may be tried again.
+    pub(super) async fn change_shipping(&self, change: ShipChange) -> Result<(), CatalogError> {
+        self.ask(move |catalog, memory| catalog.change_shipping(&change, memory)).await
+    }
+
+    /// The events that the target of shipping refuses: sequence, why, and since when in milliseconds since 1970, UTC.
+    pub(super) async fn dead(&self) -> Result<Vec<(u64, String, i64)>, CatalogError> {
+        self.ask(|catalog, _| Ok(read_dead(&catalog.connection)?)).await
+    }
+
+    /// The ranges in this state.
+    pub(super) async fn ranges(&self, state: &'static str) -> Result<Vec<ShipRange>, CatalogError> {
+        self.ask(move |catalog, _| Ok(read_ranges(&catalog.connection, state)?)).await
     }
 
     fn ask_blocking<T: Send + 'static>(

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::Mutex;
 
 use super::{
-    catalog::{Catalog, Erasure, Erasures, NewErasure},
+    catalog::{Catalog, Erasure, Erasures, NewErasure, ShipErasureState, Shipped},
     error::{CatalogError, ReadError},
     options::ErasureOptions,
     read::{Readers, list::hiding::HidingRoom},
@@ -32,6 +32,7 @@ pub struct Eraser {
     pub(super) readers: Readers,
     pub(super) segments: Arc<Segments>,
     pub(super) erasures: Arc<Erasures>,
+    pub(super) shipped: Arc<Shipped>,
     pub(super) options: ErasureOptions,
     /// Held while events are looked for: as many as a segment has may be in memory for that, once.
     pub(super) looking: Arc<Mutex<()>>,
@@ -71,6 +72,12 @@ impl Eraser {
     /// What an erasure waits for, in words for people; empty when it is done.
     pub fn waits_for(&self, erasure: &Erasure) -> Vec<String> {
         waits::waits_for(&self.segments, erasure)
+    }
+
+    /// How far an erasure is where events are shipped to, and since when in milliseconds since 1970, UTC; `None` if
+    /// none were shipped when it was asked for.
+    pub fn at_target(&self, erasure: &Erasure) -> Option<(ShipErasureState, i64)> {
+        self.shipped.look(|state| state.erasures.get(&erasure.id).map(|of| (of.state, of.changed_at)))
     }
 
     /// How far an erasure is; `None` if there is none with this id.

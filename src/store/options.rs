@@ -21,6 +21,10 @@ pub struct StoreOptions {
     pub seal_cache_bytes: u64,
     /// The running time for which all events of a segment must have been expired before it is removed.
     pub retention_grace: Duration,
+    /// Whether events are shipped elsewhere, and so kept until they are.
+    pub is_shipping: bool,
+    /// Expired segments that may stay because they are not shipped yet, in bytes; `None`: as many as there are.
+    pub ship_held_bytes_max: Option<u64>,
     /// Whether the data directory is a copy that does not know it, such as the snapshot of a volume: the original may
     /// have gone on. What `hitlog backup` makes knows it.
     pub is_restored: bool,

@@ -7,6 +7,7 @@
 pub(super) mod budget;
 pub(super) mod known;
 pub(super) mod list;
+pub(super) mod run;
 pub(super) mod snapshot;
 pub(super) mod tail;
 
@@ -41,6 +42,8 @@ use crate::{
 const READER_KEYS_MIN: usize = 16 * 1024;
 /// Events that come in go before questions about them, where both want the last of the processor.
 const READER_NICENESS: i32 = 10;
+/// What is shipped goes after both: it is on the disk, and waits there.
+const SHIPPING_NICENESS: i32 = 15;
 
 /// What a pool of readers is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +52,8 @@ pub(super) enum Pool {
     Questions,
     /// What is followed: it may wait long, and nobody's question stands behind it.
     Tails,
+    /// What is shipped: one reader, which goes after everything else.
+    Shipping,
 }
 
 impl Pool {
@@ -56,6 +61,7 @@ impl Pool {
         match self {
             Self::Questions => format!("reader-{number}"),
             Self::Tails => format!("tail-{number}"),
+            Self::Shipping => "ship-read".into(),
         }
     }
 
@@ -64,6 +70,7 @@ impl Pool {
         match self {
             Self::Questions => metrics.reader_wait_seconds.record(seconds),
             Self::Tails => metrics.tail_wait_seconds.record(seconds),
+            Self::Shipping => {}
         }
     }
 
@@ -71,9 +78,18 @@ impl Pool {
         let (reads, seconds) = match self {
             Self::Questions => (metrics.reads(outcome), &metrics.read_seconds),
             Self::Tails => (metrics.tail_reads(outcome), &metrics.tail_read_seconds),
+            // Whoever ships counts what became of it.
+            Self::Shipping => return,
         };
         reads.increment(1);
         took.into_iter().for_each(|took| seconds.record(took.as_secs_f64()));
+    }
+
+    fn niceness(self) -> i32 {
+        match self {
+            Self::Questions | Self::Tails => READER_NICENESS,
+            Self::Shipping => SHIPPING_NICENESS,
+        }
     }
 
     fn note_busy(self, metrics: &StoreMetrics, more: f64) {
@@ -124,7 +140,7 @@ impl Readers {
             };
             let receiver: Receiver<Work> = receiver.clone();
             let thread = thread::Builder::new().name(pool.thread_name(number)).spawn(move || {
-                lower_priority(READER_NICENESS);
+                lower_priority(pool.niceness());
                 for work in receiver {
                     let question = match work {
                         Work::Answer(question) => question,

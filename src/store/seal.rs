@@ -7,6 +7,7 @@
 mod copy;
 mod error;
 mod expiry;
+mod held;
 pub(super) mod rewrite;
 
 use std::{
@@ -28,7 +29,7 @@ use self::{
     rewrite::Rewriter,
 };
 use super::{
-    catalog::{ErasedRows, Erasures, ExpiryNotes, SegmentChange, Target},
+    catalog::{ErasedRows, Erasures, ExpiryNotes, SegmentChange, Shipped, Target},
     error::{CatalogError, OpenError, is_damage},
     format::{room::Reserve, sync_directory},
     priority::lower_priority,
@@ -74,6 +75,8 @@ pub(super) struct Sealer {
 pub(super) struct Sealing {
     pub(super) rewriter: Rewriter,
     pub(super) erasures: Arc<Erasures>,
+    /// What has still to be sent elsewhere, and stays for that.
+    pub(super) shipped: Arc<Shipped>,
     /// Has a message when there is something new to erase.
     pub(super) wake: Receiver<()>,
     pub(super) retention: Retention,
@@ -87,6 +90,8 @@ pub(super) struct Retention {
     pub(super) kept: Option<Duration>,
     /// The running time for which a segment must have been expired.
     pub(super) grace: Duration,
+    /// Expired segments that may stay because they are not shipped yet, in bytes; `None`: as many as there are.
+    pub(super) held_bytes_max: Option<u64>,
     /// What an earlier run noted.
     pub(super) notes: ExpiryNotes,
     /// The newest `receivedAt` of all events, in milliseconds since 1970, UTC; 0 if there is none.
@@ -231,6 +236,9 @@ impl Sealing {
         let mut to_erase = None;
         for number in self.erasures.remaining() {
             let Some(segment) = view.segment(number).filter(|_| !plan.is_delayed(number)) else { continue };
+            if segment.is_sealed() && self.is_being_sent(segment) {
+                continue;
+            }
             if segment.is_sealed() {
                 to_erase = to_erase.or_else(|| Some(Arc::clone(segment)));
             } else if Some(number) == newest {
@@ -238,6 +246,11 @@ impl Sealing {
             }
         }
         to_erase
+    }
+
+    /// Whether rows of a segment are on their way elsewhere, and may have to be sent again just as they are.
+    fn is_being_sent(&self, segment: &Segment) -> bool {
+        segment.sequences().is_some_and(|span| self.shipped.holds(span))
     }
 
     /// How long to wait for orders when nothing can be done now.
@@ -264,7 +277,8 @@ impl Sealing {
         unsealed: usize,
         stopping: &Arc<AtomicBool>,
     ) -> Result<(), RewriteError> {
-        let targets = self.erasures.in_segment(segment.number);
+        // Sealing does not wait for what is being sent, as it leaves the rows as they are; what is erased goes later.
+        let targets = if self.is_being_sent(segment) { Vec::new() } else { self.erasures.in_segment(segment.number) };
         thread::scope(|scope| {
             let rewrite = thread::Builder::new().name("seal".into()).spawn_scoped(scope, || {
                 lower_priority(niceness(unsealed));
@@ -293,10 +307,14 @@ impl Sealing {
         if !is_kept {
             self.tell(&look, &plan.expiry, &expired);
         }
+        let due = expired.iter().filter(|segment| look.due.contains(&segment.number));
+        let held = held::held_for_shipping(due, &self.shipped, self.retention.held_bytes_max, metrics);
         expired.retain(|segment| {
             let last = segment.sequences().map_or(0, |(_, last)| last);
             // Sent again, its events must not be stored again, so their ids must be on the disk.
-            let is_due = look.due.contains(&segment.number) && self.rewriter.ids.are_laid_down(last);
+            let is_due = look.due.contains(&segment.number)
+                && !held.contains(&segment.number)
+                && self.rewriter.ids.are_laid_down(last);
             let is_removed = is_due && self.remove(segment);
             if is_removed {
                 plan.expiry.forget(segment.number);

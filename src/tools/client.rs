@@ -8,7 +8,7 @@ use std::{error::Error, fmt, io, net::SocketAddr, time::Duration};
 
 use http_body_util::{BodyExt, Empty};
 use hyper::{
-    Request, StatusCode,
+    Method, Request, StatusCode,
     body::{Bytes, Incoming},
     client::conn::http1,
     header::{ACCEPT, AUTHORIZATION, HOST, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, USER_AGENT},
@@ -176,7 +176,16 @@ impl Client {
 
     /// Asks for what is at a path, with its query, in a form.
     pub(super) async fn get(&self, path: &str, accept: &'static str) -> Result<Answer, ClientError> {
-        let request = self.request(path, accept).map_err(ClientError::Request)?;
+        self.ask(Method::GET, path, accept).await
+    }
+
+    /// Asks for something to be done, without a body.
+    pub(super) async fn post(&self, path: &str, accept: &'static str) -> Result<Answer, ClientError> {
+        self.ask(Method::POST, path, accept).await
+    }
+
+    async fn ask(&self, method: Method, path: &str, accept: &'static str) -> Result<Answer, ClientError> {
+        let request = self.request(method, path, accept).map_err(ClientError::Request)?;
         let connected = timeout(self.patience.connect, TcpStream::connect((&*self.base.host, self.base.port))).await;
         let stream =
             connected.map_err(|_| ClientError::ConnectTimeout(self.patience.connect))?.map_err(ClientError::Connect)?;
@@ -198,9 +207,16 @@ impl Client {
         }
     }
 
-    fn request(&self, path: &str, accept: &'static str) -> Result<Request<Empty<Bytes>>, hyper::http::Error> {
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        accept: &'static str,
+    ) -> Result<Request<Empty<Bytes>>, hyper::http::Error> {
         const AGENT: &str = concat!("hitlog/", env!("CARGO_PKG_VERSION"));
-        let mut request = Request::get(format!("{}{path}", self.base.prefix))
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.base.prefix))
             .header(HOST, &self.base.authority)
             .header(ACCEPT, accept)
             .header(USER_AGENT, AGENT);
@@ -358,7 +374,7 @@ mod tests {
             let base = BaseUrl::parse(text).unwrap();
             assert_eq!((&*base.to_string(), &*base.host, base.port), (shown, host, port), "{text}");
             let client = Client::new(base, None, Patience::default());
-            assert!(client.request("/api/v1/websites?limit=1", "*/*").is_ok(), "{text}");
+            assert!(client.request(Method::GET, "/api/v1/websites?limit=1", "*/*").is_ok(), "{text}");
         }
     }
 

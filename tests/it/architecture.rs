@@ -38,7 +38,7 @@ pub(crate) const STORE_LAYERS: [&[&str]; 8] = [
     &["format"],
     &["ids", "segments"],
     &["catalog", "read"],
-    &["seal", "erase", "offline"],
+    &["seal", "erase", "shipping", "offline"],
     &["log", "repair"],
     &["recover"],
     &["store"],

@@ -15,6 +15,8 @@ use super::{
     erasure_table,
     expiry_table::{self, ExpiryNotes},
     segment_table::{self, ListedSegment, SegmentChange, read_damage, read_leftovers, read_open_notes, read_segments},
+    ship_table,
+    shipped::Shipped,
     website_table::read_websites,
     websites::Websites,
     written_off_table,
@@ -189,6 +191,11 @@ impl CatalogFile {
     /// What an earlier run noted of what has expired.
     pub(crate) fn expiry_notes(&self) -> Result<ExpiryNotes, OpenError> {
         expiry_table::read(&self.connection).map_err(OpenError::sqlite(&self.path))
+    }
+
+    /// How far shipping is.
+    pub(crate) fn shipped(&self) -> Result<Shipped, OpenError> {
+        ship_table::read(&self.connection).map(Shipped::new).map_err(OpenError::sqlite(&self.path))
     }
 
     /// The numbers of the segments that were given up.

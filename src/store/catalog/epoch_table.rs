@@ -4,6 +4,7 @@
 use rand::RngExt;
 use rusqlite::{Connection, Row, params};
 
+use super::ship_table;
 use crate::event_id::{Epoch, Epochs};
 
 const NODE: u32 = 0;
@@ -38,6 +39,7 @@ pub(super) fn begin(connection: &Connection, first_sequence: u64, now_ms: i64) -
     connection.execute("DELETE FROM Epoch WHERE firstSequence >= ?1", [first_sequence.cast_signed()])?;
     let sql = "INSERT INTO Epoch(firstSequence, node, idKey, begunAt) VALUES(?1, ?2, ?3, ?4)";
     connection.execute(sql, params![first_sequence.cast_signed(), NODE, key, now_ms])?;
+    ship_table::begin_node(connection, first_sequence)?;
     connection.execute("DELETE FROM Backup", []).map(drop)
 }
 

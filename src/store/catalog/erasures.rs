@@ -87,6 +87,11 @@ impl Erasures {
         }
     }
 
+    /// Whether no more events of an erasure's can come in. One that is not known is one of long ago.
+    pub(crate) fn is_settled(&self, id: &str) -> bool {
+        self.all.lock().get(id).is_none_or(Erasure::is_settled)
+    }
+
     /// The segments that hold events that are to be erased, by number.
     pub(crate) fn remaining(&self) -> BTreeSet<i64> {
         let all = self.all.lock();

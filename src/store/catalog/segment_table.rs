@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use rusqlite::{Connection, params};
 
-use super::{erasure::ErasedRows, erasure_table, written_off_table};
+use super::{erasure::ErasedRows, erasure_table, ship_table, written_off_table};
 use crate::{
     clock::now_ms,
     store::segments::{FACTS_COLUMNS, Facts, Identity, Segment},
@@ -222,6 +222,7 @@ pub(super) fn apply(connection: &mut Connection, change: &SegmentChange) -> rusq
             forget_open(&transaction, *number)?;
             raise_floor(&transaction, *sequence_floor)?;
             erasure_table::segment_done(&transaction, erased)?;
+            ship_table::drop_segment(&transaction, *number)?;
         }
         SegmentChange::Unlinked(gone) => gone.iter().try_for_each(|identity| unlinked(&transaction, *identity))?,
         SegmentChange::Noted(all) => {

@@ -154,7 +154,7 @@ pub(crate) const CATALOG_MIGRATIONS: Migrations<'static> = Migrations::from_slic
 pub(crate) const CATALOG_VERSION: i64 = CATALOG_STEPS.len() as i64;
 
 const CATALOG_STEPS: &[M<'static>] =
-    &[M::up(CATALOG_1), M::up(CATALOG_2), M::up(CATALOG_3), M::up(CATALOG_4), M::up(CATALOG_5)];
+    &[M::up(CATALOG_1), M::up(CATALOG_2), M::up(CATALOG_3), M::up(CATALOG_4), M::up(CATALOG_5), M::up(CATALOG_6)];
 
 const CATALOG_1: &str = "
     CREATE TABLE Website(
@@ -298,6 +298,60 @@ const CATALOG_4: &str = "
 const CATALOG_5: &str = "
     -- The key under which what clients call their events is hashed; NULL until the next start has made it.
     ALTER TABLE Log ADD COLUMN idHashKey BLOB CHECK (length(idHashKey) = 16);";
+
+const CATALOG_6: &str = "
+    -- Where events are shipped to, and how far that is. At most one row.
+    CREATE TABLE ShipTarget(
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        url TEXT NOT NULL,
+        databaseName TEXT NOT NULL,
+        tableName TEXT NOT NULL,
+        begunAt INTEGER NOT NULL, -- milliseconds since 1970, UTC
+        cutUpTo INTEGER NOT NULL, -- every sequence up to here is in a range, or was in none of its rows
+        events INTEGER NOT NULL, -- confirmed
+        verifiedAt INTEGER, -- when the last comparison ended
+        differences INTEGER -- that it found
+    ) STRICT;
+    -- The node's number and the name under which events are shipped, from which sequence on. A start from a copy
+    -- begins another.
+    CREATE TABLE ShipNode(
+        firstSequence INTEGER PRIMARY KEY,
+        node INTEGER NOT NULL,
+        instance TEXT NOT NULL
+    ) STRICT;
+    -- Runs of sequences that are, or were, one insert each. Those that are confirmed become one a segment.
+    CREATE TABLE ShipRange(
+        firstSequence INTEGER PRIMARY KEY,
+        lastSequence INTEGER NOT NULL,
+        segment INTEGER NOT NULL,
+        node INTEGER NOT NULL,
+        rows INTEGER NOT NULL,
+        bytes INTEGER NOT NULL, -- of the block that is sent
+        hash BLOB NOT NULL CHECK (length(hash) = 16), -- of that block
+        epoch INTEGER NOT NULL, -- counts the blocks that were made of it
+        missing BLOB, -- which of its sequences are sent: runs of first and last, 8 bytes each, little-endian; NULL: all
+        state TEXT NOT NULL CHECK (state IN ('open', 'confirmed', 'dead', 'lost')),
+        firstArrival INTEGER NOT NULL, -- milliseconds since 1970, UTC
+        attempts INTEGER NOT NULL,
+        begunAt INTEGER, -- the first attempt of this block, in milliseconds since 1970, UTC; NULL: none yet
+        version TEXT, -- of the server at that attempt
+        note TEXT
+    ) STRICT;
+    -- Events that the target refuses.
+    CREATE TABLE ShipDead(
+        sequence INTEGER PRIMARY KEY,
+        error TEXT NOT NULL,
+        since INTEGER NOT NULL -- milliseconds since 1970, UTC
+    ) STRICT;
+    -- Erasures that the target has to follow. Whose events they are of is forgotten when nothing is left of them there.
+    CREATE TABLE ShipErasure(
+        erasure TEXT PRIMARY KEY,
+        websiteId TEXT,
+        visitorId TEXT,
+        upTo INTEGER, -- NULL: of a website, as long as more of its events may come
+        state TEXT NOT NULL CHECK (state IN ('waiting', 'masked', 'done')),
+        changedAt INTEGER NOT NULL -- milliseconds since 1970, UTC
+    ) STRICT;";
 
 /// Refuses a file that is not hitlog's. A file without pages (made by a start that was cut short) passes.
 pub(crate) fn check_application_id(connection: &Connection, path: &Path) -> Result<(), OpenError> {

@@ -100,7 +100,7 @@ impl<'a> Walk<'a> {
         let (mut before, mut newest) = (0, 0);
         for segment in self.snapshot.segments() {
             newest = segment.number;
-            let Some((first, last)) = self.span(segment) else { continue };
+            let Some((first, last)) = self.snapshot.span(segment) else { continue };
             if last > self.place.after {
                 self.note_hole(before + 1..segment.number, first);
                 self.hidden = self.hidden_in(segment);
@@ -130,7 +130,7 @@ impl<'a> Walk<'a> {
         self.place.after = self.place.after.min(end);
         let TailPlace { after, time, .. } = self.place;
         let Some(segment) = self.snapshot.segment_with(after) else { return Ok(()) };
-        let first = self.span(segment).map_or(after, |(first, _)| first);
+        let first = self.snapshot.span(segment).map_or(after, |(first, _)| first);
         let settled = self.snapshot.on(segment, |connection| {
             let arrived_at = row::fetch(connection, after, |row| Ok(row.received_at))?;
             if arrived_at.is_none_or(|arrived_at| arrived_at <= time) {
@@ -144,16 +144,6 @@ impl<'a> Walk<'a> {
         })?;
         self.place.after = settled;
         Ok(())
-    }
-
-    /// The first and the last sequence that there are to see in a segment.
-    fn span(&self, segment: &Segment) -> Option<(u64, u64)> {
-        match self.snapshot.keys(segment) {
-            Some(KeysSnapshot::InMemory(columns)) => {
-                Some((columns.first_sequence(), columns.last_sequence())).filter(|(_, last)| *last > 0)
-            }
-            _ => segment.sequences(),
-        }
     }
 
     /// Notes that rows between the place and the sequence `first` are missing, if one of the segments with these

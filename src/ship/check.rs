@@ -1,0 +1,146 @@
+//! What has to be true before anything is sent: the server, the table, and the number under which this directory ships.
+
+use super::{
+    flight::gone,
+    node::{self, Plan},
+    run::{Ship, ShipOptions},
+    server::{Claim, Server},
+    target::{About, column_faults},
+    trouble::Trouble,
+};
+use crate::{
+    clock::now_ms,
+    store::{Resume, ShipChange, ShipNode, ShipTarget},
+};
+
+/// Looks at the target, makes what is missing there, and registers the node. Returns what the target is.
+pub(super) async fn check(ship: &Ship, server: &Server) -> Result<About, Trouble> {
+    let asked = ship.shipping.tell(|state| state.now.resume.take());
+    let mut about = server.about().await?;
+    if let Some(refusal) = about.refusal() {
+        return Err(Trouble::Pause(refusal));
+    }
+    if asked == Some(Resume::FromStart) {
+        forget(ship, server, &about).await?;
+    }
+    let has_shipped = ship.shipping.look(|state| state.target.is_some());
+    if !about.has_table() {
+        if has_shipped {
+            return Err(Trouble::Pause(gone(&server.events())));
+        }
+        server.create_events().await?;
+        tracing::info!(table = server.events(), "the table for events is made at the target");
+        about = server.about().await?;
+    }
+    check_table(server, &about).await?;
+    register(ship, server, &about).await?;
+    Ok(about)
+}
+
+async fn check_table(server: &Server, about: &About) -> Result<(), Trouble> {
+    let mut faults = column_faults(&server.events(), &server.columns().await?);
+    let mut warnings = Vec::new();
+    match about.distributed() {
+        Some(to) => {
+            let table = format!("{}.{}", to.database, to.table);
+            let shards = server.about_shards(&to, &about.version).await?;
+            if shards.is_empty() {
+                faults.push(format!("{} leads to {table}, which no server of {} has", server.events(), to.cluster));
+            }
+            faults.extend(shards.iter().flat_map(|shard| shard.engine_faults(&table)));
+            warnings.extend(shards.iter().flat_map(|shard| shard.engine_warnings(&table)));
+        }
+        None => {
+            faults.extend(about.engine_faults(&server.events()));
+            warnings.extend(about.engine_warnings(&server.events()));
+        }
+    }
+    warnings.iter().for_each(|warning| tracing::warn!("shipping: {warning}"));
+    if faults.is_empty() {
+        return Ok(());
+    }
+    Err(Trouble::Pause(format!("the table at the target is not fit: {}", faults.join("; "))))
+}
+
+/// Makes sure that this directory, and no other, ships under its number.
+async fn register(ship: &Ship, server: &Server, about: &About) -> Result<(), Trouble> {
+    if !server.has_nodes().await? {
+        if ship.shipping.look(|state| state.nodes.iter().any(|node| !node.instance.is_empty())) {
+            return Err(Trouble::Pause(gone(&server.nodes())));
+        }
+        if about.is_replicated() || about.distributed().is_some() {
+            return Err(Trouble::Pause(format!(
+                "make the table {} at the target, so that every server of the cluster sees it, as docs/clickhouse.md \
+                 says",
+                server.nodes()
+            )));
+        }
+        server.create_nodes().await?;
+    }
+    let ShipOptions { url, database, table, node: number, .. } = &ship.options;
+    let target = ShipTarget { url: url.clone(), database: database.clone(), table: table.clone(), begun_at: now_ms() };
+    let (known, mut nodes) = ship.shipping.look(|state| (state.target.clone(), state.nodes.clone()));
+    let Some(known) = known else {
+        let first = ShipNode { first_sequence: 0, node: *number, instance: String::new() };
+        let registered = take(server, &[], first).await?;
+        let begun = || ShipChange::Begun(target.clone(), registered.clone());
+        return Ok(ship.shipping.note(begun).await?);
+    };
+    let Some(newest) = nodes.pop() else {
+        return Err(Trouble::Pause("the catalog knows of a target and of no node; `hitlog check` looks at it".into()));
+    };
+    if newest.node & 0xffff != *number {
+        return Err(Trouble::Pause(format!(
+            "this data directory ships as node {}, and the setting node is {number}: set it back. A directory keeps \
+             its number, as its events are known by it at the target",
+            newest.node & 0xffff
+        )));
+    }
+    let is_new = newest.instance.is_empty();
+    let registered = take(server, &nodes, newest).await?;
+    if is_new {
+        ship.shipping.note(|| ShipChange::Registered(registered.clone())).await?;
+    }
+    if (known.url, known.database, known.table) != (url.clone(), database.clone(), table.clone()) {
+        ship.shipping.note(|| ShipChange::Moved(target.clone())).await?;
+    }
+    Ok(())
+}
+
+/// Takes a number for the newest node, if it has none.
+async fn take(server: &Server, before: &[ShipNode], newest: ShipNode) -> Result<ShipNode, Trouble> {
+    match node::plan(&server.claims().await?, before, &newest) {
+        Plan::Held => Ok(newest),
+        Plan::Refuse(why) => Err(Trouble::Pause(why)),
+        Plan::Take(number) => {
+            let instance = format!("{:032x}", rand::random::<u128>());
+            node::take(server, number, &instance, before).await?;
+            tracing::info!(node = number, instance, "registered at the target");
+            Ok(ShipNode { node: number, instance, ..newest })
+        }
+    }
+}
+
+/// Forgets what was shipped, so that all that is kept is shipped once more: only where none of it is there.
+async fn forget(ship: &Ship, server: &Server, about: &About) -> Result<(), Trouble> {
+    let nodes = ship.shipping.look(|state| state.nodes.clone());
+    for node in &nodes {
+        if about.has_table() && server.has_any(node.node).await? {
+            return Err(Trouble::Pause(format!(
+                "{} still has events of node {}: nothing is shipped from the start, which would store them twice. \
+                 Drop the table first, or go on with `hitlog ship resume`",
+                server.events(),
+                node.node
+            )));
+        }
+    }
+    if server.has_nodes().await? {
+        for node in nodes.iter().filter(|node| !node.instance.is_empty()) {
+            let claim = Claim { node: node.node, instance: node.instance.clone(), holds: false };
+            server.claim(&claim).await?;
+        }
+    }
+    ship.shipping.note(|| ShipChange::Forgotten).await?;
+    tracing::warn!("what was shipped is forgotten: everything that is kept is shipped once more");
+    Ok(())
+}

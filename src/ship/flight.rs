@@ -1,0 +1,317 @@
+//! One range on its way, until the target has confirmed it.
+//!
+//! It is in the catalog before its first byte leaves, and its block is the same at every attempt. Whenever it is not
+//! known whether an attempt has arrived, nothing is sent before it is known that none is still running, and what is
+//! there already.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::sleep;
+
+use super::{
+    plan::{self, Doubt},
+    reading::{self, Builders, Limits, Payload},
+    server::{Insert, Present, Server},
+    target::About,
+    trouble::Trouble,
+};
+use crate::{
+    clock::now_ms,
+    metrics::{ShipMetrics, ShipOutcome},
+    store::{OfHidden, RangeEnd, ShipChange, ShipRange, Shipping},
+};
+
+/// How often the server must have refused the data of a range before it is believed: a body that something on the way
+/// has cut is refused in the same words.
+const REFUSED_MAX: u32 = 3;
+/// How often it is looked whether an attempt is still running.
+const RUNNING_POLL: Duration = Duration::from_millis(500);
+
+/// What all ranges on their way share.
+pub(super) struct Line {
+    pub(super) shipping: Shipping,
+    pub(super) server: Server,
+    pub(super) limits: Limits,
+    pub(super) builders: Arc<Builders>,
+    pub(super) metrics: Arc<ShipMetrics>,
+    /// Part of the name of every attempt, so that those of an earlier run have others.
+    pub(super) run_id: u32,
+    /// What the target was when it was last looked at.
+    pub(super) about: About,
+}
+
+/// A range on its way.
+pub(super) struct Flight {
+    pub(super) range: ShipRange,
+    /// What is sent, if it is in memory.
+    pub(super) payload: Option<Payload>,
+    /// Whether an attempt may have arrived.
+    pub(super) is_in_doubt: bool,
+}
+
+/// What has become of a range.
+#[derive(Debug)]
+pub(super) enum Landed {
+    /// All of it is there.
+    Confirmed,
+    /// It is sent in two parts.
+    Split(Vec<ShipRange>),
+    /// The target refuses its one event.
+    Dead,
+}
+
+/// What a step has led to.
+enum Step {
+    Confirmed,
+    /// Another block takes the place of the one before, and is to be sent.
+    Remade,
+}
+
+impl Line {
+    /// Sends a range, again and again if need be.
+    pub(super) async fn fly(&self, mut flight: Flight) -> Result<(u64, Landed), Trouble> {
+        let (mut failed, mut refused) = (0, 0);
+        let landed = loop {
+            let step = if flight.is_in_doubt { self.settle(&mut flight).await } else { self.send(&mut flight).await };
+            flight.is_in_doubt = !matches!(step, Ok(Step::Remade));
+            let why = match step {
+                Ok(Step::Confirmed) => break Landed::Confirmed,
+                Ok(Step::Remade) => continue,
+                Err(Trouble::Data(why)) if refused + 1 >= REFUSED_MAX => break self.give_up(&mut flight, why).await?,
+                Err(Trouble::Data(why)) => {
+                    refused += 1;
+                    why
+                }
+                Err(Trouble::Wait(why)) => why,
+                Err(other) => return Err(other),
+            };
+            failed += 1;
+            self.tell(&why);
+            sleep(plan::pause(failed, rand::random())).await;
+        };
+        flight.payload.take().into_iter().for_each(|payload| self.builders.take_back(payload));
+        Ok((flight.range.first, landed))
+    }
+
+    /// Tells what went wrong.
+    pub(super) fn tell(&self, why: &str) {
+        tracing::warn!("shipping: {why}");
+        self.shipping.tell(|state| state.now.last_error = Some((now_ms(), why.to_owned())));
+    }
+
+    /// Sends the block. Only where it is known that it is not there, or that the target knows it again.
+    async fn send(&self, flight: &mut Flight) -> Result<Step, Trouble> {
+        if flight.payload.is_none() {
+            self.remake(flight).await?;
+        }
+        let Some(payload) = &flight.payload else { return Ok(Step::Remade) };
+        let range = &flight.range;
+        let token = format!("{}{}", prefix(range), range.epoch);
+        let insert = Insert {
+            query_id: format!("{token}-{}-{:08x}", range.attempts, self.run_id),
+            token,
+            body: payload.body.clone(),
+            is_zstd: payload.is_zstd,
+            is_distributed: self.about.distributed().is_some(),
+            rows: payload.rows,
+            range: &format!("sequences {} to {} of node {}", range.first, range.last, range.node),
+        };
+        let begun = tokio::time::Instant::now();
+        let sent = self.server.insert(insert).await;
+        let outcome = match &sent {
+            Ok(()) => ShipOutcome::Stored,
+            Err(Trouble::Data(_) | Trouble::Pause(_)) => ShipOutcome::Refused,
+            Err(_) => ShipOutcome::Unknown,
+        };
+        self.metrics.attempts(outcome).increment(1);
+        self.metrics.insert_seconds.record(begun.elapsed().as_secs_f64());
+        sent.map(|()| Step::Confirmed)
+    }
+
+    /// Finds out what has become of earlier attempts, and does what is left to do.
+    async fn settle(&self, flight: &mut Flight) -> Result<Step, Trouble> {
+        let about = self.server.about().await?;
+        if !about.has_table() {
+            return Err(Trouble::Pause(gone(&self.server.events())));
+        }
+        let distributed = about.distributed();
+        let cluster = distributed.as_ref().map(|to| to.cluster.as_str());
+        while self.server.running(&prefix(&flight.range), cluster).await? > 0 {
+            sleep(RUNNING_POLL).await;
+        }
+        let (are_same_bytes, sequences) = self.remake(flight).await?;
+        let range = &flight.range;
+        let window = match &distributed {
+            Some(to) => self.server.about_shards(to, &about.version).await?.iter().map(About::window).min(),
+            None => Some(about.window()),
+        };
+        let doubt = Doubt {
+            age_ms: range.begun_at.map(|begun| now_ms().abs_diff(begun)),
+            is_same_version: range.version.as_ref().is_none_or(|version| *version == about.version),
+            window: window.unwrap_or(0),
+            are_same_bytes,
+            is_inherited: self.shipping.look(|state| state.is_inherited(range.first)),
+        };
+        if doubt.is_known_by_token() {
+            let first = range.first;
+            self.shipping.note(|| ShipChange::Tried { first, version: about.version.clone() }).await?;
+            flight.range.attempts += 1;
+            flight.range.begun_at.get_or_insert(now_ms());
+            self.send(flight).await?;
+        }
+        let present = self.present(&flight.range, &about).await?;
+        let missing = plan::missing(&sequences, &present.sequences);
+        if missing.is_empty() {
+            return Ok(Step::Confirmed);
+        }
+        self.begin_epoch(flight, missing, &about.version).await?;
+        Ok(Step::Remade)
+    }
+
+    async fn present(&self, range: &ShipRange, about: &About) -> Result<Present, Trouble> {
+        let span = (range.first, range.last);
+        let present = self.server.present(range.node, span, range.rows, about).await?;
+        if present.doubled > 0 {
+            self.metrics.doubled.increment(present.doubled);
+            tracing::error!(
+                node = range.node,
+                first = range.first,
+                last = range.last,
+                rows = present.doubled,
+                "the target has events more than once. Its merges join them where the engine is ReplacingMergeTree; \
+                 `hitlog ship verify` tells whether they have"
+            );
+        }
+        Ok(present)
+    }
+
+    /// Has the events that are missing be sent as a block of its own: the target must not take it for the one before,
+    /// of which it may have forgotten a part or remember a part.
+    async fn begin_epoch(&self, flight: &mut Flight, missing: Vec<(u64, u64)>, version: &str) -> Result<(), Trouble> {
+        let before = flight.range.clone();
+        let only = Some(missing);
+        let (payload, sequences) = self.read(&before, only.clone(), OfHidden::LeftOut, flight.payload.take()).await?;
+        let is_part = payload.rows < sequences.len() as u64;
+        tracing::warn!(
+            node = before.node,
+            first = before.first,
+            last = before.last,
+            rows = sequences.len(),
+            sent_again = payload.rows,
+            "a range that was in doubt is sent again, as far as its events are not there"
+        );
+        flight.range = ShipRange {
+            rows: payload.rows,
+            bytes: payload.bytes,
+            hash: payload.hash,
+            epoch: before.epoch + 1,
+            missing: only.filter(|_| is_part),
+            attempts: 1,
+            begun_at: Some(now_ms()),
+            version: Some(version.to_owned()),
+            ..before
+        };
+        flight.payload = Some(payload);
+        let (first, with) = (flight.range.first, flight.range.clone());
+        self.shipping.note(|| ShipChange::Remade { first, with: vec![with.clone()] }).await?;
+        self.metrics.epochs.increment(1);
+        Ok(())
+    }
+
+    /// Makes sure that the block is in memory. Returns whether it is the very one that was noted, and every sequence of
+    /// the range that there is.
+    async fn remake(&self, flight: &mut Flight) -> Result<(bool, Vec<u64>), Trouble> {
+        let range = flight.range.clone();
+        let missing = range.missing.clone();
+        // What was hidden since the range was cut was in it.
+        let (mut payload, mut sequences) =
+            self.read(&range, missing.clone(), OfHidden::LeftOut, flight.payload.take()).await?;
+        if payload.hash != range.hash {
+            let (all, all_sequences) = self.read(&range, missing, OfHidden::Read, Some(payload)).await?;
+            if all.hash == range.hash {
+                (payload, sequences) = (all, all_sequences);
+            } else {
+                let only = range.missing.clone();
+                (payload, sequences) = self.read(&range, only, OfHidden::LeftOut, Some(all)).await?;
+            }
+        }
+        let is_same = payload.hash == range.hash;
+        flight.payload = Some(payload);
+        Ok((is_same, sequences))
+    }
+
+    async fn read(
+        &self,
+        range: &ShipRange,
+        only: Option<Vec<(u64, u64)>>,
+        of_hidden: OfHidden,
+        before: Option<Payload>,
+    ) -> Result<(Payload, Vec<u64>), Trouble> {
+        before.into_iter().for_each(|payload| self.builders.take_back(payload));
+        let (range, is_zstd, builders) = (range.clone(), self.limits.is_zstd, Arc::clone(&self.builders));
+        let read = self
+            .shipping
+            .read(move |snapshot| reading::remake(snapshot, &range, only.as_deref(), of_hidden, is_zstd, &builders));
+        Ok(read.await?)
+    }
+
+    /// The server refuses the data of a range: it is halved until one event is left, which is put aside.
+    async fn give_up(&self, flight: &mut Flight, why: String) -> Result<Landed, Trouble> {
+        let (_, sequences) = self.remake(flight).await?;
+        let range = &flight.range;
+        let present = self.present(range, &self.about).await?;
+        let missing = plan::missing(&sequences, &present.sequences);
+        let left: Vec<u64> = sequences.iter().copied().filter(|one| plan::is_in(&missing, *one)).collect();
+        let first = range.first;
+        match left.as_slice() {
+            [] => Ok(Landed::Confirmed),
+            [sequence] => {
+                let end = RangeEnd::Dead(*sequence);
+                tracing::error!(sequence, "shipping: the target refuses an event, which is put aside: {why}");
+                self.shipping.note(|| ShipChange::Ended { first, end, note: why.clone() }).await?;
+                self.metrics.refused.increment(1);
+                Ok(Landed::Dead)
+            }
+            [.., last] => {
+                let middle = left[left.len() / 2].min(*last);
+                let only = (left.len() < sequences.len()).then_some(missing);
+                let mut halves = Vec::new();
+                for (first, last) in [(range.first, middle - 1), (middle, range.last)] {
+                    halves.push(self.part(range, (first, last), only.as_deref()).await?);
+                }
+                self.shipping.note(|| ShipChange::Remade { first, with: halves.clone() }).await?;
+                Ok(Landed::Split(halves))
+            }
+        }
+    }
+
+    /// A part of a range as a range of its own, which was never sent; of its events those in `only`, if that is given.
+    async fn part(
+        &self,
+        range: &ShipRange,
+        (first, last): (u64, u64),
+        only: Option<&[(u64, u64)]>,
+    ) -> Result<ShipRange, Trouble> {
+        let cut = |run: &(u64, u64)| (run.0.max(first), run.1.min(last));
+        let missing = only.map(|runs| runs.iter().map(cut).filter(|(first, last)| first <= last).collect::<Vec<_>>());
+        let part = ShipRange { first, last, missing, ..range.clone() };
+        let (payload, _) = self.read(&part, part.missing.clone(), OfHidden::LeftOut, None).await?;
+        let (rows, bytes, hash) = (payload.rows, payload.bytes, payload.hash);
+        self.builders.take_back(payload);
+        Ok(ShipRange { rows, bytes, hash, epoch: range.epoch + 1, attempts: 0, begun_at: None, version: None, ..part })
+    }
+}
+
+/// What the token of every block of a range begins with, and the name of every attempt.
+fn prefix(range: &ShipRange) -> String {
+    format!("hitlog-{}-{}-{}-", range.node, range.first, range.last)
+}
+
+/// What is said of a table that was there once.
+pub(super) fn gone(table: &str) -> String {
+    format!(
+        "the table {table} is gone from the target, with what was shipped to it. Restore it there and hitlog goes on \
+         where it was; or have everything that is kept shipped once more, to a new table: `hitlog ship resume \
+         --from-start`"
+    )
+}

@@ -1,0 +1,155 @@
+//! From the log to what is sent: where a range ends, and its block.
+//!
+//! A range is of one segment, one node and one month of arrival: then its block is one part at the target, which has
+//! all of it or nothing. A block is made again from the same rows, byte for byte.
+
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::{
+    block::{Block, BlockBuilder},
+    client::compress,
+    plan::{is_in, month},
+};
+use crate::store::{Next, OfHidden, ReadError, Run, ShipRange, Snapshot};
+
+/// How large a range may become.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    pub(super) rows_max: u64,
+    pub(super) bytes_max: usize,
+    /// Whether what is sent is compressed.
+    pub(super) is_zstd: bool,
+}
+
+/// The memory of blocks, which serves one after the other.
+#[derive(Debug, Default)]
+pub(super) struct Builders(Mutex<Vec<BlockBuilder>>);
+
+impl Builders {
+    pub(super) fn take(&self) -> BlockBuilder {
+        self.0.lock().pop().unwrap_or_default()
+    }
+
+    fn give_back(&self, builder: BlockBuilder) {
+        self.0.lock().push(builder);
+    }
+
+    /// Takes the memory of a payload back, which is not sent any more.
+    pub(super) fn take_back(&self, payload: Payload) {
+        let Payload { mut builder, block, body, .. } = payload;
+        drop(body);
+        builder.take_back(block);
+        self.give_back(builder);
+    }
+}
+
+/// What is sent for a range.
+#[derive(Debug)]
+pub(super) struct Payload {
+    builder: BlockBuilder,
+    /// Empty where the body is compressed.
+    block: Block,
+    pub(super) body: Vec<Bytes>,
+    pub(super) is_zstd: bool,
+    pub(super) rows: u64,
+    /// Of the block, before it is compressed.
+    pub(super) bytes: u64,
+    pub(super) hash: [u8; 16],
+}
+
+impl Payload {
+    fn of(mut builder: BlockBuilder, is_zstd: bool) -> Result<Self, ReadError> {
+        let mut block = builder.finish();
+        let (rows, bytes, hash) = (block.rows() as u64, block.len() as u64, block.hash());
+        let mut body = block.chunks().to_vec();
+        if is_zstd {
+            let compressed = compress(&body).map_err(|error| ReadError::Keys(Box::new(error)))?;
+            drop(body);
+            builder.take_back(std::mem::take(&mut block));
+            body = vec![compressed.into()];
+        }
+        Ok(Self { builder, block, body, is_zstd, rows, bytes, hash })
+    }
+}
+
+/// What comes next in the log.
+pub(super) enum Cut {
+    /// Nothing yet.
+    Nothing,
+    /// No events up to this sequence.
+    Empty(u64),
+    /// Events that can't be read any more.
+    Lost(Run),
+    /// A range, and what is sent for it.
+    Range(Run, i64, Box<Payload>),
+}
+
+/// Cuts the next range, of what comes after a sequence and is shipped under one node: up to `last`.
+pub(super) fn cut(
+    snapshot: &Snapshot<'_>,
+    (after, last): (u64, u64),
+    node: u32,
+    limits: Limits,
+    builders: &Builders,
+) -> Result<Cut, ReadError> {
+    let mut run = match snapshot.next_run(after) {
+        Next::Nothing => return Ok(Cut::Nothing),
+        Next::Lost(run) => return Ok(Cut::Lost(Run { last: run.last.min(last), ..run })),
+        Next::Rows(run) => Run { last: run.last.min(last), ..run },
+    };
+    let mut builder = builders.take();
+    let mut first: Option<(i64, i64)> = None;
+    let mut up_to = run.last;
+    let read = snapshot.read_run(run, OfHidden::LeftOut, |sequence, row| {
+        let (arrived_at, its_month) = *first.get_or_insert((row.received_at, month(row.received_at)));
+        if month(row.received_at) != its_month && row.received_at != arrived_at {
+            up_to = sequence - 1;
+            return Ok(ControlFlow::Break(()));
+        }
+        builder.push(node, sequence, row);
+        if builder.rows() as u64 >= limits.rows_max || builder.bytes() >= limits.bytes_max {
+            up_to = sequence;
+            return Ok(ControlFlow::Break(()));
+        }
+        Ok(ControlFlow::Continue(()))
+    });
+    run.last = up_to;
+    match (read, first) {
+        (Ok(()), Some((arrived_at, _))) => {
+            Ok(Cut::Range(run, arrived_at, Box::new(Payload::of(builder, limits.is_zstd)?)))
+        }
+        (outcome, _) => {
+            // What is in it is of no use any more.
+            let block = builder.finish();
+            builder.take_back(block);
+            builders.give_back(builder);
+            outcome.map(|()| Cut::Empty(run.last))
+        }
+    }
+}
+
+/// Makes the block of a range again: of those of its sequences that are in `only`, if that is given. The second value
+/// is every sequence of the range that there is.
+pub(super) fn remake(
+    snapshot: &Snapshot<'_>,
+    range: &ShipRange,
+    only: Option<&[(u64, u64)]>,
+    of_hidden: OfHidden,
+    is_zstd: bool,
+    builders: &Builders,
+) -> Result<(Payload, Vec<u64>), ReadError> {
+    let run = Run { segment: range.segment, first: range.first, last: range.last };
+    let mut builder = builders.take();
+    let mut sequences = Vec::new();
+    snapshot.read_run(run, of_hidden, |sequence, row| {
+        sequences.push(sequence);
+        if only.is_none_or(|runs| is_in(runs, sequence)) {
+            builder.push(range.node, sequence, row);
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok((Payload::of(builder, is_zstd)?, sequences))
+}

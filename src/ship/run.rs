@@ -1,0 +1,425 @@
+//! The thread that ships: what it does next.
+//!
+//! A session begins with a look at the target, sends first what is in the catalog and then what comes after it, at most
+//! two ranges at a time, and ends when somebody has to do something. Then it begins anew when it is asked to, or by
+//! itself now and then.
+
+use std::{collections::VecDeque, path::PathBuf, sync::Arc, time::Duration};
+
+use rand::RngExt;
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep, sleep_until},
+};
+
+use super::{
+    check,
+    client::Client,
+    erase,
+    flight::{Flight, Landed, Line},
+    plan,
+    reading::{self, Builders, Cut, Limits},
+    server::Server,
+    trouble::Trouble,
+    verify,
+};
+use crate::{
+    clock::now_ms,
+    metrics::ShipMetrics,
+    store::{Pause, ShipChange, ShipErasureState, ShipRange, ShipState, Shipping, VerifyWork},
+};
+
+/// Ranges on their way at once: while the server writes one, the next is read and sent.
+const FLIGHTS_MAX: usize = 2;
+/// How often it is looked, in a pause, whether what stood in the way is gone.
+const PAUSE_LOOK: Duration = Duration::from_secs(300);
+
+/// How events are shipped; values and reasons stand in the configuration.
+#[derive(Debug, Clone)]
+pub struct ShipOptions {
+    /// The server's URL.
+    pub url: String,
+    /// The user there.
+    pub user: String,
+    /// The file with that user's password.
+    pub password_file: Option<PathBuf>,
+    /// The database there.
+    pub database: String,
+    /// The table there.
+    pub table: String,
+    /// Who may vouch for the server, in the place of those that the system trusts.
+    pub ca_file: Option<PathBuf>,
+    /// Whether blocks are compressed.
+    pub is_zstd: bool,
+    /// The number of this hitlog among those that ship to one table.
+    pub node: u32,
+    /// Most events of a range.
+    pub rows_max: u64,
+    /// Most bytes of a range.
+    pub bytes_max: usize,
+    /// How often what has come in is shipped.
+    pub interval: Duration,
+    /// The longest that an insert may take.
+    pub timeout: Duration,
+    /// Events that the target may refuse before shipping pauses.
+    pub dead_max: u64,
+    /// How long erasures are gathered before they are taken out of the target's files.
+    pub erasure_gather: Duration,
+}
+
+/// The one who ships.
+pub(super) struct Ship {
+    pub(super) shipping: Shipping,
+    pub(super) options: ShipOptions,
+    pub(super) metrics: Arc<ShipMetrics>,
+    builders: Arc<Builders>,
+}
+
+/// What a session has under way.
+struct Session {
+    line: Arc<Line>,
+    /// Ranges of the catalog that are not on their way yet.
+    waiting: VecDeque<ShipRange>,
+    flights: JoinSet<Result<(u64, Landed), Trouble>>,
+    erasing: JoinSet<Result<bool, Trouble>>,
+    verifying: JoinSet<()>,
+    /// What was confirmed, and is noted with the next range.
+    confirmed: Vec<u64>,
+    /// Nothing more is cut before this time.
+    cut_at: Instant,
+    erase_at: Instant,
+}
+
+impl Ship {
+    pub(super) fn new(shipping: Shipping, options: ShipOptions, metrics: Arc<ShipMetrics>) -> Self {
+        Self { shipping, options, metrics, builders: Arc::default() }
+    }
+
+    /// Ships until hitlog stops, or its storage has failed.
+    pub(super) async fn run(&self) {
+        let mut failed = 0;
+        loop {
+            let begun = Instant::now();
+            let Err(trouble) = self.session().await;
+            if !matches!(trouble, Trouble::Again) {
+                self.give_up_verify(&trouble.to_string());
+            }
+            if begun.elapsed() > PAUSE_LOOK {
+                failed = 0;
+            }
+            match trouble {
+                Trouble::End(why) => {
+                    tracing::debug!("shipping ends: {why}");
+                    return;
+                }
+                Trouble::Again => {}
+                Trouble::Pause(reason) => self.pause(reason).await,
+                Trouble::Wait(why) | Trouble::Data(why) => {
+                    failed += 1;
+                    tracing::warn!("shipping: {why}");
+                    self.shipping.tell(|state| state.now.last_error = Some((now_ms(), why)));
+                    self.report();
+                    tokio::select! {
+                        () = sleep(plan::pause(failed, rand::rng().random())) => {}
+                        () = self.shipping.woken() => {}
+                    }
+                }
+            }
+        }
+    }
+
+    async fn pause(&self, reason: String) {
+        let is_new = self.shipping.tell(|state| {
+            let is_new = state.now.paused.as_ref().is_none_or(|paused| paused.reason != reason);
+            if is_new {
+                state.now.paused = Some(Pause { reason: reason.clone(), since: now_ms() });
+            }
+            is_new
+        });
+        if is_new {
+            tracing::error!("shipping pauses, and nothing that is not shipped leaves the disk: {reason}");
+        }
+        self.report();
+        tokio::select! {
+            () = sleep(PAUSE_LOOK) => {}
+            () = self.shipping.woken() => {}
+        }
+    }
+
+    async fn session(&self) -> Result<std::convert::Infallible, Trouble> {
+        let server = self.server()?;
+        let about = check::check(self, &server).await?;
+        if self.shipping.tell(|state| state.now.paused.take()).is_some() {
+            tracing::info!("shipping goes on");
+        }
+        let line = Line {
+            shipping: self.shipping.clone(),
+            server,
+            limits: self.limits(),
+            builders: Arc::clone(&self.builders),
+            metrics: Arc::clone(&self.metrics),
+            run_id: rand::rng().random(),
+            about,
+        };
+        let waiting = self.shipping.look(|state| state.open.values().cloned().collect());
+        let now = Instant::now();
+        let mut session = Session {
+            line: Arc::new(line),
+            waiting,
+            flights: JoinSet::new(),
+            erasing: JoinSet::new(),
+            verifying: JoinSet::new(),
+            confirmed: Vec::new(),
+            cut_at: now,
+            erase_at: now,
+        };
+        loop {
+            self.step(&mut session).await?;
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        let ShipOptions { rows_max, bytes_max, is_zstd, .. } = self.options;
+        Limits { rows_max, bytes_max, is_zstd }
+    }
+
+    fn server(&self) -> Result<Server, Trouble> {
+        let ShipOptions { url, user, password_file, database, table, ca_file, timeout, .. } = &self.options;
+        let client = Client::open(url, user, password_file.as_deref(), ca_file.as_deref(), *timeout);
+        Ok(Server::new(client.map_err(Trouble::Pause)?, database, table))
+    }
+
+    /// Sends what can be sent, then waits until something has happened.
+    async fn step(&self, session: &mut Session) -> Result<(), Trouble> {
+        self.launch(session).await?;
+        if !session.confirmed.is_empty() {
+            let cut_up_to = self.shipping.look(|state| state.cut_up_to);
+            self.note_cut(session, None, cut_up_to).await?;
+        }
+        if session.erasing.is_empty() && Instant::now() >= session.erase_at {
+            session.erase_at = Instant::now() + self.options.interval;
+            let (line, gather) = (Arc::clone(&session.line), self.options.erasure_gather);
+            session.erasing.spawn(async move { erase::follow(&line, gather).await });
+        }
+        self.verify(session);
+        self.report();
+        let is_full = session.flights.len() >= FLIGHTS_MAX;
+        let next = if is_full { session.erase_at } else { session.cut_at.min(session.erase_at) };
+        tokio::select! {
+            landed = session.flights.join_next(), if !session.flights.is_empty() => match landed {
+                Some(Ok(landed)) => self.land(session, landed?)?,
+                Some(Err(error)) => return Err(Trouble::Wait(format!("a range could not be sent: {error}"))),
+                None => {}
+            },
+            erased = session.erasing.join_next(), if !session.erasing.is_empty() => match erased {
+                Some(Ok(Ok(true))) => session.erase_at = Instant::now(),
+                // What keeps an erasure from being followed keeps nothing from being shipped.
+                Some(Ok(Err(Trouble::Wait(why) | Trouble::Pause(why) | Trouble::Data(why)))) => {
+                    session.erase_at = Instant::now() + PAUSE_LOOK / 10;
+                    session.line.tell(&format!("an erasure could not be followed yet: {why}"));
+                }
+                Some(Ok(Err(end))) => return Err(end),
+                Some(Ok(Ok(false)) | Err(_)) | None => {}
+            },
+            () = sleep_until(next) => {}
+            () = self.shipping.woken() => {
+                if self.shipping.look(|state| state.now.resume.is_some()) {
+                    return Err(Trouble::Again);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins a comparison, if somebody has asked for one and none is under way.
+    fn verify(&self, session: &mut Session) {
+        let _ = session.verifying.try_join_next();
+        let is_deep = match self.shipping.look(|state| state.now.verify.clone()) {
+            Some(VerifyWork::Asked(is_deep)) if session.verifying.is_empty() => is_deep,
+            _ => return,
+        };
+        self.shipping.tell(|state| state.now.verify = Some(VerifyWork::Running));
+        let line = Arc::clone(&session.line);
+        session.verifying.spawn(async move {
+            let work = match verify::verify(&line, is_deep).await {
+                Ok(found) => VerifyWork::Done(found),
+                Err(trouble) => VerifyWork::Failed(trouble.to_string()),
+            };
+            line.shipping.tell(|state| state.now.verify = Some(work));
+        });
+    }
+
+    /// Tells whoever waits for a comparison that there is none.
+    fn give_up_verify(&self, why: &str) {
+        self.shipping.tell(|state| {
+            if matches!(state.now.verify, Some(VerifyWork::Asked(_) | VerifyWork::Running)) {
+                state.now.verify = Some(VerifyWork::Failed(why.to_owned()));
+            }
+        });
+    }
+
+    /// Has as many ranges be on their way as may be.
+    async fn launch(&self, session: &mut Session) -> Result<(), Trouble> {
+        while session.flights.len() < FLIGHTS_MAX {
+            if let Some(range) = session.waiting.pop_front() {
+                // An attempt of an earlier session, or of an earlier run, may have arrived.
+                let flight = Flight { range, payload: None, is_in_doubt: true };
+                self.begin(session, flight);
+                continue;
+            }
+            if Instant::now() < session.cut_at {
+                return Ok(());
+            }
+            if let Some(flight) = self.cut(session).await? {
+                self.begin(session, flight);
+            }
+        }
+        Ok(())
+    }
+
+    fn begin(&self, session: &mut Session, flight: Flight) {
+        let line = Arc::clone(&session.line);
+        session.flights.spawn(async move { line.fly(flight).await });
+    }
+
+    /// Cuts the next range, and notes it with what was confirmed.
+    async fn cut(&self, session: &mut Session) -> Result<Option<Flight>, Trouble> {
+        let (after, node, last, is_inherited) = self.shipping.look(|state| {
+            let after = state.cut_up_to;
+            let node = state.node_of(after + 1).map_or(0, |node| node.node);
+            let next = state.nodes.iter().map(|node| node.first_sequence).find(|first| *first > after + 1);
+            (after, node, next.map_or(u64::MAX >> 1, |first| first - 1), state.is_inherited(after + 1))
+        });
+        let (limits, builders) = (session.line.limits, Arc::clone(&session.line.builders));
+        let cut =
+            self.shipping.read(move |snapshot| reading::cut(snapshot, (after, last), node, limits, &builders)).await?;
+        match cut {
+            Cut::Nothing => {
+                session.cut_at = Instant::now() + self.options.interval;
+                Ok(None)
+            }
+            Cut::Empty(up_to) => {
+                self.note_cut(session, None, up_to).await?;
+                Ok(None)
+            }
+            Cut::Lost(run) => {
+                let note = "its segment is damaged, or was given up";
+                let range = lost_range(run.segment, (run.first, run.last), node);
+                tracing::error!(first = run.first, last = run.last, "events can't be shipped: {note}");
+                self.shipping.note(|| ShipChange::Lost(range.clone(), note.into())).await?;
+                Ok(None)
+            }
+            Cut::Range(run, first_arrival, payload) => {
+                let range = ShipRange {
+                    rows: payload.rows,
+                    bytes: payload.bytes,
+                    hash: payload.hash,
+                    first_arrival,
+                    attempts: u32::from(!is_inherited),
+                    begun_at: (!is_inherited).then(now_ms),
+                    version: (!is_inherited).then(|| session.line.about.version.clone()),
+                    ..lost_range(run.segment, (run.first, run.last), node)
+                };
+                if payload.rows < limits.rows_max
+                    && payload.bytes < limits.bytes_max as u64
+                    && run.last >= durable(self)
+                {
+                    session.cut_at = Instant::now() + self.options.interval;
+                }
+                self.note_cut(session, Some(range.clone()), run.last).await?;
+                Ok(Some(Flight { range, payload: Some(*payload), is_in_doubt: is_inherited }))
+            }
+        }
+    }
+
+    /// Notes what was confirmed and what comes next, in one transaction.
+    async fn note_cut(&self, session: &mut Session, opened: Option<ShipRange>, cut_up_to: u64) -> Result<(), Trouble> {
+        let confirmed = std::mem::take(&mut session.confirmed);
+        let (events, bytes) = self.shipping.look(|state| {
+            let of = confirmed.iter().filter_map(|first| state.open.get(first));
+            of.fold((0, 0), |(events, bytes), range| (events + range.rows, bytes + range.bytes))
+        });
+        let change = || ShipChange::Cut { confirmed: confirmed.clone(), opened: opened.clone(), cut_up_to };
+        self.shipping.note(change).await?;
+        self.metrics.events.increment(events);
+        self.metrics.bytes.increment(bytes);
+        Ok(())
+    }
+
+    fn land(&self, session: &mut Session, (first, landed): (u64, Landed)) -> Result<(), Trouble> {
+        self.shipping.tell(|state| state.now.last_error = None);
+        match landed {
+            Landed::Confirmed => session.confirmed.push(first),
+            Landed::Split(halves) => session.waiting.extend(halves),
+            Landed::Dead => {
+                let dead = self.shipping.look(|state| state.dead);
+                if dead > self.options.dead_max {
+                    return Err(Trouble::Pause(format!(
+                        "the target has refused {dead} events, each by itself: `hitlog ship dead` shows why. Mend \
+                         that, then `hitlog ship resume --dead` sends them again, or raise ship_dead_max"
+                    )));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the metrics how far shipping is.
+    fn report(&self) {
+        let durable = durable(self);
+        let now = now_ms();
+        let (metrics, shipping) = (&self.metrics, &self.shipping);
+        shipping.tell(|state| {
+            state.now.behind_since = behind_since(state, durable, now);
+            let lag_ms = state.now.behind_since.map_or(0, |since| (now - since).max(0));
+            metrics.lag_seconds.set(lag_ms as f64 / 1_000.0);
+            metrics.lag_events.set(durable.saturating_sub(state.shipped_up_to()) as f64);
+            metrics.shipped_up_to.set(state.shipped_up_to() as f64);
+            metrics.open_ranges.set(state.open.len() as f64);
+            metrics.paused.set(f64::from(u8::from(state.now.paused.is_some())));
+            metrics.dead.set(state.dead as f64);
+            metrics.lost.set(state.lost as f64);
+            let count = |wanted| state.erasures.values().filter(|erasure| erasure.state == wanted).count() as f64;
+            metrics.erasures_waiting.set(count(ShipErasureState::Waiting));
+            metrics.erasures_masked.set(count(ShipErasureState::Masked));
+            let (verified_at, differences) = state.verified.unwrap_or_default();
+            metrics.verified.set(verified_at as f64 / 1_000.0);
+            metrics.differences.set(differences as f64);
+        });
+    }
+}
+
+fn durable(ship: &Ship) -> u64 {
+    ship.shipping.durable()
+}
+
+/// When the oldest event arrived that is not confirmed: that of the oldest range, or when it was first seen that there
+/// is one that is in no range yet.
+fn behind_since(state: &ShipState, durable: u64, now: i64) -> Option<i64> {
+    let of_ranges = state.open.values().map(|range| range.first_arrival).min();
+    let is_cut = state.cut_up_to >= durable;
+    match (of_ranges, is_cut) {
+        (Some(since), _) => Some(since),
+        (None, true) => None,
+        (None, false) => Some(state.now.behind_since.unwrap_or(now)),
+    }
+}
+
+/// A range of which nothing is sent.
+fn lost_range(segment: i64, (first, last): (u64, u64), node: u32) -> ShipRange {
+    ShipRange {
+        first,
+        last,
+        segment,
+        node,
+        rows: 0,
+        bytes: 0,
+        hash: [0; 16],
+        epoch: 0,
+        missing: None,
+        first_arrival: 0,
+        attempts: 0,
+        begun_at: None,
+        version: None,
+    }
+}

@@ -1,0 +1,350 @@
+//! What is asked of the target: each question a statement, its answer a value.
+//!
+//! Knows the statements and nothing of when they are sent.
+
+use bytes::Bytes;
+
+use super::{
+    client::{Answer, Client, Query},
+    target::{About, Distributed, column_names, create_events, create_nodes},
+    trouble::Trouble,
+};
+use crate::store::ShipErasure;
+
+/// The longest answer to a question, in bytes, but for lists of sequences.
+const ANSWER_BYTES_MAX: usize = 1 << 20;
+/// The bytes of a sequence and how often it is there.
+const PRESENT_BYTES: usize = 16;
+
+/// The server, with the names of the tables there.
+pub(super) struct Server {
+    client: Client,
+    database: String,
+    table: String,
+}
+
+/// What is sent in one insert.
+pub(super) struct Insert<'a> {
+    /// What the server knows it again by.
+    pub(super) token: String,
+    /// The name of this attempt, which no other running one has.
+    pub(super) query_id: String,
+    pub(super) body: Vec<Bytes>,
+    pub(super) is_zstd: bool,
+    pub(super) is_distributed: bool,
+    /// What has to be written.
+    pub(super) rows: u64,
+    pub(super) range: &'a str,
+}
+
+/// The sequences of a range that are at the target.
+#[derive(Debug, Default)]
+pub(super) struct Present {
+    /// Each once, rising.
+    pub(super) sequences: Vec<u64>,
+    /// How many rows there are more than that.
+    pub(super) doubled: u64,
+}
+
+/// What a node's number is registered under: the name of a data directory, and whether it still holds the number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Claim {
+    pub(super) node: u32,
+    pub(super) instance: String,
+    pub(super) holds: bool,
+}
+
+impl Server {
+    pub(super) fn new(client: Client, database: &str, table: &str) -> Self {
+        Self { client, database: database.into(), table: table.into() }
+    }
+
+    /// The table of events, as statements name it.
+    pub(super) fn events(&self) -> String {
+        format!("{}.{}", self.database, self.table)
+    }
+
+    /// The table of nodes, as statements name it.
+    pub(super) fn nodes(&self) -> String {
+        format!("{}.{}_nodes", self.database, self.table)
+    }
+
+    async fn ask(&self, sql: &str, parameters: &[(&str, &str)], bytes_max: usize) -> Result<Answer, Trouble> {
+        let query = Query { sql, parameters, answer_bytes_max: bytes_max, is_zstd: false };
+        Ok(self.client.request(query, Vec::new()).await?)
+    }
+
+    async fn text(&self, sql: &str) -> Result<String, Trouble> {
+        let answer = self.ask(sql, &[("wait_end_of_query", "1")], ANSWER_BYTES_MAX).await?;
+        String::from_utf8(answer.body.to_vec()).map_err(|_| Trouble::Wait("the server's answer is no text".into()))
+    }
+
+    async fn number(&self, sql: &str) -> Result<u64, Trouble> {
+        let text = self.text(sql).await?;
+        text.trim().parse().map_err(|_| Trouble::Wait(format!("the server's answer is no number: {}", first(&text))))
+    }
+
+    /// The version, and what the table of events is.
+    pub(super) async fn about(&self) -> Result<About, Trouble> {
+        let sql = format!(
+            "SELECT version(), (SELECT any(engine_full) FROM system.tables WHERE database = '{}' AND name = '{}') \
+             FORMAT TSVRaw",
+            self.database, self.table
+        );
+        let text = self.text(&sql).await?;
+        let (version, engine_full) = text.trim_end_matches('\n').split_once('\t').unwrap_or((text.trim(), ""));
+        let engine_full = if engine_full == "\\N" { "" } else { engine_full };
+        Ok(About { version: version.into(), engine_full: engine_full.into() })
+    }
+
+    /// The same of the tables that a distributed one leads to: one of each kind that there is.
+    pub(super) async fn about_shards(&self, to: &Distributed, version: &str) -> Result<Vec<About>, Trouble> {
+        let sql = format!(
+            "SELECT DISTINCT engine_full FROM clusterAllReplicas('{}', system.tables) WHERE database = '{}' AND name = \
+             '{}' FORMAT TSVRaw",
+            to.cluster, to.database, to.table
+        );
+        let text = self.text(&sql).await?;
+        let about = |line: &str| About { version: version.into(), engine_full: line.into() };
+        Ok(text.lines().map(about).collect())
+    }
+
+    /// The columns of the table of events, each with its type.
+    pub(super) async fn columns(&self) -> Result<Vec<(String, String)>, Trouble> {
+        let sql = format!(
+            "SELECT name, type FROM system.columns WHERE database = '{}' AND table = '{}' FORMAT TSVRaw",
+            self.database, self.table
+        );
+        let text = self.text(&sql).await?;
+        Ok(text.lines().filter_map(|line| line.split_once('\t')).map(|(a, b)| (a.into(), b.into())).collect())
+    }
+
+    /// Makes the table of events, if there is none.
+    pub(super) async fn create_events(&self) -> Result<(), Trouble> {
+        self.text(&create_events(&self.events())).await.map(drop)
+    }
+
+    /// Whether the table of events has any of a node.
+    pub(super) async fn has_any(&self, node: u32) -> Result<bool, Trouble> {
+        let sql = format!("SELECT count() FROM (SELECT 1 FROM {} WHERE node = {node} LIMIT 1)", self.events());
+        Ok(self.number(&sql).await? > 0)
+    }
+
+    /// Whether there is a table of nodes.
+    pub(super) async fn has_nodes(&self) -> Result<bool, Trouble> {
+        let sql = format!(
+            "SELECT count() FROM system.tables WHERE database = '{}' AND name = '{}_nodes'",
+            self.database, self.table
+        );
+        Ok(self.number(&sql).await? > 0)
+    }
+
+    /// Makes the table of nodes, if there is none.
+    pub(super) async fn create_nodes(&self) -> Result<(), Trouble> {
+        self.text(&create_nodes(&self.nodes())).await.map(drop)
+    }
+
+    /// Who holds, or has held, a number of a node.
+    pub(super) async fn claims(&self) -> Result<Vec<Claim>, Trouble> {
+        let sql = format!(
+            "SELECT node, instance, argMax(state, at) = 'holds' FROM {} GROUP BY node, instance ORDER BY node, \
+             instance SETTINGS select_sequential_consistency = 1 FORMAT TSV",
+            self.nodes()
+        );
+        let claim = |line: &str| {
+            let mut parts = line.split('\t');
+            let node = parts.next()?.parse().ok()?;
+            Some(Claim { node, instance: parts.next()?.into(), holds: parts.next()? == "1" })
+        };
+        Ok(self.text(&sql).await?.lines().filter_map(claim).collect())
+    }
+
+    /// Registers that a data directory holds a node's number, or holds it no more.
+    pub(super) async fn claim(&self, claim: &Claim) -> Result<(), Trouble> {
+        let sql = format!(
+            "INSERT INTO {} SETTINGS async_insert = 0 VALUES ({}, '{}', '{}', now64(6))",
+            self.nodes(),
+            claim.node,
+            claim.instance,
+            if claim.holds { "holds" } else { "left" }
+        );
+        self.text(&sql).await.map(drop)
+    }
+
+    /// Sends a block. When this returns the server has stored it, and said so.
+    pub(super) async fn insert(&self, insert: Insert<'_>) -> Result<(), Trouble> {
+        let sql = format!("INSERT INTO {} ({}) FORMAT Native", self.events(), column_names());
+        let mut parameters = vec![
+            ("query_id", insert.query_id.as_str()),
+            ("insert_deduplication_token", insert.token.as_str()),
+            ("insert_deduplicate", "1"),
+            ("deduplicate_blocks_in_dependent_materialized_views", "1"),
+            ("async_insert", "0"),
+            ("wait_end_of_query", "1"),
+            ("http_write_exception_in_output_format", "0"),
+        ];
+        if insert.is_distributed {
+            parameters.push(("distributed_foreground_insert", "1"));
+        }
+        let query =
+            Query { sql: &sql, parameters: &parameters, answer_bytes_max: ANSWER_BYTES_MAX, is_zstd: insert.is_zstd };
+        let answer = self.client.request(query, insert.body).await?;
+        let written = answer.summary.map(|summary| summary.written_rows);
+        // What is derived from the table is counted with it.
+        match written {
+            Some(written) if written >= insert.rows => Ok(()),
+            Some(written) => Err(Trouble::Wait(format!(
+                "the server has taken {}, and says that it has written {written} of {} rows",
+                insert.range, insert.rows
+            ))),
+            None => Err(Trouble::Wait(
+                "an answer came without X-ClickHouse-Summary: what is between hitlog and the server must pass its \
+                 headers on"
+                    .into(),
+            )),
+        }
+    }
+
+    /// How many attempts whose names begin so are running.
+    pub(super) async fn running(&self, prefix: &str, cluster: Option<&str>) -> Result<u64, Trouble> {
+        let of = match cluster {
+            Some(cluster) => format!("clusterAllReplicas('{cluster}', system.processes)"),
+            None => "system.processes".into(),
+        };
+        self.number(&format!("SELECT count() FROM {of} WHERE startsWith(initial_query_id, '{prefix}')")).await
+    }
+
+    /// Which sequences of a node are there, of those from the first to the last; there are at most `rows` of them.
+    pub(super) async fn present(
+        &self,
+        node: u32,
+        (first, last): (u64, u64),
+        rows: u64,
+        about: &About,
+    ) -> Result<Present, Trouble> {
+        let consistency = if about.is_replicated() { " SETTINGS select_sequential_consistency = 1" } else { "" };
+        let sql = format!(
+            "SELECT seq, count() FROM {} WHERE node = {node} AND seq BETWEEN {first} AND {last} GROUP BY seq ORDER BY \
+             seq{consistency} FORMAT RowBinary",
+            self.events()
+        );
+        let most = usize::try_from(rows.max(last - first + 1)).unwrap_or(usize::MAX).saturating_mul(PRESENT_BYTES);
+        let answer = self.ask(&sql, &[("wait_end_of_query", "1")], most.saturating_add(PRESENT_BYTES)).await?;
+        let mut present = Present::default();
+        for row in answer.body.chunks_exact(PRESENT_BYTES) {
+            let number = |bytes: &[u8]| bytes.iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+            present.sequences.push(number(&row[..8]));
+            present.doubled += number(&row[8..]).saturating_sub(1);
+        }
+        Ok(present)
+    }
+
+    /// Has the events of an erasure be in no answer any more, and waits until that is so everywhere.
+    pub(super) async fn mask(&self, erasure: &ErasureAt<'_>) -> Result<(), Trouble> {
+        let sql = format!(
+            "DELETE FROM {} {} WHERE {} SETTINGS lightweight_deletes_sync = 2",
+            erasure.table, erasure.on_cluster, erasure.condition
+        );
+        self.text(&sql).await.map(drop)
+    }
+
+    /// Has events that are in no answer be taken out of the files, and waits until that is done.
+    pub(super) async fn take_out(&self, table: &str, on_cluster: &str, condition: &str) -> Result<(), Trouble> {
+        let sql = format!("ALTER TABLE {table} {on_cluster} DELETE WHERE {condition} SETTINGS mutations_sync = 2");
+        self.text(&sql).await.map(drop)
+    }
+
+    /// The latest time of the servers' clocks, in seconds since 1970.
+    pub(super) async fn now(&self, cluster: Option<&str>) -> Result<u64, Trouble> {
+        match cluster {
+            Some(cluster) => {
+                let of = format!("clusterAllReplicas('{cluster}', system.one)");
+                self.number(&format!("SELECT max(toUnixTimestamp(now())) FROM {of}")).await
+            }
+            None => self.number("SELECT toUnixTimestamp(now())").await,
+        }
+    }
+
+    /// How many files of a table were replaced by this time, in seconds since 1970, and are there still.
+    pub(super) async fn old_parts(
+        &self,
+        (database, table): (&str, &str),
+        cluster: Option<&str>,
+        replaced_by: u64,
+    ) -> Result<u64, Trouble> {
+        let of = match cluster {
+            Some(cluster) => format!("clusterAllReplicas('{cluster}', system.parts)"),
+            None => "system.parts".into(),
+        };
+        self.number(&format!(
+            "SELECT count() FROM {of} WHERE database = '{database}' AND table = '{table}' AND NOT active AND \
+             toUnixTimestamp(remove_time) <= {replaced_by}"
+        ))
+        .await
+    }
+
+    /// Answers a statement of the comparison.
+    pub(super) async fn compare(&self, sql: &str, bytes_max: usize) -> Result<String, Trouble> {
+        let answer = self.ask(sql, &[("wait_end_of_query", "1")], bytes_max).await?;
+        String::from_utf8(answer.body.to_vec()).map_err(|_| Trouble::Wait("the server's answer is no text".into()))
+    }
+}
+
+/// Where an erasure's events are, and which they are.
+pub(super) struct ErasureAt<'a> {
+    pub(super) table: &'a str,
+    pub(super) on_cluster: &'a str,
+    pub(super) condition: String,
+}
+
+/// Which rows an erasure is of, of these nodes.
+pub(super) fn condition(erasure: &ShipErasure, nodes: &[u32]) -> String {
+    let nodes: Vec<_> = nodes.iter().map(ToString::to_string).collect();
+    let visitor = erasure.visitor_id.iter().map(|visitor| format!(" AND visitor = {}", text(visitor)));
+    let up_to = erasure.up_to.iter().map(|up_to| format!(" AND seq <= {up_to}"));
+    let rest: String = visitor.chain(up_to).collect();
+    format!("(site = {} AND node IN ({}){rest})", text(&erasure.website_id), nodes.join(", "))
+}
+
+/// A text as a statement takes it, whatever is in it.
+fn text(text: &str) -> String {
+    let mut hex = String::with_capacity(2 * text.len() + 9);
+    hex.push_str("unhex('");
+    text.bytes().for_each(|byte| {
+        let digit = |half: u8| char::from_digit(half.into(), 16).unwrap_or('0');
+        hex.extend([digit(byte >> 4), digit(byte & 15)]);
+    });
+    hex.push_str("')");
+    hex
+}
+
+/// The beginning of a text that should have been another.
+fn first(text: &str) -> String {
+    text.chars().take(100).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::store::ShipErasureState;
+
+    #[test]
+    fn an_erasures_rows_are_those_of_its_own_nodes_whatever_the_visitor_is_called() {
+        let erasure = ShipErasure {
+            id: Arc::from("era-1"),
+            website_id: "web-1".into(),
+            visitor_id: Some("a'; --".into()),
+            up_to: Some(7),
+            state: ShipErasureState::Waiting,
+            changed_at: 0,
+        };
+        assert_eq!(
+            condition(&erasure, &[1, 65_537]),
+            "(site = unhex('7765622d31') AND node IN (1, 65537) AND visitor = unhex('61273b202d2d') AND seq <= 7)"
+        );
+        let of_website = ShipErasure { visitor_id: None, up_to: None, ..erasure };
+        assert_eq!(condition(&of_website, &[1]), "(site = unhex('7765622d31') AND node IN (1))");
+    }
+}

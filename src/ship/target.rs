@@ -1,0 +1,261 @@
+//! The table at the target: how it is made, and what has to be true of one that is there.
+//!
+//! Pure: texts of SQL, and what they answer. Who asks stands in `server`.
+
+/// The oldest ClickHouse that is shipped to: since 23.8 (August 2023) tokens hold for what is derived from a table,
+/// too.
+const VERSION_MIN: (u64, u64) = (23, 8);
+/// What hitlog asks of the window of tokens, in inserts.
+const WINDOW: u64 = 10_000;
+
+/// Columns, their types, and how they are stored.
+const COLUMNS: [(&str, &str, &str); 16] = [
+    ("site", "LowCardinality(String)", ""),
+    ("type", "Enum8('pageview' = 1, 'click' = 2, 'custom' = 3)", ""),
+    ("created_at", "DateTime64(3, 'UTC')", " CODEC(Delta, ZSTD(1))"),
+    ("received_at", "DateTime64(3, 'UTC')", " CODEC(Delta, ZSTD(1))"),
+    ("node", "UInt32", " CODEC(ZSTD(1))"),
+    ("seq", "UInt64", " CODEC(Delta, ZSTD(1))"),
+    ("visitor", "String", " CODEC(ZSTD(1))"),
+    ("session", "String", " CODEC(ZSTD(1))"),
+    ("url", "String", " CODEC(ZSTD(1))"),
+    ("properties", "String", " CODEC(ZSTD(1))"),
+    ("referrer", "LowCardinality(String)", ""),
+    ("device", "LowCardinality(String)", ""),
+    ("browser", "LowCardinality(String)", ""),
+    ("os", "LowCardinality(String)", ""),
+    ("location", "LowCardinality(String)", ""),
+    ("flags", "UInt8", ""),
+];
+
+/// The names of the columns, as an insert lists them.
+pub(super) fn column_names() -> String {
+    COLUMNS.map(|(name, _, _)| name).join(", ")
+}
+
+/// What makes the table of events.
+pub(super) fn create_events(table: &str) -> String {
+    let columns = COLUMNS.map(|(name, kind, codec)| format!("{name} {kind}{codec}")).join(", ");
+    format!(
+        "CREATE TABLE IF NOT EXISTS {table} ({columns}, INDEX seq seq TYPE minmax GRANULARITY 1) ENGINE = \
+         ReplacingMergeTree PARTITION BY toYYYYMM(received_at) PRIMARY KEY (site, created_at) ORDER BY (site, \
+         created_at, node, seq) SETTINGS non_replicated_deduplication_window = {WINDOW}, fsync_after_insert = 1, \
+         fsync_part_directory = 1"
+    )
+}
+
+/// What makes the table in which nodes are registered.
+pub(super) fn create_nodes(table: &str) -> String {
+    format!(
+        "CREATE TABLE IF NOT EXISTS {table} (node UInt32, instance String, state Enum8('holds' = 1, 'left' = 2), at \
+         DateTime64(6, 'UTC')) ENGINE = MergeTree ORDER BY (node, at) SETTINGS fsync_after_insert = 1, \
+         fsync_part_directory = 1"
+    )
+}
+
+/// What is known of the table of events.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct About {
+    /// The server's version.
+    pub(super) version: String,
+    /// The engine and its arguments and settings, as the server tells them; empty where there is no table.
+    pub(super) engine_full: String,
+}
+
+/// What a table of the engine Distributed leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Distributed {
+    pub(super) cluster: String,
+    pub(super) database: String,
+    pub(super) table: String,
+}
+
+impl About {
+    pub(super) fn has_table(&self) -> bool {
+        !self.engine_full.is_empty()
+    }
+
+    /// The name of the engine.
+    pub(super) fn engine(&self) -> &str {
+        let end = self.engine_full.find(|letter: char| !letter.is_ascii_alphanumeric());
+        &self.engine_full[..end.unwrap_or(self.engine_full.len())]
+    }
+
+    pub(super) fn is_replicated(&self) -> bool {
+        self.engine().starts_with("Replicated") || self.engine().starts_with("Shared")
+    }
+
+    /// Where it leads, if it is one of the engine Distributed.
+    pub(super) fn distributed(&self) -> Option<Distributed> {
+        let arguments = self.engine_full.strip_prefix("Distributed(")?;
+        let mut names = arguments.split('\'').skip(1).step_by(2).map(str::to_owned);
+        Some(Distributed { cluster: names.next()?, database: names.next()?, table: names.next()? })
+    }
+
+    /// How many tokens the table remembers.
+    pub(super) fn window(&self) -> u64 {
+        let name = if self.is_replicated() { "replicated_deduplication_window" } else { NON_REPLICATED_WINDOW };
+        // Without the setting a replicated table has the server's, 100 at the least by version.
+        self.setting(name).unwrap_or(if self.is_replicated() { 100 } else { 0 })
+    }
+
+    fn setting(&self, name: &str) -> Option<u64> {
+        let (_, settings) = self.engine_full.split_once(" SETTINGS ")?;
+        let value = |setting: &str| {
+            let (key, value) = setting.trim().split_once(" = ")?;
+            (key == name).then(|| value.trim().parse().ok()).flatten()
+        };
+        settings.split(',').find_map(value)
+    }
+
+    /// Why hitlog does not ship to this server.
+    pub(super) fn refusal(&self) -> Option<String> {
+        let mut parts = self.version.split('.').map(|part| part.parse::<u64>().unwrap_or(0));
+        let version = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
+        (version < VERSION_MIN).then(|| {
+            format!(
+                "the server is ClickHouse {}, and hitlog ships to 23.8 and later: older ones store parts of an insert \
+                 that is cut off. Take a newer one",
+                self.version
+            )
+        })
+    }
+
+    /// What is wrong with the engine and its settings, each with what mends it; `table` is the one that rows are
+    /// stored in.
+    pub(super) fn engine_faults(&self, table: &str) -> Vec<String> {
+        if !self.engine().ends_with("MergeTree") {
+            return vec![format!(
+                "the engine of {table} is {}: it must be one of the MergeTree family, or Distributed over such tables",
+                self.engine()
+            )];
+        }
+        let mut faults = Vec::new();
+        if self.window() < WINDOW && !(self.is_replicated() && self.setting(REPLICATED_WINDOW).is_none()) {
+            let name = if self.is_replicated() { REPLICATED_WINDOW } else { NON_REPLICATED_WINDOW };
+            faults.push(format!(
+                "{table} remembers too few inserts to know one again that is sent twice: ALTER TABLE {table} MODIFY \
+                 SETTING {name} = {WINDOW}"
+            ));
+        }
+        if self.is_replicated() && self.setting(REPLICATED_WINDOW_SECONDS).is_none_or(|seconds| seconds < 86_400) {
+            faults.push(format!(
+                "{table} remembers inserts for too short a time: ALTER TABLE {table} MODIFY SETTING \
+                 {REPLICATED_WINDOW_SECONDS} = 2592000"
+            ));
+        }
+        faults
+    }
+
+    /// What is not as safe as it could be, with what mends it.
+    pub(super) fn engine_warnings(&self, table: &str) -> Vec<String> {
+        let is_unsynced = !self.is_replicated() && self.setting("fsync_after_insert") != Some(1);
+        let warning = || {
+            format!(
+                "{table} does not sync what is inserted: a loss of power there may lose what hitlog counts as shipped. \
+                 ALTER TABLE {table} MODIFY SETTING fsync_after_insert = 1, fsync_part_directory = 1"
+            )
+        };
+        is_unsynced.then(warning).into_iter().collect()
+    }
+}
+
+const NON_REPLICATED_WINDOW: &str = "non_replicated_deduplication_window";
+const REPLICATED_WINDOW: &str = "replicated_deduplication_window";
+const REPLICATED_WINDOW_SECONDS: &str = "replicated_deduplication_window_seconds";
+
+/// What is wrong with the columns, each with what mends it. A table may have others besides, if they have defaults.
+pub(super) fn column_faults(table: &str, there: &[(String, String)]) -> Vec<String> {
+    let of_column = |(name, kind, codec): (&str, &str, &str)| {
+        let found = there.iter().find(|(there, _)| there == name);
+        match found {
+            None => Some(format!("the column {name} is missing: ALTER TABLE {table} ADD COLUMN {name} {kind}{codec}")),
+            Some((_, found)) if is_fit(name, kind, found) => None,
+            Some((_, found)) => Some(format!(
+                "the column {name} is {found}: ALTER TABLE {table} MODIFY COLUMN {name} {kind}{codec} (make the table \
+                 anew where it is part of the key)"
+            )),
+        }
+    };
+    COLUMNS.into_iter().filter_map(of_column).collect()
+}
+
+/// Whether a column may have another type than the table that hitlog makes: a text is one in either way.
+fn is_fit(name: &str, wanted: &str, found: &str) -> bool {
+    let is_text = |kind: &str| ["String", "LowCardinality(String)"].contains(&kind);
+    wanted == found || (is_text(wanted) && is_text(found)) || (name == "type" && is_text(found))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn about(version: &str, engine_full: &str) -> About {
+        About { version: version.into(), engine_full: engine_full.into() }
+    }
+
+    fn made() -> Vec<(String, String)> {
+        COLUMNS.map(|(name, kind, _)| (name.to_owned(), kind.to_owned())).to_vec()
+    }
+
+    #[test]
+    fn old_servers_are_refused() {
+        for (version, is_taken) in [
+            ("26.7.2.1", true),
+            ("23.8.1.2992", true),
+            ("24.1", true),
+            ("23.7.9", false),
+            ("18.16.1", false),
+            ("", false),
+        ] {
+            assert_eq!(about(version, "").refusal().is_none(), is_taken, "{version}");
+        }
+    }
+
+    #[test]
+    fn windows_that_are_too_small_are_said_with_what_mends_them() {
+        let check = |engine: &str, window: u64, faults: &[&str]| {
+            let about = about("26.7", engine);
+            assert_eq!(about.window(), window, "{engine}");
+            let found = about.engine_faults("d.t").join("\n");
+            assert_eq!(found.is_empty(), faults.is_empty(), "{engine}: {found}");
+            faults.iter().for_each(|fault| assert!(found.contains(fault), "{engine}: {found}"));
+        };
+        let plain = "ReplacingMergeTree PARTITION BY toYYYYMM(received_at) ORDER BY (site) SETTINGS ";
+        check(&format!("{plain}non_replicated_deduplication_window = 10000, index_granularity = 8192"), 10_000, &[]);
+        check(
+            &format!("{plain}index_granularity = 8192"),
+            0,
+            &["ALTER TABLE d.t MODIFY SETTING non_replicated_deduplication_window = 10000"],
+        );
+        check(&format!("{plain}non_replicated_deduplication_window = 3"), 3, &["window = 10000"]);
+        let replicated = "ReplicatedReplacingMergeTree('/x', '{replica}') ORDER BY site SETTINGS ";
+        let whole = "replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 2592000";
+        check(&format!("{replicated}{whole}"), 10_000, &[]);
+        check(&format!("{replicated}replicated_deduplication_window = 100"), 100, &["window = 10000", "= 2592000"]);
+        check("Memory", 0, &["MergeTree family"]);
+    }
+
+    #[test]
+    fn a_distributed_table_tells_where_it_leads() {
+        let distributed = about("26.7", "Distributed('all', 'web', 'events_local', sipHash64(site, visitor))");
+        let leads = Distributed { cluster: "all".into(), database: "web".into(), table: "events_local".into() };
+        assert_eq!(distributed.distributed(), Some(leads));
+        assert_eq!(distributed.engine(), "Distributed");
+        assert_eq!(about("26.7", "MergeTree ORDER BY a").distributed(), None);
+    }
+
+    #[test]
+    fn columns_that_are_not_as_they_must_be_are_said_with_what_mends_them() {
+        let faults = |change: &dyn Fn(&mut Vec<(String, String)>)| {
+            let mut there = made();
+            change(&mut there);
+            column_faults("d.t", &there).join("\n")
+        };
+        assert_eq!(faults(&|_| {}), "");
+        assert_eq!(faults(&|there| there.push(("own".into(), "String".into()))), "");
+        assert_eq!(faults(&|there| there[10].1 = "String".into()), "");
+        assert!(faults(&|there| drop(there.remove(5))).contains("ADD COLUMN seq UInt64 CODEC(Delta, ZSTD(1))"));
+        assert!(faults(&|there| there[5].1 = "Int32".into()).contains("MODIFY COLUMN seq UInt64"));
+    }
+}

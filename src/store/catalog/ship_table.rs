@@ -1,0 +1,365 @@
+//! The catalog's tables of shipping: target, nodes, ranges, events that the target refuses, and erasures that it has to
+//! follow.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::shipped::{RangeEnd, ShipErasure, ShipErasureState, ShipNode, ShipRange, ShipState, ShipTarget};
+use crate::clock::now_ms;
+
+/// A change of the tables, made in one transaction.
+#[derive(Debug)]
+pub enum ShipChange {
+    /// Events are shipped to a target from the beginning of all that is kept; what was noted of another is forgotten.
+    Begun(ShipTarget, ShipNode),
+    /// What was shipped is forgotten, and to what target.
+    Forgotten,
+    /// The target is the same, and is reached in another way.
+    Moved(ShipTarget),
+    /// A node is registered.
+    Registered(ShipNode),
+    /// Ranges were confirmed, and the next is cut.
+    Cut {
+        /// The first sequences of those that are confirmed.
+        confirmed: Vec<u64>,
+        /// The next, which is about to be sent.
+        opened: Option<ShipRange>,
+        /// Everything up to here is in a range by then, or is of no event.
+        cut_up_to: u64,
+    },
+    /// A block is about to be sent (again).
+    Tried {
+        /// The first sequence of its range.
+        first: u64,
+        /// The version of the server.
+        version: String,
+    },
+    /// Other blocks take the place of an open range's.
+    Remade {
+        /// The first sequence of the range.
+        first: u64,
+        /// What is sent for it from now on.
+        with: Vec<ShipRange>,
+    },
+    /// A range is not sent any more.
+    Ended {
+        /// Its first sequence.
+        first: u64,
+        /// What has become of it.
+        end: RangeEnd,
+        /// Why.
+        note: String,
+    },
+    /// Sequences that no longer can be sent: their segment is gone, or damaged.
+    Lost(ShipRange, String),
+    /// The target has followed an erasure so far.
+    Erasure {
+        /// Its id.
+        id: Arc<str>,
+        /// Up to which sequence, if that is known by now.
+        up_to: Option<u64>,
+        /// How far it is.
+        state: ShipErasureState,
+    },
+    /// The target's events were compared with those here.
+    Verified {
+        /// How many differences there were.
+        differences: u64,
+    },
+    /// Events that the target has refused are tried again: all of them, in the ranges that they are.
+    Retried,
+}
+
+/// What the tables say.
+pub(crate) fn read(connection: &Connection) -> rusqlite::Result<ShipState> {
+    let mut state = ShipState::default();
+    if !connection.table_exists(None, "ShipTarget")? {
+        return Ok(state);
+    }
+    let sql = "SELECT url, databaseName, tableName, begunAt, cutUpTo, events, verifiedAt, differences FROM ShipTarget";
+    let target = connection.query_row(sql, [], |row| {
+        let target = ShipTarget { url: row.get(0)?, database: row.get(1)?, table: row.get(2)?, begun_at: row.get(3)? };
+        let verified: Option<i64> = row.get(6)?;
+        let differences: Option<i64> = row.get(7)?;
+        let verified = verified.zip(differences.map(i64::unsigned_abs));
+        Ok((target, unsigned(row, 4)?, unsigned(row, 5)?, verified))
+    });
+    if let Some((target, cut_up_to, events, verified)) = target.optional()? {
+        (state.target, state.cut_up_to, state.events, state.verified) = (Some(target), cut_up_to, events, verified);
+    }
+    let mut select = connection.prepare("SELECT firstSequence, node, instance FROM ShipNode ORDER BY firstSequence")?;
+    let node =
+        |row: &Row<'_>| Ok(ShipNode { first_sequence: unsigned(row, 0)?, node: row.get(1)?, instance: row.get(2)? });
+    state.nodes = select.query_map([], node)?.collect::<rusqlite::Result<_>>()?;
+    let ranges = read_ranges(connection, "open")?;
+    state.open = ranges.into_iter().map(|range| (range.first, range)).collect();
+    let count = |sql| connection.query_row(sql, [], |row| unsigned(row, 0));
+    state.dead = count("SELECT count(*) FROM ShipDead")?;
+    state.lost = count("SELECT count(*) FROM ShipRange WHERE state = 'lost'")?;
+    state.erasures = read_erasures(connection)?;
+    Ok(state)
+}
+
+/// The ranges in a state, by their first sequence.
+pub(crate) fn read_ranges(connection: &Connection, state: &str) -> rusqlite::Result<Vec<ShipRange>> {
+    let mut select = connection.prepare(
+        "SELECT firstSequence, lastSequence, segment, node, rows, bytes, hash, epoch, missing, firstArrival, attempts,
+                begunAt, version
+         FROM ShipRange WHERE state = ?1 ORDER BY firstSequence",
+    )?;
+    let range = |row: &Row<'_>| {
+        Ok(ShipRange {
+            first: unsigned(row, 0)?,
+            last: unsigned(row, 1)?,
+            segment: row.get(2)?,
+            node: row.get(3)?,
+            rows: unsigned(row, 4)?,
+            bytes: unsigned(row, 5)?,
+            hash: row.get(6)?,
+            epoch: row.get(7)?,
+            missing: row.get::<_, Option<Vec<u8>>>(8)?.map(|bytes| runs_of(&bytes)),
+            first_arrival: row.get(9)?,
+            attempts: row.get(10)?,
+            begun_at: row.get(11)?,
+            version: row.get(12)?,
+        })
+    };
+    select.query_map([state], range)?.collect()
+}
+
+/// The events that the target refuses: sequence, why, and since when in milliseconds since 1970, UTC.
+pub(crate) fn read_dead(connection: &Connection) -> rusqlite::Result<Vec<(u64, String, i64)>> {
+    let mut select = connection.prepare("SELECT sequence, error, since FROM ShipDead ORDER BY sequence")?;
+    select.query_map([], |row| Ok((unsigned(row, 0)?, row.get(1)?, row.get(2)?)))?.collect()
+}
+
+fn read_erasures(connection: &Connection) -> rusqlite::Result<BTreeMap<Arc<str>, ShipErasure>> {
+    let mut select =
+        connection.prepare("SELECT erasure, websiteId, visitorId, upTo, state, changedAt FROM ShipErasure")?;
+    let erasure = |row: &Row<'_>| {
+        let id: Arc<str> = row.get(0)?;
+        let name: String = row.get(4)?;
+        let state = ShipErasureState::ALL.into_iter().find(|state| state.as_str() == name);
+        let erasure = ShipErasure {
+            id: Arc::clone(&id),
+            website_id: row.get::<_, Option<String>>(1)?.unwrap_or_default(),
+            visitor_id: row.get(2)?,
+            up_to: row.get::<_, Option<i64>>(3)?.map(i64::unsigned_abs),
+            // The table's CHECK lets no other name in.
+            state: state.ok_or(rusqlite::Error::InvalidQuery)?,
+            changed_at: row.get(5)?,
+        };
+        Ok((id, erasure))
+    };
+    select.query_map([], erasure)?.collect()
+}
+
+const FORGET: &str = "DELETE FROM ShipTarget; DELETE FROM ShipNode; DELETE FROM ShipRange; DELETE FROM ShipDead;
+                      DELETE FROM ShipErasure;";
+
+/// Makes a change.
+pub(super) fn apply(connection: &mut Connection, change: &ShipChange) -> rusqlite::Result<()> {
+    let transaction = connection.transaction()?;
+    match change {
+        ShipChange::Begun(target, node) => {
+            transaction.execute_batch(FORGET)?;
+            let sql = "INSERT INTO ShipTarget(id, url, databaseName, tableName, begunAt, cutUpTo, events)
+                       VALUES(1, ?1, ?2, ?3, ?4, 0, 0)";
+            transaction.execute(sql, params![target.url, target.database, target.table, target.begun_at])?;
+            register(&transaction, node)?;
+        }
+        ShipChange::Forgotten => transaction.execute_batch(FORGET)?,
+        ShipChange::Moved(target) => {
+            let sql = "UPDATE ShipTarget SET url = ?1, databaseName = ?2, tableName = ?3";
+            transaction.execute(sql, params![target.url, target.database, target.table])?;
+        }
+        ShipChange::Registered(node) => register(&transaction, node)?,
+        ShipChange::Cut { confirmed, opened, cut_up_to } => {
+            for first in confirmed {
+                confirm(&transaction, *first)?;
+            }
+            if let Some(range) = opened {
+                open(&transaction, range)?;
+            }
+            let sql = "UPDATE ShipTarget SET cutUpTo = max(cutUpTo, ?1)";
+            transaction.execute(sql, [cut_up_to.cast_signed()])?;
+        }
+        ShipChange::Tried { first, version } => {
+            let sql = "UPDATE ShipRange SET attempts = attempts + 1, begunAt = ifnull(begunAt, ?2),
+                              version = ifnull(version, ?3)
+                       WHERE firstSequence = ?1";
+            transaction.execute(sql, params![first.cast_signed(), now_ms(), version])?;
+        }
+        ShipChange::Remade { first, with } => {
+            transaction.execute("DELETE FROM ShipRange WHERE firstSequence = ?1", [first.cast_signed()])?;
+            for range in with {
+                open(&transaction, range)?;
+            }
+        }
+        ShipChange::Ended { first, end, note } => end_range(&transaction, *first, *end, note)?,
+        ShipChange::Lost(range, note) => {
+            open(&transaction, range)?;
+            end_range(&transaction, range.first, RangeEnd::Lost, note)?;
+            let sql = "UPDATE ShipTarget SET cutUpTo = max(cutUpTo, ?1)";
+            transaction.execute(sql, [range.last.cast_signed()])?;
+        }
+        ShipChange::Erasure { id, up_to, state } => note_erasure(&transaction, id, *up_to, *state)?,
+        ShipChange::Verified { differences } => {
+            let sql = "UPDATE ShipTarget SET verifiedAt = ?1, differences = ?2";
+            transaction.execute(sql, params![now_ms(), differences.cast_signed()])?;
+        }
+        ShipChange::Retried => {
+            transaction.execute_batch(
+                "UPDATE ShipRange SET state = 'open', note = NULL WHERE state = 'dead'; DELETE FROM ShipDead;",
+            )?;
+        }
+    }
+    transaction.commit()
+}
+
+fn register(connection: &Connection, node: &ShipNode) -> rusqlite::Result<()> {
+    let sql = "INSERT OR REPLACE INTO ShipNode(firstSequence, node, instance) VALUES(?1, ?2, ?3)";
+    connection.execute(sql, params![node.first_sequence.cast_signed(), node.node, node.instance]).map(drop)
+}
+
+fn open(connection: &Connection, range: &ShipRange) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO ShipRange(firstSequence, lastSequence, segment, node, rows, bytes, hash, epoch, missing,
+                                     state, firstArrival, attempts, begunAt, version)
+               VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'open', ?10, ?11, ?12, ?13)";
+    connection.execute(
+        sql,
+        params![
+            range.first.cast_signed(),
+            range.last.cast_signed(),
+            range.segment,
+            range.node,
+            range.rows.cast_signed(),
+            range.bytes.cast_signed(),
+            range.hash,
+            range.epoch,
+            range.missing.as_deref().map(bytes_of),
+            range.first_arrival,
+            range.attempts,
+            range.begun_at,
+            range.version,
+        ],
+    )?;
+    // The target may have these events before a loss of power takes them from here (durability `normal`): no other
+    // event may get one of their sequences.
+    let floor = "UPDATE Log SET sequenceFloor = max(sequenceFloor, ?1)";
+    connection.execute(floor, [range.last.cast_signed() + 1]).map(drop)
+}
+
+/// Counts the events of a range, and joins it with its neighbours of the same segment that are confirmed.
+fn confirm(connection: &Connection, first: u64) -> rusqlite::Result<()> {
+    let first = first.cast_signed();
+    let rows = "UPDATE ShipTarget SET events = events + ifnull((SELECT rows FROM ShipRange
+                WHERE firstSequence = ?1 AND state = 'open'), 0)";
+    connection.execute(rows, [first])?;
+    let state = "UPDATE ShipRange SET state = 'confirmed', missing = NULL, version = NULL WHERE firstSequence = ?1";
+    connection.execute(state, [first])?;
+    let before = "SELECT max(firstSequence) FROM ShipRange WHERE firstSequence < ?1";
+    let after = "SELECT min(firstSequence) FROM ShipRange WHERE firstSequence > ?1";
+    let before: Option<i64> = connection.query_row(before, [first], |row| row.get(0))?;
+    let after: Option<i64> = connection.query_row(after, [first], |row| row.get(0))?;
+    for (left, right) in [(Some(first), after), (before, Some(first))] {
+        if let (Some(left), Some(right)) = (left, right) {
+            join(connection, left, right)?;
+        }
+    }
+    Ok(())
+}
+
+/// Joins two neighbours, if both are confirmed, of one segment and of one node.
+fn join(connection: &Connection, left: i64, right: i64) -> rusqlite::Result<()> {
+    let joined = connection.execute(
+        "UPDATE ShipRange SET (lastSequence, rows, bytes) =
+             (SELECT r.lastSequence, r.rows + ShipRange.rows, r.bytes + ShipRange.bytes FROM ShipRange r
+              WHERE r.firstSequence = ?2)
+         WHERE firstSequence = ?1 AND state = 'confirmed' AND EXISTS (SELECT 1 FROM ShipRange r
+             WHERE r.firstSequence = ?2 AND r.state = 'confirmed' AND r.segment = ShipRange.segment
+                 AND r.node = ShipRange.node)",
+        [left, right],
+    )?;
+    if joined > 0 {
+        connection.execute("DELETE FROM ShipRange WHERE firstSequence = ?1", [right])?;
+    }
+    Ok(())
+}
+
+fn end_range(connection: &Connection, first: u64, end: RangeEnd, note: &str) -> rusqlite::Result<()> {
+    let state = if end == RangeEnd::Lost { "lost" } else { "dead" };
+    let sql = "UPDATE ShipRange SET state = ?2, note = ?3 WHERE firstSequence = ?1";
+    connection.execute(sql, params![first.cast_signed(), state, note])?;
+    if let RangeEnd::Dead(sequence) = end {
+        let sql = "INSERT OR REPLACE INTO ShipDead(sequence, error, since) VALUES(?1, ?2, ?3)";
+        connection.execute(sql, params![sequence.cast_signed(), note, now_ms()])?;
+    }
+    Ok(())
+}
+
+/// Notes an erasure that the target has to follow, if there is a target.
+pub(super) fn insert_erasure(
+    connection: &Connection,
+    id: &str,
+    website_id: &str,
+    visitor: Option<(&str, u64)>,
+) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO ShipErasure(erasure, websiteId, visitorId, upTo, state, changedAt)
+               SELECT ?1, ?2, ?3, ?4, 'waiting', ?5 WHERE EXISTS (SELECT 1 FROM ShipTarget)";
+    let (visitor_id, up_to) = (visitor.map(|(id, _)| id), visitor.map(|(_, up_to)| up_to.cast_signed()));
+    connection.execute(sql, params![id, website_id, visitor_id, up_to, now_ms()]).map(drop)
+}
+
+fn note_erasure(
+    connection: &Connection,
+    id: &str,
+    up_to: Option<u64>,
+    state: ShipErasureState,
+) -> rusqlite::Result<()> {
+    let sql = "UPDATE ShipErasure SET upTo = ?2, state = ?3, changedAt = ?4 WHERE erasure = ?1";
+    connection.execute(sql, params![id, up_to.map(u64::cast_signed), state.as_str(), now_ms()])?;
+    if state == ShipErasureState::Done {
+        // Of who was erased nothing stays.
+        let forget = "UPDATE ShipErasure SET websiteId = NULL, visitorId = NULL WHERE erasure = ?1";
+        connection.execute(forget, [id])?;
+    }
+    Ok(())
+}
+
+/// Forgets erasures that are remembered no more, where the target has followed them.
+pub(super) fn remove_erasures(connection: &Connection, ids: &[Arc<str>]) -> rusqlite::Result<()> {
+    let mut delete = connection.prepare_cached("DELETE FROM ShipErasure WHERE erasure = ?1 AND state = 'done'")?;
+    ids.iter().try_for_each(|id| delete.execute([&**id]).map(|_| ()))
+}
+
+/// Forgets what was confirmed of a segment that is gone, and notes what was not as lost. Within a transaction.
+pub(super) fn drop_segment(connection: &Connection, number: i64) -> rusqlite::Result<()> {
+    connection.execute("DELETE FROM ShipRange WHERE segment = ?1 AND state = 'confirmed'", [number])?;
+    let lost = "UPDATE ShipRange SET state = 'lost', note = 'its segment has left the disk'
+                WHERE segment = ?1 AND state = 'open'";
+    connection.execute(lost, [number]).map(drop)
+}
+
+/// Has the events from this sequence on be shipped under a node of their own, as the original of this copy may have
+/// shipped others with the same sequences. Within the transaction that begins the epoch.
+pub(super) fn begin_node(connection: &Connection, first_sequence: u64) -> rusqlite::Result<()> {
+    connection.execute("DELETE FROM ShipNode WHERE firstSequence >= ?1", [first_sequence.cast_signed()])?;
+    let sql = "INSERT INTO ShipNode(firstSequence, node, instance)
+               SELECT ?1, node, '' FROM ShipNode ORDER BY firstSequence DESC LIMIT 1";
+    connection.execute(sql, [first_sequence.cast_signed()]).map(drop)
+}
+
+fn unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    Ok(row.get::<_, i64>(column)?.unsigned_abs())
+}
+
+fn runs_of(bytes: &[u8]) -> Vec<(u64, u64)> {
+    let number = |bytes: &[u8]| bytes.iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+    bytes.chunks_exact(16).map(|run| (number(&run[..8]), number(&run[8..]))).collect()
+}
+
+fn bytes_of(runs: &[(u64, u64)]) -> Vec<u8> {
+    runs.iter().flat_map(|(first, last)| [first.to_le_bytes(), last.to_le_bytes()]).flatten().collect()
+}

@@ -1,0 +1,290 @@
+//! How far shipping is, in memory: what the catalog's tables say of it, for the thread that ships, for whoever asks, and
+//! for whoever must not take away what has still to be sent.
+//!
+//! Changed by the catalog's thread only, each time that a change of the tables is committed; what is told of the moment
+//! (a pause, an error) is not kept on the disk.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+
+use crate::clock::now_ms;
+
+/// The longest that an erasure waits for a range which is being sent, before the rows are taken out under it.
+const ERASURE_WAITS: Duration = Duration::from_secs(60 * 60);
+
+/// Where events are shipped to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShipTarget {
+    /// The server's URL.
+    pub url: String,
+    /// The database there.
+    pub database: String,
+    /// The table there.
+    pub table: String,
+    /// When shipping to it began, in milliseconds since 1970, UTC.
+    pub begun_at: i64,
+}
+
+/// The number and the name under which events are shipped, from a sequence on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShipNode {
+    /// From which sequence on.
+    pub first_sequence: u64,
+    /// The number of the node.
+    pub node: u32,
+    /// The name of this data directory, which no other has; empty as long as the target has not registered it.
+    pub instance: String,
+}
+
+/// A run of sequences that is one insert.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShipRange {
+    /// Its first sequence.
+    pub first: u64,
+    /// Its last sequence.
+    pub last: u64,
+    /// The number of the segment that it is in.
+    pub segment: i64,
+    /// The node under which it is shipped.
+    pub node: u32,
+    /// How many events are sent.
+    pub rows: u64,
+    /// The size of the block that is sent, in bytes.
+    pub bytes: u64,
+    /// The hash of that block.
+    pub hash: [u8; 16],
+    /// Counts the blocks that were made of it.
+    pub epoch: u32,
+    /// Which of its sequences are sent, as runs of first and last; `None`: all that there are.
+    pub missing: Option<Vec<(u64, u64)>>,
+    /// When the first of its events arrived, in milliseconds since 1970, UTC.
+    pub first_arrival: i64,
+    /// How often this block was sent.
+    pub attempts: u32,
+    /// When this block was sent first, in milliseconds since 1970, UTC; `None` if it never was.
+    pub begun_at: Option<i64>,
+    /// The version of the server at that time.
+    pub version: Option<String>,
+}
+
+/// What has become of a range that is not sent any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RangeEnd {
+    /// The target refuses this event, the only one of it that it has not.
+    Dead(u64),
+    /// Its events are gone from here before they were sent.
+    Lost,
+}
+
+/// How far the target is with an erasure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ShipErasureState {
+    /// Its events are, or may be, in answers there.
+    Waiting,
+    /// They are in no answer there any more.
+    Masked,
+    /// They are in none of its files.
+    Done,
+}
+
+impl ShipErasureState {
+    /// Every state.
+    pub const ALL: [Self; 3] = [Self::Waiting, Self::Masked, Self::Done];
+
+    /// The name in the catalog and in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Masked => "masked",
+            Self::Done => "done",
+        }
+    }
+}
+
+/// An erasure that the target has to follow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShipErasure {
+    /// The id by which the API names it.
+    pub id: Arc<str>,
+    /// The website whose events go; empty when nothing is left of them.
+    pub website_id: String,
+    /// The visitor whose events go; `None`: all of the website's.
+    pub visitor_id: Option<String>,
+    /// Events up to this sequence; `None` as long as more of a deleted website's may come.
+    pub up_to: Option<u64>,
+    /// How far it is.
+    pub state: ShipErasureState,
+    /// Since when, in milliseconds since 1970, UTC.
+    pub changed_at: i64,
+}
+
+/// Why nothing is sent until somebody has done something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pause {
+    /// The reason, and what to do.
+    pub reason: String,
+    /// Since when, in milliseconds since 1970, UTC.
+    pub since: i64,
+}
+
+/// What somebody has asked of whoever ships.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resume {
+    /// To go on.
+    GoOn,
+    /// To ship all that is kept once more, to tables that have none of it.
+    FromStart,
+}
+
+/// How far a comparison of the target's events with those here is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VerifyWork {
+    /// Somebody has asked for it; `true`: of all that is in the events.
+    Asked(bool),
+    /// It is under way.
+    Running,
+    /// It has ended.
+    Done(Verify),
+    /// It could not be made, and why.
+    Failed(String),
+}
+
+/// What a comparison of the target's events with those here has found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Verify {
+    /// Whether all that is in the events was compared, and not only which there are.
+    pub is_deep: bool,
+    /// How many ranges were compared.
+    pub ranges: u64,
+    /// How many events are in them here.
+    pub rows: u64,
+    /// How many of the ranges differ.
+    pub differences: u64,
+    /// The first of those.
+    pub told: Vec<VerifyDifference>,
+    /// How many erasures the target had still to follow: what they are of is there and not here.
+    pub erasures_waiting: u64,
+    /// When it ended, in milliseconds since 1970, UTC.
+    pub ended_at: i64,
+}
+
+/// A range that is not at the target what it is here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VerifyDifference {
+    /// The node under which it was shipped.
+    pub node: u32,
+    /// Its first sequence.
+    pub first: u64,
+    /// Its last sequence.
+    pub last: u64,
+    /// How many events of it are here.
+    pub here: u64,
+    /// How many are there.
+    pub there: u64,
+}
+
+/// What is told of the moment, and not kept on the disk.
+#[derive(Debug, Clone, Default)]
+pub struct ShipNow {
+    /// Whether `ship_url` is set.
+    pub is_on: bool,
+    /// Why nothing is sent.
+    pub paused: Option<Pause>,
+    /// What went wrong last, and when in milliseconds since 1970, UTC; `None` since something was confirmed.
+    pub last_error: Option<(i64, String)>,
+    /// When the oldest event arrived that is not confirmed, in milliseconds since 1970, UTC; `None`: all are.
+    pub behind_since: Option<i64>,
+    /// What somebody has asked for.
+    pub resume: Option<Resume>,
+    /// The comparison that was asked for last.
+    pub verify: Option<VerifyWork>,
+}
+
+/// How far shipping is, all of it.
+#[derive(Debug, Clone, Default)]
+pub struct ShipState {
+    /// What is told of the moment.
+    pub now: ShipNow,
+    /// Where to; `None` if nothing was ever shipped.
+    pub target: Option<ShipTarget>,
+    /// Under which numbers, by sequence.
+    pub nodes: Vec<ShipNode>,
+    /// The ranges that are on their way, by their first sequence.
+    pub open: BTreeMap<u64, ShipRange>,
+    /// Every sequence up to here is in a range, or in none as it is of no event.
+    pub cut_up_to: u64,
+    /// How many events were confirmed.
+    pub events: u64,
+    /// How many events the target refuses.
+    pub dead: u64,
+    /// How many ranges were lost.
+    pub lost: u64,
+    /// The erasures that the target has to follow.
+    pub erasures: BTreeMap<Arc<str>, ShipErasure>,
+    /// When the last comparison ended, in milliseconds since 1970, UTC, and how many differences it found.
+    pub verified: Option<(i64, u64)>,
+}
+
+impl ShipState {
+    /// Everything up to this sequence is confirmed, or is not sent any more.
+    pub fn shipped_up_to(&self) -> u64 {
+        self.open.first_key_value().map_or(self.cut_up_to, |(first, _)| self.cut_up_to.min(first - 1))
+    }
+
+    /// The node under which an event is shipped.
+    pub fn node_of(&self, sequence: u64) -> Option<&ShipNode> {
+        self.nodes.iter().rev().find(|node| node.first_sequence <= sequence)
+    }
+
+    /// Whether an event comes from before a start from a copy: the original may have shipped it.
+    pub fn is_inherited(&self, sequence: u64) -> bool {
+        self.nodes.last().is_some_and(|newest| sequence < newest.first_sequence)
+    }
+}
+
+/// The state, shared.
+#[derive(Default)]
+pub(crate) struct Shipped {
+    state: Mutex<ShipState>,
+    /// Wakes the thread that ships.
+    pub(crate) wake: tokio::sync::Notify,
+}
+
+impl Shipped {
+    pub(crate) fn new(state: ShipState) -> Self {
+        Self { state: Mutex::new(state), wake: tokio::sync::Notify::new() }
+    }
+
+    /// The state as it is now.
+    pub(crate) fn state(&self) -> ShipState {
+        self.state.lock().clone()
+    }
+
+    /// Looks at the state without a copy of it.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&ShipState) -> T) -> T {
+        look(&self.state.lock())
+    }
+
+    /// Changes what is told of the state.
+    pub(crate) fn change<T>(&self, change: impl FnOnce(&mut ShipState) -> T) -> T {
+        change(&mut self.state.lock())
+    }
+
+    /// Whether the events up to this sequence may leave the disk for good.
+    pub(crate) fn may_go(&self, last_sequence: u64) -> bool {
+        self.look(|state| !state.now.is_on || state.shipped_up_to() >= last_sequence)
+    }
+
+    /// Whether rows between these two sequences are being sent, and must stay as they are for now: an erasure waits for
+    /// them, but not for ever.
+    pub(crate) fn holds(&self, (first, last): (u64, u64)) -> bool {
+        let now = now_ms();
+        let is_recent = |range: &ShipRange| {
+            range.begun_at.is_none_or(|begun| u128::from(now.abs_diff(begun)) < ERASURE_WAITS.as_millis())
+        };
+        self.look(|state| {
+            state.now.is_on && state.open.range(..=last).any(|(_, range)| range.last >= first && is_recent(range))
+        })
+    }
+}

@@ -1,0 +1,138 @@
+//! What the store offers to whoever ships events elsewhere: reads in the order of sequences, on a thread of their own,
+//! and what is noted of ranges.
+//!
+//! A range is in the catalog, synced, before its first byte is sent; until its end is noted its events stay on the disk
+//! ([`Shipped`]).
+
+use std::{sync::Arc, thread::JoinHandle, time::Duration};
+
+use super::{
+    catalog::{Catalog, Erasures, ShipChange, ShipRange, ShipState, Shipped},
+    error::{CatalogError, OpenError, ReadError},
+    options::{ReadOptions, StoreOptions},
+    priority::lower_priority,
+    read::{Pool, Readers, snapshot::Snapshot},
+    segments::{ReaderInterrupt, Segments},
+};
+use crate::metrics::StoreMetrics;
+
+/// The longest that one read may take; then it is tried again. A range is read in some tenths of a second.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long is waited when very many changes wait for the catalog, before the next try.
+const BUSY_PAUSE: Duration = Duration::from_millis(50);
+/// The thread that ships goes after everything else.
+const NICENESS: i32 = 15;
+
+/// The store, for whoever ships events.
+#[derive(Clone)]
+pub struct Shipping {
+    catalog: Catalog,
+    /// `None` where nothing is shipped.
+    readers: Option<Readers>,
+    segments: Arc<Segments>,
+    erasures: Arc<Erasures>,
+    shipped: Arc<Shipped>,
+}
+
+impl Shipping {
+    /// Starts the thread that reads, if anything is shipped.
+    pub(super) fn spawn(
+        (catalog, segments, erasures, shipped): (Catalog, &Arc<Segments>, Arc<Erasures>, Arc<Shipped>),
+        options: &StoreOptions,
+        interrupt: &ReaderInterrupt,
+        metrics: Arc<StoreMetrics>,
+    ) -> Result<(Self, Vec<JoinHandle<()>>), OpenError> {
+        let (mut readers, mut threads) = (None, Vec::new());
+        if options.is_shipping {
+            // What is read is counted by whoever ships.
+            let read =
+                ReadOptions { readers: 1, waiting_max: 4, deadline: READ_TIMEOUT, answer_bytes_max: 0, ..options.read };
+            let (spawned, spawned_threads) = Readers::spawn(Pool::Shipping, segments, read, interrupt, metrics)?;
+            (readers, threads) = (Some(spawned), spawned_threads);
+        }
+        Ok((Self { catalog, readers, segments: Arc::clone(segments), erasures, shipped }, threads))
+    }
+
+    /// Puts a question to the store, on the thread for that.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Snapshot<'_>) -> Result<T, ReadError> + Send + 'static,
+    ) -> Result<T, ReadError> {
+        match &self.readers {
+            Some(readers) => readers.ask(question).await,
+            None => Err(ReadError::Stopped),
+        }
+    }
+
+    /// How far shipping is.
+    pub fn state(&self) -> ShipState {
+        self.shipped.state()
+    }
+
+    /// Looks at how far shipping is, without a copy of it.
+    pub fn look<T>(&self, look: impl FnOnce(&ShipState) -> T) -> T {
+        self.shipped.look(look)
+    }
+
+    /// Changes what is told of the moment: a pause, an error. What the catalog notes is changed by
+    /// [`note`](Self::note).
+    pub fn tell<T>(&self, change: impl FnOnce(&mut ShipState) -> T) -> T {
+        self.shipped.change(change)
+    }
+
+    /// Notes a change in the catalog, synced when this returns.
+    pub async fn note(&self, change: impl Fn() -> ShipChange) -> Result<(), CatalogError> {
+        loop {
+            match self.catalog.change_shipping(change()).await {
+                // People's changes wait; nothing of this one was made.
+                Err(CatalogError::Busy) => tokio::time::sleep(BUSY_PAUSE).await,
+                other => return other,
+            }
+        }
+    }
+
+    /// The events that the target refuses: sequence, why, and since when in milliseconds since 1970, UTC.
+    pub async fn dead(&self) -> Result<Vec<(u64, String, i64)>, CatalogError> {
+        self.catalog.dead().await
+    }
+
+    /// Has the events that the target refuses be sent again, each by itself.
+    pub async fn retry_dead(&self) -> Result<(), CatalogError> {
+        self.catalog.change_shipping(ShipChange::Retried).await
+    }
+
+    /// The ranges that were lost.
+    pub async fn lost(&self) -> Result<Vec<ShipRange>, CatalogError> {
+        self.catalog.ranges("lost").await
+    }
+
+    /// The ranges that are confirmed and whose segments are still here.
+    pub async fn confirmed(&self) -> Result<Vec<ShipRange>, CatalogError> {
+        self.catalog.ranges("confirmed").await
+    }
+
+    /// The highest sequence that is durable.
+    pub fn durable(&self) -> u64 {
+        self.segments.durable()
+    }
+
+    /// Whether no more events of an erasure's can come in: of a deleted website some may still be on their way.
+    pub fn is_settled(&self, erasure: &str) -> bool {
+        self.erasures.is_settled(erasure)
+    }
+
+    /// Has whoever ships look at once what there is to do.
+    pub fn wake(&self) {
+        self.shipped.wake.notify_one();
+    }
+
+    /// Waits until [`wake`](Self::wake) is called.
+    pub async fn woken(&self) {
+        self.shipped.wake.notified().await;
+    }
+
+    /// Lowers the priority of the thread that calls: events that come in go first.
+    pub fn lower_priority() {
+        lower_priority(NICENESS);
+    }
+}
