@@ -6,6 +6,7 @@ mod architecture;
 mod beside;
 mod bounds;
 mod browsers;
+mod clickhouse;
 mod clients;
 mod clocks;
 mod copies;

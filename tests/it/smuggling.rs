@@ -8,7 +8,6 @@ use std::{
     fs,
     io::{BufRead, BufReader, ErrorKind, Read, Write},
     net::{Shutdown, TcpListener, TcpStream},
-    process::{Child, Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -18,9 +17,8 @@ use std::{
 };
 
 use End::{Closed, Cut, Kept};
-use harness::{Client, Daemon, Response, checker, event_with, wait_until, work_dir};
+use harness::{Client, Daemon, Response, checker, event_with, nginx::Nginx, port::HeldPort};
 use serde_json::json;
-use tempfile::TempDir;
 
 /// What becomes of the connection after the last answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -357,75 +355,40 @@ fn check_through(proxy: &Proxy, daemon: &Daemon, rows: &[Row], code: &str) -> Re
     Ok(passed_on)
 }
 
-/// Debian's nginx, its files in a folder of the test.
-pub(crate) struct Nginx {
-    process: Child,
-    folder: TempDir,
+/// nginx before a hitlog.
+pub(crate) struct Front {
+    nginx: Nginx,
     /// The first reads a body before it passes the request on, the second does both at once.
     pub(crate) addresses: [String; 2],
+    _ports: [HeldPort; 2],
 }
 
-impl Nginx {
+impl Front {
     pub(crate) fn start(hitlog: &str) -> Self {
-        let folder = work_dir();
-        let free = || TcpListener::bind("127.0.0.1:0").unwrap();
-        let addresses = [free(), free()].map(|listener| listener.local_addr().unwrap().to_string());
-        let config = NGINX_CONFIG
-            .replace("FOLDER", folder.path().to_str().unwrap())
-            .replace("HITLOG", hitlog)
-            .replace("FIRST", &addresses[0])
-            .replace("SECOND", &addresses[1]);
-        let (file, log) = (folder.path().join("nginx.conf"), folder.path().join("error.log"));
-        fs::write(&file, config).unwrap();
-        // A shell of a plain user may not look where Debian puts it.
-        let program = ["/usr/sbin/nginx", "nginx"].into_iter().find(|program| {
-            Command::new(program).arg("-v").stderr(Stdio::null()).status().is_ok_and(|status| status.success())
-        });
-        let process = Command::new(program.expect("nginx is needed: apt-get install nginx-light"))
-            .args(["-e", log.to_str().unwrap(), "-c", file.to_str().unwrap()])
-            .spawn()
-            .unwrap();
-        let mut nginx = Self { process, folder, addresses };
-        wait_until("nginx listens", || {
-            let ended = nginx.process.try_wait().unwrap();
-            assert!(ended.is_none(), "nginx ended: {}", fs::read_to_string(&log).unwrap_or_default());
-            nginx.addresses.iter().all(|address| TcpStream::connect(address).is_ok()).then_some(())
-        });
-        nginx
+        let ports = [HeldPort::take(), HeldPort::take()];
+        let addresses = [&ports[0], &ports[1]].map(HeldPort::address);
+        let [first, second] = &addresses;
+        let config = NGINX_CONFIG.replace("HITLOG", hitlog).replace("FIRST", first).replace("SECOND", second);
+        Self { nginx: Nginx::start(&config, &addresses), addresses, _ports: ports }
     }
 }
 
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-/// One process, so that its end is the end of it; times short, so that a body that does not come ends the test's wait.
+/// Times short, so that a body that does not come ends the test's wait.
 const NGINX_CONFIG: &str = "
-    daemon off; master_process off; pid FOLDER/nginx.pid; error_log FOLDER/error.log;
-    events {}
-    http {
-        client_body_temp_path FOLDER/body; proxy_temp_path FOLDER/proxy; fastcgi_temp_path FOLDER/fastcgi;
-        uwsgi_temp_path FOLDER/uwsgi; scgi_temp_path FOLDER/scgi;
-        log_format upstream '$upstream_addr $status $request'; access_log FOLDER/access.log upstream;
         client_header_timeout 1s; client_body_timeout 1s;
         upstream hitlog { server HITLOG; keepalive 1; }
-        proxy_http_version 1.1; proxy_set_header Connection ''; proxy_set_header X-Forwarded-For $remote_addr;
-        proxy_next_upstream off;
+        proxy_set_header Connection ''; proxy_set_header X-Forwarded-For $remote_addr; proxy_next_upstream off;
         server { listen FIRST; location / { proxy_pass http://hitlog; } }
         server { listen SECOND; location / { proxy_pass http://hitlog; proxy_request_buffering off; } }
-    }
 ";
 
 #[test]
 fn nginx_and_hitlog_agree_on_where_a_request_ends() {
     let daemon = Daemon::start(&[]);
-    let nginx = Nginx::start(&daemon.address);
-    for (address, domain) in nginx.addresses.iter().zip(["first.example", "second.example"]) {
+    let front = Front::start(&daemon.address);
+    for (address, domain) in front.addresses.iter().zip(["first.example", "second.example"]) {
         let code = daemon.register(domain);
-        let log = nginx.folder.path().join("access.log");
+        let log = front.nginx.folder().join("access.log");
         let passed_on = move || {
             let lines = fs::read_to_string(&log).unwrap();
             lines.lines().filter(|line| !line.starts_with("- ")).count()

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 use crate::{
     clients::connect_narrow,
-    smuggling::Nginx,
+    smuggling::Front,
     streaming::closed,
     tail::{lines, names, position, send, tail},
 };
@@ -464,7 +464,7 @@ fn a_tail_through_nginx() {
     const TOKEN: &str = "read-0123456789abcdef";
     const ADMIN: &str = "admin-0123456789abcdef";
     let mut daemon = Daemon::start(&["--read-token", TOKEN, "--token", ADMIN]);
-    let nginx = Nginx::start(&daemon.address);
+    let front = Front::start(&daemon.address);
     let admin = [("authorization", &*format!("Bearer {ADMIN}")), ("content-type", "application/json")];
     let website = r#"{"name":"A","domain":"a.example"}"#;
     let website = daemon.client().send("POST", "/api/v1/websites", &admin, website.as_bytes()).json();
@@ -472,7 +472,7 @@ fn a_tail_through_nginx() {
     let bearer = ("authorization", &*format!("Bearer {TOKEN}"));
     let query = format!("trackingCode={code}");
     let mut tails = [&[bearer][..], &[bearer, ("accept", "application/x-ndjson")]]
-        .map(|headers| Tail::open(&nginx.addresses[0], &query, headers).unwrap());
+        .map(|headers| Tail::open(&front.addresses[0], &query, headers).unwrap());
     for name in ["first", "second"] {
         send(&daemon, code, name, json!({}));
         let sent_at = Instant::now();

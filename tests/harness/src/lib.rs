@@ -1,7 +1,8 @@
-//! What tests and benches share: the real binary, a client that says exactly what it is told to, disks that fail, the
-//! checker, and whose turn it is on the machine.
+//! What tests and benches share: the real binary, a client that says exactly what it is told to, disks that fail, a real
+//! ClickHouse and a proxy that fails before it, the checker, and whose turn it is on the machine.
 
 pub mod checker;
+pub mod clickhouse;
 mod client;
 mod daemon;
 pub mod disk;
@@ -10,9 +11,13 @@ pub mod indexed_table;
 pub mod measure;
 pub mod mount;
 pub mod named;
+pub mod nginx;
+pub mod port;
+pub mod proxy;
 pub mod raw_append;
 mod tail;
 mod tampering;
+mod tls_front;
 pub mod traffic;
 pub mod turn;
 
@@ -21,12 +26,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use clickhouse::ClickHouse;
 pub use client::{Client, Response};
 pub use daemon::{Daemon, Ran, binary, command, scratch_dir, tool, work_dir};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::Value;
 pub use tail::{Tail, Told};
 pub use tampering::Tampering;
+pub use tls_front::{Certificate, TlsFront};
 
 /// How long anything may take that is not itself about time.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
