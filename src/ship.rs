@@ -45,7 +45,6 @@ pub fn spawn(
 ) -> io::Result<(ShipStop, JoinHandle<()>)> {
     let runtime = runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let (stop, stopped) = oneshot::channel();
-    metrics.on.set(1.0);
     let thread = thread::Builder::new().name("ship".into()).spawn(move || {
         Shipping::lower_priority();
         let ship = Ship::new(shipping, options, metrics);

@@ -24,7 +24,7 @@ use super::{
 use crate::{
     metrics::Metrics,
     queue::{Queue, State},
-    store::{DataDir, Readers, Tails, Websites},
+    store::{DataDir, Readers, Shipping, Tails, Websites},
 };
 
 /// Tells how hitlog is.
@@ -37,6 +37,7 @@ pub(super) struct Ops {
     websites: Arc<Websites>,
     directory: DataDir,
     metrics: Arc<Metrics>,
+    shipping: Shipping,
     stop: Arc<Stop>,
 }
 
@@ -51,6 +52,7 @@ impl Ops {
             websites: Arc::clone(&parts.websites),
             directory: parts.directory.clone(),
             metrics: Arc::clone(&parts.metrics),
+            shipping: parts.shipping.clone(),
             stop: Arc::clone(stop),
         }
     }
@@ -117,6 +119,7 @@ impl Ops {
         }
         metrics.queue.queue_oldest_seconds.set(depth.oldest.as_secs_f64());
         metrics.http.ready.set(if self.obstacle().is_none() { 1.0 } else { 0.0 });
+        self.shipping.report(&metrics.ship);
         let text = metrics.render();
         let packed = if takes_gzip(&asked.head.headers) { gzip(&text).ok() } else { None };
         let is_packed = packed.is_some();

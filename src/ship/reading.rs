@@ -69,7 +69,7 @@ impl Payload {
             let compressed = compress(&body).map_err(|error| ReadError::Keys(Box::new(error)))?;
             drop(body);
             builder.take_back(std::mem::take(&mut block));
-            body = vec![compressed.into()];
+            body = vec![compressed];
         }
         Ok(Self { builder, block, body, is_zstd, rows, bytes, hash })
     }

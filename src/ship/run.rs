@@ -4,7 +4,14 @@
 //! two ranges at a time, and ends when somebody has to do something. Then it begins anew when it is asked to, or by
 //! itself now and then.
 
-use std::{collections::VecDeque, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use rand::RngExt;
 use tokio::{
@@ -14,7 +21,7 @@ use tokio::{
 
 use super::{
     check,
-    client::Client,
+    client::{Client, Patience, Target},
     erase,
     flight::{Flight, Landed, Line},
     plan,
@@ -26,13 +33,16 @@ use super::{
 use crate::{
     clock::now_ms,
     metrics::ShipMetrics,
-    store::{Pause, ShipChange, ShipErasureState, ShipRange, ShipState, Shipping, VerifyWork},
+    store::{Pause, ShipChange, ShipRange, Shipping, VerifyWork},
 };
 
 /// Ranges on their way at once: while the server writes one, the next is read and sent.
 const FLIGHTS_MAX: usize = 2;
 /// How often it is looked, in a pause, whether what stood in the way is gone.
 const PAUSE_LOOK: Duration = Duration::from_secs(300);
+
+/// Most bytes that are read of a file with a password.
+const PASSWORD_BYTES_MAX: u64 = 4_096;
 
 /// How events are shipped; values and reasons stand in the configuration.
 #[derive(Debug, Clone)]
@@ -118,7 +128,7 @@ impl Ship {
                     failed += 1;
                     tracing::warn!("shipping: {why}");
                     self.shipping.tell(|state| state.now.last_error = Some((now_ms(), why)));
-                    self.report();
+                    self.shipping.behind_since();
                     tokio::select! {
                         () = sleep(plan::pause(failed, rand::rng().random())) => {}
                         () = self.shipping.woken() => {}
@@ -139,7 +149,7 @@ impl Ship {
         if is_new {
             tracing::error!("shipping pauses, and nothing that is not shipped leaves the disk: {reason}");
         }
-        self.report();
+        self.shipping.behind_since();
         tokio::select! {
             () = sleep(PAUSE_LOOK) => {}
             () = self.shipping.woken() => {}
@@ -185,8 +195,13 @@ impl Ship {
 
     fn server(&self) -> Result<Server, Trouble> {
         let ShipOptions { url, user, password_file, database, table, ca_file, timeout, .. } = &self.options;
-        let client = Client::open(url, user, password_file.as_deref(), ca_file.as_deref(), *timeout);
-        Ok(Server::new(client.map_err(Trouble::Pause)?, database, table))
+        let password = password_file.as_deref().map(read_password).transpose().map_err(Trouble::Pause)?;
+        let target = Target::parse(url, Some(user), password.as_deref(), ca_file.clone()).map_err(Trouble::Pause)?;
+        if target.shows_its_password() {
+            tracing::warn!("shipping: the password goes over the network without encryption: give ship_url with https");
+        }
+        let client = Client::new(target, Patience::default()).map_err(Trouble::Pause)?;
+        Ok(Server::new(client, database, table, *timeout))
     }
 
     /// Sends what can be sent, then waits until something has happened.
@@ -202,7 +217,7 @@ impl Ship {
             session.erasing.spawn(async move { erase::follow(&line, gather).await });
         }
         self.verify(session);
-        self.report();
+        self.shipping.behind_since();
         let is_full = session.flights.len() >= FLIGHTS_MAX;
         let next = if is_full { session.erase_at } else { session.cut_at.min(session.erase_at) };
         tokio::select! {
@@ -322,7 +337,7 @@ impl Ship {
                 };
                 if payload.rows < limits.rows_max
                     && payload.bytes < limits.bytes_max as u64
-                    && run.last >= durable(self)
+                    && run.last >= self.shipping.durable()
                 {
                     session.cut_at = Instant::now() + self.options.interval;
                 }
@@ -363,46 +378,6 @@ impl Ship {
         }
         Ok(())
     }
-
-    /// Tells the metrics how far shipping is.
-    fn report(&self) {
-        let durable = durable(self);
-        let now = now_ms();
-        let (metrics, shipping) = (&self.metrics, &self.shipping);
-        shipping.tell(|state| {
-            state.now.behind_since = behind_since(state, durable, now);
-            let lag_ms = state.now.behind_since.map_or(0, |since| (now - since).max(0));
-            metrics.lag_seconds.set(lag_ms as f64 / 1_000.0);
-            metrics.lag_events.set(durable.saturating_sub(state.shipped_up_to()) as f64);
-            metrics.shipped_up_to.set(state.shipped_up_to() as f64);
-            metrics.open_ranges.set(state.open.len() as f64);
-            metrics.paused.set(f64::from(u8::from(state.now.paused.is_some())));
-            metrics.dead.set(state.dead as f64);
-            metrics.lost.set(state.lost as f64);
-            let count = |wanted| state.erasures.values().filter(|erasure| erasure.state == wanted).count() as f64;
-            metrics.erasures_waiting.set(count(ShipErasureState::Waiting));
-            metrics.erasures_masked.set(count(ShipErasureState::Masked));
-            let (verified_at, differences) = state.verified.unwrap_or_default();
-            metrics.verified.set(verified_at as f64 / 1_000.0);
-            metrics.differences.set(differences as f64);
-        });
-    }
-}
-
-fn durable(ship: &Ship) -> u64 {
-    ship.shipping.durable()
-}
-
-/// When the oldest event arrived that is not confirmed: that of the oldest range, or when it was first seen that there
-/// is one that is in no range yet.
-fn behind_since(state: &ShipState, durable: u64, now: i64) -> Option<i64> {
-    let of_ranges = state.open.values().map(|range| range.first_arrival).min();
-    let is_cut = state.cut_up_to >= durable;
-    match (of_ranges, is_cut) {
-        (Some(since), _) => Some(since),
-        (None, true) => None,
-        (None, false) => Some(state.now.behind_since.unwrap_or(now)),
-    }
 }
 
 /// A range of which nothing is sent.
@@ -422,4 +397,16 @@ fn lost_range(segment: i64, (first, last): (u64, u64), node: u32) -> ShipRange {
         begun_at: None,
         version: None,
     }
+}
+
+/// The first line of the file with the password.
+fn read_password(path: &Path) -> Result<String, String> {
+    let read = File::open(path).and_then(|file| {
+        let mut text = String::new();
+        file.take(PASSWORD_BYTES_MAX).read_to_string(&mut text).map(|_| text)
+    });
+    let text = read.map_err(|error| {
+        format!("ship_password_file {} cannot be read: {error}. Let hitlog's user read it", path.display())
+    })?;
+    Ok(text.lines().next().unwrap_or_default().to_owned())
 }

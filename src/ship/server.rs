@@ -2,6 +2,8 @@
 //!
 //! Knows the statements and nothing of when they are sent.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::{
@@ -21,6 +23,8 @@ pub(super) struct Server {
     client: Client,
     database: String,
     table: String,
+    /// The longest that the server may take for an answer.
+    timeout: Duration,
 }
 
 /// What is sent in one insert.
@@ -55,8 +59,8 @@ pub(super) struct Claim {
 }
 
 impl Server {
-    pub(super) fn new(client: Client, database: &str, table: &str) -> Self {
-        Self { client, database: database.into(), table: table.into() }
+    pub(super) fn new(client: Client, database: &str, table: &str, timeout: Duration) -> Self {
+        Self { client, database: database.into(), table: table.into(), timeout }
     }
 
     /// The table of events, as statements name it.
@@ -70,7 +74,7 @@ impl Server {
     }
 
     async fn ask(&self, sql: &str, parameters: &[(&str, &str)], bytes_max: usize) -> Result<Answer, Trouble> {
-        let query = Query { sql, parameters, answer_bytes_max: bytes_max, is_zstd: false };
+        let query = Query { parameters, answer_bytes_max: bytes_max, time_max: self.timeout, ..Query::new(sql) };
         Ok(self.client.request(query, Vec::new()).await?)
     }
 
@@ -187,7 +191,7 @@ impl Server {
             parameters.push(("distributed_foreground_insert", "1"));
         }
         let query =
-            Query { sql: &sql, parameters: &parameters, answer_bytes_max: ANSWER_BYTES_MAX, is_zstd: insert.is_zstd };
+            Query { parameters: &parameters, is_zstd: insert.is_zstd, time_max: self.timeout, ..Query::new(&sql) };
         let answer = self.client.request(query, insert.body).await?;
         let written = answer.summary.map(|summary| summary.written_rows);
         // What is derived from the table is counted with it.

@@ -1,6 +1,6 @@
 //! Why something did not work, as it matters for what is done next.
 
-use super::client::{Class, Failure};
+use super::client::{Class, Failure, class};
 use crate::store::{CatalogError, ReadError};
 
 /// Why something did not work.
@@ -26,7 +26,7 @@ pub(super) enum Trouble {
 impl From<Failure> for Trouble {
     fn from(failure: Failure) -> Self {
         let words = failure.to_string();
-        match failure.class() {
+        match class(&failure) {
             Class::Retry => Self::Wait(words),
             Class::Pause => Self::Pause(words),
             Class::Data => Self::Data(words),

@@ -7,14 +7,17 @@
 use std::{sync::Arc, thread::JoinHandle, time::Duration};
 
 use super::{
-    catalog::{Catalog, Erasures, ShipChange, ShipRange, ShipState, Shipped},
+    catalog::{Catalog, Erasures, ShipChange, ShipErasureState, ShipRange, ShipState, Shipped},
     error::{CatalogError, OpenError, ReadError},
     options::{ReadOptions, StoreOptions},
     priority::lower_priority,
     read::{Pool, Readers, snapshot::Snapshot},
     segments::{ReaderInterrupt, Segments},
 };
-use crate::metrics::StoreMetrics;
+use crate::{
+    clock::now_ms,
+    metrics::{ShipMetrics, StoreMetrics},
+};
 
 /// The longest that one read may take; then it is tried again. A range is read in some tenths of a second.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
@@ -114,6 +117,43 @@ impl Shipping {
     /// The highest sequence that is durable.
     pub fn durable(&self) -> u64 {
         self.segments.durable()
+    }
+
+    /// When the oldest event arrived that is not confirmed, in milliseconds since 1970, UTC; `None`: all are. Of one that
+    /// is in no range yet it is when it was first seen here that there is one.
+    pub fn behind_since(&self) -> Option<i64> {
+        let (durable, now) = (self.durable(), now_ms());
+        self.shipped.change(|state| {
+            let of_ranges = state.open.values().map(|range| range.first_arrival).min();
+            let of_rest = || (state.cut_up_to < durable).then(|| state.now.behind_since.unwrap_or(now));
+            state.now.behind_since = of_ranges.or_else(of_rest);
+            state.now.behind_since
+        })
+    }
+
+    /// Tells the metrics how far shipping is.
+    pub fn report(&self, metrics: &ShipMetrics) {
+        let lag_ms = self.behind_since().map_or(0, |since| (now_ms() - since).max(0));
+        let durable = self.durable();
+        self.look(|state| {
+            metrics.on.set(f64::from(u8::from(state.now.is_on)));
+            if !state.now.is_on {
+                return;
+            }
+            metrics.lag_seconds.set(lag_ms as f64 / 1_000.0);
+            metrics.lag_events.set(durable.saturating_sub(state.shipped_up_to()) as f64);
+            metrics.shipped_up_to.set(state.shipped_up_to() as f64);
+            metrics.open_ranges.set(state.open.len() as f64);
+            metrics.paused.set(f64::from(u8::from(state.now.paused.is_some())));
+            metrics.dead.set(state.dead as f64);
+            metrics.lost.set(state.lost as f64);
+            let count = |wanted| state.erasures.values().filter(|erasure| erasure.state == wanted).count() as f64;
+            metrics.erasures_waiting.set(count(ShipErasureState::Waiting));
+            metrics.erasures_masked.set(count(ShipErasureState::Masked));
+            let (verified_at, differences) = state.verified.unwrap_or_default();
+            metrics.verified.set(verified_at as f64 / 1_000.0);
+            metrics.differences.set(differences as f64);
+        });
     }
 
     /// Whether no more events of an erasure's can come in: of a deleted website some may still be on their way.

@@ -43,6 +43,7 @@ mod retries_kept;
 mod routes;
 mod scratch;
 mod segments;
+mod ship;
 mod signals;
 mod smuggling;
 mod streaming;

@@ -15,6 +15,7 @@ pub mod nginx;
 pub mod port;
 pub mod proxy;
 pub mod raw_append;
+pub mod shipped;
 mod tail;
 mod tampering;
 mod tls_front;
