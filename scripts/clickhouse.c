@@ -21,8 +21,8 @@ struct result {
     char *error;
 };
 
-/* The kernel can signal a parent's end too (PR_SET_PDEATHSIG), but means the end of the thread that has started us: that
- * of one test, while another may still use the server. */
+/* The kernel can signal a parent's end too (PR_SET_PDEATHSIG), but means the end of the thread that has started us:
+ * that of one test, while another may still use the server. */
 static void *end_with(void *parent) {
     while (getppid() == atol(parent)) usleep(500 * 1000);
     _exit(3);

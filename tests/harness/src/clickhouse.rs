@@ -1,9 +1,10 @@
 //! A real ClickHouse, as `scripts/setup` has fetched it: started in a folder and on ports of a test's own, killed,
 //! started again on the same.
 //!
-//! It is `clickhouse local` that listens, so it differs from a server that an operator runs: `default` needs no password
-//! and cannot have one, users and rights are read at its start only, there is no `query_log`, no Replicated table, no
-//! `ON CLUSTER` and no TLS (`TlsFront` has that). In `system.processes` stands one query of its own, whose user is ''.
+//! It is `clickhouse local` that listens, so it differs from a server that an operator runs: `default` needs no
+//! password and cannot have one, users and rights are read at its start only, there is no `query_log`, no Replicated
+//! table, no `ON CLUSTER` and no TLS (`TlsFront` has that). In `system.processes` stands one query of its own, whose
+//! user is ''.
 
 mod options;
 
@@ -20,7 +21,7 @@ use std::{
 use tempfile::TempDir;
 
 pub use self::options::Options;
-use crate::{Client, TIMEOUT, port::HeldPort, scratch_dir, work_dir};
+use crate::{Client, TIMEOUT, port::HeldPort, scratch_dir, wait_until, work_dir};
 
 /// A code of an exception that ClickHouse has not: it did not answer.
 pub const NO_ANSWER: u32 = 0;
@@ -51,7 +52,8 @@ impl ClickHouse {
             let missing = format!("there is no ClickHouse in {}: run scripts/setup", program().display());
             assert!(env::var_os("CI").is_none_or(|ci| ci.is_empty()), "{missing}");
             // Not by a macro, whose words nobody sees of a test that passes.
-            let _ = writeln!(std::io::stderr(), "SKIPPED: {missing}");
+            let test = thread::current().name().unwrap_or("a test").to_owned();
+            let _ = writeln!(std::io::stderr(), "SKIPPED: {test}: {missing}");
             return None;
         }
         let mut options = Options::default();
@@ -92,8 +94,9 @@ impl ClickHouse {
         let started = Instant::now();
         while self.try_query("SELECT 1").is_err() {
             let ended = self.process.as_mut().unwrap().try_wait().unwrap();
-            assert!(ended.is_none(), "ClickHouse ended: {ended:?}\n{}", self.log());
-            assert!(started.elapsed() < TIMEOUT, "ClickHouse does not answer\n{}", self.log());
+            // Dropped while a thread panics, it shows its logs.
+            assert!(ended.is_none(), "ClickHouse ended: {ended:?}");
+            assert!(started.elapsed() < TIMEOUT, "ClickHouse does not answer");
             thread::sleep(Duration::from_millis(20));
         }
     }
@@ -110,7 +113,8 @@ impl ClickHouse {
 
     fn end(&mut self, signal: &str) {
         self.signal(signal);
-        self.process.take().unwrap().wait().unwrap();
+        let mut process = self.process.take().unwrap();
+        wait_until("ClickHouse ends", || process.try_wait().unwrap());
     }
 
     /// Sends a signal: `STOP` has it stand still, `CONT` go on.

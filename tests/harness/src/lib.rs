@@ -1,5 +1,5 @@
-//! What tests and benches share: the real binary, a client that says exactly what it is told to, disks that fail, a real
-//! ClickHouse and a proxy that fails before it, the checker, and whose turn it is on the machine.
+//! What tests and benches share: the real binary, a client that says exactly what it is told to, disks that fail, a
+//! real ClickHouse and a proxy that fails before it, the checker, and whose turn it is on the machine.
 
 pub mod checker;
 pub mod clickhouse;

@@ -2,8 +2,8 @@
 //! moment: it cuts them, loses their answers, sends them twice or late, or answers itself.
 //!
 //! It reads a request whole before it passes it on, over a connection of its own, and an answer before that goes back;
-//! both may have 256 MiB. So it adds a little time, and the server does not notice that a client has gone. Who speaks over
-//! it is none of its business: it knows heads, lengths and chunks.
+//! both may have 256 MiB. So it adds a little time, and the server does not notice that a client has gone. Who speaks
+//! over it is none of its business: it knows heads, lengths and chunks.
 
 mod exchange;
 mod message;
