@@ -21,7 +21,7 @@ use crate::{
     ship::{self, ShipOptions, ShipStop},
     store::{
         self, DataDir, DirectoryLost, ErasureOptions, IdOptions, LogOptions, OpenError, ReadOptions, SegmentOptions,
-        SqliteBuild, Store, StoreOptions, TailOptions,
+        Shipping, SqliteBuild, Store, StoreOptions, TailOptions,
     },
     writer::{self, GroupLimits},
 };
@@ -121,14 +121,8 @@ impl App {
                 &metrics.store,
                 on_failure,
             )?;
-        let stops_shipping = match ship_options(config) {
-            None => None,
-            Some(options) => {
-                let (stop, thread) = ship::spawn(shipping.clone(), options, Arc::clone(&metrics.ship))?;
-                threads.push(thread);
-                Some(stop)
-            }
-        };
+        let (stops_shipping, ship_thread) = spawn_shipping(config, &shipping, &metrics)?;
+        threads.extend(ship_thread);
         let (queue, requests) = queue::bounded(queue_limits(config), Arc::clone(&metrics.events));
         let group = GroupLimits { events_max: config.group_events_max, bytes_max: config.group_bytes_max };
         threads.push(writer::spawn(log, requests, group, Arc::clone(&metrics.writer), move |outcome| {
@@ -343,6 +337,16 @@ fn connection_limits(config: &Config) -> ConnectionLimits {
         write_stall_timeout: config.body_stall_timeout_seconds,
         answer_timeout: config.answer_timeout_seconds,
     }
+}
+
+/// Starts the thread that ships, if anything is shipped.
+fn spawn_shipping(
+    config: &Config,
+    shipping: &Shipping,
+    metrics: &Metrics,
+) -> io::Result<(Option<ShipStop>, Option<JoinHandle<()>>)> {
+    let spawn = |options| ship::spawn(shipping.clone(), options, Arc::clone(&metrics.ship));
+    Ok(ship_options(config).map(spawn).transpose()?.unzip())
 }
 
 /// How events are shipped, if they are.

@@ -1,10 +1,10 @@
 //! Ships the log's events to ClickHouse, each exactly once, on a thread of its own.
 //!
 //! A range of sequences is fixed in the catalog before its first byte is sent, and sent byte for byte the same until
-//! the target has confirmed it; the log is the buffer, and nothing leaves it before. See docs/clickhouse.md for whoever
-//! runs it. In reading order: `run` decides what is next, `check` looks at the target, `reading` cuts ranges,
-//! `flight` sends one, `erase` has the target follow erasures, `verify` compares; `plan`, `target` and `node` decide, `server` and
-//! [`client`] ask, [`block`] is what is sent.
+//! the target has confirmed it; the log is the buffer, and nothing leaves it before. docs/clickhouse.md is for whoever
+//! runs it. In reading order: `run` decides what is next, `check` looks at the target, `reading` cuts ranges, `flight`
+//! sends one, `erase` has the target follow erasures, `verify` compares; `plan`, `target` and `node` decide, `server`
+//! and [`client`] ask, [`block`] is what is sent.
 //!
 //! Must not know `http` or `writer`: what comes in goes first, and never waits for what goes out.
 
@@ -14,6 +14,7 @@ pub mod client;
 mod erase;
 mod flight;
 mod node;
+mod options;
 mod plan;
 mod reading;
 mod run;
@@ -30,8 +31,8 @@ use std::{
 
 use tokio::{runtime, sync::oneshot};
 
+pub use self::options::ShipOptions;
 use self::run::Ship;
-pub use self::run::ShipOptions;
 use crate::{metrics::ShipMetrics, store::Shipping};
 
 /// Ends the thread when it is dropped: what is on its way is in doubt then, and is looked for at the next start.

@@ -41,7 +41,8 @@ pub use catalog::{
     ShipNow, ShipRange, ShipState, ShipTarget, Verify, VerifyDifference, VerifyWork, Website, WebsiteAge,
     WebsiteChange, WebsitePage, Websites,
 };
-use catalog::{CatalogFile, Erasures};
+use catalog::{CatalogFile, Erasures, Shipped};
+use crossbeam_channel::Receiver;
 pub use erase::{EraseError, Eraser};
 pub use error::{AppendError, CatalogError, DirectoryLost, OnFailure, OpenError, ReadError};
 pub use format::{DataDir, FileAccess, SqliteBuild, scratch::SpoolError, set_file_access};
@@ -125,19 +126,8 @@ impl Store {
         // Before anything is done to the segments.
         let below = (&segments, recovered.next_sequence);
         let (ids, newest_ids) = open_ids(directory, options.ids, below, metrics, &on_failure)?;
-        let (wake, woken) = crossbeam_channel::bounded(1);
-        segments.wake_on_damage(wake.clone());
-        let erasures = Arc::new(Erasures::new(wake, Arc::clone(metrics)));
-        let shipped = Arc::new(catalog.shipped()?);
-        shipped.change(|state| state.now.is_on = options.is_shipping);
-        recover::recover_erasures(catalog.erasures()?, &segments, &erasures, options.erasures)?;
-        let memory = catalog::InMemory {
-            segments: Arc::clone(&segments),
-            erasures: Arc::clone(&erasures),
-            shipped: Arc::clone(&shipped),
-            erasures_max: options.erasures.erasures_max,
-        };
-        let (catalog, catalog_thread) = catalog.spawn(memory, Arc::clone(&on_failure))?;
+        let (catalog, catalog_thread, (erasures, shipped), woken) =
+            move_catalog(catalog, &segments, options, metrics, &on_failure)?;
         let rewriter = rewriter(directory, options, (&catalog, &segments, &ids), metrics);
         let sealing = Sealing {
             rewriter,
@@ -209,6 +199,31 @@ impl Store {
         }
         closed
     }
+}
+
+/// Moves the catalog to its thread, and begins with what it says of erasures and of what is shipped. The last value has
+/// a message when there is something to erase.
+fn move_catalog(
+    catalog: CatalogFile,
+    segments: &Arc<Segments>,
+    options: &StoreOptions,
+    metrics: &Arc<StoreMetrics>,
+    on_failure: &OnFailure,
+) -> Result<(Catalog, JoinHandle<()>, (Arc<Erasures>, Arc<Shipped>), Receiver<()>), OpenError> {
+    let (wake, woken) = crossbeam_channel::bounded(1);
+    segments.wake_on_damage(wake.clone());
+    let erasures = Arc::new(Erasures::new(wake, Arc::clone(metrics)));
+    let shipped = Arc::new(catalog.shipped()?);
+    shipped.change(|state| state.now.is_on = options.is_shipping);
+    recover::recover_erasures(catalog.erasures()?, segments, &erasures, options.erasures)?;
+    let memory = catalog::InMemory {
+        segments: Arc::clone(segments),
+        erasures: Arc::clone(&erasures),
+        shipped: Arc::clone(&shipped),
+        erasures_max: options.erasures.erasures_max,
+    };
+    let (catalog, thread) = catalog.spawn(memory, Arc::clone(on_failure))?;
+    Ok((catalog, thread, (erasures, shipped), woken))
 }
 
 fn rewriter(

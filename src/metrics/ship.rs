@@ -31,8 +31,6 @@ metric_group! {
             "Its rate is what the network carries; a seventh of it with zstd.";
         dead: Gauge = "hitlog_ship_dead_events", "Events that the target refuses, each by itself.",
             "Alert on any: `hitlog ship dead` shows them and why. Past ship_dead_max shipping pauses.";
-        refused: Counter = "hitlog_ship_refused_total", "Events that were put aside since the start.",
-            "See hitlog_ship_dead_events.";
         lost: Gauge = "hitlog_ship_lost_ranges",
             "Ranges whose events are gone from here before they were shipped: damaged segments, or more than \
              ship_held_bytes_max.",

@@ -3,27 +3,27 @@
 use super::{
     flight::gone,
     node::{self, Plan},
-    run::{Ship, ShipOptions},
+    options::ShipOptions,
     server::{Claim, Server},
     target::{About, column_faults},
     trouble::Trouble,
 };
 use crate::{
     clock::now_ms,
-    store::{Resume, ShipChange, ShipNode, ShipTarget},
+    store::{Resume, ShipChange, ShipNode, ShipTarget, Shipping},
 };
 
 /// Looks at the target, makes what is missing there, and registers the node. Returns what the target is.
-pub(super) async fn check(ship: &Ship, server: &Server) -> Result<About, Trouble> {
-    let asked = ship.shipping.tell(|state| state.now.resume.take());
+pub(super) async fn check(shipping: &Shipping, options: &ShipOptions, server: &Server) -> Result<About, Trouble> {
+    let asked = shipping.tell(|state| state.now.resume.take());
     let mut about = server.about().await?;
     if let Some(refusal) = about.refusal() {
         return Err(Trouble::Pause(refusal));
     }
     if asked == Some(Resume::FromStart) {
-        forget(ship, server, &about).await?;
+        forget(shipping, server, &about).await?;
     }
-    let has_shipped = ship.shipping.look(|state| state.target.is_some());
+    let has_shipped = shipping.look(|state| state.target.is_some());
     if !about.has_table() {
         if has_shipped {
             return Err(Trouble::Pause(gone(&server.events())));
@@ -33,7 +33,7 @@ pub(super) async fn check(ship: &Ship, server: &Server) -> Result<About, Trouble
         about = server.about().await?;
     }
     check_table(server, &about).await?;
-    register(ship, server, &about).await?;
+    register(shipping, options, server, &about).await?;
     Ok(about)
 }
 
@@ -63,9 +63,9 @@ async fn check_table(server: &Server, about: &About) -> Result<(), Trouble> {
 }
 
 /// Makes sure that this directory, and no other, ships under its number.
-async fn register(ship: &Ship, server: &Server, about: &About) -> Result<(), Trouble> {
+async fn register(shipping: &Shipping, options: &ShipOptions, server: &Server, about: &About) -> Result<(), Trouble> {
     if !server.has_nodes().await? {
-        if ship.shipping.look(|state| state.nodes.iter().any(|node| !node.instance.is_empty())) {
+        if shipping.look(|state| state.nodes.iter().any(|node| !node.instance.is_empty())) {
             return Err(Trouble::Pause(gone(&server.nodes())));
         }
         if about.is_replicated() || about.distributed().is_some() {
@@ -77,14 +77,14 @@ async fn register(ship: &Ship, server: &Server, about: &About) -> Result<(), Tro
         }
         server.create_nodes().await?;
     }
-    let ShipOptions { url, database, table, node: number, .. } = &ship.options;
+    let ShipOptions { url, database, table, node: number, .. } = options;
     let target = ShipTarget { url: url.clone(), database: database.clone(), table: table.clone(), begun_at: now_ms() };
-    let (known, mut nodes) = ship.shipping.look(|state| (state.target.clone(), state.nodes.clone()));
+    let (known, mut nodes) = shipping.look(|state| (state.target.clone(), state.nodes.clone()));
     let Some(known) = known else {
         let first = ShipNode { first_sequence: 0, node: *number, instance: String::new() };
         let registered = take(server, &[], first).await?;
         let begun = || ShipChange::Begun(target.clone(), registered.clone());
-        return Ok(ship.shipping.note(begun).await?);
+        return Ok(shipping.note(begun).await?);
     };
     let Some(newest) = nodes.pop() else {
         return Err(Trouble::Pause("the catalog knows of a target and of no node; `hitlog check` looks at it".into()));
@@ -99,10 +99,10 @@ async fn register(ship: &Ship, server: &Server, about: &About) -> Result<(), Tro
     let is_new = newest.instance.is_empty();
     let registered = take(server, &nodes, newest).await?;
     if is_new {
-        ship.shipping.note(|| ShipChange::Registered(registered.clone())).await?;
+        shipping.note(|| ShipChange::Registered(registered.clone())).await?;
     }
     if (known.url, known.database, known.table) != (url.clone(), database.clone(), table.clone()) {
-        ship.shipping.note(|| ShipChange::Moved(target.clone())).await?;
+        shipping.note(|| ShipChange::Moved(target.clone())).await?;
     }
     Ok(())
 }
@@ -122,8 +122,8 @@ async fn take(server: &Server, before: &[ShipNode], newest: ShipNode) -> Result<
 }
 
 /// Forgets what was shipped, so that all that is kept is shipped once more: only where none of it is there.
-async fn forget(ship: &Ship, server: &Server, about: &About) -> Result<(), Trouble> {
-    let nodes = ship.shipping.look(|state| state.nodes.clone());
+async fn forget(shipping: &Shipping, server: &Server, about: &About) -> Result<(), Trouble> {
+    let nodes = shipping.look(|state| state.nodes.clone());
     for node in &nodes {
         if about.has_table() && server.has_any(node.node).await? {
             return Err(Trouble::Pause(format!(
@@ -140,7 +140,7 @@ async fn forget(ship: &Ship, server: &Server, about: &About) -> Result<(), Troub
             server.claim(&claim).await?;
         }
     }
-    ship.shipping.note(|| ShipChange::Forgotten).await?;
+    shipping.note(|| ShipChange::Forgotten).await?;
     tracing::warn!("what was shipped is forgotten: everything that is kept is shipped once more");
     Ok(())
 }

@@ -269,7 +269,6 @@ impl Line {
                 let end = RangeEnd::Dead(*sequence);
                 tracing::error!(sequence, "shipping: the target refuses an event, which is put aside: {why}");
                 self.shipping.note(|| ShipChange::Ended { first, end, note: why.clone() }).await?;
-                self.metrics.refused.increment(1);
                 Ok(Landed::Dead)
             }
             [.., last] => {

@@ -4,14 +4,7 @@
 //! two ranges at a time, and ends when somebody has to do something. Then it begins anew when it is asked to, or by
 //! itself now and then.
 
-use std::{
-    collections::VecDeque,
-    fs::File,
-    io::Read,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::VecDeque, fs::File, io::Read, path::Path, sync::Arc, time::Duration};
 
 use rand::RngExt;
 use tokio::{
@@ -24,6 +17,7 @@ use super::{
     client::{Client, Patience, Target},
     erase,
     flight::{Flight, Landed, Line},
+    options::ShipOptions,
     plan,
     reading::{self, Builders, Cut, Limits},
     server::Server,
@@ -44,44 +38,11 @@ const PAUSE_LOOK: Duration = Duration::from_secs(300);
 /// Most bytes that are read of a file with a password.
 const PASSWORD_BYTES_MAX: u64 = 4_096;
 
-/// How events are shipped; values and reasons stand in the configuration.
-#[derive(Debug, Clone)]
-pub struct ShipOptions {
-    /// The server's URL.
-    pub url: String,
-    /// The user there.
-    pub user: String,
-    /// The file with that user's password.
-    pub password_file: Option<PathBuf>,
-    /// The database there.
-    pub database: String,
-    /// The table there.
-    pub table: String,
-    /// Who may vouch for the server, in the place of those that the system trusts.
-    pub ca_file: Option<PathBuf>,
-    /// Whether blocks are compressed.
-    pub is_zstd: bool,
-    /// The number of this hitlog among those that ship to one table.
-    pub node: u32,
-    /// Most events of a range.
-    pub rows_max: u64,
-    /// Most bytes of a range.
-    pub bytes_max: usize,
-    /// How often what has come in is shipped.
-    pub interval: Duration,
-    /// The longest that an insert may take.
-    pub timeout: Duration,
-    /// Events that the target may refuse before shipping pauses.
-    pub dead_max: u64,
-    /// How long erasures are gathered before they are taken out of the target's files.
-    pub erasure_gather: Duration,
-}
-
 /// The one who ships.
 pub(super) struct Ship {
-    pub(super) shipping: Shipping,
-    pub(super) options: ShipOptions,
-    pub(super) metrics: Arc<ShipMetrics>,
+    shipping: Shipping,
+    options: ShipOptions,
+    metrics: Arc<ShipMetrics>,
     builders: Arc<Builders>,
 }
 
@@ -158,7 +119,7 @@ impl Ship {
 
     async fn session(&self) -> Result<std::convert::Infallible, Trouble> {
         let server = self.server()?;
-        let about = check::check(self, &server).await?;
+        let about = check::check(&self.shipping, &self.options, &server).await?;
         if self.shipping.tell(|state| state.now.paused.take()).is_some() {
             tracing::info!("shipping goes on");
         }

@@ -83,8 +83,8 @@ async fn sums_there(server: &Server, ranges: &[ShipRange], is_deep: bool) -> Res
     bounds.dedup();
     let contents = if is_deep { format!("sum(sipHash64({CONTENTS}))") } else { "toUInt64(0)".into() };
     let sql = format!(
-        "SELECT roundDown(seq, [{}]) AS first, count(), sum(sipHash64(seq)), {contents} FROM {} WHERE node = {} AND seq \
-         BETWEEN {} AND {} GROUP BY first FORMAT TSV",
+        "SELECT roundDown(seq, [{}]) AS first, count(), sum(sipHash64(seq)), {contents} FROM {} WHERE node = {} AND \
+         seq BETWEEN {} AND {} GROUP BY first FORMAT TSV",
         bounds.join(","),
         server.events(),
         first.node,
@@ -102,7 +102,8 @@ async fn sums_there(server: &Server, ranges: &[ShipRange], is_deep: bool) -> Res
 
 /// Everything that an event has at the target, as one text. Behind what may have any length stands its length, so that
 /// no two events have the same one.
-const CONTENTS: &str = "concat(site, '\\n', toString(type), '\\n', toString(toUnixTimestamp64Milli(created_at)), '\\n', \
+const CONTENTS: &str = "concat(site, '\\n', toString(type), '\\n', \
+                        toString(toUnixTimestamp64Milli(created_at)), '\\n', \
                         toString(toUnixTimestamp64Milli(received_at)), '\\n', toString(seq), '\\n', visitor, '\\n', \
                         toString(length(visitor)), '\\n', session, '\\n', toString(length(session)), '\\n', url, \
                         '\\n', toString(length(url)), '\\n', properties, '\\n', toString(length(properties)), '\\n', \

@@ -119,8 +119,8 @@ impl Shipping {
         self.segments.durable()
     }
 
-    /// When the oldest event arrived that is not confirmed, in milliseconds since 1970, UTC; `None`: all are. Of one that
-    /// is in no range yet it is when it was first seen here that there is one.
+    /// When the oldest event arrived that is not confirmed, in milliseconds since 1970, UTC; `None`: all are. Of one
+    /// that is in no range yet it is when it was first seen here that there is one.
     pub fn behind_since(&self) -> Option<i64> {
         let (durable, now) = (self.durable(), now_ms());
         self.shipped.change(|state| {

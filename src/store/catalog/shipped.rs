@@ -1,5 +1,5 @@
-//! How far shipping is, in memory: what the catalog's tables say of it, for the thread that ships, for whoever asks, and
-//! for whoever must not take away what has still to be sent.
+//! How far shipping is, in memory: what the catalog's tables say of it, for the thread that ships, for whoever asks,
+//! and for whoever must not take away what has still to be sent.
 //!
 //! Changed by the catalog's thread only, each time that a change of the tables is committed; what is told of the moment
 //! (a pause, an error) is not kept on the disk.
