@@ -43,6 +43,8 @@ mod retries_kept;
 mod routes;
 mod scratch;
 mod segments;
+mod ship_page;
+mod ship_queries;
 mod signals;
 mod smuggling;
 mod streaming;

@@ -11,7 +11,16 @@ pub(super) const HOUR: i64 = 60 * MINUTE;
 
 /// 2026-10-24 22:00 UTC: where 25 October begins in Berlin, which has 25 hours there.
 pub(super) const BERLIN_DAY: i64 = 1_792_879_200 * SECOND;
-pub(super) const DAYS: i64 = 3;
+const DAYS: i64 = 3;
+/// Times that are asked about: a day, three, an hour, what is no hour.
+pub(super) const RANGES: [(i64, i64); 4] = [
+    (BERLIN_DAY, BERLIN_DAY + 25 * HOUR),
+    (BERLIN_DAY, BERLIN_DAY + DAYS * 24 * HOUR),
+    (BERLIN_DAY + 30 * HOUR, BERLIN_DAY + 31 * HOUR),
+    (BERLIN_DAY + 7 * HOUR + 20 * MINUTE, BERLIN_DAY + 16 * HOUR + 5 * MINUTE + 30 * SECOND + 500),
+];
+/// A time without any event.
+pub(super) const EMPTY: (i64, i64) = (BERLIN_DAY + 30 * 24 * HOUR, BERLIN_DAY + 30 * 24 * HOUR + 5 * HOUR);
 pub(super) const SITES: [&str; 3] = ["web-a", "web-b", "web-c"];
 
 /// Pauses between two events of a session.
@@ -97,8 +106,8 @@ impl Row {
     /// As ClickHouse takes it in, in `JSONEachRow`.
     pub(super) fn to_json(&self) -> Value {
         let time = |of: i64| format!("{}.{:03}", of.div_euclid(SECOND), of.rem_euclid(SECOND));
-        // A row of two of a hundred arrives in the next month, and so in a partition of its own.
-        let received_at = if self.seq % 50 == 0 { self.created_at + 30 * 24 * HOUR } else { self.created_at };
+        // Two rows of a hundred arrive in the next month, and so in another partition.
+        let received_at = if self.seq.is_multiple_of(50) { self.created_at + 30 * 24 * HOUR } else { self.created_at };
         json!({
             "site": self.site, "type": self.kind, "created_at": time(self.created_at),
             "received_at": time(received_at), "node": self.node, "seq": self.seq, "visitor": self.visitor,
@@ -110,13 +119,13 @@ impl Row {
 
 /// What is in the table, in the order in which it came.
 pub(super) fn random_events(random: &mut SmallRng, sessions: usize) -> Vec<Row> {
-    let mut rows = Vec::new();
-    for session in 0..sessions {
-        let site = pick(random, &SITES);
+    let (mut rows, mut begun) = (Vec::new(), Vec::<(&str, i64)>::new());
+    for number in 0..sessions {
+        begun.push((pick(random, &SITES), begin(random)));
+        // One of ten has the id of another, and mostly another visitor, at about the same time.
+        let session = if random.random_ratio(1, 10) { random.random_range(0..=number) } else { number };
+        let (site, mut at) = begun[session];
         let visitor = format!("v{}", random.random_range(0..sessions / 3));
-        // Of ten sessions one has the id of another, and mostly another visitor.
-        let session = if random.random_ratio(1, 10) { random.random_range(0..=session) } else { session };
-        let mut at = begin(random);
         for _ in 0..random.random_range(1..12) {
             rows.push(row(random, site, at, &visitor, format!("s{session}")));
             at += pick(random, &PAUSES);
@@ -134,14 +143,13 @@ pub(super) fn random_events(random: &mut SmallRng, sessions: usize) -> Vec<Row> 
 }
 
 /// When a session begins: at any moment from half a day before the days that are asked about to half a day after, but
-/// often close to an hour, where ranges end.
+/// often at the end of a range or shortly before.
 fn begin(random: &mut SmallRng) -> i64 {
-    let at = BERLIN_DAY + random.random_range(-12 * HOUR..DAYS * 24 * HOUR + 12 * HOUR);
-    let to_hour = at.rem_euclid(HOUR);
+    let end = pick(random, &RANGES.map(|(from, to)| [from, to]).concat());
     match random.random_range(0..8) {
-        0 => at - to_hour,
-        1 => at - to_hour - random.random_range(1..30 * MINUTE),
-        _ => at,
+        0 => end,
+        1 => end - random.random_range(1..30 * MINUTE),
+        _ => BERLIN_DAY + random.random_range(-12 * HOUR..DAYS * 24 * HOUR + 12 * HOUR),
     }
 }
 
