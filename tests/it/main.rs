@@ -44,6 +44,8 @@ mod routes;
 mod scratch;
 mod segments;
 mod ship;
+mod ship_page;
+mod ship_queries;
 mod signals;
 mod smuggling;
 mod streaming;

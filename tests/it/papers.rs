@@ -18,7 +18,14 @@ const README_LINES_MAX: usize = 150;
 /// Where code and its settings are. What is named in a document stands in one of these.
 const CODE: [&str; 6] = ["src", "tests", "benches", "scripts", "config", ".cargo"];
 /// Settings of other programs, which documents name.
-const FOREIGN: [&str; 3] = ["stop_grace_period", "non_idempotent", "proxy_read_timeout"];
+const FOREIGN: [&str; 6] = [
+    "stop_grace_period",
+    "non_idempotent",
+    "proxy_read_timeout",
+    "non_replicated_deduplication_window",
+    "replicated_deduplication_window",
+    "internal_replication",
+];
 /// How the series of a histogram end, and how the metrics begin that every process has.
 const SERIES: [&str; 3] = ["_bucket", "_count", "_sum"];
 const OF_EVERY_PROCESS: &str = "process_";
@@ -54,7 +61,7 @@ pub(crate) struct Paper {
     /// What links may lead to within it.
     anchors: BTreeSet<String>,
     /// What stands in backquotes.
-    spans: Vec<String>,
+    pub(crate) spans: Vec<String>,
     /// Blocks of code: what is said behind the fence, and the text.
     pub(crate) blocks: Vec<(String, String)>,
     /// Tables: rows of cells, the head first.
