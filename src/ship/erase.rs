@@ -20,7 +20,7 @@ use crate::{
 /// Erasures whose events are taken out of the files at once.
 const AT_ONCE_MAX: usize = 100;
 /// How often it is looked whether old files are gone.
-const OLD_PARTS_POLL: Duration = Duration::from_secs(10);
+const OLD_PARTS_POLL: Duration = Duration::from_secs(2);
 
 /// Follows erasures until there is nothing to do now. Returns whether anything was done.
 pub(super) async fn follow(line: &Line, gather: Duration) -> Result<bool, Trouble> {

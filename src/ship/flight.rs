@@ -58,6 +58,8 @@ pub(super) enum Landed {
     Split(Vec<ShipRange>),
     /// The target refuses its one event.
     Dead,
+    /// Its segment is damaged: it can't be sent any more.
+    Lost,
 }
 
 /// What a step has led to.
@@ -83,6 +85,7 @@ impl Line {
                     why
                 }
                 Err(Trouble::Wait(why)) => why,
+                Err(Trouble::Gone) => break self.lose(&flight).await?,
                 Err(other) => return Err(other),
             };
             failed += 1;
@@ -136,7 +139,10 @@ impl Line {
         }
         let distributed = about.distributed();
         let cluster = distributed.as_ref().map(|to| to.cluster.as_str());
-        while self.server.running(&prefix(&flight.range), cluster).await? > 0 {
+        let is_inherited = self.shipping.look(|state| state.is_inherited(flight.range.first));
+        // The original has cut its ranges in another way.
+        let attempts = if is_inherited { format!("hitlog-{}-", flight.range.node) } else { prefix(&flight.range) };
+        while self.server.running(&attempts, cluster).await? > 0 {
             sleep(RUNNING_POLL).await;
         }
         let (are_same_bytes, sequences) = self.remake(flight).await?;
@@ -150,7 +156,7 @@ impl Line {
             is_same_version: range.version.as_ref().is_none_or(|version| *version == about.version),
             window: window.unwrap_or(0),
             are_same_bytes,
-            is_inherited: self.shipping.look(|state| state.is_inherited(range.first)),
+            is_inherited,
         };
         if doubt.is_known_by_token() {
             let first = range.first;
@@ -252,7 +258,15 @@ impl Line {
         let read = self
             .shipping
             .read(move |snapshot| reading::remake(snapshot, &range, only.as_deref(), of_hidden, is_zstd, &builders));
-        Ok(read.await?)
+        read.await?.ok_or(Trouble::Gone)
+    }
+
+    /// The segment of a range is damaged, or was given up.
+    async fn lose(&self, flight: &Flight) -> Result<Landed, Trouble> {
+        let (first, note) = (flight.range.first, Trouble::Gone.to_string());
+        tracing::error!(first, last = flight.range.last, "shipping: events can't be shipped any more: {note}");
+        self.shipping.note(|| ShipChange::Ended { first, end: RangeEnd::Lost, note: note.clone() }).await?;
+        Ok(Landed::Lost)
     }
 
     /// The server refuses the data of a range: it is halved until one event is left, which is put aside.

@@ -118,7 +118,7 @@ pub(super) fn cut(
     });
     run.last = up_to;
     match (read, first) {
-        (Ok(()), Some((arrived_at, _))) => {
+        (Ok(_), Some((arrived_at, _))) => {
             Ok(Cut::Range(run, arrived_at, Box::new(Payload::of(builder, limits.is_zstd)?)))
         }
         (outcome, _) => {
@@ -126,13 +126,13 @@ pub(super) fn cut(
             let block = builder.finish();
             builder.take_back(block);
             builders.give_back(builder);
-            outcome.map(|()| Cut::Empty(run.last))
+            outcome.map(|_| Cut::Empty(run.last))
         }
     }
 }
 
 /// Makes the block of a range again: of those of its sequences that are in `only`, if that is given. The second value
-/// is every sequence of the range that there is.
+/// is every sequence of the range that there is. `None` if its segment is damaged, or was given up.
 pub(super) fn remake(
     snapshot: &Snapshot<'_>,
     range: &ShipRange,
@@ -140,16 +140,22 @@ pub(super) fn remake(
     of_hidden: OfHidden,
     is_zstd: bool,
     builders: &Builders,
-) -> Result<(Payload, Vec<u64>), ReadError> {
+) -> Result<Option<(Payload, Vec<u64>)>, ReadError> {
     let run = Run { segment: range.segment, first: range.first, last: range.last };
     let mut builder = builders.take();
     let mut sequences = Vec::new();
-    snapshot.read_run(run, of_hidden, |sequence, row| {
+    let is_there = snapshot.read_run(run, of_hidden, |sequence, row| {
         sequences.push(sequence);
         if only.is_none_or(|runs| is_in(runs, sequence)) {
             builder.push(range.node, sequence, row);
         }
         Ok(ControlFlow::Continue(()))
     })?;
-    Ok((Payload::of(builder, is_zstd)?, sequences))
+    let payload = Payload::of(builder, is_zstd)?;
+    // One that is not there, and neither damaged nor given up, has had all of its events erased.
+    if !is_there && snapshot.is_lost(range.segment) {
+        builders.take_back(payload);
+        return Ok(None);
+    }
+    Ok(Some((payload, sequences)))
 }

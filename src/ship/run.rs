@@ -27,7 +27,7 @@ use super::{
 use crate::{
     clock::now_ms,
     metrics::ShipMetrics,
-    store::{Pause, ShipChange, ShipRange, Shipping, VerifyWork},
+    store::{Pause, ShipChange, ShipRange, Shipping, Snapshot, VerifyWork},
 };
 
 /// Ranges on their way at once: while the server writes one, the next is read and sent.
@@ -83,7 +83,7 @@ impl Ship {
                     tracing::debug!("shipping ends: {why}");
                     return;
                 }
-                Trouble::Again => {}
+                Trouble::Again | Trouble::Gone => {}
                 Trouble::Pause(reason) => self.pause(reason).await,
                 Trouble::Wait(why) | Trouble::Data(why) => {
                     failed += 1;
@@ -132,6 +132,7 @@ impl Ship {
             run_id: rand::rng().random(),
             about,
         };
+        self.reopen_lost(&line).await?;
         let waiting = self.shipping.look(|state| state.open.values().cloned().collect());
         let now = Instant::now();
         let mut session = Session {
@@ -279,10 +280,10 @@ impl Ship {
                 Ok(None)
             }
             Cut::Lost(run) => {
-                let note = "its segment is damaged, or was given up";
+                let note = Trouble::Gone.to_string();
                 let range = lost_range(run.segment, (run.first, run.last), node);
-                tracing::error!(first = run.first, last = run.last, "events can't be shipped: {note}");
-                self.shipping.note(|| ShipChange::Lost(range.clone(), note.into())).await?;
+                tracing::error!(first = run.first, last = run.last, "shipping: events can't be shipped: {note}");
+                self.shipping.note(|| ShipChange::Lost(range.clone(), note.clone())).await?;
                 Ok(None)
             }
             Cut::Range(run, first_arrival, payload) => {
@@ -308,6 +309,46 @@ impl Ship {
         }
     }
 
+    /// Takes ranges up again that were lost, and whose segments are here again.
+    async fn reopen_lost(&self, line: &Line) -> Result<(), Trouble> {
+        for lost in self.shipping.lost().await? {
+            let (mut after, mut with) = (lost.first - 1, Vec::new());
+            while after < lost.last {
+                let node = self.shipping.look(|state| state.node_of(after + 1).map_or(0, |node| node.node));
+                let (span, limits, builders) = ((after, lost.last), line.limits, Arc::clone(&line.builders));
+                let cut = move |snapshot: &Snapshot<'_>| reading::cut(snapshot, span, node, limits, &builders);
+                match self.shipping.read(cut).await? {
+                    Cut::Nothing | Cut::Lost(_) => break,
+                    Cut::Empty(up_to) => after = up_to,
+                    Cut::Range(run, first_arrival, payload) => {
+                        after = run.last;
+                        // Some of it may have arrived before it was lost, so it counts as sent long ago.
+                        with.push(ShipRange {
+                            rows: payload.rows,
+                            bytes: payload.bytes,
+                            hash: payload.hash,
+                            epoch: lost.epoch + 1,
+                            first_arrival,
+                            begun_at: Some(0),
+                            ..lost_range(run.segment, (run.first, run.last), node)
+                        });
+                        line.builders.take_back(*payload);
+                    }
+                }
+            }
+            if after >= lost.last && !with.is_empty() {
+                tracing::info!(
+                    first = lost.first,
+                    last = lost.last,
+                    "events that were lost are here again: shipping them"
+                );
+                let first = lost.first;
+                self.shipping.note(|| ShipChange::Remade { first, with: with.clone() }).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Notes what was confirmed and what comes next, in one transaction.
     async fn note_cut(&self, session: &mut Session, opened: Option<ShipRange>, cut_up_to: u64) -> Result<(), Trouble> {
         let confirmed = std::mem::take(&mut session.confirmed);
@@ -327,6 +368,7 @@ impl Ship {
         match landed {
             Landed::Confirmed => session.confirmed.push(first),
             Landed::Split(halves) => session.waiting.extend(halves),
+            Landed::Lost => {}
             Landed::Dead => {
                 let dead = self.shipping.look(|state| state.dead);
                 if dead > self.options.dead_max {

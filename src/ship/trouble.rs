@@ -15,6 +15,9 @@ pub(super) enum Trouble {
     /// The server does not take these events.
     #[error("{0}")]
     Data(String),
+    /// The events are not here any more.
+    #[error("their segment is damaged, or was given up")]
+    Gone,
     /// Somebody has asked for a new beginning.
     #[error("begun anew")]
     Again,

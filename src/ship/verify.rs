@@ -42,7 +42,8 @@ pub(super) async fn verify(line: &Line, is_deep: bool) -> Result<Verify, Trouble
     for some in by_node(&ranges).values().flat_map(|ranges| ranges.chunks(RANGES_AT_ONCE)) {
         let there = sums_there(&line.server, some, is_deep).await?;
         for range in some {
-            let here = sums_here(line, range, is_deep).await?;
+            // What has left the disk since the list was made can't be compared any more.
+            let Some(here) = sums_here(line, range, is_deep).await? else { continue };
             let there = there.get(&range.first).copied().unwrap_or_default();
             found.ranges += 1;
             found.rows += here.rows;
@@ -110,14 +111,14 @@ const CONTENTS: &str = "concat(site, '\\n', toString(type), '\\n', \
                         referrer, '\\n', toString(length(referrer)), '\\n', device, '\\n', browser, '\\n', \
                         toString(length(browser)), '\\n', os, '\\n', toString(length(os)), '\\n', location)";
 
-async fn sums_here(line: &Line, range: &ShipRange, is_deep: bool) -> Result<Sums, Trouble> {
+async fn sums_here(line: &Line, range: &ShipRange, is_deep: bool) -> Result<Option<Sums>, Trouble> {
     let run = Run { segment: range.segment, first: range.first, last: range.last };
     Ok(line.shipping.read(move |snapshot| sum(snapshot, run, is_deep)).await?)
 }
 
-fn sum(snapshot: &Snapshot<'_>, run: Run, is_deep: bool) -> Result<Sums, ReadError> {
+fn sum(snapshot: &Snapshot<'_>, run: Run, is_deep: bool) -> Result<Option<Sums>, ReadError> {
     let (mut sums, mut text) = (Sums::default(), Vec::new());
-    snapshot.read_run(run, OfHidden::LeftOut, |sequence, row| {
+    let is_there = snapshot.read_run(run, OfHidden::LeftOut, |sequence, row| {
         sums.rows += 1;
         sums.sequences = sums.sequences.wrapping_add(hash(&sequence.to_le_bytes()));
         if is_deep {
@@ -126,7 +127,7 @@ fn sum(snapshot: &Snapshot<'_>, run: Run, is_deep: bool) -> Result<Sums, ReadErr
         }
         Ok(ControlFlow::Continue(()))
     })?;
-    Ok(sums)
+    Ok(is_there.then_some(sums))
 }
 
 /// ClickHouse's `sipHash64` of a text, or of a number's bytes.

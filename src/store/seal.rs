@@ -380,7 +380,8 @@ impl Sealing {
         let drop = || {
             let not_counted = |Target { erasure, .. }| ErasedRows { erasure, rows: 0 };
             let erased = self.erasures.in_segment(number).into_iter().map(not_counted).collect();
-            catalog.change_segments(SegmentChange::Dropped { number, sequence_floor, erased })
+            let expired_from = segment.sequences().map(|(first, _)| first);
+            catalog.change_segments(SegmentChange::Dropped { number, sequence_floor, erased, expired_from })
         };
         let mut dropped = drop();
         // A disk that is full of what has expired gets its room back from nothing else.

@@ -95,6 +95,9 @@ pub(crate) enum SegmentChange {
         sequence_floor: u64,
         /// What it held that was to be erased.
         erased: Vec<ErasedRows>,
+        /// Its first sequence, if its events have expired: those that were not shipped are lost to whoever ships. `None`
+        /// if all of them are erased.
+        expired_from: Option<u64>,
     },
     /// The files of generations that were replaced or dropped are gone, and cannot come back.
     Unlinked(Vec<Identity>),
@@ -217,12 +220,13 @@ pub(super) fn apply(connection: &mut Connection, change: &SegmentChange) -> rusq
             forget_open(&transaction, segment.number)?;
             erasure_table::segment_done(&transaction, erased)?;
         }
-        SegmentChange::Dropped { number, sequence_floor, erased } => {
+        SegmentChange::Dropped { number, sequence_floor, erased, expired_from } => {
             transaction.execute("UPDATE Segment SET state = 'dropped' WHERE number = ?1", [number])?;
             forget_open(&transaction, *number)?;
             raise_floor(&transaction, *sequence_floor)?;
             erasure_table::segment_done(&transaction, erased)?;
-            ship_table::drop_segment(&transaction, *number)?;
+            let expired = expired_from.map(|first| (first, sequence_floor.saturating_sub(1)));
+            ship_table::drop_segment(&transaction, *number, expired)?;
         }
         SegmentChange::Unlinked(gone) => gone.iter().try_for_each(|identity| unlinked(&transaction, *identity))?,
         SegmentChange::Noted(all) => {

@@ -334,13 +334,21 @@ pub(super) fn remove_erasures(connection: &Connection, ids: &[Arc<str>]) -> rusq
     ids.iter().try_for_each(|id| delete.execute([&**id]).map(|_| ()))
 }
 
-/// Forgets what was confirmed of a segment that is gone, and notes what was not as lost. Within a transaction.
-pub(super) fn drop_segment(connection: &Connection, number: i64) -> rusqlite::Result<()> {
+/// Forgets what was confirmed of a segment that is gone. What was not is lost, if its events have expired: those from
+/// the first to the last sequence. Within a transaction.
+pub(super) fn drop_segment(connection: &Connection, number: i64, expired: Option<(u64, u64)>) -> rusqlite::Result<()> {
     connection.execute("DELETE FROM ShipRange WHERE segment = ?1 AND state = 'confirmed'", [number])?;
-    let lost = "UPDATE ShipRange SET state = 'lost', note = 'its segment has left the disk'
-                WHERE segment = ?1 AND state = 'open'";
-    connection.execute(lost, [number]).map(drop)
+    let Some((first, last)) = expired else { return Ok(()) };
+    let lost = "UPDATE ShipRange SET state = 'lost', note = ?2 WHERE segment = ?1 AND state = 'open'";
+    connection.execute(lost, params![number, EXPIRED])?;
+    let uncut = "INSERT OR IGNORE INTO ShipRange(firstSequence, lastSequence, segment, node, rows, bytes, hash, epoch,
+                                                 state, firstArrival, attempts, note)
+                 SELECT max(?1, cutUpTo + 1), ?2, ?3, 0, 0, 0, zeroblob(16), 0, 'lost', 0, 0, ?4 FROM ShipTarget
+                 WHERE cutUpTo < ?2";
+    connection.execute(uncut, params![first.cast_signed(), last.cast_signed(), number, EXPIRED]).map(drop)
 }
+
+const EXPIRED: &str = "its segment has left the disk, as its events have expired";
 
 /// Has the events from this sequence on be shipped under a node of their own, as the original of this copy may have
 /// shipped others with the same sequences. Within the transaction that begins the epoch.

@@ -33,7 +33,7 @@ pub enum Next {
 pub struct Run {
     /// The number of the segment.
     pub segment: i64,
-    /// The first of them, which there need not be an event of.
+    /// The first of them.
     pub first: u64,
     /// The last that there is by now.
     pub last: u64,
@@ -57,23 +57,23 @@ impl Snapshot<'_> {
                 if first > after + 1 && self.shared().has_lost_any(before + 1..segment.number) {
                     return Next::Lost(Run { segment: before + 1, first: after + 1, last: first - 1 });
                 }
-                return Next::Rows(Run { segment: segment.number, first: after + 1, last });
+                return Next::Rows(Run { segment: segment.number, first: first.max(after + 1), last });
             }
             before = segment.number;
         }
         Next::Nothing
     }
 
-    /// Reads the events of a run in their order, until `each` has enough. None is read where the segment is not there
-    /// any more.
+    /// Reads the events of a run in their order, until `each` has enough. Returns whether the segment is there; where
+    /// it is not, none is read.
     pub fn read_run(
         &self,
         run: Run,
         of_hidden: OfHidden,
         mut each: impl FnMut(u64, &EventRow<'_>) -> Result<ControlFlow<()>, ReadError>,
-    ) -> Result<(), ReadError> {
+    ) -> Result<bool, ReadError> {
         let found = self.segments().binary_search_by_key(&run.segment, |segment| segment.number);
-        let Ok(at) = found else { return Ok(()) };
+        let Ok(at) = found else { return Ok(false) };
         let segment: &Arc<Segment> = &self.segments()[at];
         let hidden = self.hidden(run.segment).filter(|_| of_hidden == OfHidden::LeftOut);
         self.on(segment, |connection| {
@@ -92,8 +92,13 @@ impl Snapshot<'_> {
                     break;
                 }
             }
-            Ok(())
+            Ok(true)
         })
+    }
+
+    /// Whether a segment is damaged, or was given up.
+    pub fn is_lost(&self, segment: i64) -> bool {
+        self.shared().has_lost_any(segment..segment + 1)
     }
 
     fn is_in(&self, hidden: &Hidden, sequence: u64, event: &EventRow<'_>) -> Result<bool, UnreadableList> {

@@ -69,7 +69,7 @@ impl Rewriter {
         let change = if is_empty {
             // First, so that nobody who follows events takes it for missing.
             self.segments.note_emptied(number);
-            SegmentChange::Dropped { number, sequence_floor, erased }
+            SegmentChange::Dropped { number, sequence_floor, erased, expired_from: None }
         } else {
             // Noted first: a start removes no generation that the catalog does not know.
             self.catalog.change_segments(SegmentChange::Built(Identity { number, generation }))?;
