@@ -171,15 +171,14 @@ impl Store {
             readers: readers.clone(),
             segments: Arc::clone(&segments),
             erasures,
-            shipped: Arc::clone(&shipped),
+            shipped,
             options: options.erasures,
             looking: Arc::default(),
         };
         let (behind, held) = ((roller, sealer, watch, catalog.clone()), (interrupt, reserve));
         let next = (recovered.next_sequence, newest_ids);
-        let shown = (segments, tails.clone());
+        let (shown, known_ids) = ((segments, tails.clone()), KnownIds::new(&id_key, ids));
         let log = Log::new(recovered.active, next, behind, shown, options.log, held, Arc::clone(metrics));
-        let known_ids = KnownIds::new(&id_key, ids);
         Ok(Self { log, readers, tails, known_ids, catalog, eraser, shipping, websites, epochs, threads })
     }
 

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use harness::{ClickHouse, Client};
+use hitlog::config::SETTINGS;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::{papers::Paper, ship_queries::answers_are_as_by_hand};
@@ -19,22 +20,10 @@ const STRICT: &str = "<access_control_improvements>\
     <table_engines_require_grant>true</table_engines_require_grant>\
     </access_control_improvements>";
 /// All settings of shipping.
-const SETTINGS: [&str; 14] = [
-    "ship_url",
-    "ship_user",
-    "ship_password_file",
-    "ship_database",
-    "ship_table",
-    "ship_ca_file",
-    "ship_compression",
-    "node",
-    "ship_rows_max",
-    "ship_bytes_max",
-    "ship_interval_seconds",
-    "ship_timeout_seconds",
-    "ship_dead_max",
-    "ship_when_full",
-];
+fn settings() -> Vec<&'static str> {
+    let names = SETTINGS.iter().map(|setting| setting.name);
+    names.filter(|name| name.starts_with("ship_") || *name == "node").collect()
+}
 
 /// The statements of the page by the names that stand behind `sql`.
 pub(crate) fn statements() -> BTreeMap<String, String> {
@@ -107,7 +96,7 @@ pub(crate) fn with_table() -> Option<ClickHouse> {
 fn every_setting_stands_on_the_page() {
     let page = Paper::of(PAGE);
     let named = |setting: &&str| page.spans.iter().any(|span| span == setting);
-    assert_eq!(SETTINGS.iter().filter(|setting| !named(setting)).collect::<Vec<_>>(), Vec::<&&str>::new());
+    assert_eq!(settings().into_iter().filter(|setting| !named(setting)).collect::<Vec<_>>(), Vec::<&str>::new());
 }
 
 /// What hitlog asks of ClickHouse once the tables are there.
@@ -246,7 +235,7 @@ fn two_servers() -> Option<[ClickHouse; 2]> {
         create_database(server);
         run(server, &statements()["table"].replace("TABLE events", "TABLE events_local"));
     }
-    run(&first, &statements()["distributed"]);
+    block("distributed").iter().for_each(|statement| drop(run(&first, statement)));
     Some([first, second])
 }
 

@@ -95,8 +95,8 @@ pub(crate) enum SegmentChange {
         sequence_floor: u64,
         /// What it held that was to be erased.
         erased: Vec<ErasedRows>,
-        /// Its first sequence, if its events have expired: those that were not shipped are lost to whoever ships. `None`
-        /// if all of them are erased.
+        /// Its first sequence, if its events have expired: those that were not shipped are lost to whoever ships.
+        /// `None` if all of them are erased.
         expired_from: Option<u64>,
     },
     /// The files of generations that were replaced or dropped are gone, and cannot come back.
