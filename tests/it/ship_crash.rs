@@ -15,16 +15,16 @@ use harness::{
     ClickHouse, Client, Daemon, Tampering,
     checker::{random_below, rounds},
     proxy::{
-        Fault::{DelayRequest, SwallowAnswer},
+        Fault::{DelayAnswer, DelayRequest, SwallowAnswer},
         Proxy,
     },
     shipped::{self, there},
-    work_dir,
+    side_by_side, work_dir,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::ship::{event, ship};
+use super::ship::{event, send, ship};
 
 /// Small segments and ranges, so that kills also fall into rolls and seals, and ranges are many.
 const FLAGS: [&str; 3] = ["--segment-rows-max=1500", "--ship-rows-max=150", "--ship-interval-seconds=0.1"];
@@ -103,6 +103,35 @@ fn whichever_of_two_servers_is_killed_every_event_is_there_once() {
     }
 }
 
+/// Each answer that the first session waits for is lost once, and then hitlog may be killed as well.
+#[test]
+fn whatever_is_lost_when_shipping_begins_it_begins() {
+    const ANSWERS: usize = 9;
+    let Some(server) = ClickHouse::start() else { return };
+    let work = work_dir();
+    let parts = (0..2 * ANSWERS).map(|part| (part, part % ANSWERS, part < ANSWERS));
+    side_by_side(parts, |(part, answer, is_killed)| {
+        let (proxy, data) = (Proxy::start(&server.address()), work.path().join(part.to_string()));
+        let own = [format!("--ship-url={}", proxy.url()), format!("--ship-table=t{part}"), format!("--node={part}")];
+        let flags: Vec<String> = FLAGS.map(String::from).into_iter().chain(own).collect();
+        proxy.next(answer, DelayAnswer(Duration::ZERO));
+        proxy.next(1, SwallowAnswer);
+        let mut daemon = serve(&data, &flags);
+        let code = daemon.register("ship.example");
+        send(&daemon, &code, 0, 100);
+        proxy.wait_for_faults(answer + 1);
+        if is_killed {
+            daemon.crash();
+            daemon = serve(&data, &flags);
+        }
+        shipped::wait_until_shipped(&daemon);
+        let found = shipped::differences(&server, &format!("t{part}"), &[(part as u32, &data)]);
+        assert!(found.is_empty(), "{answer} {is_killed}: {found:?}");
+        let holders = server.query(&format!("SELECT count(DISTINCT instance) FROM t{part}_nodes"));
+        assert_eq!(holders, "1", "{answer} {is_killed}");
+    });
+}
+
 /// Several hitlogs that ship to one table, and the servers that it is on.
 struct Fleet {
     /// The first is the one that they ship to.
@@ -119,6 +148,7 @@ struct Fleet {
 struct Told {
     hitlogs_killed: usize,
     servers_killed: usize,
+    servers_ended: usize,
     /// Ranges of which something was sent again under another token.
     epochs: usize,
 }
@@ -234,6 +264,16 @@ impl Fleet {
                 Victim::Server(server) => self.servers[server].start_again(),
                 Victim::Node(node) => self.nodes[node].start_again(),
             }
+        }
+        self.start_those_that_ended();
+    }
+
+    /// A server of the tests ends by itself, now and then, when another that has asked it something is killed.
+    fn start_those_that_ended(&mut self) {
+        for server in self.servers.iter_mut().filter(|server| server.try_query("SELECT 1").is_err()) {
+            server.kill();
+            server.start_again();
+            self.told.servers_ended += 1;
         }
     }
 
