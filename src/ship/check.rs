@@ -2,7 +2,7 @@
 
 use super::{
     flight::gone,
-    node::{self, Plan},
+    node::{self, Directory, Plan},
     options::ShipOptions,
     server::{Claim, Server},
     target::{About, column_faults},
@@ -79,46 +79,57 @@ async fn register(shipping: &Shipping, options: &ShipOptions, server: &Server, a
     }
     let ShipOptions { url, database, table, node: number, .. } = options;
     let target = ShipTarget { url: url.clone(), database: database.clone(), table: table.clone(), begun_at: now_ms() };
-    let (known, mut nodes) = shipping.look(|state| (state.target.clone(), state.nodes.clone()));
+    let (known, mut nodes, cut_up_to) =
+        shipping.look(|state| (state.target.clone(), state.nodes.clone(), state.cut_up_to));
     let Some(known) = known else {
         let first = ShipNode { first_sequence: 0, node: *number, instance: String::new() };
-        let registered = take(server, &[], first).await?;
-        let begun = || ShipChange::Begun(target.clone(), registered.clone());
-        return Ok(shipping.note(begun).await?);
+        let begun = |node| ShipChange::Begun(target.clone(), node);
+        return take(shipping, server, Directory { before: &[], newest: &first, has_shipped: false }, begun).await;
     };
-    let Some(newest) = nodes.pop() else {
+    let Some(mut newest) = nodes.pop() else {
         return Err(Trouble::Pause("the catalog knows of a target and of no node; `hitlog check` looks at it".into()));
     };
+    let has_shipped = cut_up_to >= newest.first_sequence.max(1);
     if newest.node & 0xffff != *number {
-        return Err(Trouble::Pause(format!(
-            "this data directory ships as node {}, and the setting node is {number}: set it back. A directory keeps \
-             its number, as its events are known by it at the target",
-            newest.node & 0xffff
-        )));
+        if has_shipped || !nodes.is_empty() {
+            return Err(Trouble::Pause(format!(
+                "this data directory ships as node {}, and the setting node is {number}: set it back. A directory \
+                 keeps its number, as its events are known by it at the target",
+                newest.node & 0xffff
+            )));
+        }
+        server.claim(&Claim { node: newest.node, instance: newest.instance, holds: false }).await?;
+        newest = ShipNode { first_sequence: newest.first_sequence, node: *number, instance: String::new() };
     }
-    let is_new = newest.instance.is_empty();
-    let registered = take(server, &nodes, newest).await?;
-    if is_new {
-        shipping.note(|| ShipChange::Registered(registered.clone())).await?;
-    }
+    let directory = Directory { before: &nodes, newest: &newest, has_shipped };
+    take(shipping, server, directory, ShipChange::Registered).await?;
     if (known.url, known.database, known.table) != (url.clone(), database.clone(), table.clone()) {
         shipping.note(|| ShipChange::Moved(target.clone())).await?;
     }
     Ok(())
 }
 
-/// Takes a number for the newest node, if it has none.
-async fn take(server: &Server, before: &[ShipNode], newest: ShipNode) -> Result<ShipNode, Trouble> {
-    match node::plan(&server.claims().await?, before, &newest) {
-        Plan::Held => Ok(newest),
-        Plan::Refuse(why) => Err(Trouble::Pause(why)),
-        Plan::Take(number) => {
-            let instance = format!("{:032x}", rand::random::<u128>());
-            node::take(server, number, &instance, before).await?;
-            tracing::info!(node = number, instance, "registered at the target");
-            Ok(ShipNode { node: number, instance, ..newest })
-        }
+/// Takes a number for the newest node, if it holds none. Under which name is noted before: hitlog knows its own claim
+/// again when it was killed, or has lost the answer.
+async fn take(
+    shipping: &Shipping,
+    server: &Server,
+    directory: Directory<'_>,
+    noted: impl Fn(ShipNode) -> ShipChange,
+) -> Result<(), Trouble> {
+    let number = match node::plan(&server.claims().await?, directory) {
+        Plan::Held => return Ok(()),
+        Plan::Refuse(why) => return Err(Trouble::Pause(why)),
+        Plan::Take(number) => number,
+    };
+    let mut node = ShipNode { node: number, ..directory.newest.clone() };
+    if node.instance.is_empty() || number != directory.newest.node {
+        node.instance = format!("{:032x}", rand::random::<u128>());
+        shipping.note(|| noted(node.clone())).await?;
     }
+    node::take(server, number, &node.instance, directory.before).await?;
+    tracing::info!(node = number, instance = node.instance, "registered at the target");
+    Ok(())
 }
 
 /// Forgets what was shipped, so that all that is kept is shipped once more: only where none of it is there.

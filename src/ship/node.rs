@@ -24,11 +24,24 @@ pub(super) enum Plan {
     Refuse(String),
 }
 
-/// What to register for the newest node of a directory, by what is registered. `before` are the nodes that it had
-/// before its last start from a copy.
-pub(super) fn plan(claims: &[Claim], before: &[ShipNode], newest: &ShipNode) -> Plan {
+/// What a data directory knows of its own numbers.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Directory<'a> {
+    /// The nodes that it had before its last start from a copy.
+    pub(super) before: &'a [ShipNode],
+    /// The node that it has now.
+    pub(super) newest: &'a ShipNode,
+    /// Whether anything was, or may have been, sent under that one.
+    pub(super) has_shipped: bool,
+}
+
+/// What to register for the newest node of a directory, by what is registered.
+pub(super) fn plan(claims: &[Claim], directory: Directory<'_>) -> Plan {
+    let Directory { before, newest, has_shipped } = directory;
     let holder = |node: u32| claims.iter().find(|claim| claim.node == node && claim.holds);
-    if !newest.instance.is_empty() {
+    let holds = |node: u32| holder(node).is_some_and(|claim| claim.instance == newest.instance);
+    let is_named = !newest.instance.is_empty();
+    if is_named && has_shipped {
         return match claims.iter().find(|claim| claim.node == newest.node && claim.instance == newest.instance) {
             Some(claim) if claim.holds => Plan::Held,
             Some(_) => Plan::Refuse(format!(
@@ -44,18 +57,21 @@ pub(super) fn plan(claims: &[Claim], before: &[ShipNode], newest: &ShipNode) -> 
             )),
         };
     }
+    if is_named && holds(newest.node) && before.iter().all(|node| holds(node.node)) {
+        return Plan::Held;
+    }
     if before.is_empty() {
         return match holder(newest.node) {
-            None => Plan::Take(newest.node),
-            Some(other) => Plan::Refuse(format!(
+            Some(other) if other.instance != newest.instance => Plan::Refuse(format!(
                 "another hitlog ships as node {} (it is registered as {}): give each its own number with the setting \
                  node, and restart",
                 newest.node, other.instance
             )),
+            _ => Plan::Take(newest.node),
         };
     }
-    // A number that anybody ever had stays theirs: its sequences are taken.
-    let is_taken = |node: u32| claims.iter().any(|claim| claim.node == node);
+    // A number that anybody else ever had stays theirs: its sequences are taken.
+    let is_taken = |node: u32| claims.iter().any(|claim| claim.node == node && claim.instance != newest.instance);
     let mut numbers = std::iter::successors(Some(newest.node), |node| node.checked_add(OF_COPY));
     match numbers.find(|node| *node >= OF_COPY && !is_taken(*node)) {
         Some(node) => Plan::Take(node),
@@ -96,29 +112,51 @@ mod tests {
         ShipNode { first_sequence, node, instance: instance.into() }
     }
 
+    fn of<'a>(before: &'a [ShipNode], newest: &'a ShipNode, has_shipped: bool) -> Directory<'a> {
+        Directory { before, newest, has_shipped }
+    }
+
     #[test]
     fn no_two_hold_one_number() {
         let refused = |plan: Plan, words: &str| match plan {
             Plan::Refuse(why) => assert!(why.contains(words), "{why}"),
             plan => panic!("{plan:?}"),
         };
-        assert_eq!(plan(&[], &[], &node(0, 3, "")), Plan::Take(3));
-        assert_eq!(plan(&[claim(3, "a", false), claim(4, "b", true)], &[], &node(0, 3, "")), Plan::Take(3));
-        refused(plan(&[claim(3, "a", true)], &[], &node(0, 3, "")), "another hitlog ships as node 3");
-        assert_eq!(plan(&[claim(3, "a", true)], &[], &node(0, 3, "a")), Plan::Held);
-        refused(plan(&[], &[], &node(0, 3, "a")), "does not know this hitlog");
-        refused(plan(&[claim(3, "a", false), claim(3, "b", true)], &[], &node(0, 3, "a")), "from a copy of this");
+        let new = |claims: &[Claim]| plan(claims, of(&[], &node(0, 3, ""), false));
+        assert_eq!(new(&[]), Plan::Take(3));
+        assert_eq!(new(&[claim(3, "a", false), claim(4, "b", true)]), Plan::Take(3));
+        refused(new(&[claim(3, "a", true)]), "another hitlog ships as node 3");
+        let known = |claims: &[Claim]| plan(claims, of(&[], &node(0, 3, "a"), true));
+        assert_eq!(known(&[claim(3, "a", true)]), Plan::Held);
+        refused(known(&[]), "does not know this hitlog");
+        refused(known(&[claim(3, "a", false), claim(3, "b", true)]), "from a copy of this");
+    }
+
+    #[test]
+    fn who_was_cut_off_while_it_took_a_number_takes_it_again() {
+        let cut_off = |claims: &[Claim]| plan(claims, of(&[], &node(0, 3, "a"), false));
+        assert_eq!(cut_off(&[]), Plan::Take(3));
+        assert_eq!(cut_off(&[claim(3, "a", false)]), Plan::Take(3));
+        assert_eq!(cut_off(&[claim(3, "a", true)]), Plan::Held);
+        assert!(matches!(cut_off(&[claim(3, "a", false), claim(3, "b", true)]), Plan::Refuse(_)));
+        // Of a copy, which takes over what was before as well.
+        let before = [node(0, 3, "a")];
+        let cut_off = |claims: &[Claim]| plan(claims, of(&before, &node(100, 65_539, "b"), false));
+        assert_eq!(cut_off(&[claim(3, "a", true)]), Plan::Take(65_539));
+        assert_eq!(cut_off(&[claim(3, "a", true), claim(65_539, "b", true)]), Plan::Take(65_539));
+        assert_eq!(cut_off(&[claim(3, "a", true), claim(65_539, "c", true)]), Plan::Take(131_075));
+        assert_eq!(cut_off(&[claim(3, "a", false), claim(3, "b", true), claim(65_539, "b", true)]), Plan::Held);
     }
 
     #[test]
     fn a_start_from_a_copy_takes_a_number_that_nobody_ever_had() {
         let before = [node(0, 3, "a")];
-        let of_copy = |claims: &[Claim]| plan(claims, &before, &node(100, 3, ""));
+        let of_copy = |claims: &[Claim]| plan(claims, of(&before, &node(100, 3, ""), false));
         assert_eq!(of_copy(&[claim(3, "a", true)]), Plan::Take(65_539));
         assert_eq!(of_copy(&[claim(3, "a", true), claim(65_539, "b", false)]), Plan::Take(131_075));
         // A copy of a copy.
         let before = [node(0, 3, "a"), node(100, 65_539, "b")];
         let claims = [claim(3, "b", true), claim(65_539, "b", true)];
-        assert_eq!(plan(&claims, &before, &node(200, 65_539, "")), Plan::Take(131_075));
+        assert_eq!(plan(&claims, of(&before, &node(200, 65_539, ""), false)), Plan::Take(131_075));
     }
 }

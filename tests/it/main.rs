@@ -44,6 +44,7 @@ mod routes;
 mod scratch;
 mod segments;
 mod ship;
+mod ship_crash;
 mod ship_identity;
 mod ship_page;
 mod ship_queries;

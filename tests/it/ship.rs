@@ -43,7 +43,7 @@ pub(crate) fn send(daemon: &Daemon, code: &str, from: usize, count: usize) {
     }
 }
 
-fn event(code: &str, number: usize) -> Value {
+pub(crate) fn event(code: &str, number: usize) -> Value {
     let maybe = |of: usize, text: String| if number.is_multiple_of(of) { Value::Null } else { json!(text) };
     event_with(
         code,

@@ -33,7 +33,7 @@ pub struct ShipNode {
     pub first_sequence: u64,
     /// The number of the node.
     pub node: u32,
-    /// The name of this data directory, which no other has; empty as long as the target has not registered it.
+    /// The name of this data directory, which no other has; empty as long as it has none.
     pub instance: String,
 }
 
