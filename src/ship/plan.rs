@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// The first pause after something has failed, and the longest.
 const PAUSE_MIN: Duration = Duration::from_millis(500);
-const PAUSE_MAX: Duration = Duration::from_secs(30);
+const PAUSE_MAX: Duration = Duration::from_secs(10);
 /// For how long the target is trusted to know a block again by its token. ClickHouse has changed its windows by
 /// version, down to one hour, and others ship to the same table and use them up as well.
 pub(super) const HORIZON_MS: u64 = 30 * 60 * 1_000;
@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn pauses_grow_to_a_bound() {
-        for (failed, seconds) in [(1, 0.5), (2, 1.0), (3, 2.0), (7, 30.0), (8, 30.0), (u32::MAX, 30.0)] {
+        for (failed, seconds) in [(1, 0.5), (2, 1.0), (3, 2.0), (5, 8.0), (6, 10.0), (u32::MAX, 10.0)] {
             assert_eq!(pause(failed, 1.0).as_secs_f64(), seconds, "{failed}");
         }
         assert_eq!(pause(1, 0.0), Duration::from_millis(375));

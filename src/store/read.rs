@@ -61,7 +61,7 @@ impl Pool {
         match self {
             Self::Questions => format!("reader-{number}"),
             Self::Tails => format!("tail-{number}"),
-            Self::Shipping => "ship-read".into(),
+            Self::Shipping => "ship reader".into(),
         }
     }
 

@@ -1,11 +1,16 @@
 //! What was shipped, field by field: the events of data directories beside the rows of a table in ClickHouse.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
 
 use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
 
-use crate::{ClickHouse, Daemon, wait_until};
+use crate::{ClickHouse, Daemon, TIMEOUT};
 
 /// The fields of an event but its sequence, as texts; what is absent is empty.
 pub type Fields = Vec<String>;
@@ -78,11 +83,17 @@ pub fn differences(clickhouse: &ClickHouse, table: &str, nodes: &[(u32, &Path)])
     found
 }
 
-/// Waits until a daemon has shipped all that it has.
+/// Waits until a daemon has shipped all that it has: for longer than for other things, as it comes back to a target
+/// that was away only every few seconds.
 pub fn wait_until_shipped(daemon: &Daemon) {
-    wait_until("all is shipped", || {
+    let begun = Instant::now();
+    let is_shipped = || {
         let metrics = daemon.try_metrics()?;
         let value = |name: &str| metrics.get(name).copied();
-        (value("hitlog_ship_lag_events") == Some(0.0) && value("hitlog_ship_open_ranges") == Some(0.0)).then_some(())
-    });
+        Some(value("hitlog_ship_lag_events") == Some(0.0) && value("hitlog_ship_open_ranges") == Some(0.0))
+    };
+    while is_shipped() != Some(true) {
+        assert!(begun.elapsed() < 4 * TIMEOUT, "waited too long until all is shipped");
+        thread::sleep(Duration::from_millis(10));
+    }
 }
