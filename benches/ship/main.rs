@@ -1,0 +1,237 @@
+//! How fast are events shipped to ClickHouse, beside what that takes from a file, and what does it cost hitlog?
+//!
+//! `cargo bench --bench ship [-- EVENTS [SECONDS [ROUNDS]]]`: how many events are shipped from sealed segments (1,000,000),
+//! for how long events come in at 50,000 a second while they are shipped (20), and how often all is done in turn (3).
+//! ClickHouse runs on the same processors, so ratios count. Takes EVENTS times 2 KB of disk.
+
+use std::{
+    fs,
+    path::Path,
+    process::Command,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use harness::{
+    ClickHouse, Client, Daemon,
+    measure::{BATCH, Latencies, Paced, memory_mib},
+    shipped::wait_until_shipped,
+    traffic, work_dir,
+};
+
+/// Rows of an insert, and inserts on their way at once.
+const RANGE: usize = 100_000;
+const AT_ONCE: usize = 2;
+const LIVE_RATE: f64 = 50_000.0;
+const WRITERS: usize = 4;
+
+fn main() {
+    let numbers: Vec<usize> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
+    let number = |at: usize, default| numbers.get(at).copied().unwrap_or(default);
+    let (events, seconds, rounds) = (number(0, 1_000_000).next_multiple_of(BATCH), number(1, 20), number(2, 3));
+    let Some(clickhouse) = ClickHouse::start() else { return };
+    let work = work_dir();
+    let sealed = work.path().join("sealed");
+    fill(&sealed, events);
+    let mut rates = Vec::new();
+    for round in 0..rounds {
+        let table = format!("round_{round}");
+        let whole = whole_path(&clickhouse, &sealed, &work.path().join(&table), &table, events);
+        let files = write_files(&clickhouse, &table, events, work.path());
+        let file = from_file(&clickhouse, &table, &files);
+        let http = prepared(&clickhouse, &table, &files);
+        clickhouse.query(&format!("DROP TABLE {table} SYNC"));
+        println!("round {round}: {:.0} rows/s from a file, {:.0} prepared over HTTP, {:.0} shipped", file, http, whole);
+        rates.push((http / file, whole / file));
+    }
+    let median = |of: fn(&(f64, f64)) -> f64| {
+        let mut ratios: Vec<f64> = rates.iter().map(of).collect();
+        ratios.sort_by(f64::total_cmp);
+        (ratios[ratios.len() / 2], ratios[0], ratios[ratios.len() - 1])
+    };
+    for (what, (middle, least, most)) in [("prepared", median(|of| of.0)), ("shipped", median(|of| of.1))] {
+        println!("{what}, of the rate from a file: {middle:.2} ({least:.2} to {most:.2})");
+    }
+    live(&clickhouse, seconds);
+}
+
+/// Stores events, and waits until all their segments but the newest are sealed.
+fn fill(data: &Path, events: usize) {
+    let daemon = Daemon::start_in(data, &["--durability=normal"]);
+    let code = daemon.register("example.com");
+    let next = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for _ in 0..WRITERS {
+            scope.spawn(|| {
+                let (mut client, mut batches) = (daemon.client(), traffic::Batches::new(&code, BATCH));
+                loop {
+                    let first = next.fetch_add(BATCH, Ordering::Relaxed);
+                    if first >= events {
+                        return;
+                    }
+                    harness::measure::send(&mut client, batches.from(first));
+                }
+            });
+        }
+    });
+    wait(|| daemon.metrics()["hitlog_segments{state=\"unsealed\"}"] == 0.0);
+    daemon.stop();
+}
+
+/// Ships a copy of the directory; rows a second, and tells what that costs hitlog.
+fn whole_path(clickhouse: &ClickHouse, sealed: &Path, copy: &Path, table: &str, events: usize) -> f64 {
+    let copied = Command::new("cp").arg("-a").args([sealed, copy]).status().unwrap();
+    assert!(copied.success());
+    let flags = [format!("--ship-url={}", clickhouse.url()), format!("--ship-table={table}")];
+    let begun = Instant::now();
+    let daemon = Daemon::start_in(copy, &flags.each_ref().map(String::as_str));
+    let before = memory_mib(&daemon, "VmRSS:");
+    wait_until_shipped(&daemon);
+    let rate = events as f64 / begun.elapsed().as_secs_f64();
+    let most = memory_mib(&daemon, "VmHWM:");
+    println!(
+        "shipping takes {:.2} us of hitlog's processor time an event, and {} MiB ({before} before, {most} at the most)",
+        shipping_cpu_seconds(&daemon) / events as f64 * 1e6,
+        most.saturating_sub(before)
+    );
+    daemon.stop();
+    fs::remove_dir_all(copy).unwrap();
+    rate
+}
+
+/// Processor time of the threads that ship, so far.
+fn shipping_cpu_seconds(daemon: &Daemon) -> f64 {
+    let tasks = fs::read_dir(format!("/proc/{}/task", daemon.pid())).unwrap().map(|task| task.unwrap().path());
+    let of_shipping =
+        |task: &std::path::PathBuf| fs::read_to_string(task.join("comm")).is_ok_and(|name| name.starts_with("ship"));
+    let ticks: f64 = tasks
+        .filter(of_shipping)
+        .map(|task| {
+            let stat = fs::read_to_string(task.join("stat")).unwrap();
+            let (_, fields) = stat.rsplit_once(')').unwrap();
+            let ticks = |at: usize| fields.split_whitespace().nth(at).unwrap().parse::<f64>().unwrap();
+            ticks(11) + ticks(12)
+        })
+        .sum();
+    ticks / rustix::param::clock_ticks_per_second() as f64
+}
+
+/// What was shipped, as files of one block each.
+fn write_files(clickhouse: &ClickHouse, table: &str, events: usize, work: &Path) -> Vec<Vec<u8>> {
+    let block = |from: usize| {
+        let sql = format!(
+            "SELECT * FROM {table} WHERE seq BETWEEN {} AND {} ORDER BY seq FORMAT Native SETTINGS max_block_size = \
+             {RANGE}, max_threads = 1",
+            from + 1,
+            from + RANGE
+        );
+        let file = work.join(format!("block_{from}.native"));
+        let response = Client::connect(&clickhouse.address()).post("/", sql);
+        assert_eq!(response.status, 200, "{}", response.text());
+        fs::write(&file, &response.body).unwrap();
+        response.body
+    };
+    (0..events).step_by(RANGE).map(block).collect()
+}
+
+/// The server's own rate, from those files.
+fn from_file(clickhouse: &ClickHouse, table: &str, files: &[Vec<u8>]) -> f64 {
+    let rows = count(clickhouse, table);
+    clickhouse.query(&format!("CREATE TABLE file_{table} AS {table}"));
+    let folder = clickhouse.data().parent().unwrap().join("blocks");
+    fs::create_dir_all(&folder).unwrap();
+    for (number, file) in files.iter().enumerate() {
+        fs::write(folder.join(format!("{number:05}.native")), file).unwrap();
+    }
+    let begun = Instant::now();
+    for number in 0..files.len() {
+        clickhouse.query(&format!(
+            "INSERT INTO file_{table} SELECT * FROM file('{}/{number:05}.native', Native) SETTINGS max_threads = 1, \
+             max_insert_threads = 1, async_insert = 0",
+            folder.display()
+        ));
+    }
+    let rate = rows / begun.elapsed().as_secs_f64();
+    assert_eq!(count(clickhouse, &format!("file_{table}")), rows);
+    clickhouse.query(&format!("DROP TABLE file_{table} SYNC"));
+    rate
+}
+
+/// The rate of the same blocks over HTTP, as many on their way at once as hitlog has.
+fn prepared(clickhouse: &ClickHouse, table: &str, files: &[Vec<u8>]) -> f64 {
+    let rows = count(clickhouse, table);
+    clickhouse.query(&format!("CREATE TABLE http_{table} AS {table}"));
+    let next = AtomicUsize::new(0);
+    let path = format!("/?async_insert=0&wait_end_of_query=1&query=INSERT%20INTO%20http_{table}%20FORMAT%20Native");
+    let begun = Instant::now();
+    thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                let mut client = Client::connect(&clickhouse.address());
+                while let Some(block) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let response = client.post(&path, block);
+                    assert_eq!(response.status, 200, "{}", response.text());
+                }
+            });
+        }
+    });
+    let rate = rows / begun.elapsed().as_secs_f64();
+    assert_eq!(count(clickhouse, &format!("http_{table}")), rows);
+    clickhouse.query(&format!("DROP TABLE http_{table} SYNC"));
+    rate
+}
+
+fn count(clickhouse: &ClickHouse, table: &str) -> f64 {
+    clickhouse.query(&format!("SELECT count() FROM {table}")).trim().parse().unwrap()
+}
+
+/// Events that come in all the time: how far behind the target is, and what they wait for their answers beside shipping
+/// and without it.
+fn live(clickhouse: &ClickHouse, seconds: usize) {
+    let url = format!("--ship-url={}", clickhouse.url());
+    let alone = paced(&[], seconds);
+    let beside = paced(&[&url, "--ship-table=live"], seconds);
+    let ratio = |share| beside.0.at(share) / alone.0.at(share);
+    println!(
+        "at {LIVE_RATE:.0} events/s: the target is {:.1} s behind (p50), {:.1} s (p99); answers to batches of {BATCH}: \
+         p50 {:.1} ms, alone {:.1} ({:.2}); p99 {:.1} ms, alone {:.1} ({:.2})",
+        beside.1.at(0.5) / 1e3,
+        beside.1.at(0.99) / 1e3,
+        beside.0.at(0.5),
+        alone.0.at(0.5),
+        ratio(0.5),
+        beside.0.at(0.99),
+        alone.0.at(0.99),
+        ratio(0.99)
+    );
+}
+
+/// The latencies of batches, and how far behind the target was, in milliseconds.
+fn paced(flags: &[&str], seconds: usize) -> (Latencies, Latencies) {
+    let daemon = Daemon::start(flags);
+    let code = daemon.register("example.com");
+    let load = Paced::new(LIVE_RATE, 0);
+    let (mut lags, begun) = (Vec::new(), Instant::now());
+    let latencies = thread::scope(|scope| {
+        let running = scope.spawn(|| load.run(&daemon, &code));
+        while begun.elapsed() < Duration::from_secs(seconds as u64) {
+            thread::sleep(Duration::from_millis(100));
+            let lag = daemon.metrics().get("hitlog_ship_lag_seconds").copied().unwrap_or(0.0);
+            lags.push((begun.elapsed().as_secs_f64(), lag * 1e3));
+        }
+        load.stop.store(true, Ordering::Relaxed);
+        running.join().unwrap()
+    });
+    if !flags.is_empty() {
+        wait_until_shipped(&daemon);
+    }
+    daemon.stop();
+    (latencies, Latencies(lags))
+}
+
+fn wait(mut is_done: impl FnMut() -> bool) {
+    while !is_done() {
+        thread::sleep(Duration::from_millis(50));
+    }
+}
