@@ -146,6 +146,8 @@ async fn a_connection_that_was_closed_while_it_rested_is_replaced() {
         let server = Server::start([vec![Reply::Say(whole(OK, "1")), second], vec![Reply::Say(whole(OK, "2"))]]);
         let client = client(&server.url());
         ask(&client).await.unwrap();
+        // The connection comes to rest, and is closed while nobody looks.
+        tokio::time::sleep(Duration::from_millis(20)).await;
         if is_answered {
             server.closed(1);
         }

@@ -17,7 +17,7 @@ pub(super) enum Reply {
     Cut(String),
     /// Read its head and no more.
     TakeHead,
-    /// Close the connection before there is one.
+    /// Close the connection before there is one, in a tenth of a second.
     Close,
 }
 
@@ -89,6 +89,7 @@ fn serve(
 ) {
     for reply in replies {
         if matches!(reply, Reply::Close) {
+            thread::sleep(Duration::from_millis(100));
             stream.shutdown(Shutdown::Both).unwrap();
             let _ = closed.send(());
             return;
