@@ -158,6 +158,24 @@ async fn a_connection_that_was_closed_while_it_rested_is_replaced() {
 }
 
 #[tokio::test]
+async fn a_connection_that_is_gone_when_it_is_used_is_replaced_once() {
+    for (rests, is_answered) in [(Some((Instant::now(), REST_MAX)), true), (None, false)] {
+        let server = Server::start([vec![Reply::Close], vec![Reply::Say(whole(OK, "1"))]]);
+        let client = client(&server.url());
+        let mut gone = client.connect().await.unwrap();
+        gone._task.shutdown().await;
+        gone.rests = rests;
+        let (request, progress) = client.build(Query::new("SELECT 1"), Vec::new()).unwrap();
+        let is_sent = AtomicBool::new(false);
+        match client.send(request, &progress, gone, &is_sent).await {
+            Ok((response, _)) => assert!(is_answered && response.status() == 200),
+            Err(failure) => assert!(!is_answered && !failure.is_in_doubt(), "{failure:?}"),
+        }
+        assert_eq!(is_sent.load(Ordering::Relaxed), is_answered);
+    }
+}
+
+#[tokio::test]
 async fn who_takes_no_more_is_given_up() {
     let server = Server::start([vec![Reply::TakeHead]]);
     let pieces = vec![Bytes::from(vec![0; 64 * 1024 * 1024])];
