@@ -161,24 +161,37 @@ impl Client {
     }
 
     async fn ask(&self, query: Query<'_>, body: Vec<Bytes>, is_sent: &AtomicBool) -> Result<Answer, Failure> {
-        let (mut request, progress) = self.build(query, body)?;
+        let (request, progress) = self.build(query, body)?;
         let rested = timeout(self.patience.connect, self.rested()).await.unwrap_or_default();
-        let mut connection = match rested {
+        let connection = match rested {
             Some(connection) => connection,
             None => self.connect().await?,
         };
+        let (response, connection) = self.send(request, &progress, connection, is_sent).await?;
+        self.read(response, query.answer_bytes_max, connection).await
+    }
+
+    /// Sends a request, over another connection if this one has rested and is gone, and waits for the answer's head.
+    async fn send(
+        &self,
+        mut request: Request<Outgoing>,
+        progress: &Progress,
+        mut connection: Connection,
+        is_sent: &AtomicBool,
+    ) -> Result<(hyper::Response<Incoming>, Connection), Failure> {
         loop {
             is_sent.store(true, Ordering::Relaxed);
-            let sent = connection.sender.try_send_request(request);
-            let mut error = tokio::select! {
-                sent = sent => match sent {
-                    Ok(response) => return self.read(response, query.answer_bytes_max, connection).await,
-                    Err(error) => error,
-                },
-                () = progress.silence(self.patience.silence) => return Err(Failure::Timeout {
-                    message: self.says(format_args!("has taken nothing for {} s", self.patience.silence.as_secs_f64())),
-                    is_sent: true,
-                }),
+            let sent = tokio::select! {
+                sent = connection.sender.try_send_request(request) => sent,
+                () = progress.silence(self.patience.silence) => {
+                    let silence = self.patience.silence.as_secs_f64();
+                    let message = self.says(format_args!("has taken nothing for {silence} s"));
+                    return Err(Failure::Timeout { message, is_sent: true });
+                }
+            };
+            let mut error = match sent {
+                Ok(response) => return Ok((response, connection)),
+                Err(error) => error,
             };
             // It comes back only where nothing of it was sent.
             let back = error.take_message();
@@ -302,14 +315,11 @@ impl Client {
             let frame = frame.map_err(|error| head.failure_in(&read).unwrap_or_else(|| self.cut(&error, true)))?;
             // Trailers are passed over.
             let Ok(bytes) = frame.into_data() else { continue };
-            if read.len() + bytes.len() > bytes_max {
-                if head.is_failure() {
-                    return head.judge(read.into());
-                }
+            read.extend_from_slice(&bytes);
+            if read.len() > bytes_max {
                 let message = self.says(format_args!("answers with more than {bytes_max} bytes"));
                 return Err(head.failure_in(&read).unwrap_or(Failure::Protocol { message, is_sent: true }));
             }
-            read.extend_from_slice(&bytes);
         }
         connection.rests = Some((Instant::now(), rest_max(&head.headers)));
         let mut idle = self.idle.lock();
