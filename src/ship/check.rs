@@ -83,11 +83,11 @@ async fn register(shipping: &Shipping, options: &ShipOptions, server: &Server, a
     let ShipOptions { url, database, table, node: number, .. } = options;
     let target = ShipTarget { url: url.clone(), database: database.clone(), table: table.clone(), begun_at: now_ms() };
     let (known, mut nodes) = shipping.look(|state| (state.target.clone(), state.nodes.clone()));
-    let Some(known) = known else {
+    // As long as nothing was sent the number may be another.
+    let is_other = matches!(&nodes[..], [only] if only.node != *number && !is_used(shipping, only));
+    let Some(known) = known.filter(|_| !is_other) else {
         let first = ShipNode { first_sequence: 0, node: *number, instance: String::new() };
-        let registered = take(server, &[], first).await?;
-        let begun = || ShipChange::Begun(target.clone(), registered.clone());
-        return Ok(shipping.note(begun).await?);
+        return take(shipping, server, &[], first, |node| ShipChange::Begun(target.clone(), node)).await;
     };
     let Some(newest) = nodes.pop() else {
         return Err(Trouble::Pause("the catalog knows of a target and of no node; `hitlog check` looks at it".into()));
@@ -99,29 +99,40 @@ async fn register(shipping: &Shipping, options: &ShipOptions, server: &Server, a
             newest.node & 0xffff
         )));
     }
-    let is_new = newest.instance.is_empty();
-    let registered = take(server, &nodes, newest).await?;
-    if is_new {
-        shipping.note(|| ShipChange::Registered(registered.clone())).await?;
-    }
+    take(shipping, server, &nodes, newest, ShipChange::Registered).await?;
     if (known.url, known.database, known.table) != (url.clone(), database.clone(), table.clone()) {
         shipping.note(|| ShipChange::Moved(target.clone())).await?;
     }
     Ok(())
 }
 
-/// Takes a number for the newest node, if it has none.
-async fn take(server: &Server, before: &[ShipNode], newest: ShipNode) -> Result<ShipNode, Trouble> {
-    match node::plan(&server.claims().await?, before, &newest) {
-        Plan::Held => Ok(newest),
-        Plan::Refuse(why) => Err(Trouble::Pause(why)),
-        Plan::Take(number) => {
-            let instance = format!("{:032x}", rand::random::<u128>());
-            node::take(server, number, &instance, before).await?;
-            tracing::info!(node = number, instance, "registered at the target");
-            Ok(ShipNode { node: number, instance, ..newest })
-        }
+/// Whether anything was cut that is shipped under a node, as it is before its first byte is sent.
+fn is_used(shipping: &Shipping, node: &ShipNode) -> bool {
+    shipping.look(|state| state.cut_up_to >= node.first_sequence.max(1))
+}
+
+/// Takes a number for the newest node, if it has none. Its name is noted before it is registered: who is killed
+/// meanwhile, or gets no answer, would take their own name there for that of another.
+async fn take(
+    shipping: &Shipping,
+    server: &Server,
+    before: &[ShipNode],
+    newest: ShipNode,
+    noted: impl Fn(ShipNode) -> ShipChange,
+) -> Result<(), Trouble> {
+    let number = match node::plan(&server.claims().await?, before, &newest, is_used(shipping, &newest)) {
+        Plan::Held => return Ok(()),
+        Plan::Refuse(why) => return Err(Trouble::Pause(why)),
+        Plan::Take(number) => number,
+    };
+    let mut taken = ShipNode { node: number, ..newest };
+    if taken.instance.is_empty() {
+        taken.instance = format!("{:032x}", rand::random::<u128>());
+        shipping.note(|| noted(taken.clone())).await?;
     }
+    node::take(server, number, &taken.instance, before).await?;
+    tracing::info!(node = number, instance = taken.instance, "registered at the target");
+    Ok(())
 }
 
 /// Forgets what was shipped, so that all that is kept is shipped once more: only where none of it is there.

@@ -25,9 +25,21 @@ pub(super) enum Plan {
 }
 
 /// What to register for the newest node of a directory, by what is registered. `before` are the nodes that it had
-/// before its last start from a copy.
-pub(super) fn plan(claims: &[Claim], before: &[ShipNode], newest: &ShipNode) -> Plan {
-    let holder = |node: u32| claims.iter().find(|claim| claim.node == node && claim.holds);
+/// before its last start from a copy; `is_used` tells whether anything may have been sent under the newest one.
+pub(super) fn plan(claims: &[Claim], before: &[ShipNode], newest: &ShipNode, is_used: bool) -> Plan {
+    let holder =
+        |node: u32| claims.iter().find(|of| of.node == node && of.holds && of.instance != newest.instance);
+    let refused = |other: &Claim| {
+        Plan::Refuse(format!(
+            "another hitlog ships as node {} (it is registered as {}): give each its own number with the setting node, \
+             and restart",
+            newest.node, other.instance
+        ))
+    };
+    if !newest.instance.is_empty() && !is_used {
+        // How far its registration has come is not known. To register once more does no harm.
+        return holder(newest.node).map_or(Plan::Take(newest.node), refused);
+    }
     if !newest.instance.is_empty() {
         return match claims.iter().find(|claim| claim.node == newest.node && claim.instance == newest.instance) {
             Some(claim) if claim.holds => Plan::Held,
@@ -45,14 +57,7 @@ pub(super) fn plan(claims: &[Claim], before: &[ShipNode], newest: &ShipNode) -> 
         };
     }
     if before.is_empty() {
-        return match holder(newest.node) {
-            None => Plan::Take(newest.node),
-            Some(other) => Plan::Refuse(format!(
-                "another hitlog ships as node {} (it is registered as {}): give each its own number with the setting \
-                 node, and restart",
-                newest.node, other.instance
-            )),
-        };
+        return holder(newest.node).map_or(Plan::Take(newest.node), refused);
     }
     // A number that anybody ever had stays theirs: its sequences are taken.
     let is_taken = |node: u32| claims.iter().any(|claim| claim.node == node);
@@ -102,6 +107,7 @@ mod tests {
             Plan::Refuse(why) => assert!(why.contains(words), "{why}"),
             plan => panic!("{plan:?}"),
         };
+        let plan = |claims: &[Claim], before: &[ShipNode], newest: &ShipNode| plan(claims, before, newest, true);
         assert_eq!(plan(&[], &[], &node(0, 3, "")), Plan::Take(3));
         assert_eq!(plan(&[claim(3, "a", false), claim(4, "b", true)], &[], &node(0, 3, "")), Plan::Take(3));
         refused(plan(&[claim(3, "a", true)], &[], &node(0, 3, "")), "another hitlog ships as node 3");
@@ -111,14 +117,24 @@ mod tests {
     }
 
     #[test]
+    fn a_registration_that_was_cut_off_goes_on_under_its_own_name() {
+        let plan = |claims: &[Claim], before: &[ShipNode]| plan(claims, before, &node(9, 3, "a"), false);
+        for claims in [&[][..], &[claim(3, "a", true)], &[claim(3, "a", false), claim(3, "b", false)]] {
+            assert_eq!(plan(claims, &[]), Plan::Take(3), "{claims:?}");
+            assert_eq!(plan(claims, &[node(0, 2, "z")]), Plan::Take(3), "{claims:?}");
+        }
+        assert!(matches!(plan(&[claim(3, "a", true), claim(3, "b", true)], &[]), Plan::Refuse(_)));
+    }
+
+    #[test]
     fn a_start_from_a_copy_takes_a_number_that_nobody_ever_had() {
         let before = [node(0, 3, "a")];
-        let of_copy = |claims: &[Claim]| plan(claims, &before, &node(100, 3, ""));
+        let of_copy = |claims: &[Claim]| plan(claims, &before, &node(100, 3, ""), true);
         assert_eq!(of_copy(&[claim(3, "a", true)]), Plan::Take(65_539));
         assert_eq!(of_copy(&[claim(3, "a", true), claim(65_539, "b", false)]), Plan::Take(131_075));
         // A copy of a copy.
         let before = [node(0, 3, "a"), node(100, 65_539, "b")];
         let claims = [claim(3, "b", true), claim(65_539, "b", true)];
-        assert_eq!(plan(&claims, &before, &node(200, 65_539, "")), Plan::Take(131_075));
+        assert_eq!(plan(&claims, &before, &node(200, 65_539, ""), true), Plan::Take(131_075));
     }
 }

@@ -11,7 +11,7 @@ use harness::{
         Fault::{self, *},
         Proxy,
     },
-    shipped, side_by_side, work_dir,
+    shipped, side_by_side, wait_until, work_dir,
 };
 use hitlog::{
     event::EventRow,
@@ -264,5 +264,42 @@ fn faults_in_any_order_at_any_request() {
         }
         lane.proxy.heal();
         lane.end(&told);
+    });
+}
+
+/// Of the statements with which hitlog begins, each is carried out and its answer lost; or hitlog is killed then, or its
+/// connection is cut before.
+#[test]
+fn a_first_start_that_is_cut_off_anywhere_goes_on_at_the_next() {
+    const STATEMENTS: usize = 9;
+    const NOTHING: Fault = DelayAnswer(Duration::ZERO);
+    let Some(clickhouse) = ClickHouse::start() else { return };
+    let faults = [CutRequest(0), SwallowAnswer, DelayAnswer(Duration::from_secs(60))];
+    side_by_side(faults.into_iter().enumerate(), |(lane, fault)| {
+        for at in 0..STATEMENTS {
+            let what = format!("{fault:?} of statement {at}");
+            let database = format!("start{lane}_{at}");
+            clickhouse.query(&format!("CREATE DATABASE {database}"));
+            let proxy = Proxy::start(&clickhouse.address());
+            proxy.next(at, NOTHING);
+            proxy.next(1, fault);
+            let work = work_dir();
+            let data = work.path().join("data");
+            let flags = [format!("--ship-database={database}"), "--ship-timeout-seconds=20".into()];
+            let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+            let mut daemon = serve(&data, &proxy.url(), &flags);
+            let code = daemon.register("ship.example");
+            send(&daemon, &code, 0, 10);
+            if matches!(fault, DelayAnswer(_)) {
+                wait_until("it is carried out", || (proxy.answers() > at).then_some(()));
+                daemon.crash();
+                proxy.heal();
+                daemon = serve(&data, &proxy.url(), &flags);
+            }
+            shipped::wait_until_shipped(&daemon);
+            let found = shipped::differences(&clickhouse, &format!("{database}.events"), &[(0, &data)]);
+            assert!(found.is_empty() && proxy.answers() > at, "{what}: {found:?}");
+            daemon.stop();
+        }
     });
 }
