@@ -1,11 +1,10 @@
 //! What has to be true before anything is sent: the server, the table, and the number under which this directory ships.
 
 use super::{
-    flight::gone,
     node::{self, Plan},
     options::ShipOptions,
     server::{Claim, Server},
-    target::{About, column_faults},
+    target::{About, column_faults, gone, no_database},
     trouble::Trouble,
 };
 use crate::{
@@ -30,6 +29,9 @@ pub(super) async fn check(shipping: &Shipping, options: &ShipOptions, server: &S
     if !about.has_table() {
         if has_shipped {
             return Err(Trouble::Pause(gone(&server.events())));
+        }
+        if !server.has_database().await? {
+            return Err(Trouble::Pause(no_database(&options.database)));
         }
         server.create_events().await?;
         tracing::info!(table = server.events(), "the table for events is made at the target");

@@ -141,6 +141,12 @@ impl Server {
         Ok(text.lines().filter_map(|line| line.split_once('\t')).map(|(a, b)| (a.into(), b.into())).collect())
     }
 
+    /// Whether the database is there, and the user has any rights in it.
+    pub(super) async fn has_database(&self) -> Result<bool, Trouble> {
+        let sql = format!("SELECT count() FROM system.databases WHERE name = '{}'", self.database);
+        Ok(self.number(&sql).await? > 0)
+    }
+
     /// Makes the table of events, if there is none.
     pub(super) async fn create_events(&self) -> Result<(), Trouble> {
         self.text(&create_events(&self.events())).await.map(drop)
