@@ -1,11 +1,10 @@
 //! What has to be true before anything is sent: the server, the table, and the number under which this directory ships.
 
 use super::{
-    flight::gone,
     node::{self, Directory, Plan},
     options::ShipOptions,
     server::{Claim, Server},
-    target::{About, column_faults},
+    target::{About, column_faults, gone, no_database},
     trouble::Trouble,
 };
 use crate::{
@@ -15,18 +14,24 @@ use crate::{
 
 /// Looks at the target, makes what is missing there, and registers the node. Returns what the target is.
 pub(super) async fn check(shipping: &Shipping, options: &ShipOptions, server: &Server) -> Result<About, Trouble> {
-    let asked = shipping.tell(|state| state.now.resume.take());
     let mut about = server.about().await?;
     if let Some(refusal) = about.refusal() {
         return Err(Trouble::Pause(refusal));
     }
-    if asked == Some(Resume::FromStart) {
-        forget(shipping, server, &about).await?;
+    let asked = shipping.look(|state| state.now.resume);
+    let forgotten = if asked == Some(Resume::FromStart) { forget(shipping, server, &about).await } else { Ok(()) };
+    // What somebody asks for while the target does not answer is done when it does.
+    if !matches!(forgotten, Err(Trouble::Wait(_))) {
+        shipping.tell(|state| state.now.resume = state.now.resume.filter(|newer| Some(*newer) != asked));
     }
+    forgotten?;
     let has_shipped = shipping.look(|state| state.target.is_some());
     if !about.has_table() {
         if has_shipped {
             return Err(Trouble::Pause(gone(&server.events())));
+        }
+        if !server.has_database().await? {
+            return Err(Trouble::Pause(no_database(&options.database)));
         }
         server.create_events().await?;
         tracing::info!(table = server.events(), "the table for events is made at the target");

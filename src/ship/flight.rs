@@ -12,7 +12,7 @@ use super::{
     plan::{self, Doubt},
     reading::{self, Builders, Limits, Payload},
     server::{Insert, Present, Server},
-    target::About,
+    target::{About, gone},
     trouble::Trouble,
 };
 use crate::{
@@ -318,13 +318,4 @@ impl Line {
 /// What the token of every block of a range begins with, and the name of every attempt.
 fn prefix(range: &ShipRange) -> String {
     format!("hitlog-{}-{}-{}-", range.node, range.first, range.last)
-}
-
-/// What is said of a table that was there once.
-pub(super) fn gone(table: &str) -> String {
-    format!(
-        "the table {table} is gone from the target, with what was shipped to it. Restore it there and hitlog goes on \
-         where it was; or have everything that is kept shipped once more, to a new table: `hitlog ship resume \
-         --from-start`"
-    )
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{
-    client::{Answer, Client, Query},
+    client::{Answer, Client, Query, Summary},
     target::{About, Distributed, column_names, create_events, create_nodes},
     trouble::Trouble,
 };
@@ -73,14 +73,23 @@ impl Server {
         format!("{}.{}_nodes", self.database, self.table)
     }
 
-    async fn ask(&self, sql: &str, parameters: &[(&str, &str)], bytes_max: usize) -> Result<Answer, Trouble> {
+    /// Asks, and believes whoever answers.
+    async fn ask_anybody(&self, sql: &str, bytes_max: usize) -> Result<Answer, Trouble> {
+        // Only when all is done, so that no error comes behind a 200.
+        let parameters: &[_] = &[("wait_end_of_query", "1")];
         let query = Query { parameters, answer_bytes_max: bytes_max, time_max: self.timeout, ..Query::new(sql) };
         Ok(self.client.request(query, Vec::new()).await?)
     }
 
+    /// Asks. A 200 of something on the way that has not asked ClickHouse would say that nothing is there, and what is
+    /// there would be sent once more: only an answer with ClickHouse's summary is one.
+    async fn ask(&self, sql: &str, bytes_max: usize) -> Result<(Bytes, Summary), Trouble> {
+        let answer = self.ask_anybody(sql, bytes_max).await?;
+        Ok((answer.body, answer.summary.ok_or_else(no_summary)?))
+    }
+
     async fn text(&self, sql: &str) -> Result<String, Trouble> {
-        let answer = self.ask(sql, &[("wait_end_of_query", "1")], ANSWER_BYTES_MAX).await?;
-        String::from_utf8(answer.body.to_vec()).map_err(|_| Trouble::Wait("the server's answer is no text".into()))
+        text_of(&self.ask(sql, ANSWER_BYTES_MAX).await?.0)
     }
 
     async fn number(&self, sql: &str) -> Result<u64, Trouble> {
@@ -95,8 +104,17 @@ impl Server {
              FORMAT TSVRaw",
             self.database, self.table
         );
-        let text = self.text(&sql).await?;
-        let (version, engine_full) = text.trim_end_matches('\n').split_once('\t').unwrap_or((text.trim(), ""));
+        // Old servers, which are refused by their version, write no summary.
+        let text = text_of(&self.ask_anybody(&sql, ANSWER_BYTES_MAX).await?.body)?;
+        let parts = text.trim_end_matches('\n').split_once('\t');
+        let Some((version, engine_full)) = parts.filter(|(version, _)| version.starts_with(|of: char| of.is_numeric()))
+        else {
+            return Err(Trouble::Wait(format!(
+                "an answer came that is not ClickHouse's (\"{}\"): is something between hitlog and the server that \
+                 answers in its place?",
+                first(&text)
+            )));
+        };
         let engine_full = if engine_full == "\\N" { "" } else { engine_full };
         Ok(About { version: version.into(), engine_full: engine_full.into() })
     }
@@ -121,6 +139,12 @@ impl Server {
         );
         let text = self.text(&sql).await?;
         Ok(text.lines().filter_map(|line| line.split_once('\t')).map(|(a, b)| (a.into(), b.into())).collect())
+    }
+
+    /// Whether the database is there, and the user has any rights in it.
+    pub(super) async fn has_database(&self) -> Result<bool, Trouble> {
+        let sql = format!("SELECT count() FROM system.databases WHERE name = '{}'", self.database);
+        Ok(self.number(&sql).await? > 0)
     }
 
     /// Makes the table of events, if there is none.
@@ -201,11 +225,7 @@ impl Server {
                 "the server has taken {}, and says that it has written {written} of {} rows",
                 insert.range, insert.rows
             ))),
-            None => Err(Trouble::Wait(
-                "an answer came without X-ClickHouse-Summary: what is between hitlog and the server must pass its \
-                 headers on"
-                    .into(),
-            )),
+            None => Err(no_summary()),
         }
     }
 
@@ -233,9 +253,16 @@ impl Server {
             self.events()
         );
         let most = usize::try_from(rows.max(last - first + 1)).unwrap_or(usize::MAX).saturating_mul(PRESENT_BYTES);
-        let answer = self.ask(&sql, &[("wait_end_of_query", "1")], most.saturating_add(PRESENT_BYTES)).await?;
+        let (body, summary) = self.ask(&sql, most.saturating_add(PRESENT_BYTES)).await?;
+        if body.len() as u64 != summary.result_rows.saturating_mul(PRESENT_BYTES as u64) {
+            return Err(Trouble::Wait(format!(
+                "an answer came with {} bytes, and the server says that it has {} rows",
+                body.len(),
+                summary.result_rows
+            )));
+        }
         let mut present = Present::default();
-        for row in answer.body.chunks_exact(PRESENT_BYTES) {
+        for row in body.chunks_exact(PRESENT_BYTES) {
             let number = |bytes: &[u8]| bytes.iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
             present.sequences.push(number(&row[..8]));
             present.doubled += number(&row[8..]).saturating_sub(1);
@@ -289,9 +316,18 @@ impl Server {
 
     /// Answers a statement of the comparison.
     pub(super) async fn compare(&self, sql: &str, bytes_max: usize) -> Result<String, Trouble> {
-        let answer = self.ask(sql, &[("wait_end_of_query", "1")], bytes_max).await?;
-        String::from_utf8(answer.body.to_vec()).map_err(|_| Trouble::Wait("the server's answer is no text".into()))
+        text_of(&self.ask(sql, bytes_max).await?.0)
     }
+}
+
+fn text_of(body: &[u8]) -> Result<String, Trouble> {
+    String::from_utf8(body.to_vec()).map_err(|_| Trouble::Wait("the server's answer is no text".into()))
+}
+
+fn no_summary() -> Trouble {
+    let why = "an answer came without X-ClickHouse-Summary: what is between hitlog and the server must ask it, and \
+               pass its headers on";
+    Trouble::Wait(why.into())
 }
 
 /// Where an erasure's events are, and which they are.

@@ -53,6 +53,23 @@ pub(super) fn create_nodes(table: &str) -> String {
     )
 }
 
+/// What is said of a table that was there once.
+pub(super) fn gone(table: &str) -> String {
+    format!(
+        "the table {table} is gone from the target, with what was shipped to it, or the user has no rights on it any \
+         more. Grant those again, or restore the table there, and hitlog goes on where it was; or have everything that \
+         is kept shipped once more, to a new table: `hitlog ship resume --from-start`"
+    )
+}
+
+/// What is said of a database that is not to be seen.
+pub(super) fn no_database(database: &str) -> String {
+    format!(
+        "there is no database {database} at the target: CREATE DATABASE {database}; or, where there is one, grant the \
+         user what docs/clickhouse.md lists: it has no rights on anything there"
+    )
+}
+
 /// What is known of the table of events.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct About {

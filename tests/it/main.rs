@@ -45,6 +45,7 @@ mod scratch;
 mod segments;
 mod ship;
 mod ship_crash;
+mod ship_faults;
 mod ship_identity;
 mod ship_page;
 mod ship_queries;

@@ -85,9 +85,9 @@ pub fn class(failure: &Failure) -> Class {
         Failure::Server { code, .. } => codes::rule(*code).map_or(Class::Retry, |rule| rule.class),
         // Too busy, too early, or a proxy without its ClickHouse; all else is how something is set up.
         Failure::Status { status: 408 | 425 | 429 | 500.., .. } => Class::Retry,
-        Failure::Status { .. } => Class::Pause,
-        // A certificate is renewed there, without a word here.
-        Failure::Network { .. } | Failure::Tls(_) | Failure::Timeout { .. } | Failure::Protocol { .. } => Class::Retry,
+        // One that is renewed there needs no word here: in a pause, too, it is looked again now and then.
+        Failure::Status { .. } | Failure::Tls(_) => Class::Pause,
+        Failure::Network { .. } | Failure::Timeout { .. } | Failure::Protocol { .. } => Class::Retry,
     }
 }
 
@@ -142,7 +142,7 @@ mod tests {
             (server(9_999), Class::Retry, true, false, "error 9999: words"),
             (network(false), Class::Retry, false, true, "cut"),
             (network(true), Class::Retry, true, true, "cut"),
-            (Failure::Tls("no".into()), Class::Retry, false, true, "no"),
+            (Failure::Tls("no".into()), Class::Pause, false, true, "no"),
             (status(413), Class::Pause, true, false, "64 MiB"),
             (status(302), Class::Pause, true, false, "redirection"),
             (status(502), Class::Retry, true, false, "answers 502"),
