@@ -126,8 +126,8 @@ impl Store {
         // Before anything is done to the segments.
         let below = (&segments, recovered.next_sequence);
         let (ids, newest_ids) = open_ids(directory, options.ids, below, metrics, &on_failure)?;
-        let (catalog, catalog_thread, (erasures, shipped), woken) =
-            move_catalog(catalog, &segments, options, metrics, &on_failure)?;
+        let moved = move_catalog(catalog, &segments, options, metrics, &on_failure)?;
+        let MovedCatalog { catalog, thread: catalog_thread, erasures, shipped, woken } = moved;
         let rewriter = rewriter(directory, options, (&catalog, &segments, &ids), metrics);
         let sealing = Sealing {
             rewriter,
@@ -200,15 +200,14 @@ impl Store {
     }
 }
 
-/// Moves the catalog to its thread, and begins with what it says of erasures and of what is shipped. The last value has
-/// a message when there is something to erase.
+/// Moves the catalog to its thread, and begins with what it says of erasures and of what is shipped.
 fn move_catalog(
     catalog: CatalogFile,
     segments: &Arc<Segments>,
     options: &StoreOptions,
     metrics: &Arc<StoreMetrics>,
     on_failure: &OnFailure,
-) -> Result<(Catalog, JoinHandle<()>, (Arc<Erasures>, Arc<Shipped>), Receiver<()>), OpenError> {
+) -> Result<MovedCatalog, OpenError> {
     let (wake, woken) = crossbeam_channel::bounded(1);
     segments.wake_on_damage(wake.clone());
     let erasures = Arc::new(Erasures::new(wake, Arc::clone(metrics)));
@@ -222,7 +221,17 @@ fn move_catalog(
         erasures_max: options.erasures.erasures_max,
     };
     let (catalog, thread) = catalog.spawn(memory, Arc::clone(on_failure))?;
-    Ok((catalog, thread, (erasures, shipped), woken))
+    Ok(MovedCatalog { catalog, thread, erasures, shipped, woken })
+}
+
+/// The catalog on its thread, and what it has in memory.
+struct MovedCatalog {
+    catalog: Catalog,
+    thread: JoinHandle<()>,
+    erasures: Arc<Erasures>,
+    shipped: Arc<Shipped>,
+    /// Has a message when there is something to erase.
+    woken: Receiver<()>,
 }
 
 fn rewriter(

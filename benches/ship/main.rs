@@ -42,7 +42,7 @@ fn main() {
         let file = from_file(&clickhouse, &table, &files);
         let http = prepared(&clickhouse, &table, &files);
         clickhouse.query(&format!("DROP TABLE {table} SYNC"));
-        println!("round {round}: {:.0} rows/s from a file, {:.0} prepared over HTTP, {:.0} shipped", file, http, whole);
+        println!("round {round}: {file:.0} rows/s from a file, {http:.0} prepared over HTTP, {whole:.0} shipped");
         rates.push((http / file, whole / file));
     }
     let median = |of: fn(&(f64, f64)) -> f64| {

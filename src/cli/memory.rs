@@ -29,6 +29,8 @@ const SEGMENT_CONNECTION_BYTES: usize = 300 << 10;
 const ROW_BYTES: usize = 14;
 /// What laying the keys of a segment down takes beside them, for each event, in bytes.
 const LAYING_DOWN_BYTES_EACH: usize = 24;
+/// Blocks on their way to where events are shipped: two at once, each in buffers that may be half empty.
+const SHIPPED_BLOCKS: usize = 4;
 /// A hidden event, in bytes.
 const HIDDEN_EVENT_BYTES: usize = 16;
 /// An event that was found and is about to be hidden, in bytes: those of a segment are in memory at once.
@@ -98,6 +100,11 @@ pub fn parts(config: &Config) -> Vec<MemoryPart> {
             config.segment_connections_max * SEGMENT_CONNECTION_BYTES,
         ),
         part("ids of events", "dedup_bytes_max", config.dedup_bytes_max),
+        part(
+            "shipping",
+            "ship_bytes_max x 4, if ship_url is set",
+            config.ship_url.as_ref().map_or(0, |_| config.ship_bytes_max * SHIPPED_BLOCKS),
+        ),
         part("log lines", "log_bytes_max x 2", 2 * config.log_bytes_max),
         part("hidden events", "hidden_events_max x 16 B", config.hidden_events_max * HIDDEN_EVENT_BYTES),
         part("finding them", "segment_rows_max x 24 B", config.segment_rows_max as usize * FOUND_EVENT_BYTES),

@@ -264,7 +264,8 @@ mod tests {
 
     #[test]
     fn columns_that_are_not_as_they_must_be_are_said_with_what_mends_them() {
-        let faults = |change: &dyn Fn(&mut Vec<(String, String)>)| {
+        type Columns = Vec<(String, String)>;
+        let faults = |change: &dyn Fn(&mut Columns)| {
             let mut there = made();
             change(&mut there);
             column_faults("d.t", &there).join("\n")

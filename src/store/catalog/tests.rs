@@ -20,7 +20,7 @@ fn open(path: &Path) -> (DataDir, CatalogFile) {
 fn memory(directory: &DataDir) -> InMemory {
     let segments = Arc::new(Segments::new(directory.clone(), options(10).segments, Arc::clone(&metrics().store)));
     let erasures = Arc::new(Erasures::new(crossbeam_channel::bounded(1).0, Arc::clone(&metrics().store)));
-    InMemory { segments, erasures, erasures_max: 1 }
+    InMemory { segments, erasures, shipped: Arc::default(), erasures_max: 1 }
 }
 
 fn new(name: &str, domain: &str) -> NewWebsite {

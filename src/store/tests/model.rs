@@ -37,6 +37,8 @@ const RULES: Rules = Rules {
 
 pub(crate) fn options(segment_rows_max: u64) -> StoreOptions {
     StoreOptions {
+        is_shipping: false,
+        ship_held_bytes_max: None,
         log: LogOptions {
             durability: Durability::Full,
             page_bytes: 4_096,
