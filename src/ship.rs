@@ -3,3 +3,4 @@
 //! Must not know `http` or `writer`.
 
 pub mod block;
+pub mod client;

@@ -33,12 +33,13 @@ const DICTIONARIES: usize = COLUMNS - PLAIN;
 /// In how many pieces a block is built: its head, one for each plain column, two for each with a dictionary.
 const CHUNKS: usize = 1 + PLAIN + 2 * DICTIONARIES;
 
-/// The times that `DateTime64(3)` has, in milliseconds since 1970: the years 1900 to 2299. ClickHouse takes any other
-/// number, too, and then shows, compares and partitions by what its calendar makes of it.
+/// The times that `DateTime64(3)` has in every version that hitlog ships to, in milliseconds since 1970: the years 1900
+/// to 2299. An insert takes any other number, too: 26.7 shows it as what it is, from the year 1 to 9999; older versions
+/// show and partition by another time.
 pub const TIMES_MS: RangeInclusive<i64> = -2_208_988_800_000..=10_413_791_999_999;
 
-/// A time as it is sent. hitlog takes times from 1970 to the year 9999; what is later than 2299 becomes the last
-/// moment that ClickHouse has.
+/// A time as it is sent. hitlog takes times from 1970 to the year 9999; what is later than 2299 becomes the last moment
+/// of that year, so that a row reads the same on all servers of a cluster.
 pub fn sent_time_ms(time_ms: i64) -> i64 {
     time_ms.clamp(*TIMES_MS.start(), *TIMES_MS.end())
 }

@@ -197,6 +197,7 @@ fn memory_serves_the_next_block() {
     // Somebody still holds it.
     let (held, bytes) = (third.clone(), bytes_of(&third));
     builder.take_back(third);
+    assert!(builder.spare.iter().all(|buffer| buffer.capacity() == 0), "a copy is no memory that was given back");
     builder.take_back(second);
     let fourth = block_of(&mut builder, rows());
     assert!(places(&fourth).iter().all(|place| !first_places.contains(place)));
