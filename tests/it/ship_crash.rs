@@ -14,6 +14,7 @@ use std::{
 use harness::{
     ClickHouse, Client, Daemon, Tampering,
     checker::{random_below, rounds},
+    clickhouse::Options,
     proxy::{
         Fault::{DelayAnswer, DelayRequest, SwallowAnswer},
         Proxy,
@@ -53,9 +54,20 @@ fn create_events(table: &str) -> String {
 const CREATE_NODES: &str = "CREATE TABLE events_nodes (node UInt32, instance String,
     state Enum8('holds' = 1, 'left' = 2), at DateTime64(6, 'UTC')) ENGINE = MergeTree ORDER BY (node, at)";
 
+/// A server whose profile says what would have events be stored twice, if hitlog did not say the contrary.
+fn start(more: impl FnOnce(&mut Options)) -> Option<ClickHouse> {
+    ClickHouse::with(|options| {
+        let settings = "<deduplicate_insert>disable</deduplicate_insert><insert_deduplicate>0</insert_deduplicate>
+                        <async_insert>1</async_insert><skip_unavailable_shards>1</skip_unavailable_shards>
+                        <distributed_foreground_insert>0</distributed_foreground_insert>";
+        options.users_config(&format!("<profiles><default>{settings}</default></profiles>"));
+        more(options);
+    })
+}
+
 #[test]
 fn whoever_is_killed_every_event_is_there_once() {
-    let Some(server) = ClickHouse::start() else { return };
+    let Some(server) = start(|_| {}) else { return };
     server.query(&create_events("events"));
     let mut fleet = Fleet::start(vec![server]);
     (0..rounds("HITLOG_SHIP_ROUNDS", 10)).for_each(|_| fleet.kill_some());
@@ -64,7 +76,7 @@ fn whoever_is_killed_every_event_is_there_once() {
 
 #[test]
 fn whoever_is_killed_what_is_derived_is_there_once() {
-    let Some(server) = ClickHouse::start() else { return };
+    let Some(server) = start(|_| {}) else { return };
     server.query(&create_events("events"));
     server.query(&format!(
         "CREATE TABLE derived (node UInt32, seq UInt64, url String) ENGINE = MergeTree ORDER BY (node, seq) {WINDOW}"
@@ -85,12 +97,11 @@ fn whoever_is_killed_what_is_derived_is_there_once() {
 
 #[test]
 fn whichever_of_two_servers_is_killed_every_event_is_there_once() {
-    let (Some(mut first), Some(second)) = (ClickHouse::start(), ClickHouse::start()) else { return };
-    first.stop();
-    first.choose(|options| {
+    let Some(second) = ClickHouse::start() else { return };
+    let two = |options: &mut Options| {
         options.cluster("two", &[second.tcp_port()]);
-    });
-    first.start_again();
+    };
+    let Some(first) = start(two) else { return };
     for server in [&first, &second] {
         server.query(&create_events("events_local"));
     }
