@@ -115,7 +115,7 @@ impl Line {
             token,
             body: payload.body.clone(),
             is_zstd: payload.is_zstd,
-            is_distributed: self.about.distributed().is_some(),
+            about: &self.about,
             rows: payload.rows,
             range: &format!("sequences {} to {} of node {}", range.first, range.last, range.node),
         };

@@ -35,7 +35,7 @@ pub(super) struct Insert<'a> {
     pub(super) query_id: String,
     pub(super) body: Vec<Bytes>,
     pub(super) is_zstd: bool,
-    pub(super) is_distributed: bool,
+    pub(super) about: &'a About,
     /// What has to be written.
     pub(super) rows: u64,
     pub(super) range: &'a str,
@@ -75,8 +75,9 @@ impl Server {
 
     /// Asks, and believes whoever answers.
     async fn ask_anybody(&self, sql: &str, bytes_max: usize) -> Result<Answer, Trouble> {
-        // Only when all is done, so that no error comes behind a 200.
-        let parameters: &[_] = &[("wait_end_of_query", "1")];
+        // Only when all is done, so that no error comes behind a 200; and of every shard, whatever the user's profile
+        // says: what one has that is away is not missing.
+        let parameters: &[_] = &[("wait_end_of_query", "1"), ("skip_unavailable_shards", "0")];
         let query = Query { parameters, answer_bytes_max: bytes_max, time_max: self.timeout, ..Query::new(sql) };
         Ok(self.client.request(query, Vec::new()).await?)
     }
@@ -205,15 +206,13 @@ impl Server {
         let mut parameters = vec![
             ("query_id", insert.query_id.as_str()),
             ("insert_deduplication_token", insert.token.as_str()),
-            ("insert_deduplicate", "1"),
             ("deduplicate_blocks_in_dependent_materialized_views", "1"),
             ("async_insert", "0"),
+            ("skip_unavailable_shards", "0"),
             ("wait_end_of_query", "1"),
             ("http_write_exception_in_output_format", "0"),
         ];
-        if insert.is_distributed {
-            parameters.push(("distributed_foreground_insert", "1"));
-        }
+        parameters.extend(insert.about.insert_settings());
         let query =
             Query { parameters: &parameters, is_zstd: insert.is_zstd, time_max: self.timeout, ..Query::new(&sql) };
         let answer = self.client.request(query, insert.body).await?;

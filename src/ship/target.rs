@@ -5,6 +5,8 @@
 /// The oldest ClickHouse that is shipped to: since 23.8 (August 2023) tokens hold for what is derived from a table,
 /// too.
 const VERSION_MIN: (u64, u64) = (23, 8);
+/// Since then this setting decides whether a token counts, and no longer `insert_deduplicate`.
+const DEDUPLICATE_INSERT_SINCE: (u64, u64) = (26, 2);
 /// What hitlog asks of the window of tokens, in inserts.
 const WINDOW: u64 = 10_000;
 
@@ -125,11 +127,28 @@ impl About {
         settings.split(',').find_map(value)
     }
 
+    /// The first two numbers of the version.
+    fn release(&self) -> (u64, u64) {
+        let mut parts = self.version.split('.').map(|part| part.parse::<u64>().unwrap_or(0));
+        (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
+    }
+
+    /// Settings of an insert by which the target knows it again, whatever the user's profile says. A server refuses
+    /// settings that it does not know.
+    pub(super) fn insert_settings(&self) -> Vec<(&'static str, &'static str)> {
+        let mut settings = vec![("insert_deduplicate", "1")];
+        if self.release() >= DEDUPLICATE_INSERT_SINCE {
+            settings.push(("deduplicate_insert", "enable"));
+        }
+        if self.distributed().is_some() {
+            settings.push(("distributed_foreground_insert", "1"));
+        }
+        settings
+    }
+
     /// Why hitlog does not ship to this server.
     pub(super) fn refusal(&self) -> Option<String> {
-        let mut parts = self.version.split('.').map(|part| part.parse::<u64>().unwrap_or(0));
-        let version = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
-        (version < VERSION_MIN).then(|| {
+        (self.release() < VERSION_MIN).then(|| {
             format!(
                 "the server is ClickHouse {}, and hitlog ships to 23.8 and later: older ones store parts of an insert \
                  that is cut off. Take a newer one",
@@ -227,6 +246,17 @@ mod tests {
         ] {
             assert_eq!(about(version, "").refusal().is_none(), is_taken, "{version}");
         }
+    }
+
+    #[test]
+    fn a_server_is_told_that_tokens_count_as_it_understands() {
+        let has = |version, engine, name| about(version, engine).insert_settings().iter().any(|(of, _)| *of == name);
+        for (version, knows) in [("26.1.9", false), ("26.2.1.106", true), ("27.1", true), ("23.8", false)] {
+            assert_eq!(has(version, "MergeTree", "deduplicate_insert"), knows, "{version}");
+            assert!(has(version, "MergeTree", "insert_deduplicate"));
+        }
+        assert!(has("26.7", "Distributed('a', 'b', 'c')", "distributed_foreground_insert"));
+        assert!(!has("26.7", "MergeTree", "distributed_foreground_insert"));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use std::{
 use harness::{
     ClickHouse, Client, Daemon, Tampering,
     checker::{random_below, rounds},
+    clickhouse::Options,
     proxy::{
         Fault::{DelayAnswer, DelayRequest, SwallowAnswer},
         Proxy,
@@ -31,6 +32,8 @@ const FLAGS: [&str; 3] = ["--segment-rows-max=1500", "--ship-rows-max=150", "--s
 /// Most events of a batch that comes in, and the longest that is waited before the next.
 const BATCH_MAX: u64 = 80;
 const BATCH_PAUSE_MS: u64 = 60;
+/// The batches of a round, for each hitlog.
+const BATCHES: usize = 30;
 /// Where the url stands among the fields of an event.
 const URL: usize = 6;
 
@@ -51,9 +54,20 @@ fn create_events(table: &str) -> String {
 const CREATE_NODES: &str = "CREATE TABLE events_nodes (node UInt32, instance String,
     state Enum8('holds' = 1, 'left' = 2), at DateTime64(6, 'UTC')) ENGINE = MergeTree ORDER BY (node, at)";
 
+/// A server whose profile says what would have events be stored twice, if hitlog did not say the contrary.
+fn start(more: impl FnOnce(&mut Options)) -> Option<ClickHouse> {
+    ClickHouse::with(|options| {
+        let settings = "<deduplicate_insert>disable</deduplicate_insert><insert_deduplicate>0</insert_deduplicate>
+                        <async_insert>1</async_insert><skip_unavailable_shards>1</skip_unavailable_shards>
+                        <distributed_foreground_insert>0</distributed_foreground_insert>";
+        options.users_config(&format!("<profiles><default>{settings}</default></profiles>"));
+        more(options);
+    })
+}
+
 #[test]
 fn whoever_is_killed_every_event_is_there_once() {
-    let Some(server) = ClickHouse::start() else { return };
+    let Some(server) = start(|_| {}) else { return };
     server.query(&create_events("events"));
     let mut fleet = Fleet::start(vec![server]);
     (0..rounds("HITLOG_SHIP_ROUNDS", 10)).for_each(|_| fleet.kill_some());
@@ -62,7 +76,7 @@ fn whoever_is_killed_every_event_is_there_once() {
 
 #[test]
 fn whoever_is_killed_what_is_derived_is_there_once() {
-    let Some(server) = ClickHouse::start() else { return };
+    let Some(server) = start(|_| {}) else { return };
     server.query(&create_events("events"));
     server.query(&format!(
         "CREATE TABLE derived (node UInt32, seq UInt64, url String) ENGINE = MergeTree ORDER BY (node, seq) {WINDOW}"
@@ -83,12 +97,11 @@ fn whoever_is_killed_what_is_derived_is_there_once() {
 
 #[test]
 fn whichever_of_two_servers_is_killed_every_event_is_there_once() {
-    let (Some(mut first), Some(second)) = (ClickHouse::start(), ClickHouse::start()) else { return };
-    first.stop();
-    first.choose(|options| {
+    let Some(second) = ClickHouse::start() else { return };
+    let two = |options: &mut Options| {
         options.cluster("two", &[second.tcp_port()]);
-    });
-    first.start_again();
+    };
+    let Some(first) = start(two) else { return };
     for server in [&first, &second] {
         server.query(&create_events("events_local"));
     }
@@ -185,6 +198,8 @@ impl Fleet {
     /// One round: whoever it is, at whatever moment.
     fn kill_some(&mut self) {
         let last = self.nodes.len() - 1;
+        self.start_those_that_ended();
+        self.feed();
         match random_below(8) {
             // A block has come to the server a moment ago.
             0..=2 => {
@@ -222,6 +237,11 @@ impl Fleet {
                 self.kill(self.some(one));
             }
         }
+    }
+
+    /// Has events come in to every hitlog, in the next second or so.
+    fn feed(&self) {
+        self.nodes.iter().for_each(|node| node.feed.send(BATCHES));
     }
 
     fn wait_for_block(&self) {
@@ -265,7 +285,6 @@ impl Fleet {
                 Victim::Node(node) => self.nodes[node].start_again(),
             }
         }
-        self.start_those_that_ended();
     }
 
     /// A server of the tests ends by itself, now and then, when another that has asked it something is killed.
@@ -279,11 +298,12 @@ impl Fleet {
 
     /// Kills a hitlog within what it writes to its catalog: where ranges are opened and confirmed.
     fn kill_in_the_catalog(&mut self, node: usize) {
-        let (call, count) = (["pwrite64", "fdatasync"][random_below(2) as usize], 1 + random_below(40));
+        let (call, count) = (["pwrite64", "fdatasync"][random_below(2) as usize], 1 + random_below(12));
         let files = ["catalog.db-wal", "catalog.db"].map(|name| self.nodes[node].data.join(name));
-        let daemon = self.nodes[node].daemon.as_mut().unwrap();
+        let daemon = self.nodes[node].daemon.as_ref().unwrap();
         let tampering = Tampering::with_files(daemon, &format!("{call}:signal=KILL:when={count}"), &files);
-        daemon.wait();
+        self.nodes[node].feed.send(2 * BATCHES);
+        self.nodes[node].daemon.as_mut().unwrap().wait();
         drop(tampering);
         self.note_end(node);
         thread::sleep(Duration::from_millis(random_below(150)));
@@ -299,8 +319,12 @@ impl Fleet {
     /// Holds what is there against what is here, and that against what was answered.
     fn check(&mut self) {
         let acknowledged: Vec<_> = self.nodes.iter_mut().map(|node| node.feed.finish()).collect();
-        for node in &self.nodes {
-            shipped::wait_until_shipped(node.daemon.as_ref().unwrap());
+        self.start_those_that_ended();
+        for daemon in self.nodes.iter().filter_map(|node| node.daemon.as_ref()) {
+            // A pause after many tries that have failed is as long as this test waits for anything.
+            let (exit, said) = ship(daemon, &["resume"]);
+            assert_eq!(exit, 0, "{said}");
+            shipped::wait_until_shipped(daemon);
         }
         let nodes: Vec<_> = self.nodes.iter().map(|node| (node.number, node.data.as_path())).collect();
         let found = shipped::differences(&self.servers[0], "default.events", &nodes);
@@ -354,43 +378,64 @@ fn serve(data: &std::path::Path, flags: &[String]) -> Daemon {
 
 /// A client that sends events now and then, to a hitlog that dies and comes back elsewhere, and knows what was answered.
 struct Feed {
-    /// Where the hitlog listens; `None`: the end.
-    address: Arc<Mutex<Option<String>>>,
+    orders: Arc<Mutex<Orders>>,
     thread: Option<thread::JoinHandle<BTreeSet<usize>>>,
+}
+
+/// What a feed is to do.
+#[derive(Debug, Default)]
+struct Orders {
+    /// Where the hitlog listens.
+    address: String,
+    /// How many batches are to be sent still: so many a round, however long that takes.
+    batches: usize,
+    is_ended: bool,
 }
 
 impl Feed {
     fn start(code: String) -> Self {
-        let address = Arc::new(Mutex::new(Some(String::new())));
-        let of_thread = Arc::clone(&address);
-        Self { address, thread: Some(thread::spawn(move || feed(&of_thread, &code))) }
+        let orders = Arc::<Mutex<Orders>>::default();
+        let of_thread = Arc::clone(&orders);
+        Self { orders, thread: Some(thread::spawn(move || feed(&of_thread, &code))) }
     }
 
     fn send_to(&self, daemon: &Daemon) {
-        *self.address.lock().unwrap() = Some(daemon.address.clone());
+        self.orders.lock().unwrap().address.clone_from(&daemon.address);
+    }
+
+    /// Has so many batches be sent in the next time.
+    fn send(&self, batches: usize) {
+        self.orders.lock().unwrap().batches = batches;
     }
 
     /// Ends, and returns the numbers of the events that were acknowledged.
     fn finish(&mut self) -> BTreeSet<usize> {
-        *self.address.lock().unwrap() = None;
+        self.orders.lock().unwrap().is_ended = true;
         self.thread.take().unwrap().join().unwrap()
     }
 }
 
-fn feed(address: &Mutex<Option<String>>, code: &str) -> BTreeSet<usize> {
+fn feed(orders: &Mutex<Orders>, code: &str) -> BTreeSet<usize> {
     let (mut acknowledged, mut next, mut client) = (BTreeSet::new(), 0, None);
     loop {
-        let Some(address) = address.lock().unwrap().clone() else { return acknowledged };
         thread::sleep(Duration::from_millis(random_below(BATCH_PAUSE_MS)));
+        let address = {
+            let mut orders = orders.lock().unwrap();
+            if orders.is_ended {
+                return acknowledged;
+            }
+            let Some(left) = orders.batches.checked_sub(1) else { continue };
+            orders.batches = left;
+            orders.address.clone()
+        };
         // Each number is sent once: what is not answered may be stored or not.
         let numbers = next..next + 1 + random_below(BATCH_MAX) as usize;
         next = numbers.end;
         let events: Vec<Value> = numbers.clone().map(|number| event(code, number)).collect();
         let body = json!({ "events": events }).to_string();
         client = client.or_else(|| Client::try_connect(&address));
-        let answer =
-            client.as_mut().and_then(|client| client.try_send("POST", "/api/v1/events/batch", &[], body.as_bytes()));
-        match answer {
+        let post = |client: &mut Client| client.try_send("POST", "/api/v1/events/batch", &[], body.as_bytes());
+        match client.as_mut().and_then(post) {
             Some(answer) if answer.status == 201 => acknowledged.extend(numbers),
             _ => client = None,
         }
