@@ -146,7 +146,11 @@ impl Ship {
             erase_at: now,
         };
         loop {
-            self.step(&mut session).await?;
+            match self.step(&mut session).await {
+                Ok(()) => {}
+                Err(Trouble::Pause(words)) => return Err(Trouble::Pause(reason(&session.line, words).await)),
+                Err(other) => return Err(other),
+            }
         }
     }
 
@@ -380,6 +384,14 @@ impl Ship {
             }
         }
         Ok(())
+    }
+}
+
+/// Why nothing is sent: the server's words say what it does not take, and a look at the table says what mends it.
+async fn reason(line: &Line, words: String) -> String {
+    match check::look(&line.server).await {
+        Err(Trouble::Pause(reason)) => reason,
+        _ => words,
     }
 }
 
