@@ -120,7 +120,12 @@ impl Ship {
     async fn session(&self) -> Result<std::convert::Infallible, Trouble> {
         let server = self.server()?;
         let about = check::check(&self.shipping, &self.options, &server).await?;
-        if self.shipping.tell(|state| state.now.paused.take()).is_some() {
+        // What went wrong before is over, even where there is nothing left to ship.
+        let paused = self.shipping.tell(|state| {
+            state.now.last_error = None;
+            state.now.paused.take()
+        });
+        if paused.is_some() {
             tracing::info!("shipping goes on");
         }
         let line = Line {
