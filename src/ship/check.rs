@@ -42,6 +42,18 @@ pub(super) async fn check(shipping: &Shipping, options: &ShipOptions, server: &S
     Ok(about)
 }
 
+/// Looks at the table once more, after a start has found it as it should be: somebody may have changed it since.
+pub(super) async fn look(server: &Server) -> Result<(), Trouble> {
+    let about = server.about().await?;
+    if let Some(refusal) = about.refusal() {
+        return Err(Trouble::Pause(refusal));
+    }
+    if !about.has_table() {
+        return Err(Trouble::Pause(gone(&server.events())));
+    }
+    check_table(server, &about).await
+}
+
 async fn check_table(server: &Server, about: &About) -> Result<(), Trouble> {
     let mut faults = column_faults(&server.events(), &server.columns().await?);
     let mut warnings = Vec::new();

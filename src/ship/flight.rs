@@ -9,6 +9,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::sleep;
 
 use super::{
+    check,
     plan::{self, Doubt},
     reading::{self, Builders, Limits, Payload},
     server::{Insert, Present, Server},
@@ -271,6 +272,8 @@ impl Line {
 
     /// The server refuses the data of a range: it is halved until one event is left, which is put aside.
     async fn give_up(&self, flight: &mut Flight, why: String) -> Result<Landed, Trouble> {
+        // Columns that somebody has changed refuse every event.
+        check::look(&self.server).await?;
         let (_, sequences) = self.remake(flight).await?;
         let range = &flight.range;
         let present = self.present(range, &self.about).await?;

@@ -120,7 +120,12 @@ impl Ship {
     async fn session(&self) -> Result<std::convert::Infallible, Trouble> {
         let server = self.server()?;
         let about = check::check(&self.shipping, &self.options, &server).await?;
-        if self.shipping.tell(|state| state.now.paused.take()).is_some() {
+        // What went wrong before is over, even where there is nothing left to ship.
+        let paused = self.shipping.tell(|state| {
+            state.now.last_error = None;
+            state.now.paused.take()
+        });
+        if paused.is_some() {
             tracing::info!("shipping goes on");
         }
         let line = Line {
@@ -146,7 +151,11 @@ impl Ship {
             erase_at: now,
         };
         loop {
-            self.step(&mut session).await?;
+            match self.step(&mut session).await {
+                Ok(()) => {}
+                Err(Trouble::Pause(words)) => return Err(Trouble::Pause(reason(&session.line, words).await)),
+                Err(other) => return Err(other),
+            }
         }
     }
 
@@ -380,6 +389,14 @@ impl Ship {
             }
         }
         Ok(())
+    }
+}
+
+/// Why nothing is sent: the server's words say what it does not take, and a look at the table says what mends it.
+async fn reason(line: &Line, words: String) -> String {
+    match check::look(&line.server).await {
+        Err(Trouble::Pause(reason)) => reason,
+        _ => words,
     }
 }
 
