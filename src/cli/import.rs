@@ -17,6 +17,7 @@ use super::{
 use crate::{
     app,
     config::{Config, Key, contract},
+    store::StoreOptions,
     tools::import::{self, ImportOptions, Stop, WebsiteRules},
 };
 
@@ -83,7 +84,8 @@ fn options(arguments: &ArgMatches, config: Config, stop: Arc<Stop>) -> ImportOpt
             description_chars_max: contract::WEBSITE_DESCRIPTION_CHARS_MAX,
             ahead_max_ms: i64::try_from(config.timestamp_ahead_max_seconds.as_millis()).unwrap_or(i64::MAX),
         },
-        store: app::store_options(&config),
+        // Nothing is shipped meanwhile, so nothing has to leave the disk before it is.
+        store: StoreOptions { ship_held_bytes_max: None, ..app::store_options(&config) },
         stop,
         data_dir: config.data_dir,
     }
