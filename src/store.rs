@@ -161,6 +161,7 @@ impl Store {
         threads.push(catalog_thread);
         let (shipping, ship_threads) = Shipping::spawn(
             (catalog.clone(), &segments, Arc::clone(&erasures), Arc::clone(&shipped)),
+            reserve.clone(),
             options,
             &interrupt,
             Arc::clone(metrics),
