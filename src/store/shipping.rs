@@ -42,8 +42,13 @@ pub struct Shipping {
 impl Shipping {
     /// Starts the thread that reads, if anything is shipped.
     pub(super) fn spawn(
-        (catalog, segments, erasures, shipped): (Catalog, &Arc<Segments>, Arc<Erasures>, Arc<Shipped>),
-        reserve: Reserve,
+        (catalog, segments, erasures, shipped, reserve): (
+            Catalog,
+            &Arc<Segments>,
+            Arc<Erasures>,
+            Arc<Shipped>,
+            Reserve,
+        ),
         options: &StoreOptions,
         interrupt: &ReaderInterrupt,
         metrics: Arc<StoreMetrics>,
@@ -99,8 +104,8 @@ impl Shipping {
         }
     }
 
-    /// Gives up the reserve, where expired segments wait for nothing but being shipped: a disk that is full of those gets
-    /// its room back from nothing else.
+    /// Gives up the reserve, where expired segments wait for nothing but being shipped: a disk that is full of those
+    /// gets its room back from nothing else.
     fn makes_room(&self) -> bool {
         self.shipped.look(|state| state.now.holds_expired)
             && self.reserve.give_up("what has expired can be shipped, and then removed").is_ok()

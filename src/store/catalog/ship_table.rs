@@ -334,8 +334,8 @@ pub(super) fn remove_erasures(connection: &Connection, ids: &[Arc<str>]) -> rusq
     ids.iter().try_for_each(|id| delete.execute([&**id]).map(|_| ()))
 }
 
-/// Forgets what was confirmed of a segment that is gone. What was not, or what the target refuses, is lost if its events
-/// have expired: those from the first to the last sequence. Within a transaction.
+/// Forgets what was confirmed of a segment that is gone. What was not, or what the target refuses, is lost if its
+/// events have expired: those from the first to the last sequence. Within a transaction.
 pub(super) fn drop_segment(connection: &Connection, number: i64, expired: Option<(u64, u64)>) -> rusqlite::Result<()> {
     connection.execute("DELETE FROM ShipRange WHERE segment = ?1 AND state = 'confirmed'", [number])?;
     let dead = "DELETE FROM ShipDead WHERE EXISTS (SELECT 1 FROM ShipRange r WHERE r.segment = ?1 AND r.state = 'dead'
