@@ -160,7 +160,7 @@ impl Store {
         let (readers, tails, mut threads) = spawn_readers(&segments, options, &interrupt, metrics)?;
         threads.push(catalog_thread);
         let (shipping, ship_threads) = Shipping::spawn(
-            (catalog.clone(), &segments, Arc::clone(&erasures), Arc::clone(&shipped)),
+            (catalog.clone(), &segments, Arc::clone(&erasures), Arc::clone(&shipped), reserve.clone()),
             options,
             &interrupt,
             Arc::clone(metrics),

@@ -54,6 +54,18 @@ pub(super) async fn look(server: &Server) -> Result<(), Trouble> {
     check_table(server, &about).await
 }
 
+/// Looks at the table's columns.
+pub(super) async fn columns(server: &Server) -> Result<(), Trouble> {
+    all_is_fit(&column_faults(&server.events(), &server.columns().await?))
+}
+
+fn all_is_fit(faults: &[String]) -> Result<(), Trouble> {
+    if faults.is_empty() {
+        return Ok(());
+    }
+    Err(Trouble::Pause(format!("the table at the target is not fit: {}", faults.join("; "))))
+}
+
 async fn check_table(server: &Server, about: &About) -> Result<(), Trouble> {
     let mut faults = column_faults(&server.events(), &server.columns().await?);
     let mut warnings = Vec::new();
@@ -73,10 +85,7 @@ async fn check_table(server: &Server, about: &About) -> Result<(), Trouble> {
         }
     }
     warnings.iter().for_each(|warning| tracing::warn!("shipping: {warning}"));
-    if faults.is_empty() {
-        return Ok(());
-    }
-    Err(Trouble::Pause(format!("the table at the target is not fit: {}", faults.join("; "))))
+    all_is_fit(&faults)
 }
 
 /// Makes sure that this directory, and no other, ships under its number.

@@ -138,6 +138,8 @@ impl Line {
         if !about.has_table() {
             return Err(Trouble::Pause(gone(&self.server.events())));
         }
+        // Columns that somebody has changed refuse every event, in words of many kinds.
+        check::columns(&self.server).await?;
         let distributed = about.distributed();
         let cluster = distributed.as_ref().map(|to| to.cluster.as_str());
         let is_inherited = self.shipping.look(|state| state.is_inherited(flight.range.first));
@@ -272,8 +274,6 @@ impl Line {
 
     /// The server refuses the data of a range: it is halved until one event is left, which is put aside.
     async fn give_up(&self, flight: &mut Flight, why: String) -> Result<Landed, Trouble> {
-        // Columns that somebody has changed refuse every event.
-        check::look(&self.server).await?;
         let (_, sequences) = self.remake(flight).await?;
         let range = &flight.range;
         let present = self.present(range, &self.about).await?;

@@ -282,7 +282,17 @@ impl CatalogFile {
             SegmentChange::Dropped { number, erased, .. } => {
                 memory.segments.drop_segment(number);
                 memory.erasures.segment_done(number, &erased);
+                let lost = memory.shipped.look(|state| state.lost);
                 self.show_shipping(memory)?;
+                let ranges = memory.shipped.look(|state| state.lost.saturating_sub(lost));
+                if ranges > 0 {
+                    tracing::error!(
+                        segment = number,
+                        ranges,
+                        "events of a segment that has left the disk were never shipped, and are lost to where they are \
+                         shipped to"
+                    );
+                }
             }
         }
         Ok(())

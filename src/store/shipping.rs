@@ -9,6 +9,7 @@ use std::{sync::Arc, thread::JoinHandle, time::Duration};
 use super::{
     catalog::{Catalog, Erasures, ShipChange, ShipErasureState, ShipRange, ShipState, Shipped},
     error::{CatalogError, OpenError, ReadError},
+    format::room::Reserve,
     options::{ReadOptions, StoreOptions},
     priority::lower_priority,
     read::{Pool, Readers, snapshot::Snapshot},
@@ -35,12 +36,19 @@ pub struct Shipping {
     segments: Arc<Segments>,
     erasures: Arc<Erasures>,
     shipped: Arc<Shipped>,
+    reserve: Reserve,
 }
 
 impl Shipping {
     /// Starts the thread that reads, if anything is shipped.
     pub(super) fn spawn(
-        (catalog, segments, erasures, shipped): (Catalog, &Arc<Segments>, Arc<Erasures>, Arc<Shipped>),
+        (catalog, segments, erasures, shipped, reserve): (
+            Catalog,
+            &Arc<Segments>,
+            Arc<Erasures>,
+            Arc<Shipped>,
+            Reserve,
+        ),
         options: &StoreOptions,
         interrupt: &ReaderInterrupt,
         metrics: Arc<StoreMetrics>,
@@ -53,7 +61,7 @@ impl Shipping {
             let (spawned, spawned_threads) = Readers::spawn(Pool::Shipping, segments, read, interrupt, metrics)?;
             (readers, threads) = (Some(spawned), spawned_threads);
         }
-        Ok((Self { catalog, readers, segments: Arc::clone(segments), erasures, shipped }, threads))
+        Ok((Self { catalog, readers, segments: Arc::clone(segments), erasures, shipped, reserve }, threads))
     }
 
     /// Puts a question to the store, on the thread for that.
@@ -85,13 +93,22 @@ impl Shipping {
 
     /// Notes a change in the catalog, synced when this returns.
     pub async fn note(&self, change: impl Fn() -> ShipChange) -> Result<(), CatalogError> {
+        let mut is_without_room = false;
         loop {
             match self.catalog.change_shipping(change()).await {
                 // People's changes wait; nothing of this one was made.
                 Err(CatalogError::Busy) => tokio::time::sleep(BUSY_PAUSE).await,
+                Err(CatalogError::StorageFull) if !is_without_room && self.makes_room() => is_without_room = true,
                 other => return other,
             }
         }
+    }
+
+    /// Gives up the reserve, where expired segments wait for nothing but being shipped: a disk that is full of those
+    /// gets its room back from nothing else.
+    fn makes_room(&self) -> bool {
+        self.shipped.look(|state| state.now.holds_expired)
+            && self.reserve.give_up("what has expired can be shipped, and then removed").is_ok()
     }
 
     /// The events that the target refuses: sequence, why, and since when in milliseconds since 1970, UTC.

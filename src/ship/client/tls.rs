@@ -60,6 +60,11 @@ impl Tls {
             CertificateError::UnknownIssuer => "is of an issuer that is not trusted: set a file with the issuer's own \
                                                 certificate (PEM), or have this machine trust it"
                 .to_owned(),
+            CertificateError::BadSignature => {
+                "is signed with another key than the issuer's that is trusted: set a file \
+                                               with the issuer's present certificate (PEM), or renew this one"
+                    .to_owned()
+            }
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                 format!("is not for the name {host}: set a URL with a name that it has{}", names_in(error))
             }

@@ -334,12 +334,17 @@ pub(super) fn remove_erasures(connection: &Connection, ids: &[Arc<str>]) -> rusq
     ids.iter().try_for_each(|id| delete.execute([&**id]).map(|_| ()))
 }
 
-/// Forgets what was confirmed of a segment that is gone. What was not is lost, if its events have expired: those from
-/// the first to the last sequence. Within a transaction.
+/// Forgets what was confirmed of a segment that is gone. What was not, or what the target refuses, is lost if its
+/// events have expired: those from the first to the last sequence. Within a transaction.
 pub(super) fn drop_segment(connection: &Connection, number: i64, expired: Option<(u64, u64)>) -> rusqlite::Result<()> {
     connection.execute("DELETE FROM ShipRange WHERE segment = ?1 AND state = 'confirmed'", [number])?;
-    let Some((first, last)) = expired else { return Ok(()) };
-    let lost = "UPDATE ShipRange SET state = 'lost', note = ?2 WHERE segment = ?1 AND state = 'open'";
+    let dead = "DELETE FROM ShipDead WHERE EXISTS (SELECT 1 FROM ShipRange r WHERE r.segment = ?1 AND r.state = 'dead'
+                    AND sequence BETWEEN r.firstSequence AND r.lastSequence)";
+    connection.execute(dead, [number])?;
+    let Some((first, last)) = expired else {
+        return connection.execute("DELETE FROM ShipRange WHERE segment = ?1 AND state = 'dead'", [number]).map(drop);
+    };
+    let lost = "UPDATE ShipRange SET state = 'lost', note = ?2 WHERE segment = ?1 AND state IN ('open', 'dead')";
     connection.execute(lost, params![number, EXPIRED])?;
     let uncut = "INSERT OR IGNORE INTO ShipRange(firstSequence, lastSequence, segment, node, rows, bytes, hash, epoch,
                                                  state, firstArrival, attempts, note)

@@ -195,6 +195,8 @@ pub struct ShipNow {
     pub last_error: Option<(i64, String)>,
     /// When the oldest event arrived that is not confirmed, in milliseconds since 1970, UTC; `None`: all are.
     pub behind_since: Option<i64>,
+    /// Whether expired segments stay on the disk only because they are not shipped.
+    pub holds_expired: bool,
     /// What somebody has asked for.
     pub resume: Option<Resume>,
     /// The comparison that was asked for last.

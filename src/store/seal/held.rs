@@ -37,5 +37,6 @@ pub(super) fn held_for_shipping<'a>(
         staying.remove(&segment.number);
     }
     metrics.ship_held_bytes.set(held_bytes as f64);
+    shipped.change(|state| state.now.holds_expired = !staying.is_empty());
     staying
 }

@@ -95,10 +95,12 @@ impl Proxy {
         self.state.refuse(refuse);
     }
 
-    /// Passes on what is held, and waits until the server has answered or has gone.
+    /// Passes on what is held, and what comes to be held meanwhile; waits until the server has answered or has gone.
     pub fn release(&self) {
-        self.state.release();
-        wait_until("nothing is held", || (self.state.counts().held == 0).then_some(()));
+        wait_until("nothing is held", || {
+            self.state.release();
+            (self.state.counts().held == 0).then_some(())
+        });
     }
 
     /// How many requests have come: heads that were read.
