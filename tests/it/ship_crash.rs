@@ -28,7 +28,7 @@ use tempfile::TempDir;
 use super::ship::{event, send, ship};
 
 /// Small segments and ranges, so that kills also fall into rolls and seals, and ranges are many.
-const FLAGS: [&str; 3] = ["--segment-rows-max=1500", "--ship-rows-max=150", "--ship-interval-seconds=0.1"];
+const FLAGS: [&str; 3] = ["--segment-rows-max=1500", "--ship-rows-max=300", "--ship-interval-seconds=0.1"];
 /// Most events of a batch that comes in, and the longest that is waited before the next.
 const BATCH_MAX: u64 = 80;
 const BATCH_PAUSE_MS: u64 = 60;
@@ -152,6 +152,8 @@ struct Fleet {
     nodes: Vec<Node>,
     /// Before the server of the last node, to know when a block is under way and to have it come late.
     proxy: Proxy,
+    /// The moments that the next rounds are of: each has its turn, in any order.
+    moments: Vec<Moment>,
     told: Told,
     _work: TempDir,
 }
@@ -176,6 +178,27 @@ struct Node {
     feed: Feed,
 }
 
+/// When somebody is killed.
+#[derive(Debug, Clone, Copy)]
+enum Moment {
+    Any,
+    /// A block has come to the server a moment ago.
+    Arrived,
+    /// It is stored, and only the server knows.
+    Stored,
+    /// It comes to the server when whoever has sent it is gone, and perhaps has begun anew.
+    Late,
+    /// The server stands still with it, and goes on when the next hitlog asks what has become of it.
+    Still,
+    /// hitlog opens a range in its catalog, or confirms one.
+    InCatalog,
+}
+
+impl Moment {
+    const ALL: [Self; 8] =
+        [Self::Any, Self::Any, Self::Arrived, Self::Arrived, Self::Stored, Self::Late, Self::Still, Self::InCatalog];
+}
+
 /// Whom the kill of a round is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Victim {
@@ -192,50 +215,50 @@ impl Fleet {
             Node::start(number, work.path().join(number.to_string()), FLAGS.map(String::from).into_iter().chain(own))
         };
         let nodes = nodes.map(start).into();
-        Self { servers, nodes, proxy, told: Told::default(), _work: work }
+        Self { servers, nodes, proxy, moments: Vec::new(), told: Told::default(), _work: work }
     }
 
     /// One round: whoever it is, at whatever moment.
     fn kill_some(&mut self) {
-        let last = self.nodes.len() - 1;
+        if self.moments.is_empty() {
+            self.moments = Moment::ALL.into();
+        }
+        let moment = self.moments.swap_remove(random_below(self.moments.len() as u64) as usize);
+        let behind_proxy = Victim::Node(self.nodes.len() - 1);
+        let any = random_below(self.nodes.len() as u64) as usize;
         self.start_those_that_ended();
         self.feed();
-        match random_below(8) {
-            // A block has come to the server a moment ago.
-            0..=2 => {
+        match moment {
+            Moment::Any => {
+                thread::sleep(Duration::from_millis(random_below(500)));
+                self.kill(self.some(Victim::Node(any)));
+            }
+            Moment::Arrived => {
                 self.wait_for_block();
                 thread::sleep(Duration::from_micros(random_below(12_000)));
-                self.kill(self.some(Victim::Node(last)));
+                self.kill(self.some(behind_proxy));
             }
-            // It is stored, and only the server knows.
-            3 => {
+            Moment::Stored => {
                 let before = self.proxy.faults();
                 self.proxy.next_with("INSERT", 1, SwallowAnswer);
                 self.proxy.wait_for_faults(before + 1);
-                self.kill([Victim::Node(last)].into());
+                self.kill([behind_proxy].into());
             }
-            // It comes to the server when whoever has sent it is gone, and has begun anew.
-            4 => {
+            Moment::Late => {
                 self.proxy.next_with("INSERT", 1, DelayRequest(Duration::from_millis(random_below(1_500))));
                 self.wait_for_block();
-                self.kill([Victim::Node(last)].into());
+                self.kill([behind_proxy].into());
             }
-            // The server stands still with it, and goes on when the next hitlog asks what has become of it.
-            5 => {
+            Moment::Still => {
                 let server = random_below(self.servers.len() as u64) as usize;
                 self.wait_for_block();
                 thread::sleep(Duration::from_micros(random_below(6_000)));
                 self.servers[server].signal("STOP");
-                self.kill([Victim::Node(last)].into());
+                self.kill([behind_proxy].into());
                 thread::sleep(Duration::from_millis(random_below(300)));
                 self.servers[server].signal("CONT");
             }
-            6 => self.kill_in_the_catalog(random_below(self.nodes.len() as u64) as usize),
-            _ => {
-                thread::sleep(Duration::from_millis(random_below(500)));
-                let one = Victim::Node(random_below(self.nodes.len() as u64) as usize);
-                self.kill(self.some(one));
-            }
+            Moment::InCatalog => self.kill_in_the_catalog(any),
         }
     }
 
