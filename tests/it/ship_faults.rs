@@ -178,8 +178,11 @@ impl<'a> Lane<'a> {
     }
 
     fn end(self, what: &str) {
+        // They are counted a moment after the catalog has them.
+        wait_until(&format!("all are counted, and none twice: {what}"), || {
+            (self.daemon.metrics()["hitlog_ship_events_total"] == self.sent as f64).then_some(())
+        });
         let metrics = self.daemon.metrics();
-        assert_eq!(metrics["hitlog_ship_events_total"], self.sent as f64, "{what}");
         for name in ["doubled_rows_total", "dead_events", "lost_ranges", "paused"] {
             assert_eq!(metrics[&format!("hitlog_ship_{name}")], 0.0, "{what}: {name}");
         }
