@@ -273,7 +273,9 @@ fn make_older(data: &Path) {
     }
     execute(
         &data.join("catalog.db"),
-        "ALTER TABLE Log DROP COLUMN idHashKey; UPDATE Segment SET digest = NULL; PRAGMA user_version = 4;",
+        "ALTER TABLE Log DROP COLUMN idHashKey; UPDATE Segment SET digest = NULL; DROP TABLE ShipTarget;
+         DROP TABLE ShipNode; DROP TABLE ShipRange; DROP TABLE ShipDead; DROP TABLE ShipErasure;
+         PRAGMA user_version = 4;",
     );
     fs::remove_dir_all(data.join("ids")).unwrap();
 }
