@@ -113,13 +113,22 @@ impl ClickHouse {
 
     fn end(&mut self, signal: &str) {
         self.signal(signal);
+        self.wait();
+    }
+
+    /// Waits until something has ended it.
+    pub fn wait(&mut self) {
         let mut process = self.process.take().unwrap();
         wait_until("ClickHouse ends", || process.try_wait().unwrap());
     }
 
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().expect("it runs").id()
+    }
+
     /// Sends a signal: `STOP` has it stand still, `CONT` go on.
     pub fn signal(&self, signal: &str) {
-        let process = self.process.as_ref().expect("it runs").id().to_string();
+        let process = self.pid().to_string();
         let status = Command::new("kill").args([&format!("-{signal}"), &process]).status().unwrap();
         assert!(status.success());
     }

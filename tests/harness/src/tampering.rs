@@ -22,12 +22,17 @@ impl Tampering {
 
     /// Changes what calls on these files only return; on all if there are none.
     pub fn with_files(daemon: &Daemon, inject: &str, files: &[PathBuf]) -> Self {
+        Self::of_process(daemon.pid(), inject, files)
+    }
+
+    /// The same of any process.
+    pub fn of_process(process: u32, inject: &str, files: &[PathBuf]) -> Self {
         let call = inject.split(':').next().unwrap();
         let mut strace = Command::new("strace")
             .args(["-f", "-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &format!("inject={inject}")])
             .args(files.iter().flat_map(|file| [OsStr::new("-P"), file.as_os_str()]))
             .arg("-p")
-            .arg(daemon.pid().to_string())
+            .arg(process.to_string())
             .stderr(Stdio::piped())
             .spawn()
             .expect("strace is needed: apt-get install strace");
@@ -38,7 +43,7 @@ impl Tampering {
         thread::spawn(move || stderr.read_to_string(&mut String::new()));
         // strace says so after the first thread; the others' states tell when they are all traced.
         wait_until("every thread is traced", || {
-            let tasks = fs::read_dir(format!("/proc/{}/task", daemon.pid())).ok()?;
+            let tasks = fs::read_dir(format!("/proc/{process}/task")).ok()?;
             let traced = |status: String| !status.contains("TracerPid:\t0\n");
             tasks
                 .map_while(Result::ok)

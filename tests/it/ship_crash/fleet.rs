@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    fs,
     path::{Path, PathBuf},
     thread,
     time::Duration,
@@ -38,6 +39,8 @@ pub(super) struct Fleet {
     proxy: Proxy,
     /// The moments that the next rounds are of: each has its turn, in any order.
     moments: Vec<Moment>,
+    /// Whether no server is killed that has noted a token whose rows have no place yet.
+    pub(super) spares_tokens: bool,
     told: Told,
     _work: TempDir,
 }
@@ -99,7 +102,8 @@ impl Fleet {
             Node::start(number, work.path().join(number.to_string()), FLAGS.map(String::from).into_iter().chain(own))
         };
         let nodes = nodes.map(start).into();
-        Self { servers, nodes, proxy, moments: Vec::new(), told: Told::default(), _work: work }
+        let told = Told::default();
+        Self { servers, nodes, proxy, moments: Vec::new(), spares_tokens: false, told, _work: work }
     }
 
     /// One round: whoever it is, at whatever moment.
@@ -175,6 +179,9 @@ impl Fleet {
         for victim in &victims {
             match *victim {
                 Victim::Server(server) => {
+                    if self.spares_tokens {
+                        stop_between_tokens(&self.servers[server]);
+                    }
                     self.servers[server].kill();
                     self.told.servers_killed += 1;
                 }
@@ -251,6 +258,34 @@ impl Fleet {
             assert_eq!(exit, 0, "{said}");
         }
     }
+}
+
+/// Has a server stand still where every token that it has noted is of rows that have their place.
+fn stop_between_tokens(server: &ClickHouse) {
+    let mut before = BTreeSet::new();
+    loop {
+        server.signal("STOP");
+        let owed = owed_parts(server);
+        // What is owed for longer is of a part that is gone since, by a merge.
+        if owed.is_subset(&before) {
+            return;
+        }
+        server.signal("CONT");
+        thread::sleep(Duration::from_millis(20));
+        before = owed;
+    }
+}
+
+/// The parts that the last token of each table is of, and that are not there.
+fn owed_parts(server: &ClickHouse) -> BTreeSet<PathBuf> {
+    let entries = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let tables = entries(&server.data().join("data/store")).flat_map(|some| entries(&some).collect::<Vec<_>>());
+    let last_parts = |table: PathBuf| {
+        let logs: Vec<_> = entries(&table.join("deduplication_logs")).collect();
+        let last = |log: PathBuf| fs::read_to_string(log).ok()?.lines().last()?.split('\t').nth(1).map(str::to_owned);
+        logs.into_iter().filter_map(last).map(|part| table.join(part)).collect::<Vec<_>>()
+    };
+    tables.flat_map(last_parts).filter(|part| !part.exists()).collect()
 }
 
 /// The number of the event with this url.
