@@ -257,7 +257,9 @@ impl Sealing {
     fn timeout(&self, plan: &Plan) -> Duration {
         let is_unlinking = !self.rewriter.segments.replaced().is_empty() && !is_delayed(plan.unlink_at);
         let is_erasing = self.erasures.are_pending();
-        if is_unlinking || (is_erasing && !is_delayed(plan.finish_at)) {
+        // The next look for what has expired may have come due since the last one, where much was done meanwhile.
+        let is_looking = self.retention.kept.is_some() && !is_delayed(plan.retention_at);
+        if is_looking || is_unlinking || (is_erasing && !is_delayed(plan.finish_at)) {
             return POLL;
         }
         let delays = [plan.retention_at, plan.unlink_at, plan.finish_at].into_iter().flatten();

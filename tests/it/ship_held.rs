@@ -11,9 +11,9 @@ use std::{
 };
 
 use harness::{
-    ClickHouse, Daemon, event_with,
+    ClickHouse, Daemon, Tampering, event_with,
     mount::{Mount, is_root},
-    proxy::Proxy,
+    proxy::{Fault, Proxy},
     shipped::{self, Fields},
     wait_until, work_dir,
 };
@@ -127,6 +127,35 @@ fn what_expires_and_is_erased_while_the_target_is_down_arrives_or_is_erased() {
     wait_until_removed(&daemon, 10.0);
     let metrics = daemon.metrics();
     assert_eq!((metrics["hitlog_ship_held_bytes"], metrics["hitlog_ship_lost_ranges"]), (0.0, 0.0));
+    daemon.stop();
+}
+
+#[test]
+fn what_has_expired_leaves_as_it_is_shipped_however_slow_the_disk_is() {
+    let Some(clickhouse) = ClickHouse::start() else { return };
+    plain_table(&clickhouse);
+    let work = work_dir();
+    let data = work.path().join("data");
+    let proxy = Proxy::start(&clickhouse.address());
+    proxy.refuse(true);
+    let flags = ["--segment-rows-max=60"];
+    let daemon = serve(&data, &proxy.url(), &flags);
+    let code = daemon.register("ship.example");
+    (0..3).for_each(|batch| fill_segment(&daemon, &code, batch * 60, 60, ""));
+    daemon.wait_until_sealed();
+    daemon.stop();
+    let daemon = serve(&data, &proxy.url(), &[&flags[..], &RETENTION].concat());
+    wait_until_held(&daemon);
+    // What is done after a look for what has expired takes longer than the pause until the next.
+    let slow_disk = Tampering::with(&daemon, "fsync:delay_enter=600000");
+    proxy.next_with("INSERT", 1, Fault::DelayRequest(Duration::ZERO));
+    proxy.next_with("INSERT", 2, Fault::DelayRequest(Duration::from_secs(3)));
+    proxy.refuse(false);
+    wait_until_removed(&daemon, 1.0);
+    assert_eq!(daemon.metrics()["hitlog_segments_removed_total"], 1.0);
+    wait_until_removed(&daemon, 3.0);
+    drop(slow_disk);
+    assert_eq!(clickhouse.query("SELECT count(), uniqExact(seq) FROM default.events"), "180\t180");
     daemon.stop();
 }
 
