@@ -354,9 +354,9 @@ fn ship_options(config: &Config) -> Option<ShipOptions> {
     let url = config.ship_url.clone()?;
     Some(ShipOptions {
         is_zstd: match config.ship_compression {
-            ShipCompression::Auto => !ship::is_this_machine(&url),
-            ShipCompression::Zstd => true,
-            ShipCompression::None => false,
+            ShipCompression::Auto => None,
+            ShipCompression::Zstd => Some(true),
+            ShipCompression::None => Some(false),
         },
         url,
         user: config.ship_user.clone(),

@@ -59,14 +59,3 @@ pub fn spawn(
     })?;
     Ok((ShipStop(stop), thread))
 }
-
-/// Whether a URL is of this machine, by the address or the name that is in it.
-pub fn is_this_machine(url: &str) -> bool {
-    let host = url::Url::parse(url).ok().and_then(|url| url.host().map(|host| host.to_owned()));
-    match host {
-        Some(url::Host::Domain(name)) => name == "localhost",
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    }
-}

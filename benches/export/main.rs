@@ -8,17 +8,18 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::atomic::{AtomicUsize, Ordering},
     thread,
     time::Instant,
 };
 
 use rusqlite::Connection;
 
-use harness::{Daemon, command, traffic, wait_until};
+use harness::{
+    Daemon, command,
+    measure::{BATCH, store},
+    wait_until,
+};
 
-const BATCH: usize = 500;
-const WRITERS: usize = 2;
 /// The segments of the default settings, as far as there are enough events for some.
 const SEGMENT_ROWS_MAX: usize = 1_000_000;
 
@@ -50,22 +51,7 @@ fn take_in(data: &Path, events: usize) {
     let rows_max = SEGMENT_ROWS_MAX.min(events / 2).to_string();
     let daemon = Daemon::start_in(data, &["--segment-rows-max", &rows_max, "--log-level", "warn"]);
     let code = daemon.register("example.com");
-    let next = AtomicUsize::new(0);
-    thread::scope(|scope| {
-        for _ in 0..WRITERS {
-            scope.spawn(|| {
-                let (mut client, mut batches) = (daemon.client(), traffic::Batches::new(&code, BATCH));
-                loop {
-                    let at = next.fetch_add(BATCH, Ordering::Relaxed);
-                    if at >= events {
-                        return;
-                    }
-                    let answer = client.post("/api/v1/events/batch", batches.from(at));
-                    assert_eq!(answer.status, 201, "{}", answer.text());
-                }
-            });
-        }
-    });
+    store(&daemon, &code, events);
     let unsealed = || daemon.metrics()["hitlog_segments{state=\"unsealed\"}"];
     while unsealed() > 0.0 {
         thread::sleep(std::time::Duration::from_millis(100));

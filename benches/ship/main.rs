@@ -15,16 +15,15 @@ use std::{
 
 use harness::{
     ClickHouse, Client, Daemon,
-    measure::{BATCH, Latencies, Paced, memory_mib},
+    measure::{BATCH, Latencies, Paced, memory_mib, store},
     shipped::wait_until_shipped,
-    traffic, work_dir,
+    work_dir,
 };
 
 /// Rows of an insert, and inserts on their way at once.
 const RANGE: usize = 100_000;
 const AT_ONCE: usize = 2;
 const LIVE_RATE: f64 = 50_000.0;
-const WRITERS: usize = 4;
 
 fn main() {
     let numbers: Vec<usize> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
@@ -60,21 +59,7 @@ fn main() {
 fn fill(data: &Path, events: usize) {
     let daemon = Daemon::start_in(data, &["--durability=normal"]);
     let code = daemon.register("example.com");
-    let next = AtomicUsize::new(0);
-    thread::scope(|scope| {
-        for _ in 0..WRITERS {
-            scope.spawn(|| {
-                let (mut client, mut batches) = (daemon.client(), traffic::Batches::new(&code, BATCH));
-                loop {
-                    let first = next.fetch_add(BATCH, Ordering::Relaxed);
-                    if first >= events {
-                        return;
-                    }
-                    harness::measure::send(&mut client, batches.from(first));
-                }
-            });
-        }
-    });
+    store(&daemon, &code, events);
     wait(|| daemon.metrics()["hitlog_segments{state=\"unsealed\"}"] == 0.0);
     daemon.stop();
 }

@@ -139,7 +139,6 @@ struct DeadEventJson {
 
 impl ShippingJson {
     fn new(state: &ShipState, durable: u64) -> Self {
-        let count = |wanted| state.erasures.values().filter(|of| of.state == wanted).count();
         let now = &state.now;
         let trouble = |(at, message): (i64, String)| TroubleJson { message, at: time_text(at) };
         let lag_ms = now.behind_since.map_or(0, |since| (now_ms() - since).max(0));
@@ -162,8 +161,8 @@ impl ShippingJson {
             open_ranges: state.open.values().map(RangeJson::new).collect(),
             dead_events: state.dead,
             lost_ranges: state.lost,
-            erasures_waiting: count(ShipErasureState::Waiting),
-            erasures_masked: count(ShipErasureState::Masked),
+            erasures_waiting: state.erasures_in(ShipErasureState::Waiting),
+            erasures_masked: state.erasures_in(ShipErasureState::Masked),
             paused: now.paused.as_ref().map(|pause| trouble((pause.since, pause.reason.clone()))),
             last_error: now.last_error.clone().map(trouble),
             last_verify: state.verified.map(|(at, differences)| LastVerifyJson { differences, at: time_text(at) }),

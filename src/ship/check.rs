@@ -14,10 +14,7 @@ use crate::{
 
 /// Looks at the target, makes what is missing there, and registers the node. Returns what the target is.
 pub(super) async fn check(shipping: &Shipping, options: &ShipOptions, server: &Server) -> Result<About, Trouble> {
-    let mut about = server.about().await?;
-    if let Some(refusal) = about.refusal() {
-        return Err(Trouble::Pause(refusal));
-    }
+    let mut about = about(server).await?;
     let asked = shipping.look(|state| state.now.resume);
     let forgotten = if asked == Some(Resume::FromStart) { forget(shipping, server, &about).await } else { Ok(()) };
     // What somebody asks for while the target does not answer is done when it does.
@@ -42,12 +39,15 @@ pub(super) async fn check(shipping: &Shipping, options: &ShipOptions, server: &S
     Ok(about)
 }
 
+/// What the target is, unless hitlog does not ship to such a server.
+async fn about(server: &Server) -> Result<About, Trouble> {
+    let about = server.about().await?;
+    about.refusal().map_or(Ok(about), |refusal| Err(Trouble::Pause(refusal)))
+}
+
 /// Looks at the table once more, after a start has found it as it should be: somebody may have changed it since.
 pub(super) async fn look(server: &Server) -> Result<(), Trouble> {
-    let about = server.about().await?;
-    if let Some(refusal) = about.refusal() {
-        return Err(Trouble::Pause(refusal));
-    }
+    let about = about(server).await?;
     if !about.has_table() {
         return Err(Trouble::Pause(gone(&server.events())));
     }

@@ -6,12 +6,7 @@
 
 use std::time::Duration;
 
-use super::{
-    flight::Line,
-    server::{ErasureAt, condition},
-    target::Distributed,
-    trouble::Trouble,
-};
+use super::{flight::Line, server::condition, target::Distributed, trouble::Trouble};
 use crate::{
     clock::now_ms,
     store::{ShipChange, ShipErasure, ShipErasureState},
@@ -90,8 +85,7 @@ fn nodes(line: &Line) -> Vec<u32> {
 
 async fn mask(line: &Line, erasure: &ShipErasure) -> Result<(), Trouble> {
     let (table, on_cluster, _) = place(line);
-    let at = ErasureAt { table: &table, on_cluster: &on_cluster, condition: condition(erasure, &nodes(line)) };
-    line.server.mask(&at).await?;
+    line.server.mask(&table, &on_cluster, &condition(erasure, &nodes(line))).await?;
     let (id, up_to, state) = (&erasure.id, erasure.up_to, ShipErasureState::Masked);
     line.shipping.note(|| ShipChange::Erasure { id: id.clone(), up_to, state }).await?;
     tracing::info!(erasure = %erasure.id, "what is to be erased is in no answer of the target's any more");

@@ -75,7 +75,12 @@ impl Line {
     pub(super) async fn fly(&self, mut flight: Flight) -> Result<(u64, Landed), Trouble> {
         let (mut failed, mut refused) = (0, 0);
         let landed = loop {
-            let step = if flight.is_in_doubt { self.settle(&mut flight).await } else { self.send(&mut flight).await };
+            let step = match &flight.payload {
+                Some(payload) if !flight.is_in_doubt => {
+                    self.send(&flight.range, payload).await.map(|()| Step::Confirmed)
+                }
+                _ => self.settle(&mut flight).await,
+            };
             flight.is_in_doubt = !matches!(step, Ok(Step::Remade));
             let why = match step {
                 Ok(Step::Confirmed) => break Landed::Confirmed,
@@ -90,26 +95,15 @@ impl Line {
                 Err(other) => return Err(other),
             };
             failed += 1;
-            self.tell(&why);
+            tell(&self.shipping, &why);
             sleep(plan::pause(failed, rand::random())).await;
         };
         flight.payload.take().into_iter().for_each(|payload| self.builders.take_back(payload));
         Ok((flight.range.first, landed))
     }
 
-    /// Tells what went wrong.
-    pub(super) fn tell(&self, why: &str) {
-        tracing::warn!("shipping: {why}");
-        self.shipping.tell(|state| state.now.last_error = Some((now_ms(), why.to_owned())));
-    }
-
     /// Sends the block. Only where it is known that it is not there, or that the target knows it again.
-    async fn send(&self, flight: &mut Flight) -> Result<Step, Trouble> {
-        if flight.payload.is_none() {
-            self.remake(flight).await?;
-        }
-        let Some(payload) = &flight.payload else { return Ok(Step::Remade) };
-        let range = &flight.range;
+    async fn send(&self, range: &ShipRange, payload: &Payload) -> Result<(), Trouble> {
         let token = format!("{}{}", prefix(range), range.epoch);
         let insert = Insert {
             query_id: format!("{token}-{}-{:08x}", range.attempts, self.run_id),
@@ -129,7 +123,7 @@ impl Line {
         };
         self.metrics.attempts(outcome).increment(1);
         self.metrics.insert_seconds.record(begun.elapsed().as_secs_f64());
-        sent.map(|()| Step::Confirmed)
+        sent
     }
 
     /// Finds out what has become of earlier attempts, and does what is left to do.
@@ -161,12 +155,12 @@ impl Line {
             are_same_bytes,
             is_inherited,
         };
-        if doubt.is_known_by_token() {
+        if let Some(payload) = flight.payload.as_ref().filter(|_| doubt.is_known_by_token()) {
             let first = range.first;
             self.shipping.note(|| ShipChange::Tried { first, version: about.version.clone() }).await?;
             flight.range.attempts += 1;
             flight.range.begun_at.get_or_insert(now_ms());
-            self.send(flight).await?;
+            self.send(&flight.range, payload).await?;
         }
         let present = self.present(&flight.range, &about).await?;
         let missing = plan::missing(&sequences, &present.sequences);
@@ -210,15 +204,12 @@ impl Line {
             "a range that was in doubt is sent again, as far as its events are not there"
         );
         flight.range = ShipRange {
-            rows: payload.rows,
-            bytes: payload.bytes,
-            hash: payload.hash,
             epoch: before.epoch + 1,
             missing: only.filter(|_| is_part),
             attempts: 1,
             begun_at: Some(now_ms()),
             version: Some(version.to_owned()),
-            ..before
+            ..payload.of_range(before)
         };
         flight.payload = Some(payload);
         let (first, with) = (flight.range.first, flight.range.clone());
@@ -227,26 +218,24 @@ impl Line {
         Ok(())
     }
 
-    /// Makes sure that the block is in memory. Returns whether it is the very one that was noted, and every sequence of
+    /// Makes the block again, if it is still the very one that was noted. Returns whether it is, and every sequence of
     /// the range that there is.
     async fn remake(&self, flight: &mut Flight) -> Result<(bool, Vec<u64>), Trouble> {
-        let range = flight.range.clone();
-        let missing = range.missing.clone();
+        let range = &flight.range;
+        let mut before = flight.payload.take();
+        let mut shown = None;
         // What was hidden since the range was cut was in it.
-        let (mut payload, mut sequences) =
-            self.read(&range, missing.clone(), OfHidden::LeftOut, flight.payload.take()).await?;
-        if payload.hash != range.hash {
-            let (all, all_sequences) = self.read(&range, missing, OfHidden::Read, Some(payload)).await?;
-            if all.hash == range.hash {
-                (payload, sequences) = (all, all_sequences);
-            } else {
-                let only = range.missing.clone();
-                (payload, sequences) = self.read(&range, only, OfHidden::LeftOut, Some(all)).await?;
+        for of_hidden in [OfHidden::LeftOut, OfHidden::Read] {
+            let (payload, sequences) = self.read(range, range.missing.clone(), of_hidden, before.take()).await?;
+            if payload.hash == range.hash {
+                flight.payload = Some(payload);
+                return Ok((true, sequences));
             }
+            before = Some(payload);
+            shown.get_or_insert(sequences);
         }
-        let is_same = payload.hash == range.hash;
-        flight.payload = Some(payload);
-        Ok((is_same, sequences))
+        before.into_iter().for_each(|payload| self.builders.take_back(payload));
+        Ok((false, shown.unwrap_or_default()))
     }
 
     async fn read(
@@ -288,8 +277,8 @@ impl Line {
                 self.shipping.note(|| ShipChange::Ended { first, end, note: why.clone() }).await?;
                 Ok(Landed::Dead)
             }
-            [.., last] => {
-                let middle = left[left.len() / 2].min(*last);
+            [..] => {
+                let middle = left[left.len() / 2];
                 let only = (left.len() < sequences.len()).then_some(missing);
                 let mut halves = Vec::new();
                 for (first, last) in [(range.first, middle - 1), (middle, range.last)] {
@@ -312,10 +301,16 @@ impl Line {
         let missing = only.map(|runs| runs.iter().map(cut).filter(|(first, last)| first <= last).collect::<Vec<_>>());
         let part = ShipRange { first, last, missing, ..range.clone() };
         let (payload, _) = self.read(&part, part.missing.clone(), OfHidden::LeftOut, None).await?;
-        let (rows, bytes, hash) = (payload.rows, payload.bytes, payload.hash);
+        let part = payload.of_range(part);
         self.builders.take_back(payload);
-        Ok(ShipRange { rows, bytes, hash, epoch: range.epoch + 1, attempts: 0, begun_at: None, version: None, ..part })
+        Ok(ShipRange { epoch: range.epoch + 1, attempts: 0, begun_at: None, version: None, ..part })
     }
+}
+
+/// Tells what went wrong.
+pub(super) fn tell(shipping: &Shipping, why: &str) {
+    tracing::warn!("shipping: {why}");
+    shipping.tell(|state| state.now.last_error = Some((now_ms(), why.to_owned())));
 }
 
 /// What the token of every block of a range begins with, and the name of every attempt.

@@ -17,8 +17,8 @@ pub struct ShipOptions {
     pub table: String,
     /// Who may vouch for the server, in the place of those that the system trusts.
     pub ca_file: Option<PathBuf>,
-    /// Whether blocks are compressed.
-    pub is_zstd: bool,
+    /// Whether blocks are compressed; `None`: unless the server is on this machine.
+    pub is_zstd: Option<bool>,
     /// The number of this hitlog among those that ship to one table.
     pub node: u32,
     /// Most events of a range.

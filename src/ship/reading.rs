@@ -73,6 +73,11 @@ impl Payload {
         }
         Ok(Self { builder, block, body, is_zstd, rows, bytes, hash })
     }
+
+    /// A range with this block.
+    pub(super) fn of_range(&self, range: ShipRange) -> ShipRange {
+        ShipRange { rows: self.rows, bytes: self.bytes, hash: self.hash, ..range }
+    }
 }
 
 /// What comes next in the log.

@@ -6,7 +6,6 @@
 
 use std::{collections::VecDeque, fs::File, io::Read, path::Path, sync::Arc, time::Duration};
 
-use rand::RngExt;
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep, sleep_until},
@@ -16,7 +15,7 @@ use super::{
     check,
     client::{Client, Patience, Target},
     erase,
-    flight::{Flight, Landed, Line},
+    flight::{self, Flight, Landed, Line},
     options::ShipOptions,
     plan,
     reading::{self, Builders, Cut, Limits},
@@ -27,7 +26,7 @@ use super::{
 use crate::{
     clock::now_ms,
     metrics::ShipMetrics,
-    store::{Pause, ShipChange, ShipRange, Shipping, Snapshot, VerifyWork},
+    store::{Pause, Run, ShipChange, ShipRange, Shipping, VerifyWork},
 };
 
 /// Ranges on their way at once: while the server writes one, the next is read and sent.
@@ -87,11 +86,10 @@ impl Ship {
                 Trouble::Pause(reason) => self.pause(reason).await,
                 Trouble::Wait(why) | Trouble::Data(why) => {
                     failed += 1;
-                    tracing::warn!("shipping: {why}");
-                    self.shipping.tell(|state| state.now.last_error = Some((now_ms(), why)));
+                    flight::tell(&self.shipping, &why);
                     self.shipping.behind_since();
                     tokio::select! {
-                        () = sleep(plan::pause(failed, rand::rng().random())) => {}
+                        () = sleep(plan::pause(failed, rand::random())) => {}
                         () = self.shipping.woken() => {}
                     }
                 }
@@ -118,7 +116,7 @@ impl Ship {
     }
 
     async fn session(&self) -> Result<std::convert::Infallible, Trouble> {
-        let server = self.server()?;
+        let (server, limits) = self.server()?;
         let about = check::check(&self.shipping, &self.options, &server).await?;
         // What went wrong before is over, even where there is nothing left to ship.
         let paused = self.shipping.tell(|state| {
@@ -131,10 +129,10 @@ impl Ship {
         let line = Line {
             shipping: self.shipping.clone(),
             server,
-            limits: self.limits(),
+            limits,
             builders: Arc::clone(&self.builders),
             metrics: Arc::clone(&self.metrics),
-            run_id: rand::rng().random(),
+            run_id: rand::random(),
             about,
         };
         self.reopen_lost(&line).await?;
@@ -159,20 +157,18 @@ impl Ship {
         }
     }
 
-    fn limits(&self) -> Limits {
-        let ShipOptions { rows_max, bytes_max, is_zstd, .. } = self.options;
-        Limits { rows_max, bytes_max, is_zstd }
-    }
-
-    fn server(&self) -> Result<Server, Trouble> {
+    /// The server as it is configured, and how large and in which form it is sent ranges.
+    fn server(&self) -> Result<(Server, Limits), Trouble> {
         let ShipOptions { url, user, password_file, database, table, ca_file, timeout, .. } = &self.options;
         let password = password_file.as_deref().map(read_password).transpose().map_err(Trouble::Pause)?;
         let target = Target::parse(url, Some(user), password.as_deref(), ca_file.clone()).map_err(Trouble::Pause)?;
         if target.shows_its_password() {
             tracing::warn!("shipping: the password goes over the network without encryption: give ship_url with https");
         }
+        let ShipOptions { rows_max, bytes_max, is_zstd, .. } = self.options;
+        let limits = Limits { rows_max, bytes_max, is_zstd: is_zstd.unwrap_or(!target.is_loopback()) };
         let client = Client::new(target, Patience::default()).map_err(Trouble::Pause)?;
-        Ok(Server::new(client, database, table, *timeout))
+        Ok((Server::new(client, database, table, *timeout), limits))
     }
 
     /// Sends what can be sent, then waits until something has happened.
@@ -202,7 +198,7 @@ impl Ship {
                 // What keeps an erasure from being followed keeps nothing from being shipped.
                 Some(Ok(Err(Trouble::Wait(why) | Trouble::Pause(why) | Trouble::Data(why)))) => {
                     session.erase_at = Instant::now() + PAUSE_LOOK / 10;
-                    session.line.tell(&format!("an erasure could not be followed yet: {why}"));
+                    flight::tell(&self.shipping, &format!("an erasure could not be followed yet: {why}"));
                 }
                 Some(Ok(Err(end))) => return Err(end),
                 Some(Ok(Ok(false)) | Err(_)) | None => {}
@@ -276,10 +272,8 @@ impl Ship {
             let next = state.nodes.iter().map(|node| node.first_sequence).find(|first| *first > after + 1);
             (after, node, next.map_or(u64::MAX >> 1, |first| first - 1), state.is_inherited(after + 1))
         });
-        let (limits, builders) = (session.line.limits, Arc::clone(&session.line.builders));
-        let cut =
-            self.shipping.read(move |snapshot| reading::cut(snapshot, (after, last), node, limits, &builders)).await?;
-        match cut {
+        let limits = session.line.limits;
+        match self.read_cut(&session.line, (after, last), node).await? {
             Cut::Nothing => {
                 session.cut_at = Instant::now() + self.options.interval;
                 Ok(None)
@@ -290,21 +284,18 @@ impl Ship {
             }
             Cut::Lost(run) => {
                 let note = Trouble::Gone.to_string();
-                let range = lost_range(run.segment, (run.first, run.last), node);
+                let range = unsent(run, node);
                 tracing::error!(first = run.first, last = run.last, "shipping: events can't be shipped: {note}");
                 self.shipping.note(|| ShipChange::Lost(range.clone(), note.clone())).await?;
                 Ok(None)
             }
             Cut::Range(run, first_arrival, payload) => {
                 let range = ShipRange {
-                    rows: payload.rows,
-                    bytes: payload.bytes,
-                    hash: payload.hash,
                     first_arrival,
                     attempts: u32::from(!is_inherited),
                     begun_at: (!is_inherited).then(now_ms),
                     version: (!is_inherited).then(|| session.line.about.version.clone()),
-                    ..lost_range(run.segment, (run.first, run.last), node)
+                    ..payload.of_range(unsent(run, node))
                 };
                 if payload.rows < limits.rows_max
                     && payload.bytes < limits.bytes_max as u64
@@ -318,28 +309,29 @@ impl Ship {
         }
     }
 
+    /// Cuts the next range after a sequence, up to another, of one node.
+    async fn read_cut(&self, line: &Line, span: (u64, u64), node: u32) -> Result<Cut, Trouble> {
+        let (limits, builders) = (line.limits, Arc::clone(&line.builders));
+        Ok(self.shipping.read(move |snapshot| reading::cut(snapshot, span, node, limits, &builders)).await?)
+    }
+
     /// Takes ranges up again that were lost, and whose segments are here again.
     async fn reopen_lost(&self, line: &Line) -> Result<(), Trouble> {
         for lost in self.shipping.lost().await? {
             let (mut after, mut with) = (lost.first - 1, Vec::new());
             while after < lost.last {
                 let node = self.shipping.look(|state| state.node_of(after + 1).map_or(0, |node| node.node));
-                let (span, limits, builders) = ((after, lost.last), line.limits, Arc::clone(&line.builders));
-                let cut = move |snapshot: &Snapshot<'_>| reading::cut(snapshot, span, node, limits, &builders);
-                match self.shipping.read(cut).await? {
+                match self.read_cut(line, (after, lost.last), node).await? {
                     Cut::Nothing | Cut::Lost(_) => break,
                     Cut::Empty(up_to) => after = up_to,
                     Cut::Range(run, first_arrival, payload) => {
                         after = run.last;
                         // Some of it may have arrived before it was lost, so it counts as sent long ago.
                         with.push(ShipRange {
-                            rows: payload.rows,
-                            bytes: payload.bytes,
-                            hash: payload.hash,
                             epoch: lost.epoch + 1,
                             first_arrival,
                             begun_at: Some(0),
-                            ..lost_range(run.segment, (run.first, run.last), node)
+                            ..payload.of_range(unsent(run, node))
                         });
                         line.builders.take_back(*payload);
                     }
@@ -400,8 +392,8 @@ async fn reason(line: &Line, words: String) -> String {
     }
 }
 
-/// A range of which nothing is sent.
-fn lost_range(segment: i64, (first, last): (u64, u64), node: u32) -> ShipRange {
+/// A range of which nothing is sent yet.
+fn unsent(Run { segment, first, last }: Run, node: u32) -> ShipRange {
     ShipRange {
         first,
         last,

@@ -90,7 +90,12 @@ impl Server {
     }
 
     async fn text(&self, sql: &str) -> Result<String, Trouble> {
-        text_of(&self.ask(sql, ANSWER_BYTES_MAX).await?.0)
+        self.text_within(sql, ANSWER_BYTES_MAX).await
+    }
+
+    /// Answers a statement with a text of so many bytes at the most.
+    pub(super) async fn text_within(&self, sql: &str, bytes_max: usize) -> Result<String, Trouble> {
+        text_of(&self.ask(sql, bytes_max).await?.0)
     }
 
     async fn number(&self, sql: &str) -> Result<u64, Trouble> {
@@ -230,10 +235,7 @@ impl Server {
 
     /// How many attempts whose names begin so are running.
     pub(super) async fn running(&self, prefix: &str, cluster: Option<&str>) -> Result<u64, Trouble> {
-        let of = match cluster {
-            Some(cluster) => format!("clusterAllReplicas('{cluster}', system.processes)"),
-            None => "system.processes".into(),
-        };
+        let of = everywhere("system.processes", cluster);
         self.number(&format!("SELECT count() FROM {of} WHERE startsWith(initial_query_id, '{prefix}')")).await
     }
 
@@ -270,11 +272,8 @@ impl Server {
     }
 
     /// Has the events of an erasure be in no answer any more, and waits until that is so everywhere.
-    pub(super) async fn mask(&self, erasure: &ErasureAt<'_>) -> Result<(), Trouble> {
-        let sql = format!(
-            "DELETE FROM {} {} WHERE {} SETTINGS lightweight_deletes_sync = 2",
-            erasure.table, erasure.on_cluster, erasure.condition
-        );
+    pub(super) async fn mask(&self, table: &str, on_cluster: &str, condition: &str) -> Result<(), Trouble> {
+        let sql = format!("DELETE FROM {table} {on_cluster} WHERE {condition} SETTINGS lightweight_deletes_sync = 2");
         self.text(&sql).await.map(drop)
     }
 
@@ -286,13 +285,8 @@ impl Server {
 
     /// The latest time of the servers' clocks, in seconds since 1970.
     pub(super) async fn now(&self, cluster: Option<&str>) -> Result<u64, Trouble> {
-        match cluster {
-            Some(cluster) => {
-                let of = format!("clusterAllReplicas('{cluster}', system.one)");
-                self.number(&format!("SELECT max(toUnixTimestamp(now())) FROM {of}")).await
-            }
-            None => self.number("SELECT toUnixTimestamp(now())").await,
-        }
+        let of = everywhere("system.one", cluster);
+        self.number(&format!("SELECT max(toUnixTimestamp(now())) FROM {of}")).await
     }
 
     /// How many files of a table were replaced by this time, in seconds since 1970, and are there still.
@@ -302,21 +296,18 @@ impl Server {
         cluster: Option<&str>,
         replaced_by: u64,
     ) -> Result<u64, Trouble> {
-        let of = match cluster {
-            Some(cluster) => format!("clusterAllReplicas('{cluster}', system.parts)"),
-            None => "system.parts".into(),
-        };
+        let of = everywhere("system.parts", cluster);
         self.number(&format!(
             "SELECT count() FROM {of} WHERE database = '{database}' AND table = '{table}' AND NOT active AND \
              toUnixTimestamp(remove_time) <= {replaced_by}"
         ))
         .await
     }
+}
 
-    /// Answers a statement of the comparison.
-    pub(super) async fn compare(&self, sql: &str, bytes_max: usize) -> Result<String, Trouble> {
-        text_of(&self.ask(sql, bytes_max).await?.0)
-    }
+/// A system's table, of all servers of a cluster if there is one.
+fn everywhere(table: &str, cluster: Option<&str>) -> String {
+    cluster.map_or_else(|| table.to_owned(), |cluster| format!("clusterAllReplicas('{cluster}', {table})"))
 }
 
 fn text_of(body: &[u8]) -> Result<String, Trouble> {
@@ -327,13 +318,6 @@ fn no_summary() -> Trouble {
     let why = "an answer came without X-ClickHouse-Summary: what is between hitlog and the server must ask it, and \
                pass its headers on";
     Trouble::Wait(why.into())
-}
-
-/// Where an erasure's events are, and which they are.
-pub(super) struct ErasureAt<'a> {
-    pub(super) table: &'a str,
-    pub(super) on_cluster: &'a str,
-    pub(super) condition: String,
 }
 
 /// Which rows an erasure is of, of these nodes.

@@ -35,10 +35,8 @@ struct Sums {
 /// Compares, and tells what was found. `is_deep` compares what is in the events, not only which there are.
 pub(super) async fn verify(line: &Line, is_deep: bool) -> Result<Verify, Trouble> {
     let ranges = line.shipping.confirmed().await?;
-    let erasures = line
-        .shipping
-        .look(|state| state.erasures.values().filter(|of| of.state == ShipErasureState::Waiting).count() as u64);
-    let mut found = Verify { is_deep, erasures_waiting: erasures, ..Verify::default() };
+    let erasures_waiting = line.shipping.look(|state| state.erasures_in(ShipErasureState::Waiting) as u64);
+    let mut found = Verify { is_deep, erasures_waiting, ..Verify::default() };
     for some in by_node(&ranges).values().flat_map(|ranges| ranges.chunks(RANGES_AT_ONCE)) {
         let there = sums_there(&line.server, some, is_deep).await?;
         for range in some {
@@ -79,8 +77,8 @@ fn by_node(ranges: &[ShipRange]) -> BTreeMap<u32, Vec<ShipRange>> {
 async fn sums_there(server: &Server, ranges: &[ShipRange], is_deep: bool) -> Result<BTreeMap<u64, Sums>, Trouble> {
     let (Some(first), Some(last)) = (ranges.first(), ranges.last()) else { return Ok(BTreeMap::new()) };
     // What is behind a range and before the next one begins with a number that no range has.
-    let bounds: Vec<_> = ranges.iter().flat_map(|range| [range.first, range.last + 1]).collect();
-    let mut bounds: Vec<_> = bounds.into_iter().map(|bound| format!("toUInt64({bound})")).collect();
+    let bounds = ranges.iter().flat_map(|range| [range.first, range.last + 1]);
+    let mut bounds: Vec<_> = bounds.map(|bound| format!("toUInt64({bound})")).collect();
     bounds.dedup();
     let contents = if is_deep { format!("sum(sipHash64({CONTENTS}))") } else { "toUInt64(0)".into() };
     let sql = format!(
@@ -92,7 +90,7 @@ async fn sums_there(server: &Server, ranges: &[ShipRange], is_deep: bool) -> Res
         first.first,
         last.last
     );
-    let text = server.compare(&sql, 2 * ranges.len() * LINE_BYTES_MAX + LINE_BYTES_MAX).await?;
+    let text = server.text_within(&sql, 2 * ranges.len() * LINE_BYTES_MAX + LINE_BYTES_MAX).await?;
     let line = |line: &str| {
         let mut numbers = line.split('\t').map(|number| number.parse::<u64>().ok());
         let mut next = || numbers.next().flatten();

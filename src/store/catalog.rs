@@ -181,7 +181,7 @@ impl CatalogFile {
         erasure_table::insert_website(&transaction, &erasure, id, now)?;
         ship_table::insert_erasure(&transaction, &erasure, id, None)?;
         transaction.commit()?;
-        self.show_shipping(memory)?;
+        self.show_ship_erasures(memory)?;
         self.websites.remove(id);
         let subject = Subject { website_id: Arc::clone(&website.id), visitor: None };
         memory.erasures.insert(Erasure::new(Arc::clone(&erasure), Some(subject), now));
@@ -205,7 +205,7 @@ impl CatalogFile {
         erasure_table::insert_visitor(&transaction, &id, &new, now)?;
         ship_table::insert_erasure(&transaction, &id, &new.website_id, Some((&new.visitor_id, new.up_to)))?;
         transaction.commit()?;
-        self.show_shipping(memory)?;
+        self.show_ship_erasures(memory)?;
         let NewErasure { website_id, visitor_id, up_to, found } = new;
         let visitor = Some(VisitorSubject { visitor_id, up_to });
         let mut erasure = Erasure::new(id, Some(Subject { website_id, visitor }), now);
@@ -233,7 +233,7 @@ impl CatalogFile {
         // What has left the disk here may still be there.
         ship_table::insert_erasure(&transaction, &erasure.id, &new.website_id, Some((&new.visitor_id, new.up_to)))?;
         transaction.commit()?;
-        self.show_shipping(memory)?;
+        self.show_ship_erasures(memory)?;
         erasure.done_at = Some(now);
         memory.erasures.insert(erasure.clone());
         self.forget_erasures(now, memory)?;
@@ -243,7 +243,10 @@ impl CatalogFile {
     /// Forgets erasures that were done long ago, or before very many others.
     fn forget_erasures(&mut self, now: i64, memory: &InMemory) -> Result<(), ChangeError> {
         let forgotten = memory.erasures.forget_done(now - ERASURE_KEPT_MS, memory.erasures_max);
-        ship_table::remove_erasures(&self.connection, &forgotten)?;
+        if !forgotten.is_empty() {
+            ship_table::remove_erasures(&self.connection, &forgotten)?;
+            self.show_ship_erasures(memory)?;
+        }
         Ok(erasure_table::remove(&self.connection, &forgotten)?)
     }
 
@@ -300,16 +303,26 @@ impl CatalogFile {
 
     fn change_shipping(&mut self, change: &ShipChange, memory: &InMemory) -> Result<(), ChangeError> {
         ship_table::apply(&mut self.connection, change)?;
+        if change.is_of_erasures() {
+            self.show_ship_erasures(memory)?;
+        }
         self.show_shipping(memory)
     }
 
-    /// Shows what the tables say of shipping to whoever looks at it in memory.
+    /// Shows how far shipping is by the tables to whoever looks at it in memory.
     fn show_shipping(&self, memory: &InMemory) -> Result<(), ChangeError> {
-        let stored = ship_table::read(&self.connection)?;
+        let stored = ship_table::read_progress(&self.connection)?;
         memory.shipped.change(|state| {
-            let now = std::mem::take(&mut state.now);
-            *state = ShipState { now, ..stored };
+            let ShipState { now, erasures, .. } = std::mem::take(state);
+            *state = ShipState { now, erasures, ..stored };
         });
+        Ok(())
+    }
+
+    /// The same of the erasures that the target has to follow.
+    fn show_ship_erasures(&self, memory: &InMemory) -> Result<(), ChangeError> {
+        let erasures = ship_table::read_erasures(&self.connection)?;
+        memory.shipped.change(|state| state.erasures = erasures);
         Ok(())
     }
 

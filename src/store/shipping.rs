@@ -164,9 +164,8 @@ impl Shipping {
             metrics.paused.set(f64::from(u8::from(state.now.paused.is_some())));
             metrics.dead.set(state.dead as f64);
             metrics.lost.set(state.lost as f64);
-            let count = |wanted| state.erasures.values().filter(|erasure| erasure.state == wanted).count() as f64;
-            metrics.erasures_waiting.set(count(ShipErasureState::Waiting));
-            metrics.erasures_masked.set(count(ShipErasureState::Masked));
+            metrics.erasures_waiting.set(state.erasures_in(ShipErasureState::Waiting) as f64);
+            metrics.erasures_masked.set(state.erasures_in(ShipErasureState::Masked) as f64);
             let (verified_at, differences) = state.verified.unwrap_or_default();
             metrics.verified.set(verified_at as f64 / 1_000.0);
             metrics.differences.set(differences as f64);

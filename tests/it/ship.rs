@@ -5,6 +5,8 @@ use std::path::Path;
 use harness::{ClickHouse, Daemon, command, event_with, shipped, wait_until, work_dir};
 use serde_json::{Value, json};
 
+use crate::ship_page::statements;
+
 /// A daemon that ships to this server, soon after events come in.
 pub(crate) fn serve(data: &Path, url: &str, flags: &[&str]) -> Daemon {
     let url = format!("--ship-url={url}");
@@ -19,18 +21,14 @@ pub(crate) fn ship(daemon: &Daemon, arguments: &[&str]) -> (i32, String) {
     (output.status.code().unwrap(), text(output.stdout) + &text(output.stderr))
 }
 
-/// Makes the table as hitlog does, but as a plain MergeTree, which hides nothing that is there twice.
-pub(crate) fn plain_table(clickhouse: &ClickHouse) {
-    clickhouse.query(
-        "CREATE TABLE default.events (
-            site LowCardinality(String), type Enum8('pageview' = 1, 'click' = 2, 'custom' = 3),
-            created_at DateTime64(3, 'UTC'), received_at DateTime64(3, 'UTC'), node UInt32, seq UInt64,
-            visitor String, session String, url String, properties String, referrer LowCardinality(String),
-            device LowCardinality(String), browser LowCardinality(String), os LowCardinality(String),
-            location LowCardinality(String), flags UInt8
-         ) ENGINE = MergeTree PARTITION BY toYYYYMM(received_at) ORDER BY (site, created_at, node, seq)
-         SETTINGS non_replicated_deduplication_window = 10000, fsync_after_insert = 1, fsync_part_directory = 1",
-    );
+/// Makes the table as hitlog does, but as a plain MergeTree, which hides nothing that is there twice; in a database of
+/// this name.
+pub(crate) fn plain_table(clickhouse: &ClickHouse, database: &str) {
+    clickhouse.query(&format!("CREATE DATABASE IF NOT EXISTS {database}"));
+    let table = statements()["table"].replace("CREATE TABLE events", &format!("CREATE TABLE {database}.events"));
+    let plain = table.replace("ReplacingMergeTree", "MergeTree");
+    assert!(plain != table && plain.contains("non_replicated_deduplication_window = 10000"), "{plain}");
+    clickhouse.query(&plain);
 }
 
 /// Sends a batch of events that differ in everything that an event has.

@@ -21,25 +21,13 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tempfile::TempDir;
 
-use crate::{
-    ship::{send, serve, ship},
-    ship_page::statements,
-};
+use crate::ship::{plain_table, send, serve, ship};
 
 /// What hitlog calls its requests by, as their heads have it: every statement but the rows of an insert is a body.
 const OF_ROWS: &str = "INSERT%20INTO";
 const OF_ANY: &str = "POST";
 /// Events of one round, which are three ranges and more.
 const ROUND: usize = 250;
-
-/// Makes a database with the table of events as the page has it, but for its engine.
-fn make_plain_table(clickhouse: &ClickHouse, database: &str) {
-    clickhouse.query(&format!("CREATE DATABASE {database}"));
-    let table = statements()["table"].replace("CREATE TABLE events", &format!("CREATE TABLE {database}.events"));
-    let plain = table.replace("ReplacingMergeTree", "MergeTree");
-    assert!(plain != table && plain.contains("non_replicated_deduplication_window = 10000"), "{plain}");
-    clickhouse.query(&plain);
-}
 
 fn count(clickhouse: &ClickHouse) -> usize {
     clickhouse.query("SELECT count() FROM plain.events").parse().unwrap()
@@ -103,7 +91,7 @@ fn send_part(
 #[test]
 fn of_a_body_that_is_cut_anywhere_nothing_is_stored() {
     let Some(clickhouse) = ClickHouse::start() else { return };
-    make_plain_table(&clickhouse, "plain");
+    plain_table(&clickhouse, "plain");
     let plain = blocks(1);
     let packed = compress(&[plain.clone().into()]).unwrap().to_vec();
     for (name, whole, is_zstd) in [("plain", &plain, false), ("packed", &packed, true)] {
@@ -150,7 +138,7 @@ struct Lane<'a> {
 impl<'a> Lane<'a> {
     /// What `fail` asks of the proxy is done to the first requests that hitlog makes.
     fn start(clickhouse: &'a ClickHouse, database: &str, flags: &[&str], fail: impl FnOnce(&Proxy)) -> Self {
-        make_plain_table(clickhouse, database);
+        plain_table(clickhouse, database);
         let proxy = Proxy::start(&clickhouse.address());
         fail(&proxy);
         let own = format!("--ship-database={database}");

@@ -79,7 +79,7 @@ fn wait_until_removed(daemon: &Daemon, segments: f64) {
 #[test]
 fn what_expires_and_is_erased_while_the_target_is_down_arrives_or_is_erased() {
     let Some(clickhouse) = ClickHouse::start() else { return };
-    plain_table(&clickhouse);
+    plain_table(&clickhouse, "default");
     let work = work_dir();
     let data = work.path().join("data");
     let proxy = Proxy::start(&clickhouse.address());
@@ -133,7 +133,7 @@ fn what_expires_and_is_erased_while_the_target_is_down_arrives_or_is_erased() {
 #[test]
 fn what_has_expired_leaves_as_it_is_shipped_however_slow_the_disk_is() {
     let Some(clickhouse) = ClickHouse::start() else { return };
-    plain_table(&clickhouse);
+    plain_table(&clickhouse, "default");
     let work = work_dir();
     let data = work.path().join("data");
     let proxy = Proxy::start(&clickhouse.address());
@@ -174,7 +174,7 @@ fn a_disk_that_is_full_of_what_is_not_shipped_is_emptied_by_shipping() {
         return;
     }
     let Some(clickhouse) = ClickHouse::start() else { return };
-    plain_table(&clickhouse);
+    plain_table(&clickhouse, "default");
     let work = work_dir();
     let disk = Mount::in_memory(32, work.path());
     let (data, ballast) = (work.path().join("data"), work.path().join("ballast"));
@@ -218,7 +218,7 @@ fn a_disk_that_is_full_of_what_is_not_shipped_is_emptied_by_shipping() {
 #[test]
 fn what_a_bound_takes_off_the_disk_is_told_as_lost() {
     let Some(clickhouse) = ClickHouse::start() else { return };
-    plain_table(&clickhouse);
+    plain_table(&clickhouse, "default");
     let work = work_dir();
     let data = work.path().join("data");
     let proxy = Proxy::start(&clickhouse.address());
@@ -262,7 +262,7 @@ fn what_a_bound_takes_off_the_disk_is_told_as_lost() {
 #[test]
 fn a_refused_event_that_expires_is_told_as_lost() {
     let Some(clickhouse) = ClickHouse::start() else { return };
-    plain_table(&clickhouse);
+    plain_table(&clickhouse, "default");
     clickhouse.query("ALTER TABLE default.events ADD CONSTRAINT fine CHECK url != 'https://example.com/3'");
     let work = work_dir();
     let data = work.path().join("data");

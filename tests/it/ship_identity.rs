@@ -45,7 +45,7 @@ fn two_with_one_number_are_told_apart_before_anything_is_sent() {
 #[test]
 fn a_start_from_a_backup_sends_nothing_again_that_its_first_life_has_sent() {
     let Some(mut clickhouse) = ClickHouse::start() else { return };
-    plain_table(&clickhouse);
+    plain_table(&clickhouse, "default");
     let work = work_dir();
     let [first, backup] = ["first", "backup"].map(|name| work.path().join(name));
     let flags = ["--node=7", "--ship-rows-max=90", "--segment-rows-max=250"];

@@ -71,8 +71,21 @@ pub enum ShipChange {
     Retried,
 }
 
+impl ShipChange {
+    /// Whether it is about erasures.
+    pub(super) fn is_of_erasures(&self) -> bool {
+        matches!(self, Self::Begun(..) | Self::Forgotten | Self::Erasure { .. })
+    }
+}
+
 /// What the tables say.
 pub(crate) fn read(connection: &Connection) -> rusqlite::Result<ShipState> {
+    let progress = read_progress(connection)?;
+    Ok(ShipState { erasures: read_erasures(connection)?, ..progress })
+}
+
+/// What they say but for erasures, of which there may be very many.
+pub(super) fn read_progress(connection: &Connection) -> rusqlite::Result<ShipState> {
     let mut state = ShipState::default();
     if !connection.table_exists(None, "ShipTarget")? {
         return Ok(state);
@@ -97,7 +110,6 @@ pub(crate) fn read(connection: &Connection) -> rusqlite::Result<ShipState> {
     let count = |sql| connection.query_row(sql, [], |row| unsigned(row, 0));
     state.dead = count("SELECT count(*) FROM ShipDead")?;
     state.lost = count("SELECT count(*) FROM ShipRange WHERE state = 'lost'")?;
-    state.erasures = read_erasures(connection)?;
     Ok(state)
 }
 
@@ -134,7 +146,11 @@ pub(crate) fn read_dead(connection: &Connection) -> rusqlite::Result<Vec<(u64, S
     select.query_map([], |row| Ok((unsigned(row, 0)?, row.get(1)?, row.get(2)?)))?.collect()
 }
 
-fn read_erasures(connection: &Connection) -> rusqlite::Result<BTreeMap<Arc<str>, ShipErasure>> {
+/// The erasures that the target has to follow, those that it has followed included.
+pub(super) fn read_erasures(connection: &Connection) -> rusqlite::Result<BTreeMap<Arc<str>, ShipErasure>> {
+    if !connection.table_exists(None, "ShipErasure")? {
+        return Ok(BTreeMap::new());
+    }
     let mut select =
         connection.prepare("SELECT erasure, websiteId, visitorId, upTo, state, changedAt FROM ShipErasure")?;
     let erasure = |row: &Row<'_>| {

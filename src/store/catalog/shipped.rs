@@ -234,6 +234,11 @@ impl ShipState {
         self.open.first_key_value().map_or(self.cut_up_to, |(first, _)| self.cut_up_to.min(first - 1))
     }
 
+    /// How many erasures the target has followed so far.
+    pub fn erasures_in(&self, state: ShipErasureState) -> usize {
+        self.erasures.values().filter(|erasure| erasure.state == state).count()
+    }
+
     /// The node under which an event is shipped.
     pub fn node_of(&self, sequence: u64) -> Option<&ShipNode> {
         self.nodes.iter().rev().find(|node| node.first_sequence <= sequence)

@@ -20,6 +20,25 @@ pub fn send(client: &mut Client, body: &[u8]) {
     assert_eq!(response.status, 201, "{}", response.text());
 }
 
+/// Stores so many events, a multiple of a batch, as fast as a few clients send them.
+pub fn store(daemon: &Daemon, code: &str, events: usize) {
+    let next = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for _ in 0..WRITERS {
+            scope.spawn(|| {
+                let (mut client, mut batches) = (daemon.client(), traffic::Batches::new(code, BATCH));
+                loop {
+                    let first = next.fetch_add(BATCH, Ordering::Relaxed);
+                    if first >= events {
+                        return;
+                    }
+                    send(&mut client, batches.from(first));
+                }
+            });
+        }
+    });
+}
+
 /// When each request was meant to be sent, in seconds, and its latency in milliseconds.
 pub struct Latencies(pub Vec<(f64, f64)>);
 
