@@ -342,8 +342,8 @@ settings! {
     }
     "Shipping to ClickHouse" {
         ship_url: Option<String> = ServerUrl, "",
-            "Where events are shipped to: the URL of a ClickHouse from version 23.8 on, such as \
-             https://clickhouse.example.com:8443. Without it nothing is shipped. See docs/clickhouse.md";
+            "Where events are shipped to: the URL of a ClickHouse from version 23.8 on, with its port (8123, or 8443 \
+             with https). Without it nothing is shipped. See docs/clickhouse.md";
         ship_user: String = Name("USER"), "default", "The user there";
         ship_password_file: Option<PathBuf> = OptionalPath("FILE"), "",
             "A file whose first line is that user's password; it is read anew whenever hitlog connects. Without it, no \

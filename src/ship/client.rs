@@ -96,7 +96,7 @@ pub struct Query<'a> {
     pub statement: &'a str,
     /// What else the URL has: `database`, `query_id`, ClickHouse's settings, and `param_...` of the statement.
     pub parameters: &'a [(&'a str, &'a str)],
-    /// The rows are packed, by [`compress`].
+    /// The rows are packed, by [`compress()`].
     pub is_zstd: bool,
     /// Most bytes of an answer.
     pub answer_bytes_max: usize,
