@@ -1,7 +1,7 @@
 //! How fast are events shipped to ClickHouse, beside what that takes from a file, and what does it cost hitlog?
 //!
-//! `cargo bench --bench ship [-- EVENTS [SECONDS [ROUNDS]]]`: how many events are shipped from sealed segments (1,000,000),
-//! for how long events come in at 50,000 a second while they are shipped (20), and how often all is done in turn (3).
+//! `cargo bench --bench ship [-- EVENTS [SECONDS [ROUNDS]]]`: how many events are shipped from sealed segments (2,000,000),
+//! for how long events come in at 50,000 a second while they are shipped (20), and how often all is done in turn (5).
 //! ClickHouse runs on the same processors, so ratios count. Takes EVENTS times 2 KB of disk.
 
 use std::{
@@ -28,7 +28,7 @@ const LIVE_RATE: f64 = 50_000.0;
 fn main() {
     let numbers: Vec<usize> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
     let number = |at: usize, default| numbers.get(at).copied().unwrap_or(default);
-    let (events, seconds, rounds) = (number(0, 1_000_000).next_multiple_of(BATCH), number(1, 20), number(2, 3));
+    let (events, seconds, rounds) = (number(0, 2_000_000).next_multiple_of(BATCH), number(1, 20), number(2, 5));
     let Some(clickhouse) = ClickHouse::start() else { return };
     let work = work_dir();
     let sealed = work.path().join("sealed");
@@ -36,23 +36,29 @@ fn main() {
     let mut rates = Vec::new();
     for round in 0..rounds {
         let table = format!("round_{round}");
+        calm(&clickhouse);
         let whole = whole_path(&clickhouse, &sealed, &work.path().join(&table), &table, events);
         let files = write_files(&clickhouse, &table, events, work.path());
+        calm(&clickhouse);
         let file = from_file(&clickhouse, &table, &files);
+        calm(&clickhouse);
         let http = prepared(&clickhouse, &table, &files);
         clickhouse.query(&format!("DROP TABLE {table} SYNC"));
         println!("round {round}: {file:.0} rows/s from a file, {http:.0} prepared over HTTP, {whole:.0} shipped");
         rates.push((http / file, whole / file));
     }
-    let median = |of: fn(&(f64, f64)) -> f64| {
-        let mut ratios: Vec<f64> = rates.iter().map(of).collect();
-        ratios.sort_by(f64::total_cmp);
-        (ratios[ratios.len() / 2], ratios[0], ratios[ratios.len() - 1])
-    };
-    for (what, (middle, least, most)) in [("prepared", median(|of| of.0)), ("shipped", median(|of| of.1))] {
-        println!("{what}, of the rate from a file: {middle:.2} ({least:.2} to {most:.2})");
+    told("prepared, of the rate from a file", rates.iter().map(|of| of.0));
+    told("shipped, of the rate from a file", rates.iter().map(|of| of.1));
+    live(&clickhouse, seconds, rounds);
+}
+
+/// Tells the median, the least and the most.
+fn told(what: &str, of: impl Iterator<Item = f64>) {
+    let mut sorted: Vec<f64> = of.collect();
+    sorted.sort_by(f64::total_cmp);
+    if let [least, .., most] | [least @ most] = sorted.as_slice() {
+        println!("{what}: {:.2} ({least:.2} to {most:.2})", sorted[sorted.len() / 2]);
     }
-    live(&clickhouse, seconds);
 }
 
 /// Stores events, and waits until all their segments but the newest are sealed.
@@ -68,10 +74,16 @@ fn fill(data: &Path, events: usize) {
 fn whole_path(clickhouse: &ClickHouse, sealed: &Path, copy: &Path, table: &str, events: usize) -> f64 {
     let copied = Command::new("cp").arg("-a").args([sealed, copy]).status().unwrap();
     assert!(copied.success());
+    let daemon = Daemon::start_in(copy, &[]);
+    let before = memory_mib(&daemon, "VmHWM:");
+    daemon.stop();
     let flags = [format!("--ship-url={}", clickhouse.url()), format!("--ship-table={table}")];
-    let begun = Instant::now();
     let daemon = Daemon::start_in(copy, &flags.each_ref().map(String::as_str));
-    let before = memory_mib(&daemon, "VmRSS:");
+    // The table is made first.
+    while daemon.metrics()["hitlog_ship_open_ranges"] == 0.0 {
+        thread::sleep(Duration::from_millis(2));
+    }
+    let begun = Instant::now();
     wait_until_shipped(&daemon);
     let rate = events as f64 / begun.elapsed().as_secs_f64();
     let most = memory_mib(&daemon, "VmHWM:");
@@ -171,25 +183,35 @@ fn count(clickhouse: &ClickHouse, table: &str) -> f64 {
     clickhouse.query(&format!("SELECT count() FROM {table}")).trim().parse().unwrap()
 }
 
-/// Events that come in all the time: how far behind the target is, and what they wait for their answers beside shipping
-/// and without it.
-fn live(clickhouse: &ClickHouse, seconds: usize) {
+/// Events that come in all the time: how far behind the target is, and how long they wait for their answers beside
+/// shipping, of what they wait without it.
+fn live(clickhouse: &ClickHouse, seconds: usize, rounds: usize) {
     let url = format!("--ship-url={}", clickhouse.url());
-    let alone = paced(&[], seconds);
-    let beside = paced(&[&url, "--ship-table=live"], seconds);
-    let ratio = |share| beside.0.at(share) / alone.0.at(share);
-    println!(
-        "at {LIVE_RATE:.0} events/s: the target is {:.1} s behind (p50), {:.1} s (p99); answers to batches of {BATCH}: \
-         p50 {:.1} ms, alone {:.1} ({:.2}); p99 {:.1} ms, alone {:.1} ({:.2})",
-        beside.1.at(0.5) / 1e3,
-        beside.1.at(0.99) / 1e3,
-        beside.0.at(0.5),
-        alone.0.at(0.5),
-        ratio(0.5),
-        beside.0.at(0.99),
-        alone.0.at(0.99),
-        ratio(0.99)
-    );
+    let mut found = Vec::new();
+    for round in 0..rounds {
+        let table = format!("live_{round}");
+        let flag = format!("--ship-table={table}");
+        calm(clickhouse);
+        let (alone, _) = paced(&[], seconds);
+        let (beside, lags) = paced(&[&url, &flag], seconds);
+        println!(
+            "round {round}, at {LIVE_RATE:.0} events/s: the target is {:.1} s behind (p50), {:.1} s (p99); answers to \
+             batches of {BATCH} beside it and alone: p50 {:.1} and {:.1} ms, p99 {:.1} and {:.1} ms",
+            lags.at(0.5) / 1e3,
+            lags.at(0.99) / 1e3,
+            beside.at(0.5),
+            alone.at(0.5),
+            beside.at(0.99),
+            alone.at(0.99),
+        );
+        clickhouse.query(&format!("DROP TABLE {table} SYNC"));
+        found.push((alone, beside, lags));
+    }
+    told("seconds behind, p99", found.iter().map(|(_, _, lags)| lags.at(0.99) / 1e3));
+    for share in [0.5, 0.99] {
+        let ratio = |(alone, beside, _): &(Latencies, Latencies, Latencies)| beside.at(share) / alone.at(share);
+        told(&format!("answers beside shipping, of alone, p{:.0}", share * 100.0), found.iter().map(ratio));
+    }
 }
 
 /// The latencies of batches, and how far behind the target was, in milliseconds.
@@ -213,6 +235,11 @@ fn paced(flags: &[&str], seconds: usize) -> (Latencies, Latencies) {
     }
     daemon.stop();
     (latencies, Latencies(lags))
+}
+
+/// Waits until the target joins no parts any more: what was measured before must not slow down what comes after.
+fn calm(clickhouse: &ClickHouse) {
+    wait(|| clickhouse.query("SELECT count() FROM system.merges").trim() == "0");
 }
 
 fn wait(mut is_done: impl FnMut() -> bool) {

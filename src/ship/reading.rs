@@ -88,8 +88,8 @@ pub(super) enum Cut {
     Empty(u64),
     /// Events that can't be read any more.
     Lost(Run),
-    /// A range, and what is sent for it.
-    Range(Run, i64, Box<Payload>),
+    /// A range, when its first and its last event arrived, and what is sent for it.
+    Range(Run, (i64, i64), Box<Payload>),
 }
 
 /// Cuts the next range, of what comes after a sequence and is shipped under one node: up to `last`.
@@ -107,7 +107,7 @@ pub(super) fn cut(
     };
     let mut builder = builders.take();
     let mut first: Option<(i64, i64)> = None;
-    let mut up_to = run.last;
+    let (mut up_to, mut last_arrival) = (run.last, 0);
     let read = snapshot.read_run(run, OfHidden::LeftOut, |sequence, row| {
         let (arrived_at, its_month) = *first.get_or_insert((row.received_at, month(row.received_at)));
         if month(row.received_at) != its_month && row.received_at != arrived_at {
@@ -115,6 +115,7 @@ pub(super) fn cut(
             return Ok(ControlFlow::Break(()));
         }
         builder.push(node, sequence, row);
+        last_arrival = row.received_at;
         if builder.rows() as u64 >= limits.rows_max || builder.bytes() >= limits.bytes_max {
             up_to = sequence;
             return Ok(ControlFlow::Break(()));
@@ -124,7 +125,7 @@ pub(super) fn cut(
     run.last = up_to;
     match (read, first) {
         (Ok(_), Some((arrived_at, _))) => {
-            Ok(Cut::Range(run, arrived_at, Box::new(Payload::of(builder, limits.is_zstd)?)))
+            Ok(Cut::Range(run, (arrived_at, last_arrival), Box::new(Payload::of(builder, limits.is_zstd)?)))
         }
         (outcome, _) => {
             // What is in it is of no use any more.

@@ -289,7 +289,7 @@ impl Ship {
                 self.shipping.note(|| ShipChange::Lost(range.clone(), note.clone())).await?;
                 Ok(None)
             }
-            Cut::Range(run, first_arrival, payload) => {
+            Cut::Range(run, (first_arrival, last_arrival), payload) => {
                 let range = ShipRange {
                     first_arrival,
                     attempts: u32::from(!is_inherited),
@@ -304,6 +304,7 @@ impl Ship {
                     session.cut_at = Instant::now() + self.options.interval;
                 }
                 self.note_cut(session, Some(range.clone()), run.last).await?;
+                self.shipping.tell(|state| state.now.rest_since = Some(last_arrival));
                 Ok(Some(Flight { range, payload: Some(*payload), is_in_doubt: is_inherited }))
             }
         }
@@ -324,7 +325,7 @@ impl Ship {
                 match self.read_cut(line, (after, lost.last), node).await? {
                     Cut::Nothing | Cut::Lost(_) => break,
                     Cut::Empty(up_to) => after = up_to,
-                    Cut::Range(run, first_arrival, payload) => {
+                    Cut::Range(run, (first_arrival, _), payload) => {
                         after = run.last;
                         // Some of it may have arrived before it was lost, so it counts as sent long ago.
                         with.push(ShipRange {

@@ -136,16 +136,10 @@ impl Shipping {
         self.segments.durable()
     }
 
-    /// When the oldest event arrived that is not confirmed, in milliseconds since 1970, UTC; `None`: all are. Of one
-    /// that is in no range yet it is when it was first seen here that there is one.
+    /// When the oldest event arrived that is not confirmed, in milliseconds since 1970, UTC; `None`: all are.
     pub fn behind_since(&self) -> Option<i64> {
         let (durable, now) = (self.durable(), now_ms());
-        self.shipped.change(|state| {
-            let of_ranges = state.open.values().map(|range| range.first_arrival).min();
-            let of_rest = || (state.cut_up_to < durable).then(|| state.now.behind_since.unwrap_or(now));
-            state.now.behind_since = of_ranges.or_else(of_rest);
-            state.now.behind_since
-        })
+        self.shipped.change(|state| state.look_behind(durable, now))
     }
 
     /// Tells the metrics how far shipping is.

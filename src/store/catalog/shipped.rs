@@ -195,6 +195,9 @@ pub struct ShipNow {
     pub last_error: Option<(i64, String)>,
     /// When the oldest event arrived that is not confirmed, in milliseconds since 1970, UTC; `None`: all are.
     pub behind_since: Option<i64>,
+    /// What comes after the last range has not arrived before this time, in the same measure; `None`: there is nothing
+    /// after it, or nobody knows.
+    pub rest_since: Option<i64>,
     /// Whether expired segments stay on the disk only because they are not shipped.
     pub holds_expired: bool,
     /// What somebody has asked for.
@@ -232,6 +235,17 @@ impl ShipState {
     /// Everything up to this sequence is confirmed, or is not sent any more.
     pub fn shipped_up_to(&self) -> u64 {
         self.open.first_key_value().map_or(self.cut_up_to, |(first, _)| self.cut_up_to.min(first - 1))
+    }
+
+    /// Finds out anew when the oldest event arrived that is not confirmed, where `durable` is the highest sequence that
+    /// is durable; times in milliseconds since 1970, UTC. Of one that is in no range it is known only that it arrived
+    /// after what was cut last, or else that it was there when it was first looked for.
+    pub(crate) fn look_behind(&mut self, durable: u64, now: i64) -> Option<i64> {
+        let of_ranges = self.open.values().map(|range| range.first_arrival).min();
+        let has_rest = self.cut_up_to < durable;
+        self.now.rest_since = has_rest.then(|| self.now.rest_since.unwrap_or(now));
+        self.now.behind_since = of_ranges.or(self.now.rest_since);
+        self.now.behind_since
     }
 
     /// How many erasures the target has followed so far.
@@ -293,5 +307,48 @@ impl Shipped {
         self.look(|state| {
             state.now.is_on && state.open.range(..=last).any(|(_, range)| range.last >= first && is_recent(range))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(first: u64, first_arrival: i64) -> ShipRange {
+        ShipRange {
+            first,
+            last: first + 9,
+            segment: 1,
+            node: 1,
+            rows: 10,
+            bytes: 1_000,
+            hash: [0; 16],
+            epoch: 0,
+            missing: None,
+            first_arrival,
+            attempts: 1,
+            begun_at: None,
+            version: None,
+        }
+    }
+
+    #[test]
+    fn the_target_is_behind_by_the_oldest_event_that_it_has_not_confirmed_and_not_by_one_that_it_has() {
+        let mut state = ShipState::default();
+        assert_eq!(state.look_behind(0, 1_000), None);
+        assert_eq!(state.look_behind(15, 2_000), Some(2_000), "first seen");
+        assert_eq!(state.look_behind(15, 3_000), Some(2_000));
+        // A range of the ten first ones, of which the last arrived at 1,900.
+        state.open.insert(1, range(1, 1_500));
+        (state.cut_up_to, state.now.rest_since) = (10, Some(1_900));
+        assert_eq!(state.look_behind(15, 4_000), Some(1_500));
+        state.open.clear();
+        assert_eq!(state.look_behind(15, 4_500), Some(1_900), "the rest came after it");
+        state.open.insert(11, range(11, 1_950));
+        (state.cut_up_to, state.now.rest_since) = (15, Some(1_990));
+        assert_eq!(state.look_behind(15, 5_000), Some(1_950));
+        state.open.clear();
+        assert_eq!(state.look_behind(15, 5_500), None);
+        assert_eq!(state.look_behind(16, 9_000), Some(9_000), "nothing was left for a while");
     }
 }
