@@ -113,7 +113,11 @@ async fn register(shipping: &Shipping, options: &ShipOptions, server: &Server, a
         return take(shipping, server, Directory { before: &[], newest: &first, has_shipped: false }, begun).await;
     };
     let Some(mut newest) = nodes.pop() else {
-        return Err(Trouble::Pause("the catalog knows of a target and of no node; `hitlog check` looks at it".into()));
+        return Err(Trouble::Pause(
+            "the table ShipNode of catalog.db is empty, which hitlog never leaves so: put its row back, or give \
+             another ship_table, to which all events are shipped from the first on"
+                .into(),
+        ));
     };
     let has_shipped = cut_up_to >= newest.first_sequence.max(1);
     if newest.node & 0xffff != *number {

@@ -85,7 +85,9 @@ impl Line {
             let why = match step {
                 Ok(Step::Confirmed) => break Landed::Confirmed,
                 Ok(Step::Remade) => continue,
-                Err(Trouble::Data(why)) if refused + 1 >= REFUSED_MAX => break self.give_up(&mut flight, why).await?,
+                Err(Trouble::Data(why)) if refused + 1 >= refusals_max(&flight.range) => {
+                    break self.give_up(&mut flight, why).await?;
+                }
                 Err(Trouble::Data(why)) => {
                     refused += 1;
                     why
@@ -311,6 +313,12 @@ impl Line {
 pub(super) fn tell(shipping: &Shipping, why: &str) {
     tracing::warn!("shipping: {why}");
     shipping.tell(|state| state.now.last_error = Some((now_ms(), why.to_owned())));
+}
+
+/// How often a range must have been refused before it is halved, or its one event put aside. A half is of one that was
+/// refused often enough, and to halve it again is no loss.
+fn refusals_max(range: &ShipRange) -> u32 {
+    if range.rows > 1 && range.epoch > 0 { 1 } else { REFUSED_MAX }
 }
 
 /// What the token of every block of a range begins with, and the name of every attempt.

@@ -238,6 +238,15 @@ fn one_event_that_is_refused_is_put_aside_and_all_others_arrive() {
     assert!(exit == 1 && said.contains("error 469") && said.contains("fine"), "{exit} {said}");
     assert_eq!(ship(&daemon, &["status"]).0, 1);
 
+    // What the target said quotes the event, so an erasure takes it away: whoever was erased may be in it.
+    assert!(said.contains("bad.example/0"), "{said}");
+    let erase = format!("/api/v1/visitors/somebody?trackingCode={code}");
+    assert_eq!(daemon.client().send("DELETE", &erase, &[], b"").status, 202);
+    let (_, said) = ship(&daemon, &["dead"]);
+    assert!(said.contains("words are gone") && !said.contains("bad.example"), "{said}");
+    ship(&daemon, &["resume", "--dead"]);
+    wait_until("it is refused again", || ship(&daemon, &["dead"]).1.contains("error 469").then_some(()));
+
     // More of them than somebody has said: it pauses, and none is lost.
     (1..=2).for_each(bad);
     wait_until_paused(&daemon, &code, &["refused 3 events", "hitlog ship dead", "--dead"]);

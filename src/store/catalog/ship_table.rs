@@ -315,7 +315,13 @@ fn end_range(connection: &Connection, first: u64, end: RangeEnd, note: &str) -> 
     Ok(())
 }
 
-/// Notes an erasure that the target has to follow, if there is a target.
+/// What stands in the place of why an event was refused, after an erasure.
+const WORDS_ARE_GONE: &str = "the target's words are gone: an erasure came after them, and they may have named who was \
+                              erased. `hitlog ship resume --dead` sends the event again, and then shows why it is \
+                              refused";
+
+/// Notes an erasure that the target has to follow, if there is a target. Why events were refused is told in words that
+/// may quote any of their fields: these go.
 pub(super) fn insert_erasure(
     connection: &Connection,
     id: &str,
@@ -325,7 +331,13 @@ pub(super) fn insert_erasure(
     let sql = "INSERT INTO ShipErasure(erasure, websiteId, visitorId, upTo, state, changedAt)
                SELECT ?1, ?2, ?3, ?4, 'waiting', ?5 WHERE EXISTS (SELECT 1 FROM ShipTarget)";
     let (visitor_id, up_to) = (visitor.map(|(id, _)| id), visitor.map(|(_, up_to)| up_to.cast_signed()));
-    connection.execute(sql, params![id, website_id, visitor_id, up_to, now_ms()]).map(drop)
+    connection.execute(sql, params![id, website_id, visitor_id, up_to, now_ms()])?;
+    let refused: i64 = connection.query_row("SELECT count(*) FROM ShipDead", [], |row| row.get(0))?;
+    if refused > 0 {
+        connection.execute("UPDATE ShipDead SET error = ?1", [WORDS_ARE_GONE])?;
+        connection.execute("UPDATE ShipRange SET note = ?1 WHERE state = 'dead'", [WORDS_ARE_GONE])?;
+    }
+    Ok(())
 }
 
 fn note_erasure(
