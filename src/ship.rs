@@ -56,6 +56,8 @@ pub fn spawn(
                 _ = stopped => {}
             }
         });
+        // A name that is being looked for can't be given up, and nobody waits for it.
+        runtime.shutdown_background();
     })?;
     Ok((ShipStop(stop), thread))
 }

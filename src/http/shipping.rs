@@ -20,6 +20,8 @@ use crate::{
     store::{Resume, ShipErasureState, ShipRange, ShipState, Shipping, VerifyDifference, VerifyWork},
 };
 
+/// Most ranges on their way that are shown.
+const OPEN_SHOWN_MAX: usize = 100;
 /// Most refused events that are shown.
 const DEAD_SHOWN_MAX: usize = 1_000;
 
@@ -100,7 +102,7 @@ impl VerifyJson {
         let in_state = |state| Self { state, ..Self::default() };
         match work {
             None => in_state("none"),
-            Some(VerifyWork::Asked(_) | VerifyWork::Running) => in_state("running"),
+            Some(VerifyWork::Asked(_) | VerifyWork::Running(_)) => in_state("running"),
             Some(VerifyWork::Failed(why)) => Self { message: Some(why.clone()), ..in_state("failed") },
             Some(VerifyWork::Done(found)) => Self {
                 is_deep: found.is_deep,
@@ -158,7 +160,7 @@ impl ShippingJson {
             lag_seconds: lag_ms as f64 / 1_000.0,
             confirmed_sequence: state.shipped_up_to(),
             confirmed_events: state.events,
-            open_ranges: state.open.values().map(RangeJson::new).collect(),
+            open_ranges: state.open.values().take(OPEN_SHOWN_MAX).map(RangeJson::new).collect(),
             dead_events: state.dead,
             lost_ranges: state.lost,
             erasures_waiting: state.erasures_in(ShipErasureState::Waiting),
@@ -236,7 +238,7 @@ impl ShippingRoutes {
         }
         self.shipping.tell(|state| {
             // One that is under way is as good.
-            if !matches!(state.now.verify, Some(VerifyWork::Asked(_) | VerifyWork::Running)) {
+            if !matches!(state.now.verify, Some(VerifyWork::Asked(_) | VerifyWork::Running(_))) {
                 state.now.verify = Some(VerifyWork::Asked(deep));
             }
         });

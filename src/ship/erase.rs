@@ -4,32 +4,102 @@
 //! answer at once. What is masked is taken out of the files later, many erasures at a time, because that rewrites them;
 //! an erasure is done when no file is left that may hold its events.
 
-use std::time::Duration;
-
-use super::{flight::Line, server::condition, target::Distributed, trouble::Trouble};
-use crate::{
-    clock::now_ms,
-    store::{ShipChange, ShipErasure, ShipErasureState},
+use std::{
+    future::{Future, pending},
+    sync::Arc,
+    time::Duration,
 };
 
-/// Erasures whose events are taken out of the files at once.
-const AT_ONCE_MAX: usize = 100;
-/// How often it is looked whether old files are gone.
-const OLD_PARTS_POLL: Duration = Duration::from_secs(2);
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep},
+};
 
-/// Follows erasures until there is nothing to do now. Returns whether anything was done.
-pub(super) async fn follow(line: &Line, gather: Duration) -> Result<bool, Trouble> {
-    settle(line).await?;
-    if let Some(erasure) = next_to_mask(line) {
-        mask(line, &erasure).await?;
-        return Ok(true);
+use super::{
+    flight::{self, Line},
+    server::{Place, condition},
+    trouble::Trouble,
+};
+use crate::{
+    clock::now_ms,
+    store::{ShipChange, ShipErasure, ShipErasureState, Shipping},
+};
+
+/// Erasures that one statement is of.
+const AT_ONCE_MAX: usize = 100;
+/// How often it is looked whether the target has ended something.
+const POLL: Duration = Duration::from_secs(2);
+
+/// How long it is waited after something has failed.
+const FAILED_PAUSE: Duration = Duration::from_secs(30);
+
+/// One of the two things that are done for erasures, each for itself: files are rewritten for minutes, and what is new
+/// must be masked meanwhile.
+pub(super) struct Following {
+    work: JoinSet<Result<bool, Trouble>>,
+    /// When it is looked next whether there is anything to do.
+    at: Instant,
+}
+
+impl Following {
+    pub(super) fn new() -> Self {
+        Self { work: JoinSet::new(), at: Instant::now() }
     }
-    let masked = due_to_take_out(line, gather);
-    if masked.is_empty() {
-        return Ok(false);
+
+    /// Begins, if it is time and nothing is under way; and looks again after the interval.
+    pub(super) fn begin<W>(&mut self, interval: Duration, work: impl FnOnce() -> W)
+    where
+        W: Future<Output = Result<bool, Trouble>> + Send + 'static,
+    {
+        if self.work.is_empty() && Instant::now() >= self.at {
+            self.at = Instant::now() + interval;
+            self.work.spawn(work());
+        }
     }
-    take_out(line, &masked).await?;
-    Ok(true)
+
+    /// When to look again; `None` while something is under way.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.work.is_empty().then_some(self.at)
+    }
+
+    /// Waits until what is under way has ended: for ever, if nothing is. What keeps an erasure from being followed
+    /// keeps nothing from being shipped.
+    pub(super) async fn ended(&mut self, shipping: &Shipping) -> Result<(), Trouble> {
+        let Some(ended) = self.work.join_next().await else { return pending().await };
+        let why = match ended {
+            Ok(Ok(has_done)) => {
+                if has_done {
+                    self.at = Instant::now();
+                }
+                return Ok(());
+            }
+            Ok(Err(Trouble::Wait(why) | Trouble::Pause(why) | Trouble::Data(why))) => why,
+            Ok(Err(end)) => return Err(end),
+            Err(error) => error.to_string(),
+        };
+        self.at = Instant::now() + FAILED_PAUSE;
+        flight::tell(shipping, &format!("an erasure could not be followed yet: {why}"));
+        Ok(())
+    }
+}
+
+/// Masks the erasures whose events are all at the target. Returns whether there were any.
+pub(super) async fn mask_due(line: Arc<Line>) -> Result<bool, Trouble> {
+    settle(&line).await?;
+    let due = next_to_mask(&line);
+    if !due.is_empty() {
+        mask(&line, &due).await?;
+    }
+    Ok(!due.is_empty())
+}
+
+/// Takes what was masked out of the files, if the oldest of it has waited for so long. Returns whether it has.
+pub(super) async fn take_out_due(line: Arc<Line>, gather: Duration) -> Result<bool, Trouble> {
+    let due = due_to_take_out(&line, gather);
+    if !due.is_empty() {
+        take_out(&line, &due).await?;
+    }
+    Ok(!due.is_empty())
 }
 
 /// Notes up to where the events of deleted websites reach, once no more of them can come in.
@@ -48,65 +118,90 @@ async fn settle(line: &Line) -> Result<(), Trouble> {
     Ok(())
 }
 
-/// The first erasure whose events are all at the target.
-fn next_to_mask(line: &Line) -> Option<ShipErasure> {
+/// The oldest erasures whose events are all at the target.
+fn next_to_mask(line: &Line) -> Vec<ShipErasure> {
     let durable = line.shipping.durable();
     line.shipping.look(|state| {
         let shipped = state.shipped_up_to();
         let is_due = |of: &&ShipErasure| {
             of.state == ShipErasureState::Waiting && of.up_to.is_some_and(|up_to| up_to.min(durable) <= shipped)
         };
-        state.erasures.values().find(is_due).cloned()
+        oldest(state.erasures.values().filter(is_due))
     })
 }
 
 /// What is masked, if the oldest of it has waited for long enough.
 fn due_to_take_out(line: &Line, gather: Duration) -> Vec<ShipErasure> {
     let now = now_ms();
-    line.shipping.look(|state| {
-        let masked = state.erasures.values().filter(|of| of.state == ShipErasureState::Masked);
-        let masked: Vec<_> = masked.take(AT_ONCE_MAX).cloned().collect();
-        let has_waited = |of: &ShipErasure| u128::from(now.abs_diff(of.changed_at)) >= gather.as_millis();
-        if masked.iter().any(has_waited) { masked } else { Vec::new() }
-    })
+    let masked =
+        line.shipping.look(|state| oldest(state.erasures.values().filter(|of| of.state == ShipErasureState::Masked)));
+    let has_waited = |of: &ShipErasure| u128::from(now.abs_diff(of.changed_at)) >= gather.as_millis();
+    if masked.first().is_some_and(has_waited) { masked } else { Vec::new() }
 }
 
-/// The table that rows are stored in, and on which cluster.
-fn place(line: &Line) -> (String, String, Option<Distributed>) {
+/// Those that have waited longest, as many as one statement takes.
+fn oldest<'a>(erasures: impl Iterator<Item = &'a ShipErasure>) -> Vec<ShipErasure> {
+    let mut erasures: Vec<_> = erasures.collect();
+    erasures.sort_by_key(|of| of.changed_at);
+    erasures.into_iter().take(AT_ONCE_MAX).cloned().collect()
+}
+
+/// Where rows are stored: of a distributed table on each server of its cluster.
+fn place(line: &Line) -> Place {
+    let (database, table) = line.server.names();
     match line.about.distributed() {
-        Some(to) => (format!("{}.{}", to.database, to.table), format!("ON CLUSTER '{}'", to.cluster), Some(to)),
-        None => (line.server.events(), String::new(), None),
+        Some(to) => Place { database: to.database, table: to.table, cluster: Some(to.cluster) },
+        None => Place { database: database.to_owned(), table: table.to_owned(), cluster: None },
     }
 }
 
-fn nodes(line: &Line) -> Vec<u32> {
-    line.shipping.look(|state| state.nodes.iter().map(|node| node.node).collect())
+/// Which rows these erasures are of.
+fn rows_of(line: &Line, erasures: &[ShipErasure]) -> String {
+    let nodes: Vec<_> = line.shipping.look(|state| state.nodes.iter().map(|node| node.node).collect());
+    let conditions: Vec<_> = erasures.iter().map(|erasure| condition(erasure, &nodes)).collect();
+    conditions.join(" OR ")
 }
 
-async fn mask(line: &Line, erasure: &ShipErasure) -> Result<(), Trouble> {
-    let (table, on_cluster, _) = place(line);
-    line.server.mask(&table, &on_cluster, &condition(erasure, &nodes(line))).await?;
-    let (id, up_to, state) = (&erasure.id, erasure.up_to, ShipErasureState::Masked);
-    line.shipping.note(|| ShipChange::Erasure { id: id.clone(), up_to, state }).await?;
-    tracing::info!(erasure = %erasure.id, "what is to be erased is in no answer of the target's any more");
-    Ok(())
+/// Waits until the target has ended what it was told before: a statement of which no answer came still runs, and one
+/// more would only stand behind it.
+async fn calm(line: &Line, place: &Place, is_mask: bool) -> Result<(), Trouble> {
+    loop {
+        let (unfinished, why) = line.server.mutations(place, is_mask).await?;
+        if unfinished == 0 {
+            return Ok(());
+        }
+        if !why.is_empty() {
+            return Err(Trouble::Wait(format!(
+                "a mutation of {}.{} fails at the target (system.mutations there): {why}",
+                place.database, place.table
+            )));
+        }
+        sleep(POLL).await;
+    }
+}
+
+async fn mask(line: &Line, due: &[ShipErasure]) -> Result<(), Trouble> {
+    let place = place(line);
+    calm(line, &place, true).await?;
+    line.server.mask(&place, &rows_of(line, due), &line.about).await?;
+    note(line, due, ShipErasureState::Masked, "what is to be erased is in no answer of the target's any more").await
 }
 
 async fn take_out(line: &Line, masked: &[ShipErasure]) -> Result<(), Trouble> {
-    let (table, on_cluster, distributed) = place(line);
-    let nodes = nodes(line);
-    let conditions: Vec<_> = masked.iter().map(|erasure| condition(erasure, &nodes)).collect();
-    line.server.take_out(&table, &on_cluster, &conditions.join(" OR ")).await?;
-    let (database, name) = table.split_once('.').unwrap_or_default();
-    let cluster = distributed.as_ref().map(|to| to.cluster.as_str());
-    let since = line.server.now(cluster).await?;
-    while line.server.old_parts((database, name), cluster, since).await? > 0 {
-        tokio::time::sleep(OLD_PARTS_POLL).await;
+    let place = place(line);
+    calm(line, &place, false).await?;
+    line.server.take_out(&place, &rows_of(line, masked)).await?;
+    let since = line.server.now(place.cluster.as_deref()).await?;
+    while line.server.old_parts(&place, since).await? > 0 {
+        sleep(POLL).await;
     }
-    for erasure in masked {
-        let (id, up_to, state) = (&erasure.id, erasure.up_to, ShipErasureState::Done);
-        line.shipping.note(|| ShipChange::Erasure { id: id.clone(), up_to, state }).await?;
-        tracing::info!(erasure = %erasure.id, "nothing is left at the target of what was to be erased");
+    note(line, masked, ShipErasureState::Done, "nothing is left at the target of what was to be erased").await
+}
+
+async fn note(line: &Line, erasures: &[ShipErasure], state: ShipErasureState, told: &str) -> Result<(), Trouble> {
+    for ShipErasure { id, up_to, .. } in erasures {
+        line.shipping.note(|| ShipChange::Erasure { id: id.clone(), up_to: *up_to, state }).await?;
+        tracing::info!(erasure = %id, "{told}");
     }
     Ok(())
 }

@@ -6,10 +6,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::sleep;
+use parking_lot::Mutex;
+use tokio::time::{Instant, sleep};
 
 use super::{
-    check,
+    check, node,
     plan::{self, Doubt},
     reading::{self, Builders, Limits, Payload},
     server::{Insert, Present, Server},
@@ -22,9 +23,14 @@ use crate::{
     store::{OfHidden, RangeEnd, ShipChange, ShipRange, Shipping},
 };
 
+/// How many letters of an instance's name a token has.
+const INSTANCE_SHOWN: usize = 12;
 /// How often the server must have refused the data of a range before it is believed: a body that something on the way
 /// has cut is refused in the same words.
 const REFUSED_MAX: u32 = 3;
+/// For how long a look at who holds a number counts: whoever takes one over waits for longer, so that what was sent by
+/// then is all that there will be.
+const HELD_LOOK: Duration = Duration::from_secs(10);
 /// How often it is looked whether an attempt is still running.
 const RUNNING_POLL: Duration = Duration::from_millis(500);
 
@@ -39,6 +45,8 @@ pub(super) struct Line {
     pub(super) run_id: u32,
     /// What the target was when it was last looked at.
     pub(super) about: About,
+    /// When it was last looked whether this directory holds the numbers that it ships under.
+    pub(super) held_at: Mutex<Instant>,
 }
 
 /// A range on its way.
@@ -104,9 +112,37 @@ impl Line {
         Ok((flight.range.first, landed))
     }
 
+    /// Makes sure that nobody has taken over the number of a range: a hitlog that was started from a copy does.
+    async fn hold(&self, range: &ShipRange) -> Result<(), Trouble> {
+        if self.held_at.lock().elapsed() < HELD_LOOK {
+            return Ok(());
+        }
+        let looked_at = Instant::now();
+        let instance = self.shipping.look(|state| state.nodes.last().map(|node| node.instance.clone()));
+        let claims = self.server.claims().await?;
+        node::hold(&claims, range.node, &instance.unwrap_or_default()).map_err(Trouble::Pause)?;
+        *self.held_at.lock() = looked_at;
+        Ok(())
+    }
+
+    /// What the token of every block of a range begins with, and the name of every attempt. The number may have been
+    /// another directory's, or this one's before everything was shipped anew: a target remembers tokens for longer than
+    /// rows, so it has a part of the name under which the number is registered.
+    fn prefix(&self, range: &ShipRange) -> String {
+        let instance = self.shipping.look(|state| state.node_of(range.first).map(|node| node.instance.clone()));
+        let instance = instance.unwrap_or_default();
+        let named = instance.get(..INSTANCE_SHOWN).unwrap_or(&instance);
+        format!("{}{named}-{}-{}-", of_node(range.node), range.first, range.last)
+    }
+
     /// Sends the block. Only where it is known that it is not there, or that the target knows it again.
     async fn send(&self, range: &ShipRange, payload: &Payload) -> Result<(), Trouble> {
-        let token = format!("{}{}", prefix(range), range.epoch);
+        // What was erased since the range was cut may be all of it.
+        if payload.rows == 0 {
+            return Ok(());
+        }
+        self.hold(range).await?;
+        let token = format!("{}{}", self.prefix(range), range.epoch);
         let insert = Insert {
             query_id: format!("{token}-{}-{:08x}", range.attempts, self.run_id),
             token,
@@ -116,7 +152,7 @@ impl Line {
             rows: payload.rows,
             range: &format!("sequences {} to {} of node {}", range.first, range.last, range.node),
         };
-        let begun = tokio::time::Instant::now();
+        let begun = Instant::now();
         let sent = self.server.insert(insert).await;
         let outcome = match &sent {
             Ok(()) => ShipOutcome::Stored,
@@ -140,7 +176,7 @@ impl Line {
         let cluster = distributed.as_ref().map(|to| to.cluster.as_str());
         let is_inherited = self.shipping.look(|state| state.is_inherited(flight.range.first));
         // The original has cut its ranges in another way.
-        let attempts = if is_inherited { format!("hitlog-{}-", flight.range.node) } else { prefix(&flight.range) };
+        let attempts = if is_inherited { of_node(flight.range.node) } else { self.prefix(&flight.range) };
         while self.server.running(&attempts, cluster).await? > 0 {
             sleep(RUNNING_POLL).await;
         }
@@ -272,6 +308,13 @@ impl Line {
         let left: Vec<u64> = sequences.iter().copied().filter(|one| plan::is_in(&missing, *one)).collect();
         let first = range.first;
         match left.as_slice() {
+            // Views behind the table come after it, and what fails there is answered as if it were the table's.
+            [] if !sequences.is_empty() => Err(Trouble::Pause(format!(
+                "sequences {first} to {} are at the target, and it refuses them all the same: a view behind {} fails. \
+                 Mend or drop the view, then `hitlog ship resume` has it filled: {why}",
+                range.last,
+                self.server.events()
+            ))),
             [] => Ok(Landed::Confirmed),
             [sequence] => {
                 let end = RangeEnd::Dead(*sequence);
@@ -321,7 +364,7 @@ fn refusals_max(range: &ShipRange) -> u32 {
     if range.rows > 1 && range.epoch > 0 { 1 } else { REFUSED_MAX }
 }
 
-/// What the token of every block of a range begins with, and the name of every attempt.
-fn prefix(range: &ShipRange) -> String {
-    format!("hitlog-{}-{}-{}-", range.node, range.first, range.last)
+/// What the names of all attempts for a node begin with.
+fn of_node(node: u32) -> String {
+    format!("hitlog-{node}-")
 }

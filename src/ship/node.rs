@@ -4,12 +4,18 @@
 //! has given, so it takes a number of its own: the number of the setting, plus 65,536 for each start from a copy. The
 //! numbers that it had before pass to it: the original, if it still runs, sees that and pauses.
 
+use std::time::Duration;
+
+use tokio::time::sleep;
+
 use super::{
     server::{Claim, Server},
     trouble::Trouble,
 };
 use crate::store::ShipNode;
 
+/// How long nothing is sent after a number was taken over.
+const TAKEN_OVER_PAUSE: Duration = Duration::from_secs(15);
 /// What a start from a copy adds to a node's number.
 const OF_COPY: u32 = 1 << 16;
 
@@ -44,11 +50,7 @@ pub(super) fn plan(claims: &[Claim], directory: Directory<'_>) -> Plan {
     if is_named && has_shipped {
         return match claims.iter().find(|claim| claim.node == newest.node && claim.instance == newest.instance) {
             Some(claim) if claim.holds => Plan::Held,
-            Some(_) => Plan::Refuse(format!(
-                "a hitlog that was started from a copy of this data directory ships as node {} now. Two must not: let \
-                 one of them go on, and have the other begin with an empty data directory and a node of its own",
-                newest.node
-            )),
+            Some(_) => Plan::Refuse(taken_over(newest.node)),
             None => Plan::Refuse(format!(
                 "the target does not know this hitlog, which has shipped to it as node {}: it is another server, or \
                  its tables were dropped. Restore them, or set ship_url to the server that has them. `hitlog ship \
@@ -79,6 +81,21 @@ pub(super) fn plan(claims: &[Claim], directory: Directory<'_>) -> Plan {
     }
 }
 
+/// Whether an instance, and nobody else, holds a number; and otherwise why not.
+pub(super) fn hold(claims: &[Claim], node: u32, instance: &str) -> Result<(), String> {
+    let holders = claims.iter().filter(|claim| claim.node == node && claim.holds);
+    let (mut own, mut others) = (false, false);
+    holders.for_each(|claim| if claim.instance == instance { own = true } else { others = true });
+    if own && !others { Ok(()) } else { Err(taken_over(node)) }
+}
+
+fn taken_over(node: u32) -> String {
+    format!(
+        "a hitlog that was started from a copy of this data directory ships as node {node} now. Two must not: let one \
+         of them go on, and have the other begin with an empty data directory and a node of its own"
+    )
+}
+
 /// Registers a node's number for an instance, and that those before pass to it.
 pub(super) async fn take(server: &Server, node: u32, instance: &str, before: &[ShipNode]) -> Result<(), Trouble> {
     let own = Claim { node, instance: instance.into(), holds: true };
@@ -93,9 +110,17 @@ pub(super) async fn take(server: &Server, node: u32, instance: &str, before: &[S
              node, and restart"
         )));
     }
+    let claims = server.claims().await?;
     for earlier in before {
-        server.claim(&Claim { node: earlier.node, instance: earlier.instance.clone(), holds: false }).await?;
+        // The original's, and those of others that were started from copies of it.
+        for other in claims.iter().filter(|of| of.node == earlier.node && of.holds && of.instance != instance) {
+            server.claim(&Claim { holds: false, ..other.clone() }).await?;
+        }
         server.claim(&Claim { node: earlier.node, instance: instance.into(), holds: true }).await?;
+    }
+    if !before.is_empty() {
+        // They look before they send, unless they have just looked.
+        sleep(TAKEN_OVER_PAUSE).await;
     }
     Ok(())
 }

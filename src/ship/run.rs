@@ -6,6 +6,7 @@
 
 use std::{collections::VecDeque, fs::File, io::Read, path::Path, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep, sleep_until},
@@ -14,7 +15,7 @@ use tokio::{
 use super::{
     check,
     client::{Client, Patience, Target},
-    erase,
+    erase::{self, Following},
     flight::{self, Flight, Landed, Line},
     options::ShipOptions,
     plan,
@@ -51,13 +52,13 @@ struct Session {
     /// Ranges of the catalog that are not on their way yet.
     waiting: VecDeque<ShipRange>,
     flights: JoinSet<Result<(u64, Landed), Trouble>>,
-    erasing: JoinSet<Result<bool, Trouble>>,
+    masking: Following,
+    removing: Following,
     verifying: JoinSet<()>,
     /// What was confirmed, and is noted with the next range.
     confirmed: Vec<u64>,
     /// Nothing more is cut before this time.
     cut_at: Instant,
-    erase_at: Instant,
 }
 
 impl Ship {
@@ -71,9 +72,7 @@ impl Ship {
         loop {
             let begun = Instant::now();
             let Err(trouble) = self.session().await;
-            if !matches!(trouble, Trouble::Again) {
-                self.give_up_verify(&trouble.to_string());
-            }
+            self.end_verify(&trouble);
             if begun.elapsed() > PAUSE_LOOK {
                 failed = 0;
             }
@@ -117,7 +116,9 @@ impl Ship {
 
     async fn session(&self) -> Result<std::convert::Infallible, Trouble> {
         let (server, limits) = self.server()?;
+        let held_at = Instant::now();
         let about = check::check(&self.shipping, &self.options, &server).await?;
+        self.look_at_dead()?;
         // What went wrong before is over, even where there is nothing left to ship.
         let paused = self.shipping.tell(|state| {
             state.now.last_error = None;
@@ -134,19 +135,19 @@ impl Ship {
             metrics: Arc::clone(&self.metrics),
             run_id: rand::random(),
             about,
+            held_at: Mutex::new(held_at),
         };
         self.reopen_lost(&line).await?;
         let waiting = self.shipping.look(|state| state.open.values().cloned().collect());
-        let now = Instant::now();
         let mut session = Session {
             line: Arc::new(line),
             waiting,
             flights: JoinSet::new(),
-            erasing: JoinSet::new(),
+            masking: Following::new(),
+            removing: Following::new(),
             verifying: JoinSet::new(),
             confirmed: Vec::new(),
-            cut_at: now,
-            erase_at: now,
+            cut_at: Instant::now(),
         };
         loop {
             match self.step(&mut session).await {
@@ -178,32 +179,23 @@ impl Ship {
             let cut_up_to = self.shipping.look(|state| state.cut_up_to);
             self.note_cut(session, None, cut_up_to).await?;
         }
-        if session.erasing.is_empty() && Instant::now() >= session.erase_at {
-            session.erase_at = Instant::now() + self.options.interval;
-            let (line, gather) = (Arc::clone(&session.line), self.options.erasure_gather);
-            session.erasing.spawn(async move { erase::follow(&line, gather).await });
-        }
+        let Session { line, masking, removing, .. } = session;
+        let interval = self.options.interval;
+        masking.begin(interval, || erase::mask_due(Arc::clone(line)));
+        removing.begin(interval, || erase::take_out_due(Arc::clone(line), self.options.erasure_gather));
         self.verify(session);
         self.shipping.behind_since();
-        let is_full = session.flights.len() >= FLIGHTS_MAX;
-        let next = if is_full { session.erase_at } else { session.cut_at.min(session.erase_at) };
+        let cut_at = (session.flights.len() < FLIGHTS_MAX).then_some(session.cut_at);
+        let next = [cut_at, session.masking.due(), session.removing.due()].into_iter().flatten().min();
         tokio::select! {
             landed = session.flights.join_next(), if !session.flights.is_empty() => match landed {
                 Some(Ok(landed)) => self.land(session, landed?)?,
                 Some(Err(error)) => return Err(Trouble::Wait(format!("a range could not be sent: {error}"))),
                 None => {}
             },
-            erased = session.erasing.join_next(), if !session.erasing.is_empty() => match erased {
-                Some(Ok(Ok(true))) => session.erase_at = Instant::now(),
-                // What keeps an erasure from being followed keeps nothing from being shipped.
-                Some(Ok(Err(Trouble::Wait(why) | Trouble::Pause(why) | Trouble::Data(why)))) => {
-                    session.erase_at = Instant::now() + PAUSE_LOOK / 10;
-                    flight::tell(&self.shipping, &format!("an erasure could not be followed yet: {why}"));
-                }
-                Some(Ok(Err(end))) => return Err(end),
-                Some(Ok(Ok(false)) | Err(_)) | None => {}
-            },
-            () = sleep_until(next) => {}
+            masked = session.masking.ended(&self.shipping) => masked?,
+            removed = session.removing.ended(&self.shipping) => removed?,
+            () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
             () = self.shipping.woken() => {
                 if self.shipping.look(|state| state.now.resume.is_some()) {
                     return Err(Trouble::Again);
@@ -215,12 +207,14 @@ impl Ship {
 
     /// Begins a comparison, if somebody has asked for one and none is under way.
     fn verify(&self, session: &mut Session) {
-        let _ = session.verifying.try_join_next();
+        if let Some(Err(error)) = session.verifying.try_join_next() {
+            self.end_verify(&Trouble::Wait(format!("the comparison has failed: {error}")));
+        }
         let is_deep = match self.shipping.look(|state| state.now.verify.clone()) {
             Some(VerifyWork::Asked(is_deep)) if session.verifying.is_empty() => is_deep,
             _ => return,
         };
-        self.shipping.tell(|state| state.now.verify = Some(VerifyWork::Running));
+        self.shipping.tell(|state| state.now.verify = Some(VerifyWork::Running(is_deep)));
         let line = Arc::clone(&session.line);
         session.verifying.spawn(async move {
             let work = match verify::verify(&line, is_deep).await {
@@ -231,11 +225,14 @@ impl Ship {
         });
     }
 
-    /// Tells whoever waits for a comparison that there is none.
-    fn give_up_verify(&self, why: &str) {
+    /// Tells whoever waits for a comparison that there is none; or begins it anew, where the session does.
+    fn end_verify(&self, why: &Trouble) {
         self.shipping.tell(|state| {
-            if matches!(state.now.verify, Some(VerifyWork::Asked(_) | VerifyWork::Running)) {
-                state.now.verify = Some(VerifyWork::Failed(why.to_owned()));
+            if let Some(VerifyWork::Asked(is_deep) | VerifyWork::Running(is_deep)) = state.now.verify {
+                state.now.verify = Some(match why {
+                    Trouble::Again => VerifyWork::Asked(is_deep),
+                    why => VerifyWork::Failed(why.to_string()),
+                });
             }
         });
     }
@@ -272,7 +269,7 @@ impl Ship {
             let next = state.nodes.iter().map(|node| node.first_sequence).find(|first| *first > after + 1);
             (after, node, next.map_or(u64::MAX >> 1, |first| first - 1), state.is_inherited(after + 1))
         });
-        let limits = session.line.limits;
+        let (limits, durable) = (session.line.limits, self.shipping.durable());
         match self.read_cut(&session.line, (after, last), node).await? {
             Cut::Nothing => {
                 session.cut_at = Instant::now() + self.options.interval;
@@ -297,10 +294,7 @@ impl Ship {
                     version: (!is_inherited).then(|| session.line.about.version.clone()),
                     ..payload.of_range(unsent(run, node))
                 };
-                if payload.rows < limits.rows_max
-                    && payload.bytes < limits.bytes_max as u64
-                    && run.last >= self.shipping.durable()
-                {
+                if payload.rows < limits.rows_max && payload.bytes < limits.bytes_max as u64 && run.last >= durable {
                     session.cut_at = Instant::now() + self.options.interval;
                 }
                 self.note_cut(session, Some(range.clone()), run.last).await?;
@@ -369,19 +363,24 @@ impl Ship {
         self.shipping.tell(|state| state.now.last_error = None);
         match landed {
             Landed::Confirmed => session.confirmed.push(first),
-            Landed::Split(halves) => session.waiting.extend(halves),
+            // Before all others, so that few are open however many events are refused.
+            Landed::Split(halves) => halves.into_iter().rev().for_each(|half| session.waiting.push_front(half)),
             Landed::Lost => {}
-            Landed::Dead => {
-                let dead = self.shipping.look(|state| state.dead);
-                if dead > self.options.dead_max {
-                    return Err(Trouble::Pause(format!(
-                        "the target has refused {dead} events, each by itself: `hitlog ship dead` shows why. Mend \
-                         that, then `hitlog ship resume --dead` sends them again, or raise ship_dead_max"
-                    )));
-                }
-            }
+            Landed::Dead => self.look_at_dead()?,
         }
         Ok(())
+    }
+
+    /// Pauses where the target refuses more events than somebody has allowed.
+    fn look_at_dead(&self) -> Result<(), Trouble> {
+        let dead = self.shipping.look(|state| state.dead);
+        if dead <= self.options.dead_max {
+            return Ok(());
+        }
+        Err(Trouble::Pause(format!(
+            "the target has refused {dead} events, each by itself: `hitlog ship dead` shows why. Mend that, then \
+             `hitlog ship resume --dead` sends them again, or raise ship_dead_max"
+        )))
     }
 }
 

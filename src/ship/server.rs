@@ -13,6 +13,8 @@ use super::{
 };
 use crate::store::ShipErasure;
 
+/// The longest that the server may take to erase something: its tables may be large.
+const ERASE_TIME_MAX: Duration = Duration::from_secs(60 * 60);
 /// The longest answer to a question, in bytes, but for lists of sequences.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 /// The bytes of a sequence and how often it is there.
@@ -39,6 +41,23 @@ pub(super) struct Insert<'a> {
     /// What has to be written.
     pub(super) rows: u64,
     pub(super) range: &'a str,
+}
+
+/// A table that rows are stored in.
+pub(super) struct Place {
+    pub(super) database: String,
+    pub(super) table: String,
+    /// The cluster on each of whose servers it is.
+    pub(super) cluster: Option<String>,
+}
+
+impl Place {
+    /// As a statement that changes it names it.
+    fn named(&self) -> String {
+        let quoted = |name: &str| format!("`{}`", name.replace('\\', "\\\\").replace('`', "\\`"));
+        let on_cluster = self.cluster.as_ref().map(|cluster| format!(" ON CLUSTER {}", quoted(cluster)));
+        format!("{}.{}{}", quoted(&self.database), quoted(&self.table), on_cluster.unwrap_or_default())
+    }
 }
 
 /// The sequences of a range that are at the target.
@@ -73,19 +92,24 @@ impl Server {
         format!("{}.{}_nodes", self.database, self.table)
     }
 
+    /// The names of the database and of the table of events.
+    pub(super) fn names(&self) -> (&str, &str) {
+        (&self.database, &self.table)
+    }
+
     /// Asks, and believes whoever answers.
-    async fn ask_anybody(&self, sql: &str, bytes_max: usize) -> Result<Answer, Trouble> {
+    async fn ask_anybody(&self, sql: &str, bytes_max: usize, time_max: Duration) -> Result<Answer, Trouble> {
         // Only when all is done, so that no error comes behind a 200; and of every shard, whatever the user's profile
         // says: what one has that is away is not missing.
         let parameters: &[_] = &[("wait_end_of_query", "1"), ("skip_unavailable_shards", "0")];
-        let query = Query { parameters, answer_bytes_max: bytes_max, time_max: self.timeout, ..Query::new(sql) };
+        let query = Query { parameters, answer_bytes_max: bytes_max, time_max, ..Query::new(sql) };
         Ok(self.client.request(query, Vec::new()).await?)
     }
 
     /// Asks. A 200 of something on the way that has not asked ClickHouse would say that nothing is there, and what is
     /// there would be sent once more: only an answer with ClickHouse's summary is one.
     async fn ask(&self, sql: &str, bytes_max: usize) -> Result<(Bytes, Summary), Trouble> {
-        let answer = self.ask_anybody(sql, bytes_max).await?;
+        let answer = self.ask_anybody(sql, bytes_max, self.timeout).await?;
         Ok((answer.body, answer.summary.ok_or_else(no_summary)?))
     }
 
@@ -111,7 +135,7 @@ impl Server {
             self.database, self.table
         );
         // Old servers, which are refused by their version, write no summary.
-        let text = text_of(&self.ask_anybody(&sql, ANSWER_BYTES_MAX).await?.body)?;
+        let text = text_of(&self.ask_anybody(&sql, ANSWER_BYTES_MAX, self.timeout).await?.body)?;
         let parts = text.trim_end_matches('\n').split_once('\t');
         let Some((version, engine_full)) = parts.filter(|(version, _)| version.starts_with(|of: char| of.is_numeric()))
         else {
@@ -215,7 +239,6 @@ impl Server {
             ("async_insert", "0"),
             ("skip_unavailable_shards", "0"),
             ("wait_end_of_query", "1"),
-            ("http_write_exception_in_output_format", "0"),
         ];
         parameters.extend(insert.about.insert_settings());
         let query =
@@ -271,16 +294,40 @@ impl Server {
         Ok(present)
     }
 
-    /// Has the events of an erasure be in no answer any more, and waits until that is so everywhere.
-    pub(super) async fn mask(&self, table: &str, on_cluster: &str, condition: &str) -> Result<(), Trouble> {
-        let sql = format!("DELETE FROM {table} {on_cluster} WHERE {condition} SETTINGS lightweight_deletes_sync = 2");
-        self.text(&sql).await.map(drop)
+    /// How many of the changes of a table have not ended that take rows out of answers (`is_mask`) or out of files, and
+    /// why one of them fails.
+    pub(super) async fn mutations(&self, place: &Place, is_mask: bool) -> Result<(u64, String), Trouble> {
+        let Place { database, table, cluster } = place;
+        let of = everywhere("system.mutations", cluster.as_deref());
+        let kind = if is_mask { ">" } else { "= 0 AND position(command, 'DELETE') >" };
+        let text = self
+            .text(&format!(
+                "SELECT count(), substring(any(nullIf(latest_fail_reason, '')), 1, 500) FROM {of} WHERE database = {} \
+                 AND table = {} AND NOT is_done AND position(command, '_row_exists') {kind} 0 FORMAT TSV",
+                text(database),
+                text(table)
+            ))
+            .await?;
+        let (count, why) = text.trim_end_matches('\n').split_once('\t').unwrap_or_default();
+        let count =
+            count.parse().map_err(|_| Trouble::Wait(format!("no count of mutations came: {}", first(&text))))?;
+        Ok((count, if why == "\\N" { String::new() } else { why.to_owned() }))
     }
 
-    /// Has events that are in no answer be taken out of the files, and waits until that is done.
-    pub(super) async fn take_out(&self, table: &str, on_cluster: &str, condition: &str) -> Result<(), Trouble> {
-        let sql = format!("ALTER TABLE {table} {on_cluster} DELETE WHERE {condition} SETTINGS mutations_sync = 2");
-        self.text(&sql).await.map(drop)
+    /// Has rows be in no answer any more, and waits until that is so everywhere.
+    pub(super) async fn mask(&self, place: &Place, condition: &str, about: &About) -> Result<(), Trouble> {
+        let settings = about.delete_settings();
+        self.erase(&format!("DELETE FROM {} WHERE {condition} SETTINGS {settings}", place.named())).await
+    }
+
+    /// Has rows that are in no answer be taken out of the files, and waits until that is done.
+    pub(super) async fn take_out(&self, place: &Place, condition: &str) -> Result<(), Trouble> {
+        self.erase(&format!("ALTER TABLE {} DELETE WHERE {condition} SETTINGS mutations_sync = 2", place.named())).await
+    }
+
+    async fn erase(&self, sql: &str) -> Result<(), Trouble> {
+        let answer = self.ask_anybody(sql, ANSWER_BYTES_MAX, self.timeout.max(ERASE_TIME_MAX)).await?;
+        answer.summary.ok_or_else(no_summary).map(drop)
     }
 
     /// The latest time of the servers' clocks, in seconds since 1970.
@@ -290,16 +337,14 @@ impl Server {
     }
 
     /// How many files of a table were replaced by this time, in seconds since 1970, and are there still.
-    pub(super) async fn old_parts(
-        &self,
-        (database, table): (&str, &str),
-        cluster: Option<&str>,
-        replaced_by: u64,
-    ) -> Result<u64, Trouble> {
-        let of = everywhere("system.parts", cluster);
+    pub(super) async fn old_parts(&self, place: &Place, replaced_by: u64) -> Result<u64, Trouble> {
+        let Place { database, table, cluster } = place;
+        let of = everywhere("system.parts", cluster.as_deref());
         self.number(&format!(
-            "SELECT count() FROM {of} WHERE database = '{database}' AND table = '{table}' AND NOT active AND \
-             toUnixTimestamp(remove_time) <= {replaced_by}"
+            "SELECT count() FROM {of} WHERE database = {} AND table = {} AND NOT active AND \
+             toUnixTimestamp(remove_time) <= {replaced_by}",
+            text(database),
+            text(table)
         ))
         .await
     }

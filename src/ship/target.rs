@@ -7,6 +7,9 @@
 const VERSION_MIN: (u64, u64) = (23, 8);
 /// Since then this setting decides whether a token counts, and no longer `insert_deduplicate`.
 const DEDUPLICATE_INSERT_SINCE: (u64, u64) = (26, 2);
+/// Since then these settings have the names that they are sent under, and others before. All three came between 23.8 and
+/// this one.
+const NEW_NAMES_SINCE: (u64, u64) = (24, 4);
 /// What hitlog asks of the window of tokens, in inserts.
 const WINDOW: u64 = 10_000;
 
@@ -140,10 +143,24 @@ impl About {
         if self.release() >= DEDUPLICATE_INSERT_SINCE {
             settings.push(("deduplicate_insert", "enable"));
         }
+        let has_new_names = self.release() >= NEW_NAMES_SINCE;
+        if has_new_names {
+            settings.push(("http_write_exception_in_output_format", "0"));
+        }
         if self.distributed().is_some() {
-            settings.push(("distributed_foreground_insert", "1"));
+            let name = if has_new_names { "distributed_foreground_insert" } else { "insert_distributed_sync" };
+            settings.push((name, "1"));
         }
         settings
+    }
+
+    /// Settings with which a DELETE ends when it is done everywhere.
+    pub(super) fn delete_settings(&self) -> &'static str {
+        if self.release() >= NEW_NAMES_SINCE {
+            "lightweight_deletes_sync = 2, mutations_sync = 2"
+        } else {
+            "mutations_sync = 2"
+        }
     }
 
     /// Why hitlog does not ship to this server.

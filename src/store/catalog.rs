@@ -283,10 +283,11 @@ impl CatalogFile {
                 memory.erasures.segment_done(number, &erased);
             }
             SegmentChange::Dropped { number, erased, .. } => {
-                memory.segments.drop_segment(number);
-                memory.erasures.segment_done(number, &erased);
+                // Before it is gone: whoever does not find its events learns why.
                 let lost = memory.shipped.look(|state| state.lost);
                 self.show_shipping(memory)?;
+                memory.segments.drop_segment(number);
+                memory.erasures.segment_done(number, &erased);
                 let ranges = memory.shipped.look(|state| state.lost.saturating_sub(lost));
                 if ranges > 0 {
                     tracing::error!(

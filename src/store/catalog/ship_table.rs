@@ -184,6 +184,7 @@ pub(super) fn apply(connection: &mut Connection, change: &ShipChange) -> rusqlit
                        VALUES(1, ?1, ?2, ?3, ?4, 0, 0)";
             transaction.execute(sql, params![target.url, target.database, target.table, target.begun_at])?;
             register(&transaction, node)?;
+            take_over_erasures(&transaction)?;
         }
         ShipChange::Forgotten => transaction.execute_batch(FORGET)?,
         ShipChange::Moved(target) => {
@@ -208,13 +209,20 @@ pub(super) fn apply(connection: &mut Connection, change: &ShipChange) -> rusqlit
             transaction.execute(sql, params![first.cast_signed(), now_ms(), version])?;
         }
         ShipChange::Remade { first, with } => {
-            transaction.execute("DELETE FROM ShipRange WHERE firstSequence = ?1", [first.cast_signed()])?;
-            for range in with {
-                open(&transaction, range)?;
+            // One that was lost meanwhile, as its segment has left the disk, stays lost; one whose events are here
+            // again is sent again.
+            let sql = "DELETE FROM ShipRange WHERE firstSequence = ?1 AND NOT (state = 'lost' AND note = ?2)";
+            if transaction.execute(sql, params![first.cast_signed(), EXPIRED])? > 0 {
+                for range in with {
+                    open(&transaction, range)?;
+                }
             }
         }
         ShipChange::Ended { first, end, note } => end_range(&transaction, *first, *end, note)?,
         ShipChange::Lost(range, note) => {
+            // A segment that has left the disk was noted here, if the one behind it is lost as well.
+            let sql = "DELETE FROM ShipRange WHERE firstSequence = ?1 AND state = 'lost'";
+            transaction.execute(sql, [range.first.cast_signed()])?;
             open(&transaction, range)?;
             end_range(&transaction, range.first, RangeEnd::Lost, note)?;
             let sql = "UPDATE ShipTarget SET cutUpTo = max(cutUpTo, ?1)";
@@ -226,8 +234,11 @@ pub(super) fn apply(connection: &mut Connection, change: &ShipChange) -> rusqlit
             transaction.execute(sql, params![now_ms(), differences.cast_signed()])?;
         }
         ShipChange::Retried => {
+            // As if they had been sent long ago: what is there is looked for first, and what was erased since is left
+            // out.
             transaction.execute_batch(
-                "UPDATE ShipRange SET state = 'open', note = NULL WHERE state = 'dead'; DELETE FROM ShipDead;",
+                "UPDATE ShipRange SET state = 'open', note = NULL, begunAt = 0 WHERE state = 'dead';
+                 DELETE FROM ShipDead;",
             )?;
         }
     }
@@ -267,14 +278,18 @@ fn open(connection: &Connection, range: &ShipRange) -> rusqlite::Result<()> {
     connection.execute(floor, [range.last.cast_signed() + 1]).map(drop)
 }
 
-/// Counts the events of a range, and joins it with its neighbours of the same segment that are confirmed.
+/// Counts the events of a range, and joins it with its neighbours of the same segment that are confirmed. One that was
+/// lost meanwhile, as its segment has left the disk, stays lost: nobody can tell any more what there was to arrive.
 fn confirm(connection: &Connection, first: u64) -> rusqlite::Result<()> {
     let first = first.cast_signed();
     let rows = "UPDATE ShipTarget SET events = events + ifnull((SELECT rows FROM ShipRange
                 WHERE firstSequence = ?1 AND state = 'open'), 0)";
     connection.execute(rows, [first])?;
-    let state = "UPDATE ShipRange SET state = 'confirmed', missing = NULL, version = NULL WHERE firstSequence = ?1";
-    connection.execute(state, [first])?;
+    let state = "UPDATE ShipRange SET state = 'confirmed', missing = NULL, version = NULL
+                 WHERE firstSequence = ?1 AND state = 'open'";
+    if connection.execute(state, [first])? == 0 {
+        return Ok(());
+    }
     let before = "SELECT max(firstSequence) FROM ShipRange WHERE firstSequence < ?1";
     let after = "SELECT min(firstSequence) FROM ShipRange WHERE firstSequence > ?1";
     let before: Option<i64> = connection.query_row(before, [first], |row| row.get(0))?;
@@ -306,9 +321,11 @@ fn join(connection: &Connection, left: i64, right: i64) -> rusqlite::Result<()> 
 
 fn end_range(connection: &Connection, first: u64, end: RangeEnd, note: &str) -> rusqlite::Result<()> {
     let state = if end == RangeEnd::Lost { "lost" } else { "dead" };
-    let sql = "UPDATE ShipRange SET state = ?2, note = ?3 WHERE firstSequence = ?1";
-    connection.execute(sql, params![first.cast_signed(), state, note])?;
-    if let RangeEnd::Dead(sequence) = end {
+    let sql = "UPDATE ShipRange SET state = ?2, note = ?3 WHERE firstSequence = ?1 AND state = 'open'";
+    let was_open = connection.execute(sql, params![first.cast_signed(), state, note])? > 0;
+    if let RangeEnd::Dead(sequence) = end
+        && was_open
+    {
         let sql = "INSERT OR REPLACE INTO ShipDead(sequence, error, since) VALUES(?1, ?2, ?3)";
         connection.execute(sql, params![sequence.cast_signed(), note, now_ms()])?;
     }
@@ -340,6 +357,15 @@ pub(super) fn insert_erasure(
     Ok(())
 }
 
+/// Notes the erasures that are under way here when shipping begins: events of theirs are not gone from here yet, and
+/// may be shipped.
+fn take_over_erasures(connection: &Connection) -> rusqlite::Result<()> {
+    let sql = "INSERT OR IGNORE INTO ShipErasure(erasure, websiteId, visitorId, upTo, state, changedAt)
+               SELECT id, websiteId, visitorId, upTo, 'waiting', ?1 FROM Erasure
+               WHERE doneAt IS NULL AND websiteId IS NOT NULL";
+    connection.execute(sql, [now_ms()]).map(drop)
+}
+
 fn note_erasure(
     connection: &Connection,
     id: &str,
@@ -352,6 +378,9 @@ fn note_erasure(
         // Of who was erased nothing stays.
         let forget = "UPDATE ShipErasure SET websiteId = NULL, visitorId = NULL WHERE erasure = ?1";
         connection.execute(forget, [id])?;
+        // It is remembered for as long as the erasure itself.
+        let ended = "DELETE FROM ShipErasure WHERE erasure = ?1 AND erasure NOT IN (SELECT id FROM Erasure)";
+        connection.execute(ended, [id])?;
     }
     Ok(())
 }

@@ -142,8 +142,8 @@ pub enum Resume {
 pub enum VerifyWork {
     /// Somebody has asked for it; `true`: of all that is in the events.
     Asked(bool),
-    /// It is under way.
-    Running,
+    /// It is under way; `true`: of all that is in the events.
+    Running(bool),
     /// It has ended.
     Done(Verify),
     /// It could not be made, and why.
@@ -302,7 +302,8 @@ impl Shipped {
     pub(crate) fn holds(&self, (first, last): (u64, u64)) -> bool {
         let now = now_ms();
         let is_recent = |range: &ShipRange| {
-            range.begun_at.is_none_or(|begun| u128::from(now.abs_diff(begun)) < ERASURE_WAITS.as_millis())
+            // What was never sent can be sent in another form.
+            range.begun_at.is_some_and(|begun| u128::from(now.abs_diff(begun)) < ERASURE_WAITS.as_millis())
         };
         self.look(|state| {
             state.now.is_on && state.open.range(..=last).any(|(_, range)| range.last >= first && is_recent(range))

@@ -33,7 +33,7 @@ pub(super) fn held_for_shipping<'a>(
              `{}` tells why nothing is shipped",
             hitlog(["ship", "status"])
         );
-        held_bytes -= bytes(segment);
+        held_bytes = held_bytes.saturating_sub(bytes(segment));
         staying.remove(&segment.number);
     }
     metrics.ship_held_bytes.set(held_bytes as f64);
