@@ -12,8 +12,13 @@ use crate::{
     store::{Resume, ShipChange, ShipNode, ShipTarget, Shipping},
 };
 
-/// Looks at the target, makes what is missing there, and registers the node. Returns what the target is.
-pub(super) async fn check(shipping: &Shipping, options: &ShipOptions, server: &Server) -> Result<About, Trouble> {
+/// Looks at the target, makes what is missing there, and registers the node. Returns what the target is, and when the
+/// node was registered, as the server writes it.
+pub(super) async fn check(
+    shipping: &Shipping,
+    options: &ShipOptions,
+    server: &Server,
+) -> Result<(About, String), Trouble> {
     let mut about = about(server).await?;
     let asked = shipping.look(|state| state.now.resume);
     let forgotten = if asked == Some(Resume::FromStart) { forget(shipping, server, &about).await } else { Ok(()) };
@@ -22,10 +27,9 @@ pub(super) async fn check(shipping: &Shipping, options: &ShipOptions, server: &S
         shipping.tell(|state| state.now.resume = state.now.resume.filter(|newer| Some(*newer) != asked));
     }
     forgotten?;
-    let has_shipped = shipping.look(|state| state.target.is_some());
     if !about.has_table() {
-        if has_shipped {
-            return Err(Trouble::Pause(gone(&server.events())));
+        if let Some(known) = shipping.look(|state| state.target.clone()) {
+            return Err(Trouble::Pause(elsewhere(&known, options).unwrap_or_else(|| gone(&server.events()))));
         }
         if !server.has_database().await? {
             return Err(Trouble::Pause(no_database(&options.database)));
@@ -35,8 +39,8 @@ pub(super) async fn check(shipping: &Shipping, options: &ShipOptions, server: &S
         about = server.about().await?;
     }
     check_table(server, &about).await?;
-    register(shipping, options, server, &about).await?;
-    Ok(about)
+    let registered_at = register(shipping, options, server, &about).await?;
+    Ok((about, registered_at))
 }
 
 /// What the target is, unless hitlog does not ship to such a server.
@@ -88,12 +92,15 @@ async fn check_table(server: &Server, about: &About) -> Result<(), Trouble> {
     all_is_fit(&faults)
 }
 
-/// Makes sure that this directory, and no other, ships under its number.
-async fn register(shipping: &Shipping, options: &ShipOptions, server: &Server, about: &About) -> Result<(), Trouble> {
+/// Makes sure that this directory, and no other, ships under its number. Returns when that was registered, as the
+/// server writes it.
+async fn register(
+    shipping: &Shipping,
+    options: &ShipOptions,
+    server: &Server,
+    about: &About,
+) -> Result<String, Trouble> {
     if !server.has_nodes().await? {
-        if shipping.look(|state| state.nodes.iter().any(|node| !node.instance.is_empty())) {
-            return Err(Trouble::Pause(gone(&server.nodes())));
-        }
         if about.is_replicated() || about.distributed().is_some() {
             return Err(Trouble::Pause(format!(
                 "make the table {} at the target, so that every server of the cluster sees it, as docs/clickhouse.md \
@@ -128,57 +135,94 @@ async fn register(shipping: &Shipping, options: &ShipOptions, server: &Server, a
                 newest.node & 0xffff
             )));
         }
-        server.claim(&Claim { node: newest.node, instance: newest.instance, holds: false }).await?;
+        server.claim((newest.node, &newest.instance), false).await?;
         newest = ShipNode { first_sequence: newest.first_sequence, node: *number, instance: String::new() };
     }
     let directory = Directory { before: &nodes, newest: &newest, has_shipped };
-    take(shipping, server, directory, ShipChange::Registered).await?;
+    let at = take(shipping, server, directory, ShipChange::Registered).await?;
+    // What is sent is noted here before, so that nothing of it can be there and unknown here.
+    if has_shipped && server.has_any(newest.node, cut_up_to).await? {
+        return Err(Trouble::Pause(node::twin(newest.node)));
+    }
     if (known.url, known.database, known.table) != (url.clone(), database.clone(), table.clone()) {
         shipping.note(|| ShipChange::Moved(target.clone())).await?;
     }
-    Ok(())
+    Ok(at)
 }
 
-/// Takes a number for the newest node, if it holds none. Under which name is noted before: hitlog knows its own claim
-/// again when it was killed, or has lost the answer.
+/// Takes a number for the newest node, if it holds none, and registers it anew. Under which name is noted before:
+/// hitlog knows its own claim again when it was killed, or has lost the answer.
 async fn take(
     shipping: &Shipping,
     server: &Server,
     directory: Directory<'_>,
     noted: impl Fn(ShipNode) -> ShipChange,
-) -> Result<(), Trouble> {
-    let number = match node::plan(&server.claims().await?, directory) {
-        Plan::Held => return Ok(()),
+) -> Result<String, Trouble> {
+    let Directory { before, newest, .. } = directory;
+    let number = match node::plan(&server.claims().await?, directory, &server.nodes()) {
+        Plan::Held => return node::take(server, newest.node, &newest.instance, &[]).await,
         Plan::Refuse(why) => return Err(Trouble::Pause(why)),
         Plan::Take(number) => number,
     };
-    let mut node = ShipNode { node: number, ..directory.newest.clone() };
-    if node.instance.is_empty() || number != directory.newest.node {
+    if server.has_any(number, 0).await? {
+        return Err(Trouble::Pause(has_events(server, number)));
+    }
+    let mut node = ShipNode { node: number, ..newest.clone() };
+    if node.instance.is_empty() || number != newest.node {
         node.instance = format!("{:032x}", rand::random::<u128>());
         shipping.note(|| noted(node.clone())).await?;
     }
-    node::take(server, number, &node.instance, directory.before).await?;
+    let at = node::take(server, number, &node.instance, before).await?;
     tracing::info!(node = number, instance = node.instance, "registered at the target");
-    Ok(())
+    Ok(at)
 }
 
-/// Forgets what was shipped, so that all that is kept is shipped once more: only where none of it is there.
+/// What is said where the settings name another place than the one that was shipped to, if they do.
+fn elsewhere(known: &ShipTarget, options: &ShipOptions) -> Option<String> {
+    let ShipTarget { url, database, table, .. } = known;
+    let is_same = (url, database, table) == (&options.url, &options.database, &options.table);
+    (!is_same).then(|| {
+        format!(
+            "hitlog has shipped to {database}.{table} at {url} until now; the settings say {}.{} at {}, which is not \
+             there, or the user has no rights on it. Set them back; or, if the move is meant, see \"Moving to another \
+             server\" in docs/clickhouse.md",
+            options.database, options.table, options.url
+        )
+    })
+}
+
+fn has_events(server: &Server, node: u32) -> String {
+    format!(
+        "{events} has events of node {node}, which this data directory has not shipped, or is asked to ship once more: \
+         they would be there twice. If they are another hitlog's, give this one its own number with the setting node; \
+         if they are its own and all that has to stay is kept here, take out those, and no others, and then run \
+         `hitlog ship resume`: DELETE FROM {events} WHERE node = {node}",
+        events = server.events()
+    )
+}
+
+/// Forgets what was shipped, so that all that is kept is shipped once more: only where it is seen that none of it is
+/// there, and nothing is on its way.
 async fn forget(shipping: &Shipping, server: &Server, about: &About) -> Result<(), Trouble> {
+    if !about.has_table() {
+        // One that only can't be seen can't be made either.
+        server.create_events().await?;
+        if !server.about().await?.has_table() {
+            return Err(Trouble::Pause(gone(&server.events())));
+        }
+    }
+    let cluster = about.distributed().map(|to| to.cluster);
     let nodes = shipping.look(|state| state.nodes.clone());
     for node in &nodes {
-        if about.has_table() && server.has_any(node.node).await? {
-            return Err(Trouble::Pause(format!(
-                "{} still has events of node {}: nothing is shipped from the start, which would store them twice. \
-                 Drop the table first, or go on with `hitlog ship resume`",
-                server.events(),
-                node.node
-            )));
+        server.wait_for(&node::attempts(node.node), cluster.as_deref()).await?;
+        if server.has_any(node.node, 0).await? {
+            return Err(Trouble::Pause(has_events(server, node.node)));
         }
     }
     if server.has_nodes().await? {
-        for node in nodes.iter().filter(|node| !node.instance.is_empty()) {
-            let claim = Claim { node: node.node, instance: node.instance.clone(), holds: false };
-            server.claim(&claim).await?;
+        let is_own = |claim: &&Claim| claim.holds && nodes.iter().any(|node| node.instance == claim.instance);
+        for claim in server.claims().await?.iter().filter(is_own) {
+            server.claim((claim.node, &claim.instance), false).await?;
         }
     }
     shipping.note(|| ShipChange::Forgotten).await?;

@@ -157,7 +157,7 @@ fn place(line: &Line) -> Place {
 
 /// Which rows these erasures are of.
 fn rows_of(line: &Line, erasures: &[ShipErasure]) -> String {
-    let nodes: Vec<_> = line.shipping.look(|state| state.nodes.iter().map(|node| node.node).collect());
+    let nodes = line.shipping.look(|state| state.nodes.clone());
     let conditions: Vec<_> = erasures.iter().map(|erasure| condition(erasure, &nodes)).collect();
     conditions.join(" OR ")
 }

@@ -31,8 +31,9 @@ const REFUSED_MAX: u32 = 3;
 /// For how long a look at who holds a number counts: whoever takes one over waits for longer, so that what was sent by
 /// then is all that there will be.
 const HELD_LOOK: Duration = Duration::from_secs(10);
-/// How often it is looked whether an attempt is still running.
-const RUNNING_POLL: Duration = Duration::from_millis(500);
+/// How soon, and how late, what goes wrong is told in the log once more: in other words, and in the same.
+const TOLD_MIN_MS: u64 = 30 * 1_000;
+const TOLD_AGAIN_MS: u64 = 60 * 60 * 1_000;
 
 /// What all ranges on their way share.
 pub(super) struct Line {
@@ -45,6 +46,8 @@ pub(super) struct Line {
     pub(super) run_id: u32,
     /// What the target was when it was last looked at.
     pub(super) about: About,
+    /// When its number was registered, as the server writes it.
+    pub(super) registered_at: String,
     /// When it was last looked whether this directory holds the numbers that it ships under.
     pub(super) held_at: Mutex<Instant>,
 }
@@ -112,15 +115,20 @@ impl Line {
         Ok((flight.range.first, landed))
     }
 
-    /// Makes sure that nobody has taken over the number of a range: a hitlog that was started from a copy does.
+    /// Makes sure that nobody has taken over the number of a range, as a hitlog that was started from a copy does, and
+    /// that the table is what it was: it may have been changed so that it takes rows and keeps other ones.
     async fn hold(&self, range: &ShipRange) -> Result<(), Trouble> {
         if self.held_at.lock().elapsed() < HELD_LOOK {
             return Ok(());
         }
         let looked_at = Instant::now();
-        let instance = self.shipping.look(|state| state.nodes.last().map(|node| node.instance.clone()));
         let claims = self.server.claims().await?;
-        node::hold(&claims, range.node, &instance.unwrap_or_default()).map_err(Trouble::Pause)?;
+        let Some(newest) = self.shipping.look(|state| state.nodes.last().cloned()) else { return Ok(()) };
+        node::hold(&claims, range.node, &newest, &self.registered_at).map_err(Trouble::Pause)?;
+        if self.server.about().await? != self.about {
+            return Err(Trouble::Again);
+        }
+        check::columns(&self.server).await?;
         *self.held_at.lock() = looked_at;
         Ok(())
     }
@@ -132,7 +140,7 @@ impl Line {
         let instance = self.shipping.look(|state| state.node_of(range.first).map(|node| node.instance.clone()));
         let instance = instance.unwrap_or_default();
         let named = instance.get(..INSTANCE_SHOWN).unwrap_or(&instance);
-        format!("{}{named}-{}-{}-", of_node(range.node), range.first, range.last)
+        format!("{}{named}-{}-{}-", node::attempts(range.node), range.first, range.last)
     }
 
     /// Sends the block. Only where it is known that it is not there, or that the target knows it again.
@@ -176,10 +184,8 @@ impl Line {
         let cluster = distributed.as_ref().map(|to| to.cluster.as_str());
         let is_inherited = self.shipping.look(|state| state.is_inherited(flight.range.first));
         // The original has cut its ranges in another way.
-        let attempts = if is_inherited { of_node(flight.range.node) } else { self.prefix(&flight.range) };
-        while self.server.running(&attempts, cluster).await? > 0 {
-            sleep(RUNNING_POLL).await;
-        }
+        let attempts = if is_inherited { node::attempts(flight.range.node) } else { self.prefix(&flight.range) };
+        self.server.wait_for(&attempts, cluster).await?;
         let (are_same_bytes, sequences) = self.remake(flight).await?;
         let range = &flight.range;
         let window = match &distributed {
@@ -352,19 +358,28 @@ impl Line {
     }
 }
 
-/// Tells what went wrong.
+/// Tells what went wrong. The log has it once, and once an hour as long as it lasts: it is tried every few seconds.
 pub(super) fn tell(shipping: &Shipping, why: &str) {
-    tracing::warn!("shipping: {why}");
-    shipping.tell(|state| state.now.last_error = Some((now_ms(), why.to_owned())));
+    let now = now_ms();
+    let is_news = shipping.tell(|state| {
+        state.now.last_error = Some((now, why.to_owned()));
+        let is_news = state
+            .now
+            .logged
+            .as_ref()
+            .is_none_or(|(at, words)| now.abs_diff(*at) >= if words == why { TOLD_AGAIN_MS } else { TOLD_MIN_MS });
+        if is_news {
+            state.now.logged = Some((now, why.to_owned()));
+        }
+        is_news
+    });
+    if is_news {
+        tracing::warn!("shipping: {why}. It is tried again; what is not shipped stays here");
+    }
 }
 
 /// How often a range must have been refused before it is halved, or its one event put aside. A half is of one that was
 /// refused often enough, and to halve it again is no loss.
 fn refusals_max(range: &ShipRange) -> u32 {
     if range.rows > 1 && range.epoch > 0 { 1 } else { REFUSED_MAX }
-}
-
-/// What the names of all attempts for a node begin with.
-fn of_node(node: u32) -> String {
-    format!("hitlog-{node}-")
 }

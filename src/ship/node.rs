@@ -41,8 +41,9 @@ pub(super) struct Directory<'a> {
     pub(super) has_shipped: bool,
 }
 
-/// What to register for the newest node of a directory, by what is registered.
-pub(super) fn plan(claims: &[Claim], directory: Directory<'_>) -> Plan {
+/// What to register for the newest node of a directory, by what is registered in the table of nodes, which has this
+/// name.
+pub(super) fn plan(claims: &[Claim], directory: Directory<'_>, nodes: &str) -> Plan {
     let Directory { before, newest, has_shipped } = directory;
     let holder = |node: u32| claims.iter().find(|claim| claim.node == node && claim.holds);
     let holds = |node: u32| holder(node).is_some_and(|claim| claim.instance == newest.instance);
@@ -52,10 +53,13 @@ pub(super) fn plan(claims: &[Claim], directory: Directory<'_>) -> Plan {
             Some(claim) if claim.holds => Plan::Held,
             Some(_) => Plan::Refuse(taken_over(newest.node)),
             None => Plan::Refuse(format!(
-                "the target does not know this hitlog, which has shipped to it as node {}: it is another server, or \
-                 its tables were dropped. Restore them, or set ship_url to the server that has them. `hitlog ship \
-                 resume --from-start` ships all events that are kept once more, to tables that have none of them",
-                newest.node
+                "the target does not know this hitlog, which has shipped to it as node {node}: it is another server, \
+                 or the table of nodes there was emptied or dropped. Set ship_url back to the server that has the \
+                 events; or, where they are all here and only the table of nodes is not, register it again: INSERT INTO \
+                 {nodes} VALUES ({node}, '{instance}', 'holds', now64(6)). `hitlog ship resume --from-start` ships all \
+                 events that are kept once more, to a table that has none of this node's",
+                node = newest.node,
+                instance = newest.instance,
             )),
         };
     }
@@ -81,48 +85,74 @@ pub(super) fn plan(claims: &[Claim], directory: Directory<'_>) -> Plan {
     }
 }
 
-/// Whether an instance, and nobody else, holds a number; and otherwise why not.
-pub(super) fn hold(claims: &[Claim], node: u32, instance: &str) -> Result<(), String> {
-    let holders = claims.iter().filter(|claim| claim.node == node && claim.holds);
-    let (mut own, mut others) = (false, false);
-    holders.for_each(|claim| if claim.instance == instance { own = true } else { others = true });
-    if own && !others { Ok(()) } else { Err(taken_over(node)) }
+/// What the names of all attempts for a node begin with.
+pub(super) fn attempts(node: u32) -> String {
+    format!("hitlog-{node}-")
+}
+
+/// Whether an instance, and nobody else, holds the number of a range; and otherwise why not. `at` is what the server
+/// wrote when this process registered the newest number, which only another with the same name writes anew.
+pub(super) fn hold(claims: &[Claim], node: u32, newest: &ShipNode, at: &str) -> Result<(), String> {
+    let is_own = |claim: &&Claim| claim.instance == newest.instance;
+    let (own, others): (Vec<_>, Vec<_>) =
+        claims.iter().filter(|claim| claim.node == node && claim.holds).partition(is_own);
+    if own.is_empty() || !others.is_empty() {
+        return Err(taken_over(node));
+    }
+    let said = claims.iter().filter(is_own).find(|claim| claim.node == newest.node);
+    if said.is_some_and(|claim| claim.at != at) { Err(twin(node)) } else { Ok(()) }
 }
 
 fn taken_over(node: u32) -> String {
     format!(
-        "a hitlog that was started from a copy of this data directory ships as node {node} now. Two must not: let one \
-         of them go on, and have the other begin with an empty data directory and a node of its own"
+        "a hitlog that was started from a copy of this data directory ships as node {node} now. Two must not: end one \
+         of them; or, if both are to go on, start this one once with `hitlog serve --restored`, which gives what it \
+         takes in from then on a number of its own"
     )
 }
 
-/// Registers a node's number for an instance, and that those before pass to it.
-pub(super) async fn take(server: &Server, node: u32, instance: &str, before: &[ShipNode]) -> Result<(), Trouble> {
-    let own = Claim { node, instance: instance.into(), holds: true };
-    server.claim(&own).await?;
-    let others: Vec<_> =
-        server.claims().await?.into_iter().filter(|claim| claim.node == node && claim.instance != instance).collect();
-    if others.iter().any(|claim| claim.holds) {
+/// What is said where a data directory that is the same as this one ships, or has shipped.
+pub(super) fn twin(node: u32) -> String {
+    format!(
+        "the target has events of node {node} that this data directory has not shipped: it was put back from a copy, \
+         or the same data directory runs twice. End the other hitlog; and start this one once with `hitlog serve \
+         --restored`, which gives what it takes in from then on a number of its own"
+    )
+}
+
+/// Registers a node's number for an instance, and that those before pass to it. Returns when, as the server writes it.
+pub(super) async fn take(server: &Server, node: u32, instance: &str, before: &[ShipNode]) -> Result<String, Trouble> {
+    server.claim((node, instance), true).await?;
+    let claims = server.claims().await?;
+    let of_node = || claims.iter().filter(|claim| claim.node == node);
+    if of_node().any(|claim| claim.instance != instance && claim.holds) {
         // Two have taken it in the same moment: neither keeps it.
-        server.claim(&Claim { holds: false, ..own }).await?;
+        server.claim((node, instance), false).await?;
         return Err(Trouble::Pause(format!(
             "another hitlog has registered as node {node} in this moment: give each its own number with the setting \
              node, and restart"
         )));
     }
-    let claims = server.claims().await?;
+    let own = of_node().find(|claim| claim.instance == instance);
+    let at = own.map(|claim| claim.at.clone()).ok_or_else(|| {
+        Trouble::Wait(format!("{} does not show what was written to it a moment ago", server.nodes()))
+    })?;
+    let mut has_taken_over = false;
     for earlier in before {
         // The original's, and those of others that were started from copies of it.
         for other in claims.iter().filter(|of| of.node == earlier.node && of.holds && of.instance != instance) {
-            server.claim(&Claim { holds: false, ..other.clone() }).await?;
+            server.claim((other.node, &other.instance), false).await?;
+            has_taken_over = true;
         }
-        server.claim(&Claim { node: earlier.node, instance: instance.into(), holds: true }).await?;
+        if !claims.iter().any(|of| of.node == earlier.node && of.holds && of.instance == instance) {
+            server.claim((earlier.node, instance), true).await?;
+        }
     }
-    if !before.is_empty() {
+    if has_taken_over {
         // They look before they send, unless they have just looked.
         sleep(TAKEN_OVER_PAUSE).await;
     }
-    Ok(())
+    Ok(at)
 }
 
 #[cfg(test)]
@@ -130,11 +160,15 @@ mod tests {
     use super::*;
 
     fn claim(node: u32, instance: &str, holds: bool) -> Claim {
-        Claim { node, instance: instance.into(), holds }
+        Claim { node, instance: instance.into(), holds, at: String::new() }
     }
 
     fn node(first_sequence: u64, node: u32, instance: &str) -> ShipNode {
         ShipNode { first_sequence, node, instance: instance.into() }
+    }
+
+    fn decide(claims: &[Claim], directory: Directory<'_>) -> Plan {
+        plan(claims, directory, "web.events_nodes")
     }
 
     fn of<'a>(before: &'a [ShipNode], newest: &'a ShipNode, has_shipped: bool) -> Directory<'a> {
@@ -147,11 +181,11 @@ mod tests {
             Plan::Refuse(why) => assert!(why.contains(words), "{why}"),
             plan => panic!("{plan:?}"),
         };
-        let new = |claims: &[Claim]| plan(claims, of(&[], &node(0, 3, ""), false));
+        let new = |claims: &[Claim]| decide(claims, of(&[], &node(0, 3, ""), false));
         assert_eq!(new(&[]), Plan::Take(3));
         assert_eq!(new(&[claim(3, "a", false), claim(4, "b", true)]), Plan::Take(3));
         refused(new(&[claim(3, "a", true)]), "another hitlog ships as node 3");
-        let known = |claims: &[Claim]| plan(claims, of(&[], &node(0, 3, "a"), true));
+        let known = |claims: &[Claim]| decide(claims, of(&[], &node(0, 3, "a"), true));
         assert_eq!(known(&[claim(3, "a", true)]), Plan::Held);
         refused(known(&[]), "does not know this hitlog");
         refused(known(&[claim(3, "a", false), claim(3, "b", true)]), "from a copy of this");
@@ -159,14 +193,14 @@ mod tests {
 
     #[test]
     fn who_was_cut_off_while_it_took_a_number_takes_it_again() {
-        let cut_off = |claims: &[Claim]| plan(claims, of(&[], &node(0, 3, "a"), false));
+        let cut_off = |claims: &[Claim]| decide(claims, of(&[], &node(0, 3, "a"), false));
         assert_eq!(cut_off(&[]), Plan::Take(3));
         assert_eq!(cut_off(&[claim(3, "a", false)]), Plan::Take(3));
         assert_eq!(cut_off(&[claim(3, "a", true)]), Plan::Held);
         assert!(matches!(cut_off(&[claim(3, "a", false), claim(3, "b", true)]), Plan::Refuse(_)));
         // Of a copy, which takes over what was before as well.
         let before = [node(0, 3, "a")];
-        let cut_off = |claims: &[Claim]| plan(claims, of(&before, &node(100, 65_539, "b"), false));
+        let cut_off = |claims: &[Claim]| decide(claims, of(&before, &node(100, 65_539, "b"), false));
         assert_eq!(cut_off(&[claim(3, "a", true)]), Plan::Take(65_539));
         assert_eq!(cut_off(&[claim(3, "a", true), claim(65_539, "b", true)]), Plan::Take(65_539));
         assert_eq!(cut_off(&[claim(3, "a", true), claim(65_539, "c", true)]), Plan::Take(131_075));
@@ -176,12 +210,12 @@ mod tests {
     #[test]
     fn a_start_from_a_copy_takes_a_number_that_nobody_ever_had() {
         let before = [node(0, 3, "a")];
-        let of_copy = |claims: &[Claim]| plan(claims, of(&before, &node(100, 3, ""), false));
+        let of_copy = |claims: &[Claim]| decide(claims, of(&before, &node(100, 3, ""), false));
         assert_eq!(of_copy(&[claim(3, "a", true)]), Plan::Take(65_539));
         assert_eq!(of_copy(&[claim(3, "a", true), claim(65_539, "b", false)]), Plan::Take(131_075));
         // A copy of a copy.
         let before = [node(0, 3, "a"), node(100, 65_539, "b")];
         let claims = [claim(3, "b", true), claim(65_539, "b", true)];
-        assert_eq!(plan(&claims, of(&before, &node(200, 65_539, ""), false)), Plan::Take(131_075));
+        assert_eq!(decide(&claims, of(&before, &node(200, 65_539, ""), false)), Plan::Take(131_075));
     }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 const PAUSE_MIN: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
 /// For how long the target is trusted to know a block again by its token. ClickHouse has changed its windows by
-/// version, down to one hour, and others ship to the same table and use them up as well: a window of 10,000 lasts for as
-/// long as this with 16 inserts a second, which are 33 hitlogs that send every two seconds.
+/// version, down to one hour, and others ship to the same table and use them up as well: a window of 10,000 lasts for
+/// as long as this with 16 inserts a second, which are 33 hitlogs that send every two seconds.
 pub(super) const HORIZON_MS: u64 = 10 * 60 * 1_000;
 /// The least window of tokens, in inserts, in which a token is trusted to last for that time.
 pub(super) const WINDOW_MIN: u64 = 1_000;

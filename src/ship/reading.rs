@@ -137,6 +137,17 @@ pub(super) fn cut(
     }
 }
 
+/// When the first event after a sequence arrived, in milliseconds since 1970, UTC; `None` if there is none to be read.
+pub(super) fn first_arrival(snapshot: &Snapshot<'_>, after: u64) -> Result<Option<i64>, ReadError> {
+    let Next::Rows(run) = snapshot.next_run(after) else { return Ok(None) };
+    let mut found = None;
+    snapshot.read_run(run, OfHidden::LeftOut, |_, row| {
+        found = Some(row.received_at);
+        Ok(ControlFlow::Break(()))
+    })?;
+    Ok(found)
+}
+
 /// Makes the block of a range again: of those of its sequences that are in `only`, if that is given. The second value
 /// is every sequence of the range that there is. `None` if its segment is damaged, or was given up.
 pub(super) fn remake(

@@ -4,7 +4,17 @@
 //! two ranges at a time, and ends when somebody has to do something. Then it begins anew when it is asked to, or by
 //! itself now and then.
 
-use std::{collections::VecDeque, fs::File, io::Read, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    fs::{self, File},
+    io::Read,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use tokio::{
@@ -44,6 +54,8 @@ pub(super) struct Ship {
     options: ShipOptions,
     metrics: Arc<ShipMetrics>,
     builders: Arc<Builders>,
+    /// Whether it was said that the password can be read on its way.
+    has_warned: AtomicBool,
 }
 
 /// What a session has under way.
@@ -63,12 +75,13 @@ struct Session {
 
 impl Ship {
     pub(super) fn new(shipping: Shipping, options: ShipOptions, metrics: Arc<ShipMetrics>) -> Self {
-        Self { shipping, options, metrics, builders: Arc::default() }
+        Self { shipping, options, metrics, builders: Arc::default(), has_warned: AtomicBool::new(false) }
     }
 
     /// Ships until hitlog stops, or its storage has failed.
     pub(super) async fn run(&self) {
         let mut failed = 0;
+        self.look_at_rest().await;
         loop {
             let begun = Instant::now();
             let Err(trouble) = self.session().await;
@@ -96,6 +109,15 @@ impl Ship {
         }
     }
 
+    /// Finds out since when events wait that are in no range yet: from before this start, perhaps.
+    async fn look_at_rest(&self) {
+        let after = self.shipping.look(|state| state.cut_up_to);
+        let first_arrival = self.shipping.read(move |snapshot| reading::first_arrival(snapshot, after)).await;
+        if let Ok(Some(first_arrival)) = first_arrival {
+            self.shipping.tell(|state| state.now.rest_since = Some(first_arrival));
+        }
+    }
+
     async fn pause(&self, reason: String) {
         let is_new = self.shipping.tell(|state| {
             let is_new = state.now.paused.as_ref().is_none_or(|paused| paused.reason != reason);
@@ -117,14 +139,15 @@ impl Ship {
     async fn session(&self) -> Result<std::convert::Infallible, Trouble> {
         let (server, limits) = self.server()?;
         let held_at = Instant::now();
-        let about = check::check(&self.shipping, &self.options, &server).await?;
+        let (about, registered_at) = check::check(&self.shipping, &self.options, &server).await?;
         self.look_at_dead()?;
         // What went wrong before is over, even where there is nothing left to ship.
-        let paused = self.shipping.tell(|state| {
+        let was_stopped = self.shipping.tell(|state| {
             state.now.last_error = None;
-            state.now.paused.take()
+            let told = (state.now.paused.take(), state.now.logged.take());
+            told != (None, None)
         });
-        if paused.is_some() {
+        if was_stopped {
             tracing::info!("shipping goes on");
         }
         let line = Line {
@@ -135,6 +158,7 @@ impl Ship {
             metrics: Arc::clone(&self.metrics),
             run_id: rand::random(),
             about,
+            registered_at,
             held_at: Mutex::new(held_at),
         };
         self.reopen_lost(&line).await?;
@@ -163,7 +187,7 @@ impl Ship {
         let ShipOptions { url, user, password_file, database, table, ca_file, timeout, .. } = &self.options;
         let password = password_file.as_deref().map(read_password).transpose().map_err(Trouble::Pause)?;
         let target = Target::parse(url, Some(user), password.as_deref(), ca_file.clone()).map_err(Trouble::Pause)?;
-        if target.shows_its_password() {
+        if target.shows_its_password() && !self.has_warned.swap(true, Ordering::Relaxed) {
             tracing::warn!("shipping: the password goes over the network without encryption: give ship_url with https");
         }
         let ShipOptions { rows_max, bytes_max, is_zstd, .. } = self.options;
@@ -360,7 +384,13 @@ impl Ship {
     }
 
     fn land(&self, session: &mut Session, (first, landed): (u64, Landed)) -> Result<(), Trouble> {
-        self.shipping.tell(|state| state.now.last_error = None);
+        let was_told = self.shipping.tell(|state| {
+            state.now.last_error = None;
+            state.now.logged.take().is_some()
+        });
+        if was_told {
+            tracing::info!("shipping goes on");
+        }
         match landed {
             Landed::Confirmed => session.confirmed.push(first),
             // Before all others, so that few are open however many events are refused.
@@ -413,12 +443,18 @@ fn unsent(Run { segment, first, last }: Run, node: u32) -> ShipRange {
 
 /// The first line of the file with the password.
 fn read_password(path: &Path) -> Result<String, String> {
+    let path_shown = path.display();
+    // Of a pipe nobody knows when there is anything to read.
+    match fs::metadata(path) {
+        Ok(of) if !of.is_file() => return Err(format!("ship_password_file {path_shown} is no file: name one")),
+        Ok(_) | Err(_) => {}
+    }
     let read = File::open(path).and_then(|file| {
         let mut text = String::new();
         file.take(PASSWORD_BYTES_MAX).read_to_string(&mut text).map(|_| text)
     });
     let text = read.map_err(|error| {
-        format!("ship_password_file {} cannot be read: {error}. Let hitlog's user read it", path.display())
+        format!("ship_password_file {path_shown} cannot be read: {error}. Let hitlog's user read it")
     })?;
     Ok(text.lines().next().unwrap_or_default().to_owned())
 }

@@ -5,16 +5,19 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::sleep;
 
 use super::{
     client::{Answer, Client, Query, Summary},
     target::{About, Distributed, column_names, create_events, create_nodes},
     trouble::Trouble,
 };
-use crate::store::ShipErasure;
+use crate::store::{ShipErasure, ShipNode};
 
 /// The longest that the server may take to erase something: its tables may be large.
 const ERASE_TIME_MAX: Duration = Duration::from_secs(60 * 60);
+/// How often it is looked whether an attempt is still running.
+const RUNNING_POLL: Duration = Duration::from_millis(500);
 /// The longest answer to a question, in bytes, but for lists of sequences.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 /// The bytes of a sequence and how often it is there.
@@ -75,6 +78,8 @@ pub(super) struct Claim {
     pub(super) node: u32,
     pub(super) instance: String,
     pub(super) holds: bool,
+    /// When that was said last, as the server writes it.
+    pub(super) at: String,
 }
 
 impl Server {
@@ -101,8 +106,20 @@ impl Server {
     async fn ask_anybody(&self, sql: &str, bytes_max: usize, time_max: Duration) -> Result<Answer, Trouble> {
         // Only when all is done, so that no error comes behind a 200; and of every shard, whatever the user's profile
         // says: what one has that is away is not missing.
-        let parameters: &[_] = &[("wait_end_of_query", "1"), ("skip_unavailable_shards", "0")];
-        let query = Query { parameters, answer_bytes_max: bytes_max, time_max, ..Query::new(sql) };
+        // Whole, whatever bounds the profile has; and as it is now.
+        const SETTINGS: &[(&str, &str)] = &[
+            ("wait_end_of_query", "1"),
+            ("skip_unavailable_shards", "0"),
+            ("limit", "0"),
+            ("offset", "0"),
+            ("extremes", "0"),
+            ("use_query_cache", "0"),
+            ("read_overflow_mode", "throw"),
+            ("result_overflow_mode", "throw"),
+            ("group_by_overflow_mode", "throw"),
+            ("timeout_overflow_mode", "throw"),
+        ];
+        let query = Query { parameters: SETTINGS, answer_bytes_max: bytes_max, time_max, ..Query::new(sql) };
         Ok(self.client.request(query, Vec::new()).await?)
     }
 
@@ -161,10 +178,12 @@ impl Server {
         Ok(text.lines().map(about).collect())
     }
 
-    /// The columns of the table of events, each with its type.
+    /// The columns of the table of events, each with its type; behind that of one that is not stored as it is sent
+    /// stands of what kind it is.
     pub(super) async fn columns(&self) -> Result<Vec<(String, String)>, Trouble> {
         let sql = format!(
-            "SELECT name, type FROM system.columns WHERE database = '{}' AND table = '{}' FORMAT TSVRaw",
+            "SELECT name, concat(type, if(default_kind IN ('', 'DEFAULT'), '', concat(' ', default_kind))) FROM \
+             system.columns WHERE database = '{}' AND table = '{}' FORMAT TSVRaw",
             self.database, self.table
         );
         let text = self.text(&sql).await?;
@@ -182,9 +201,12 @@ impl Server {
         self.text(&create_events(&self.events())).await.map(drop)
     }
 
-    /// Whether the table of events has any of a node.
-    pub(super) async fn has_any(&self, node: u32) -> Result<bool, Trouble> {
-        let sql = format!("SELECT count() FROM (SELECT 1 FROM {} WHERE node = {node} LIMIT 1)", self.events());
+    /// Whether the table of events has any of a node after a sequence.
+    pub(super) async fn has_any(&self, node: u32, after: u64) -> Result<bool, Trouble> {
+        let sql = format!(
+            "SELECT count() FROM (SELECT 1 FROM {} WHERE node = {node} AND seq > {after} LIMIT 1)",
+            self.events()
+        );
         Ok(self.number(&sql).await? > 0)
     }
 
@@ -205,26 +227,27 @@ impl Server {
     /// Who holds, or has held, a number of a node.
     pub(super) async fn claims(&self) -> Result<Vec<Claim>, Trouble> {
         let sql = format!(
-            "SELECT node, instance, argMax(state, at) = 'holds' FROM {} GROUP BY node, instance ORDER BY node, \
-             instance SETTINGS select_sequential_consistency = 1 FORMAT TSV",
+            "SELECT node, instance, argMax(state, at) = 'holds', max(at) FROM {} GROUP BY node, instance ORDER BY \
+             node, instance SETTINGS select_sequential_consistency = 1 FORMAT TSV",
             self.nodes()
         );
         let claim = |line: &str| {
             let mut parts = line.split('\t');
             let node = parts.next()?.parse().ok()?;
-            Some(Claim { node, instance: parts.next()?.into(), holds: parts.next()? == "1" })
+            let instance = parts.next()?.into();
+            Some(Claim { node, instance, holds: parts.next()? == "1", at: parts.next()?.into() })
         };
         Ok(self.text(&sql).await?.lines().filter_map(claim).collect())
     }
 
-    /// Registers that a data directory holds a node's number, or holds it no more.
-    pub(super) async fn claim(&self, claim: &Claim) -> Result<(), Trouble> {
+    /// Registers that a data directory holds a node's number, or holds it no more. It is the last word, whatever the
+    /// server's clock says.
+    pub(super) async fn claim(&self, (node, instance): (u32, &str), holds: bool) -> Result<(), Trouble> {
+        let nodes = self.nodes();
         let sql = format!(
-            "INSERT INTO {} SETTINGS async_insert = 0 VALUES ({}, '{}', '{}', now64(6))",
-            self.nodes(),
-            claim.node,
-            claim.instance,
-            if claim.holds { "holds" } else { "left" }
+            "INSERT INTO {nodes} SETTINGS async_insert = 0 SELECT {node}, '{instance}', '{}', greatest(now64(6), \
+             (SELECT max(at) FROM {nodes}) + toIntervalMicrosecond(1))",
+            if holds { "holds" } else { "left" }
         );
         self.text(&sql).await.map(drop)
     }
@@ -256,10 +279,14 @@ impl Server {
         }
     }
 
-    /// How many attempts whose names begin so are running.
-    pub(super) async fn running(&self, prefix: &str, cluster: Option<&str>) -> Result<u64, Trouble> {
+    /// Waits until no attempts run whose names begin so.
+    pub(super) async fn wait_for(&self, prefix: &str, cluster: Option<&str>) -> Result<(), Trouble> {
         let of = everywhere("system.processes", cluster);
-        self.number(&format!("SELECT count() FROM {of} WHERE startsWith(initial_query_id, '{prefix}')")).await
+        let sql = format!("SELECT count() FROM {of} WHERE startsWith(initial_query_id, '{prefix}')");
+        while self.number(&sql).await? > 0 {
+            sleep(RUNNING_POLL).await;
+        }
+        Ok(())
     }
 
     /// Which sequences of a node are there, of those from the first to the last; there are at most `rows` of them.
@@ -365,13 +392,24 @@ fn no_summary() -> Trouble {
     Trouble::Wait(why.into())
 }
 
-/// Which rows an erasure is of, of these nodes.
-pub(super) fn condition(erasure: &ShipErasure, nodes: &[u32]) -> String {
-    let nodes: Vec<_> = nodes.iter().map(ToString::to_string).collect();
-    let visitor = erasure.visitor_id.iter().map(|visitor| format!(" AND visitor = {}", text(visitor)));
-    let up_to = erasure.up_to.iter().map(|up_to| format!(" AND seq <= {up_to}"));
-    let rest: String = visitor.chain(up_to).collect();
-    format!("(site = {} AND node IN ({}){rest})", text(&erasure.website_id), nodes.join(", "))
+/// Which rows an erasure is of, of the nodes that this directory has had, in their order. A visitor's go up to a
+/// sequence of the node that was the newest then; of those before it all do: the original of a copy may have shipped
+/// more than the copy knows of. A website's all go.
+pub(super) fn condition(erasure: &ShipErasure, nodes: &[ShipNode]) -> String {
+    let bound = erasure.visitor_id.as_ref().and(erasure.up_to);
+    let is_of = |node: &&ShipNode| bound.is_none_or(|up_to| node.first_sequence <= up_to + 1);
+    let mut numbers: Vec<_> = nodes.iter().filter(is_of).map(|node| node.node).collect();
+    let mut rows = Vec::new();
+    if let Some((up_to, newest)) = bound.zip(numbers.last().copied()) {
+        numbers.retain(|node| *node != newest);
+        rows.push(format!("node = {newest} AND seq <= {up_to}"));
+    }
+    if !numbers.is_empty() {
+        let numbers: Vec<_> = numbers.iter().map(ToString::to_string).collect();
+        rows.push(format!("node IN ({})", numbers.join(", ")));
+    }
+    let visitor = erasure.visitor_id.as_ref().map(|visitor| format!(" AND visitor = {}", text(visitor)));
+    format!("(site = {}{} AND ({}))", text(&erasure.website_id), visitor.unwrap_or_default(), rows.join(" OR "))
 }
 
 /// A text as a statement takes it, whatever is in it.
@@ -408,11 +446,16 @@ mod tests {
             state: ShipErasureState::Waiting,
             changed_at: 0,
         };
-        assert_eq!(
-            condition(&erasure, &[1, 65_537]),
-            "(site = unhex('7765622d31') AND node IN (1, 65537) AND visitor = unhex('61273b202d2d') AND seq <= 7)"
-        );
-        let of_website = ShipErasure { visitor_id: None, up_to: None, ..erasure };
-        assert_eq!(condition(&of_website, &[1]), "(site = unhex('7765622d31') AND node IN (1))");
+        let node = |first_sequence, node| ShipNode { first_sequence, node, instance: String::new() };
+        let of_visitor = "(site = unhex('7765622d31') AND visitor = unhex('61273b202d2d') AND ";
+        assert_eq!(condition(&erasure, &[node(0, 1)]), format!("{of_visitor}(node = 1 AND seq <= 7))"));
+        // Started from a copy before it was asked for: what the original has shipped since goes as well.
+        let copied = [node(0, 1), node(8, 65_537)];
+        assert_eq!(condition(&erasure, &copied), format!("{of_visitor}(node = 65537 AND seq <= 7 OR node IN (1)))"));
+        // And after that.
+        let later = [node(0, 1), node(9, 65_537)];
+        assert_eq!(condition(&erasure, &later), format!("{of_visitor}(node = 1 AND seq <= 7))"));
+        let of_website = ShipErasure { visitor_id: None, ..erasure };
+        assert_eq!(condition(&of_website, &copied), "(site = unhex('7765622d31') AND (node IN (1, 65537)))");
     }
 }

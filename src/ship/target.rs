@@ -7,8 +7,8 @@
 const VERSION_MIN: (u64, u64) = (23, 8);
 /// Since then this setting decides whether a token counts, and no longer `insert_deduplicate`.
 const DEDUPLICATE_INSERT_SINCE: (u64, u64) = (26, 2);
-/// Since then these settings have the names that they are sent under, and others before. All three came between 23.8 and
-/// this one.
+/// Since then these settings have the names that they are sent under, and others before. All three came between 23.8
+/// and this one.
 const NEW_NAMES_SINCE: (u64, u64) = (24, 4);
 /// What hitlog asks of the window of tokens, in inserts.
 const WINDOW: u64 = 10_000;
@@ -121,6 +121,14 @@ impl About {
         self.setting(name).unwrap_or(if self.is_replicated() { 100 } else { 0 })
     }
 
+    /// Whether a column is one of those by which the table is sorted.
+    fn sorts_by(&self, column: &str) -> bool {
+        let Some((_, key)) = self.engine_full.split_once(" ORDER BY ") else { return false };
+        let end = [" SAMPLE BY ", " TTL ", " SETTINGS "].iter().filter_map(|next| key.find(next)).min();
+        let key = key[..end.unwrap_or(key.len())].trim_matches(['(', ')']);
+        key.split(',').any(|part| part.trim() == column)
+    }
+
     fn setting(&self, name: &str) -> Option<u64> {
         let (_, settings) = self.engine_full.split_once(" SETTINGS ")?;
         let value = |setting: &str| {
@@ -177,13 +185,21 @@ impl About {
     /// What is wrong with the engine and its settings, each with what mends it; `table` is the one that rows are
     /// stored in.
     pub(super) fn engine_faults(&self, table: &str) -> Vec<String> {
-        if !self.engine().ends_with("MergeTree") {
+        let engine = self.engine();
+        let kind = ["Replicated", "Shared"].iter().find_map(|kind| engine.strip_prefix(kind)).unwrap_or(engine);
+        if !["MergeTree", "ReplacingMergeTree"].contains(&kind) {
             return vec![format!(
-                "the engine of {table} is {}: it must be one of the MergeTree family, or Distributed over such tables",
-                self.engine()
+                "the engine of {table} is {engine}: it must be MergeTree or ReplacingMergeTree, replicated or not, or \
+                 Distributed over such tables; others join events that are not the same"
             )];
         }
         let mut faults = Vec::new();
+        if kind == "ReplacingMergeTree" && !["node", "seq"].iter().all(|column| self.sorts_by(column)) {
+            faults.push(format!(
+                "{table} is sorted by columns that do not tell two events apart, so its merges would keep one of them: \
+                 make it anew with ORDER BY (site, created_at, node, seq)"
+            ));
+        }
         if self.window() < WINDOW && !(self.is_replicated() && self.setting(REPLICATED_WINDOW).is_none()) {
             let name = if self.is_replicated() { REPLICATED_WINDOW } else { NON_REPLICATED_WINDOW };
             faults.push(format!(
@@ -285,7 +301,7 @@ mod tests {
             assert_eq!(found.is_empty(), faults.is_empty(), "{engine}: {found}");
             faults.iter().for_each(|fault| assert!(found.contains(fault), "{engine}: {found}"));
         };
-        let plain = "ReplacingMergeTree PARTITION BY toYYYYMM(received_at) ORDER BY (site) SETTINGS ";
+        let plain = "ReplacingMergeTree PARTITION BY toYYYYMM(received_at) ORDER BY (site, node, seq) SETTINGS ";
         check(&format!("{plain}non_replicated_deduplication_window = 10000, index_granularity = 8192"), 10_000, &[]);
         check(
             &format!("{plain}index_granularity = 8192"),
@@ -293,11 +309,16 @@ mod tests {
             &["ALTER TABLE d.t MODIFY SETTING non_replicated_deduplication_window = 10000"],
         );
         check(&format!("{plain}non_replicated_deduplication_window = 3"), 3, &["window = 10000"]);
-        let replicated = "ReplicatedReplacingMergeTree('/x', '{replica}') ORDER BY site SETTINGS ";
+        let replicated = "ReplicatedReplacingMergeTree('/x', '{replica}') ORDER BY (seq, node) TTL a SETTINGS ";
         let whole = "replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 2592000";
         check(&format!("{replicated}{whole}"), 10_000, &[]);
         check(&format!("{replicated}replicated_deduplication_window = 100"), 100, &["window = 10000", "= 2592000"]);
-        check("Memory", 0, &["MergeTree family"]);
+        check("Memory", 0, &["must be MergeTree"]);
+        check("SummingMergeTree ORDER BY (node, seq)", 0, &["must be MergeTree"]);
+        let unsorted = "SETTINGS non_replicated_deduplication_window = 10000";
+        check(&format!("MergeTree ORDER BY site {unsorted}"), 10_000, &[]);
+        check(&format!("ReplacingMergeTree ORDER BY (site, node) {unsorted}"), 10_000, &["ORDER BY (site, created_at"]);
+        check(&format!("ReplacingMergeTree ORDER BY sequence {unsorted}"), 10_000, &["ORDER BY (site, created_at"]);
     }
 
     #[test]

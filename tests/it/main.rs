@@ -48,6 +48,7 @@ mod ship_crash;
 mod ship_faults;
 mod ship_held;
 mod ship_identity;
+mod ship_life;
 mod ship_page;
 mod ship_pauses;
 mod ship_queries;

@@ -80,6 +80,12 @@ fn a_start_from_a_backup_sends_nothing_again_that_its_first_life_has_sent() {
     }
     let (exit, said) = ship(&restored, &["verify", "--deep"]);
     assert!(exit == 0 && said.contains("1,300 events"), "{said}");
+    // What the first life has shipped after the backup is erased with the rest.
+    let of_visitor = "SELECT count() FROM default.events WHERE visitor = 'v5'";
+    assert_ne!(clickhouse.query(of_visitor).trim(), "0");
+    let erased = restored.client().send("DELETE", &format!("/api/v1/visitors/v5?trackingCode={code}"), &[], b"");
+    assert_eq!(erased.status, 202);
+    wait_until("all of it is masked", || (clickhouse.query(of_visitor).trim() == "0").then_some(()));
     // The first one is not to go on.
     let original = serve(&first, &clickhouse.url(), &flags);
     let said = wait_until_paused(&original);

@@ -119,15 +119,15 @@ fn a_table_that_is_gone_is_told_and_restored_or_made_anew() {
     wait_until("it waits", || (shipping(&daemon)["state"] == "waiting").then_some(()));
     clickhouse.query("DROP TABLE default.events SYNC");
     ship(&daemon, &["resume", "--from-start"]);
-    let refused = || daemon.log().matches("cannot be reached").count();
-    let before = refused();
-    wait_until("it has looked, in vain", || (refused() > before).then_some(()));
+    let looked_at = || shipping(&daemon)["lastError"]["at"].clone();
+    let before = looked_at();
+    wait_until("it has looked, in vain", || (looked_at() != before).then_some(()));
     proxy.refuse(false);
     shipped::wait_until_shipped(&daemon);
     assert_same(&clickhouse, &[(0, &data)]);
     // What is there is not stored once more.
     ship(&daemon, &["resume", "--from-start"]);
-    wait_until_paused(&daemon, &code, &["still has events of node 0"]);
+    wait_until_paused(&daemon, &code, &["has events of node 0", "DELETE FROM default.events WHERE node = 0"]);
     resume(&daemon, &[]);
     assert_same(&clickhouse, &[(0, &data)]);
     daemon.stop();

@@ -193,6 +193,8 @@ pub struct ShipNow {
     pub paused: Option<Pause>,
     /// What went wrong last, and when in milliseconds since 1970, UTC; `None` since something was confirmed.
     pub last_error: Option<(i64, String)>,
+    /// What of that was written to the log last, and when.
+    pub logged: Option<(i64, String)>,
     /// When the oldest event arrived that is not confirmed, in milliseconds since 1970, UTC; `None`: all are.
     pub behind_since: Option<i64>,
     /// What comes after the last range has not arrived before this time, in the same measure; `None`: there is nothing

@@ -144,3 +144,90 @@ fn an_older_catalog_has_one_epoch_and_its_backup_begins_another() {
     let (_directory, catalog) = open(work.path());
     assert_eq!(epochs_of(catalog.epochs()), [first, second, third]);
 }
+
+/// A range of ten events, of a segment that has its number.
+fn range(first: u64) -> ShipRange {
+    ShipRange {
+        first,
+        last: first + 9,
+        segment: first.cast_signed(),
+        node: 1,
+        rows: 10,
+        bytes: 1_000,
+        hash: [0; 16],
+        epoch: 0,
+        missing: None,
+        first_arrival: 1,
+        attempts: 1,
+        begun_at: Some(1),
+        version: None,
+    }
+}
+
+fn begun() -> ShipChange {
+    let target = ShipTarget { url: "u".into(), database: "d".into(), table: "t".into(), begun_at: 1 };
+    ShipChange::Begun(target, ShipNode { first_sequence: 0, node: 1, instance: "a".into() })
+}
+
+#[test]
+fn a_range_whose_segment_has_left_the_disk_stays_lost_whatever_comes_of_its_attempts() {
+    let work = tempfile::tempdir().unwrap();
+    let (directory, mut catalog) = open(work.path());
+    let memory = memory(&directory);
+    let mut change = |change| catalog.change_shipping(&change, &memory).unwrap_or_else(|_| panic!("{change:?}"));
+    change(begun());
+    for first in [1, 11] {
+        change(ShipChange::Cut { confirmed: Vec::new(), opened: Some(range(first)), cut_up_to: first + 9 });
+    }
+    ship_table::drop_segment(&catalog.connection, 1, Some((1, 10))).unwrap();
+    let mut change = |change| catalog.change_shipping(&change, &memory).unwrap_or_else(|_| panic!("{change:?}"));
+    change(ShipChange::Remade { first: 1, with: vec![range(1)] });
+    change(ShipChange::Ended { first: 1, end: RangeEnd::Dead(1), note: "no".into() });
+    change(ShipChange::Cut { confirmed: vec![1, 11], opened: None, cut_up_to: 20 });
+    let state = memory.shipped.state();
+    assert_eq!((state.lost, state.dead, state.events, state.open.len()), (1, 0, 10, 0));
+    // The segment behind it is damaged: what is lost of both begins with the same sequence.
+    ship_table::drop_segment(&catalog.connection, 21, Some((21, 30))).unwrap();
+    let lost = ShipRange { last: 40, ..range(21) };
+    catalog.change_shipping(&ShipChange::Lost(lost, "gone".into()), &memory).unwrap_or_else(|_| panic!());
+    let state = memory.shipped.state();
+    assert_eq!((state.lost, state.cut_up_to), (2, 40));
+}
+
+#[test]
+fn erasures_that_are_under_way_when_shipping_begins_are_the_targets_too() {
+    let work = tempfile::tempdir().unwrap();
+    let (directory, mut catalog) = open(work.path());
+    let memory = memory(&directory);
+    let website = catalog.create(new("First", "first.example")).unwrap_or_else(|_| panic!());
+    catalog.delete(&website.id, &memory).unwrap_or_else(|_| panic!());
+    assert_eq!(memory.shipped.state().erasures.len(), 0);
+    catalog.change_shipping(&begun(), &memory).unwrap_or_else(|_| panic!());
+    let erasures = memory.shipped.state().erasures;
+    assert_eq!(erasures.values().map(|of| of.website_id.clone()).collect::<Vec<_>>(), [website.id.to_string()]);
+}
+
+#[test]
+fn the_words_of_a_refusal_go_with_an_erasure_and_what_is_tried_again_counts_as_sent_long_ago() {
+    let work = tempfile::tempdir().unwrap();
+    let (directory, mut catalog) = open(work.path());
+    let memory = memory(&directory);
+    let website = catalog.create(new("First", "first.example")).unwrap_or_else(|_| panic!());
+    for change in [
+        begun(),
+        ShipChange::Cut { confirmed: Vec::new(), opened: Some(range(1)), cut_up_to: 10 },
+        ShipChange::Ended { first: 1, end: RangeEnd::Dead(1), note: "url = 'https://somebody'".into() },
+    ] {
+        catalog.change_shipping(&change, &memory).unwrap_or_else(|_| panic!());
+    }
+    let words = |catalog: &CatalogFile| {
+        let sql = "SELECT error FROM ShipDead UNION ALL SELECT note FROM ShipRange WHERE note IS NOT NULL";
+        let mut select = catalog.connection.prepare(sql).unwrap();
+        select.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect::<Vec<String>>()
+    };
+    assert_eq!(words(&catalog).len(), 2);
+    catalog.delete(&website.id, &memory).unwrap_or_else(|_| panic!());
+    assert!(words(&catalog).iter().all(|words| words.contains("words are gone")), "{:?}", words(&catalog));
+    catalog.change_shipping(&ShipChange::Retried, &memory).unwrap_or_else(|_| panic!());
+    assert_eq!(memory.shipped.state().open[&1].begun_at, Some(0));
+}
