@@ -344,7 +344,7 @@ settings! {
         ship_url: Option<String> = ServerUrl, "",
             "Where events are shipped to: the URL of a ClickHouse from version 23.8 on, with its port (8123, or 8443 \
              with https). Without it nothing is shipped. See docs/clickhouse.md";
-        ship_user: String = Name("USER"), "default", "The user there";
+        ship_user: String = Name("USER"), "default", "The ClickHouse user that hitlog ships as";
         ship_password_file: Option<PathBuf> = OptionalPath("FILE"), "",
             "A file whose first line is that user's password; it is read anew whenever hitlog connects. Without it, no \
              password";
@@ -358,13 +358,13 @@ settings! {
             "How blocks are sent: zstd, a seventh of the bytes for some processor time; none; auto: none to this \
              machine, zstd elsewhere";
         node: u32 = Count(0, 65_535), "0",
-            "The number of this hitlog among those that ship to one table: each has its own. An event there is known \
-             by it and its sequence";
+            "The number of this hitlog among those that ship to one table: each has its own. ClickHouse \
+             tells events apart by it and their sequence, so it can't be changed once something was shipped";
         ship_rows_max: u64 = Count(1, 1_000_000), "100000",
             "Most events of one insert. Larger ones spare the server work and take more memory";
         ship_bytes_max: usize = Bytes(64 * KIB, 256 * MIB), "24MiB",
-            "Most bytes of one insert, before it is compressed. Two are on their way at once, so that is taken twice, \
-             with the first event that is shipped";
+            "Most bytes of one insert, before it is compressed. Shipping takes four times this of memory: two are on \
+             their way at once, and buffers grow by doubling";
         ship_interval_seconds: Duration = Seconds(0.1, 3_600.0), "2",
             "How often what has come in is shipped. Each time is an insert, and a part that the server merges later";
         ship_timeout_seconds: Duration = Seconds(1.0, 3_600.0), "300",
@@ -378,7 +378,7 @@ settings! {
              then refused";
         ship_erasure_seconds: Duration = Seconds(0.0, 2_592_000.0), "3600",
             "How long erasures are gathered before their events are taken out of the server's files, which rewrites \
-             them. They are in no answer there long before";
+             them. Queries there stop showing them much earlier";
     }
     "Indexes, and room on the disk" {
         seal_cache_bytes: u64 = Bytes(MIB, 64 * GIB), "8MiB",
@@ -388,7 +388,8 @@ settings! {
              last part is missing; without one, the folder scratch in data_dir";
         reserve_bytes: u64 = Bytes(0, GIB), "4MiB",
             "A file in data_dir that keeps room for a start on a full disk, which gives it up to answer reads. Until \
-             there is room for it again, events are refused with STORAGE_FULL. 0 keeps none, and such a start fails";
+             there is room for it again, events are refused with STORAGE_FULL. 0 keeps none: such a start fails, and a \
+             disk that is full of events that are not shipped yet needs room made by hand before they are";
         unsealed_rows_max: u64 = Count(1, 1_000_000_000), "1000000",
             "Events of full segments whose keys stay in memory, 14 bytes each, where the disk does not take them; past \
              it no event is taken until it does";

@@ -9,7 +9,7 @@ metric_group! {
     ShipMetrics {
         on: Gauge = "hitlog_ship_on", "1 where events are shipped (ship_url is set), else 0.",
             "The others of hitlog_ship_ say something only where it is 1.";
-        lag_events: Gauge = "hitlog_ship_lag_events", "Durable sequences that the target has not confirmed.",
+        lag_events: Gauge = "hitlog_ship_lag_events", "Events on the disk here that ClickHouse has not confirmed.",
             "It is what comes in for a few seconds. If it grows, look at hitlog_ship_paused, then at `hitlog ship \
              status`.";
         lag_seconds: Gauge = "hitlog_ship_lag_seconds",
@@ -34,7 +34,8 @@ metric_group! {
         lost: Gauge = "hitlog_ship_lost_ranges",
             "Ranges whose events are gone from here before they were shipped: damaged segments, or more than \
              ship_held_bytes_max.",
-            "Alert on any: the log says which. Restore damaged segments from a backup, then `hitlog ship resume`.";
+            "Alert on any: the log says which. Restore damaged segments from a backup, restart, then `hitlog ship \
+             resume`.";
         doubled: Counter = "hitlog_ship_doubled_rows_total",
             "Rows that were found at the target more than once, when a range in doubt was looked for.",
             "Alert on any, and run `hitlog ship verify`: somebody has inserted them besides hitlog, or has made \
@@ -53,7 +54,7 @@ metric_group! {
         verified: Gauge = "hitlog_ship_last_verify_timestamp_seconds",
             "When the last `hitlog ship verify` of this data directory ended, in seconds since 1970, UTC; 0 if none \
              has.",
-            "Older than the plan: run it, from a timer say.";
+            "Run it daily, from a timer; alert if it is older than that.";
         differences: Gauge = "hitlog_ship_last_verify_differences", "Differences that it found.",
             "Alert on any: `hitlog ship verify` names the ranges.";
     }

@@ -127,7 +127,10 @@ impl Ship {
             is_new
         });
         if is_new {
-            tracing::error!("shipping pauses, and nothing that is not shipped leaves the disk: {reason}");
+            tracing::error!(
+                "shipping pauses: {reason}. Events are taken in as before, and wait on the disk. It is looked again \
+                 every five minutes, and at once by `hitlog ship resume`"
+            );
         }
         self.shipping.behind_since();
         tokio::select! {

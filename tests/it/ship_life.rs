@@ -42,7 +42,7 @@ fn what_was_deleted_there_is_shipped_again_from_the_start() {
     let other = serve(&two, &clickhouse.url(), &["--node=2"]);
     let code = other.register("ship.example");
     send(&other, &code, 0, 50);
-    [&daemon, &other].map(shipped::wait_until_shipped);
+    [&daemon, &other].into_iter().for_each(shipped::wait_until_shipped);
     // The table remembers the tokens of what it has no more.
     clickhouse.query("ALTER TABLE default.events DELETE WHERE node = 1 SETTINGS mutations_sync = 2");
     ship(&daemon, &["resume", "--from-start"]);

@@ -31,7 +31,7 @@ const fn pause(codes: &'static [i32], advice: &'static str) -> Rule {
     Rule { class: Class::Pause, codes, advice }
 }
 
-const RULES: [Rule; 13] = [
+const RULES: [Rule; 14] = [
     // The bytes were cut or spoiled on their way: end of file where more was to come, checksums, unpacking.
     retry(&[3, 32, 40, 95, 96, 271, 354, 561]),
     // It took too long, was cancelled, or the server stops or starts.
@@ -58,9 +58,11 @@ const RULES: [Rule; 13] = [
          one that hitlog ships to?",
     ),
     pause(&[192, 193, 194, 195, 516, 720, 767], "check the user and its password, and from where it may come"),
+    pause(&[164], "the user is readonly: let it write and change settings, or use one of hitlog's own"),
     pause(
-        &[164, 291, 392, 495, 497, 511, 620, 673],
-        "grant the user what hitlog's documents list, and let it change settings",
+        &[291, 392, 495, 497, 511, 620, 673],
+        "grant the user what docs/clickhouse.md lists under \"Users and rights\", or have an administrator make what is \
+         missing",
     ),
     pause(
         &[158, 180, 199, 229, 307, 396, 452, 471, 472],

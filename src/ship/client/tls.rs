@@ -78,7 +78,7 @@ impl Tls {
         match error {
             Error::InvalidCertificate(error) => format!("the certificate of {host} {}", of_certificate(error)),
             Error::InvalidMessage(_) => {
-                format!("{host} does not speak TLS at this port: is it https there, and is the port right?")
+                format!("{host} does not speak TLS at this port: give ship_url with the port that does, or with http")
             }
             Error::AlertReceived(alert) => {
                 format!(
