@@ -58,7 +58,7 @@ const RULES: [Rule; 14] = [
          one that hitlog ships to?",
     ),
     pause(&[192, 193, 194, 195, 516, 720, 767], "check the user and its password, and from where it may come"),
-    pause(&[164], "the user is readonly: let it write and change settings, or use one of hitlog's own"),
+    pause(&[164], "the user is readonly: let it write and change settings, or use another"),
     pause(
         &[291, 392, 495, 497, 511, 620, 673],
         "grant the user what docs/clickhouse.md lists under \"Users and rights\", or have an administrator make what is \
