@@ -61,8 +61,8 @@ const RULES: [Rule; 14] = [
     pause(&[164], "the user is readonly: let it write and change settings, or use another"),
     pause(
         &[291, 392, 495, 497, 511, 620, 673],
-        "grant the user what docs/clickhouse.md lists under \"Users and rights\", or have an administrator make what is \
-         missing",
+        "grant the user what docs/clickhouse.md lists under \"Users and rights\", or have an administrator make what \
+         is missing",
     ),
     pause(
         &[158, 180, 199, 229, 307, 396, 452, 471, 472],
