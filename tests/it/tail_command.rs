@@ -283,6 +283,8 @@ fn an_outage_is_told_once() {
     assert!(asked.path().ends_with("&eventType=pageview&after=P9"), "{}", asked.head);
     asked.events([10]);
     tail.shows([1, 10]);
+    // That it goes on is said a moment after what has come is shown.
+    wait_until("it says that it goes on", || tail.error().contains("connected again").then_some(()));
     let said = tail.error();
     assert_eq!(said.lines().count(), 2, "{said}");
     assert!(said.starts_with(&format!("hitlog: http://{} stops; trying again", fake.address)), "{said}");
