@@ -51,6 +51,7 @@ mod ship_identity;
 mod ship_page;
 mod ship_pauses;
 mod ship_queries;
+mod ship_tools;
 mod signals;
 mod smuggling;
 mod streaming;
