@@ -14,7 +14,7 @@ use crate::{
     event_id::EventIds,
     http::{
         self, Bodies, BodyLimits, ConnectionLimits, Connections, Cursors, EdgeParts, Heavy, RequestLimits, Role,
-        SharedMemory, Tokens,
+        SharedMemory, ShipTo, Tokens,
     },
     metrics::{self, BuildInfo, Metrics},
     queue,
@@ -147,6 +147,7 @@ impl App {
             readers,
             tails,
             shipping,
+            ship_to: ship_to(config),
             known_ids,
             ids: EventIds::of(&epochs),
             cursors: Cursors::new(&epochs),
@@ -347,6 +348,12 @@ fn spawn_shipping(
 ) -> io::Result<(Option<ShipStop>, Option<JoinHandle<()>>)> {
     let spawn = |options| ship::spawn(shipping.clone(), options, Arc::clone(&metrics.ship));
     Ok(ship_options(config).map(spawn).transpose()?.unzip())
+}
+
+/// Where events are shipped to, if they are.
+fn ship_to(config: &Config) -> Option<ShipTo> {
+    let table = format!("{}.{}", config.ship_database, config.ship_table);
+    config.ship_url.clone().map(|url| ShipTo { url, table })
 }
 
 /// How events are shipped, if they are.

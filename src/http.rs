@@ -55,6 +55,6 @@ pub use cursor::Cursors;
 pub use heavy::Heavy;
 pub use memory::SharedMemory;
 pub use obstacles::Obstacles;
-pub use options::{ConnectionLimits, RequestLimits};
+pub use options::{ConnectionLimits, RequestLimits, ShipTo};
 pub use parts::EdgeParts;
 pub use route::{ingest_labels, route_labels};

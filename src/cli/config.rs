@@ -32,7 +32,9 @@ pub(super) fn command() -> Command {
 pub(super) fn run(arguments: &ArgMatches, _: &Signals) -> ExitCode {
     match arguments.subcommand() {
         Some(("show", arguments)) => with_config(arguments, Config::check, |_, raw, warnings| show(raw, warnings)),
-        Some((_, arguments)) => with_config(arguments, Config::check, |_, _, warnings| check(warnings)),
+        Some((_, arguments)) => {
+            with_config(arguments, Config::check, |_, raw, warnings| check(&[warnings, &raw.without_effect()].concat()))
+        }
         None => ExitCode::from(EXIT_BAD_SETTING),
     }
 }
@@ -44,7 +46,8 @@ fn show(raw: &RawSettings, warnings: &[String]) -> ExitCode {
     end(tools::print(raw.show().as_bytes()).map(|()| true))
 }
 
-/// What `serve` only warns of, it calls wrong: a setting whose name is mistyped is not in force.
+/// What `serve` only warns of, it calls wrong: a setting whose name is mistyped is not in force, nor is one that does
+/// nothing.
 fn check(warnings: &[String]) -> ExitCode {
     if warnings.is_empty() {
         return end(tools::print(b"The configuration is good.\n").map(|()| true));

@@ -44,8 +44,9 @@ pub(super) fn command() -> Command {
 }
 
 pub(super) fn run(arguments: &ArgMatches, signals: &Signals) -> ExitCode {
-    with_config(arguments, Config::check, |config, _, warnings| {
-        serve(config, warnings, arguments.get_flag(RESTORED), signals)
+    with_config(arguments, Config::check, |config, raw, warnings| {
+        let warnings = [warnings, &raw.without_effect()].concat();
+        serve(config, &warnings, arguments.get_flag(RESTORED), signals)
     })
 }
 

@@ -25,17 +25,24 @@ pub(super) fn command() -> Command {
     let switch =
         |name: &'static str, help: &'static str| Arg::new(name).long(name).action(ArgAction::SetTrue).help(help);
     let with_base = |command: Command| {
-        command.arg(flag("url", "URL", "Where hitlog listens; without it, where the setting listen says")).arg(json())
+        command
+            .arg(flag(
+                "url",
+                "URL",
+                "Where the running hitlog is reached; without it, on this machine, where it listens",
+            ))
+            .arg(json())
     };
     let status =
         Command::new("status").about("Tells how far it is, and what is in the way. Exit code 1: somebody should act");
     let verify = Command::new("verify")
         .about(
-            "Compares the target's events with those here: by count and sums, for each range. Exit code 1: they differ",
+            "Checks that every shipped event is there exactly once. Exit code 1: it is not so; which events differ is \
+             told",
         )
-        .arg(switch("deep", "Compares all that is in the events, too, which takes some seconds a million"));
+        .arg(switch("deep", "Also compares the contents of the events, which takes some seconds a million"));
     let resume = Command::new("resume")
-        .about("Goes on after a pause, when what it was for is mended")
+        .about("Goes on after a pause, when what it was for is mended. Exit code 1: something is still in the way")
         .arg(switch("dead", "Sends the events that the target has refused again, too"))
         .arg(
             switch("from-start", "Ships all events that are kept once more, to a new table that has none of them")
@@ -45,11 +52,19 @@ pub(super) fn command() -> Command {
         Command::new("dead").about("Lists the events that the target refuses, and why. Exit code 1: there are some");
     Command::new("ship")
         .about("Shipping to ClickHouse, of a running hitlog: status, verify, resume, dead")
-        .args(shown_everywhere(HEEDED))
+        .args(shown_everywhere(HEEDED).into_iter().map(of_client))
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommands([status, verify, resume, dead].map(with_base))
         .after_help("It needs an admin's token, if hitlog has tokens. Nothing is encrypted on its way.")
+}
+
+/// What a setting says of whoever serves, said to whoever asks.
+fn of_client(flag: Arg) -> Arg {
+    if flag.get_id() != Key::listen.setting().name {
+        return flag;
+    }
+    flag.help("Where the running hitlog listens [default: 127.0.0.1:3000] [env: HITLOG_LISTEN]")
 }
 
 pub(super) fn run(arguments: &ArgMatches, _: &Signals) -> ExitCode {

@@ -231,13 +231,34 @@ impl ServerUrl {
         let url = Url::parse(text).ok().filter(|url| ["http", "https"].contains(&url.scheme()) && url.has_host());
         let url = url.ok_or("expected a URL such as https://clickhouse.example.com:8443")?;
         if !url.username().is_empty() || url.password().is_some() {
-            return Err("expected a URL without a user: ship_user and ship_password_file are for that".into());
+            let what = "a user and a password do not belong in it: ship_user and ship_password_file are for them";
+            return Err(what.into());
         }
         if url.query().is_some() || url.fragment().is_some() {
             return Err("expected a URL without ? and #".into());
         }
         Ok(Some(url.as_str().trim_end_matches('/').to_owned()))
     }
+}
+
+/// A URL as it may be shown: without the user and the password that somebody has put into it, and without what comes
+/// behind `?` or `#`, where ClickHouse takes a password, too. Of what is no URL, or is read as another than was meant,
+/// nobody knows where the password ends.
+pub(super) fn url_without_secrets(text: &str) -> String {
+    let may_hide = |text: &str| ["@", "%40", "?", "#"].iter().any(|mark| text.contains(mark));
+    if !may_hide(text) {
+        return text.to_owned();
+    }
+    let hidden = || "(hidden)".to_owned();
+    let Ok(mut url) = Url::parse(text) else { return hidden() };
+    let rest = [Some(url.path()), url.query(), url.fragment()];
+    let is_torn = rest.into_iter().flatten().any(|part| part.contains('@') || part.contains("%40"));
+    if is_torn || !url.has_host() || url.set_username("").is_err() || url.set_password(None).is_err() {
+        return hidden();
+    }
+    url.set_query(None);
+    url.set_fragment(None);
+    url.into()
 }
 
 /// A name, of any letters, and what it is called in `--help`.

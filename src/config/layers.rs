@@ -119,9 +119,26 @@ impl RawSettings {
     pub(super) fn problem(&self, key: Key, what: &str) -> String {
         let (setting, value) = (key.setting(), self.get(key));
         // Its line ends would tear the message apart.
-        let shown =
-            if setting.is_secret() { "(hidden)".into() } else { value.text.replace(char::is_control, "\u{fffd}") };
+        let shown = setting.shown(&value.text).replace(char::is_control, "\u{fffd}");
         format!("{} = {shown} ({}): {what}", setting.name, value.layer)
+    }
+
+    /// What is set and does nothing, because of what another setting says.
+    pub fn without_effect(&self) -> Vec<String> {
+        let differs = |setting: &&Setting| self.get(setting.key).text != setting.default;
+        let url = self.get(Key::ship_url).text;
+        if url.is_empty() {
+            let is_of_shipping = |setting: &&Setting| setting.name.starts_with("ship_") || setting.key == Key::node;
+            let idle = |setting: &Setting| {
+                format!("{} does nothing: ship_url is not set, so nothing is shipped", setting.name)
+            };
+            return SETTINGS.iter().filter(is_of_shipping).filter(differs).map(idle).collect();
+        }
+        let is_plain = url.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http:"));
+        let ca_file = Some(Key::ship_ca_file.setting()).filter(|setting| is_plain && differs(setting));
+        let idle =
+            |_| "ship_ca_file is for a ship_url that begins with https://, and this one begins with http://".into();
+        ca_file.map(idle).into_iter().collect()
     }
 
     /// Takes the values of a TOML file, which is flat and has no key that is not a setting; returns what is wrong with

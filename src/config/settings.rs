@@ -11,7 +11,7 @@ use tracing::Level;
 use super::{
     kinds::{
         Address, BearerToken, Bytes, Choice, CoresButOne, Count, DaysOrEver, GIB, Identifier, KIB, Kind, MIB, Name,
-        Networks, OptionalPath, Path, PowerOfTwo, Seconds, ServerUrl,
+        Networks, OptionalPath, Path, PowerOfTwo, Seconds, ServerUrl, url_without_secrets,
     },
     tokens::{Role, Token, TokenSources},
 };
@@ -55,6 +55,15 @@ impl Setting {
     /// Whether the value is a path.
     pub fn is_path(&self) -> bool {
         matches!(self.kind, Kind::Path(_))
+    }
+
+    /// A value as it may be shown: without a secret, of whatever is one.
+    pub(super) fn shown(&self, text: &str) -> String {
+        match self.key {
+            _ if self.is_secret() => "(hidden)".into(),
+            Key::ship_url => url_without_secrets(text),
+            _ => text.to_owned(),
+        }
     }
 
     /// The setting that a file calls by this name.

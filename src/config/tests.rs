@@ -375,3 +375,39 @@ fn a_file_with_an_unknown_key_or_a_section_is_refused() {
     }
     assert_eq!(raw("\u{feff}readers = 2\r\n", &[]).get(Key::readers).text, "2", "a byte-order mark is skipped");
 }
+
+#[test]
+fn a_url_is_shown_without_what_may_be_a_secret() {
+    let shown = |url: &str| Key::ship_url.setting().shown(url);
+    for (url, told) in [
+        ("https://click.example:8443/behind", "https://click.example:8443/behind"),
+        ("ftp://click.example", "ftp://click.example"),
+        ("http://user:S3CRET@click.example:8123", "http://click.example:8123/"),
+        ("http://S3CRET@click.example", "http://click.example/"),
+        ("http://click.example/?user=me&password=S3CRET", "http://click.example/"),
+        ("clickhouse://user:S3CRET@click.example/db", "clickhouse://click.example/db"),
+    ] {
+        assert_eq!(shown(url), told);
+    }
+    // Read as another than was meant, or not at all.
+    for url in [
+        "http://user:12/S3CRET@host",
+        "http://user:12?S3CRET@host",
+        "http://user:12#S3CRET@host",
+        "http://user:S3CRET@host:99999",
+        "user:S3CRET@host:8123",
+        "http://user:S3CRET%40host",
+    ] {
+        assert_eq!(shown(url), "(hidden)", "{url}");
+    }
+}
+
+#[test]
+fn what_does_nothing_is_told() {
+    let of = |flags: &[(&str, &str)]| raw("", flags).without_effect();
+    assert!(of(&[]).is_empty() && of(&[("node", "0"), ("ship_table", "events")]).is_empty());
+    assert_eq!(of(&[("node", "1"), ("ship_user", "me")]).len(), 2);
+    let with = |url| of(&[("ship_url", url), ("node", "1"), ("ship_ca_file", "/ca.pem")]);
+    assert!(with("https://host:8443").is_empty());
+    assert!(with("http://host:8123")[0].contains("https://"));
+}

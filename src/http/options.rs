@@ -2,6 +2,15 @@
 
 use std::time::Duration;
 
+/// Where events are shipped to, as configured.
+#[derive(Debug, Clone)]
+pub struct ShipTo {
+    /// The server's URL.
+    pub url: String,
+    /// The database and the table there, with a dot between them.
+    pub table: String,
+}
+
 /// The limits of what clients ask for and say of websites; values and reasons stand in the configuration.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestLimits {

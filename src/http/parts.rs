@@ -3,8 +3,13 @@
 use std::sync::Arc;
 
 use super::{
-    auth::Tokens, body::Bodies, connections::Connections, cursor::Cursors, memory::SharedMemory, obstacles::Obstacles,
-    options::RequestLimits,
+    auth::Tokens,
+    body::Bodies,
+    connections::Connections,
+    cursor::Cursors,
+    memory::SharedMemory,
+    obstacles::Obstacles,
+    options::{RequestLimits, ShipTo},
 };
 use crate::{
     event::Rules,
@@ -44,6 +49,8 @@ pub struct EdgeParts {
     pub tails: Tails,
     /// How far events are shipped elsewhere.
     pub shipping: Shipping,
+    /// Where to, as configured; `None`: nothing is shipped.
+    pub ship_to: Option<ShipTo>,
     /// Who knows which events are stored already.
     pub known_ids: KnownIds,
     /// Public ids.

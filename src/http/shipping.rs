@@ -9,6 +9,7 @@ use super::{
     asked::Asked,
     errors::{ErrorCode, catalog_error, error, invalid},
     obstacles::Obstacles,
+    options::ShipTo,
     parameters::parameters,
     parts::EdgeParts,
     response::{Response, json_of},
@@ -22,6 +23,8 @@ use crate::{
 
 /// Most ranges on their way that are shown.
 const OPEN_SHOWN_MAX: usize = 100;
+/// What is told of a pause while it is found out whether its reason is gone.
+const TRIES: &str = "being tried again; the reason was: ";
 /// Most refused events that are shown.
 const DEAD_SHOWN_MAX: usize = 1_000;
 
@@ -30,6 +33,10 @@ const DEAD_SHOWN_MAX: usize = 1_000;
 #[serde(rename_all = "camelCase")]
 struct ShippingJson {
     state: &'static str,
+    /// Where to, as configured.
+    configured_url: Option<String>,
+    configured_table: Option<String>,
+    /// Where what was shipped so far has gone.
     url: Option<String>,
     table: Option<String>,
     node: Option<u32>,
@@ -95,6 +102,17 @@ struct DifferenceJson {
     last_sequence: u64,
     events_here: u64,
     events_there: u64,
+    /// These four are null of a difference that was not looked into.
+    missing: Option<SequencesJson>,
+    extra: Option<SequencesJson>,
+    doubled: Option<SequencesJson>,
+    changed: Option<SequencesJson>,
+}
+
+#[derive(Serialize)]
+struct SequencesJson {
+    count: u64,
+    first: Vec<u64>,
 }
 
 impl VerifyJson {
@@ -120,8 +138,20 @@ impl VerifyJson {
 
 impl DifferenceJson {
     fn new(of: &VerifyDifference) -> Self {
-        let VerifyDifference { node, first, last, here, there } = *of;
-        Self { node, first_sequence: first, last_sequence: last, events_here: here, events_there: there }
+        let some = |(count, first): &(u64, Vec<u64>)| {
+            of.is_looked_into.then(|| SequencesJson { count: *count, first: first.clone() })
+        };
+        Self {
+            node: of.node,
+            first_sequence: of.first,
+            last_sequence: of.last,
+            events_here: of.here,
+            events_there: of.there,
+            missing: some(&of.missing),
+            extra: some(&of.extra),
+            doubled: some(&of.doubled),
+            changed: some(&of.changed),
+        }
     }
 }
 
@@ -140,7 +170,7 @@ struct DeadEventJson {
 }
 
 impl ShippingJson {
-    fn new(state: &ShipState, durable: u64) -> Self {
+    fn new(state: &ShipState, durable: u64, to: Option<&ShipTo>) -> Self {
         let now = &state.now;
         let trouble = |(at, message): (i64, String)| TroubleJson { message, at: time_text(at) };
         let lag_ms = now.behind_since.map_or(0, |since| (now_ms() - since).max(0));
@@ -152,6 +182,8 @@ impl ShippingJson {
                 now if now.last_error.is_some() => "waiting",
                 _ => "shipping",
             },
+            configured_url: to.map(|to| to.url.clone()),
+            configured_table: to.map(|to| to.table.clone()),
             url: state.target.as_ref().map(|target| target.url.clone()),
             table: state.target.as_ref().map(|target| format!("{}.{}", target.database, target.table)),
             node: node.map(|node| node.node),
@@ -190,17 +222,22 @@ pub(super) struct ShippingRoutes {
     shipping: Shipping,
     ids: EventIds,
     obstacles: Arc<Obstacles>,
+    to: Option<ShipTo>,
 }
 
 impl ShippingRoutes {
     pub(super) fn new(parts: &EdgeParts) -> Self {
         let (shipping, ids) = (parts.shipping.clone(), parts.ids.clone());
-        Self { shipping, ids, obstacles: Arc::clone(&parts.obstacles) }
+        Self { shipping, ids, obstacles: Arc::clone(&parts.obstacles), to: parts.ship_to.clone() }
+    }
+
+    fn now(&self) -> ShippingJson {
+        ShippingJson::new(&self.shipping.state(), self.shipping.durable(), self.to.as_ref())
     }
 
     /// `GET /api/v1/shipping`
     pub(super) async fn get(&self, _: Asked<'_>) -> Response {
-        json_of(StatusCode::OK, &ShippingJson::new(&self.shipping.state(), self.shipping.durable()))
+        json_of(StatusCode::OK, &self.now())
     }
 
     /// `GET /api/v1/shipping/dead`
@@ -262,9 +299,15 @@ impl ShippingRoutes {
             return catalog_error(&failure, &self.obstacles);
         }
         let resume = if from_start { Resume::FromStart } else { Resume::GoOn };
-        self.shipping.tell(|state| state.now.resume = Some(resume));
+        self.shipping.tell(|state| {
+            state.now.resume = Some(resume);
+            // What comes of it is then another pause, with a time of its own, even for the same reason.
+            if let Some(pause) = state.now.paused.as_mut().filter(|pause| !pause.reason.starts_with(TRIES)) {
+                pause.reason = format!("{TRIES}{}", pause.reason);
+            }
+        });
         self.shipping.wake();
-        json_of(StatusCode::ACCEPTED, &ShippingJson::new(&self.shipping.state(), self.shipping.durable()))
+        json_of(StatusCode::ACCEPTED, &self.now())
     }
 }
 

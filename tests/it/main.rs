@@ -52,6 +52,7 @@ mod ship_life;
 mod ship_page;
 mod ship_pauses;
 mod ship_queries;
+mod ship_tools;
 mod signals;
 mod smuggling;
 mod streaming;

@@ -170,7 +170,7 @@ pub struct Verify {
 }
 
 /// A range that is not at the target what it is here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct VerifyDifference {
     /// The node under which it was shipped.
     pub node: u32,
@@ -182,6 +182,16 @@ pub struct VerifyDifference {
     pub here: u64,
     /// How many are there.
     pub there: u64,
+    /// Whether it was found out which events differ; else the four below are empty.
+    pub is_looked_into: bool,
+    /// How many sequences are here and not there, and the first of them.
+    pub missing: (u64, Vec<u64>),
+    /// The same of those that are there and not here.
+    pub extra: (u64, Vec<u64>),
+    /// The same of those that are there more than once.
+    pub doubled: (u64, Vec<u64>),
+    /// The same of those that are once on both sides, with other contents; where contents are compared.
+    pub changed: (u64, Vec<u64>),
 }
 
 /// What is told of the moment, and not kept on the disk.
