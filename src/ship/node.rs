@@ -56,8 +56,8 @@ pub(super) fn plan(claims: &[Claim], directory: Directory<'_>, nodes: &str) -> P
                 "the target does not know this hitlog, which has shipped to it as node {node}: it is another \
                  server, or the table of nodes there was emptied or dropped. Set ship_url back to the server that \
                  has the events; or, where they are all here and only the table of nodes is not, register it again: \
-                 INSERT INTO {nodes} VALUES ({node}, '{instance}', 'holds', now64(6)). `hitlog ship resume --from- \
-                 start` ships all events that are kept once more, to a table that has none of this node's",
+                 INSERT INTO {nodes} VALUES ({node}, '{instance}', 'holds', now64(6)). `hitlog ship resume \
+                 --from-start` ships all events that are kept once more, to a table that has none of this node's",
                 node = newest.node,
                 instance = newest.instance,
             )),
