@@ -29,6 +29,8 @@ use crate::{
 const AT_ONCE_MAX: usize = 100;
 /// How often it is looked whether the target has ended something.
 const POLL: Duration = Duration::from_secs(2);
+/// How long it takes until it is told what is waited for.
+const LONG: Duration = Duration::from_secs(600);
 
 /// How long it is waited after something has failed.
 const FAILED_PAUSE: Duration = Duration::from_secs(30);
@@ -165,6 +167,7 @@ fn rows_of(line: &Line, erasures: &[ShipErasure]) -> String {
 /// Waits until the target has ended what it was told before: a statement of which no answer came still runs, and one
 /// more would only stand behind it.
 async fn calm(line: &Line, place: &Place, is_mask: bool) -> Result<(), Trouble> {
+    let mut wait = Wait::new(line);
     loop {
         let (unfinished, why) = line.server.mutations(place, is_mask).await?;
         if unfinished == 0 {
@@ -175,6 +178,29 @@ async fn calm(line: &Line, place: &Place, is_mask: bool) -> Result<(), Trouble> 
                 "a mutation of {}.{} fails at the target (system.mutations there): {why}",
                 place.database, place.table
             )));
+        }
+        let Place { database, table, .. } = place;
+        wait.go_on(|| format!("erasures wait for a mutation of {database}.{table} (system.mutations there)")).await;
+    }
+}
+
+/// Waits for the target, and tells so if that takes long: once, as hours may be usual there.
+struct Wait<'a> {
+    line: &'a Line,
+    begun: Instant,
+    was_told: bool,
+}
+
+impl<'a> Wait<'a> {
+    fn new(line: &'a Line) -> Self {
+        Self { line, begun: Instant::now(), was_told: false }
+    }
+
+    /// Waits until it is time to look again.
+    async fn go_on(&mut self, what: impl FnOnce() -> String) {
+        if !self.was_told && self.begun.elapsed() >= LONG {
+            self.was_told = true;
+            flight::tell(&self.line.shipping, &format!("{}, which has taken ten minutes by now", what()));
         }
         sleep(POLL).await;
     }
@@ -192,8 +218,11 @@ async fn take_out(line: &Line, masked: &[ShipErasure]) -> Result<(), Trouble> {
     calm(line, &place, false).await?;
     line.server.take_out(&place, &rows_of(line, masked)).await?;
     let since = line.server.now(place.cluster.as_deref()).await?;
+    let mut wait = Wait::new(line);
     while line.server.old_parts(&place, since).await? > 0 {
-        sleep(POLL).await;
+        let Place { database, table, .. } = &place;
+        wait.go_on(|| format!("erasures wait for old parts of {database}.{table} to be removed (system.parts there)"))
+            .await;
     }
     note(line, masked, ShipErasureState::Done, "nothing is left at the target of what was to be erased").await
 }

@@ -145,14 +145,7 @@ impl Ship {
         let (about, registered_at) = check::check(&self.shipping, &self.options, &server).await?;
         self.look_at_dead()?;
         // What went wrong before is over, even where there is nothing left to ship.
-        let was_stopped = self.shipping.tell(|state| {
-            state.now.last_error = None;
-            let told = (state.now.paused.take(), state.now.logged.take());
-            told != (None, None)
-        });
-        if was_stopped {
-            tracing::info!("shipping goes on");
-        }
+        self.goes_on();
         let line = Line {
             shipping: self.shipping.clone(),
             server,
@@ -182,6 +175,17 @@ impl Ship {
                 Err(Trouble::Pause(words)) => return Err(Trouble::Pause(reason(&session.line, words).await)),
                 Err(other) => return Err(other),
             }
+        }
+    }
+
+    /// Tells that nothing is in the way any more, if something was.
+    fn goes_on(&self) {
+        let was_told = self.shipping.tell(|state| {
+            state.now.last_error = None;
+            (state.now.paused.take(), state.now.logged.take()) != (None, None)
+        });
+        if was_told {
+            tracing::info!("shipping goes on");
         }
     }
 
@@ -387,13 +391,7 @@ impl Ship {
     }
 
     fn land(&self, session: &mut Session, (first, landed): (u64, Landed)) -> Result<(), Trouble> {
-        let was_told = self.shipping.tell(|state| {
-            state.now.last_error = None;
-            state.now.logged.take().is_some()
-        });
-        if was_told {
-            tracing::info!("shipping goes on");
-        }
+        self.goes_on();
         match landed {
             Landed::Confirmed => session.confirmed.push(first),
             // Before all others, so that few are open however many events are refused.
@@ -427,21 +425,7 @@ async fn reason(line: &Line, words: String) -> String {
 
 /// A range of which nothing is sent yet.
 fn unsent(Run { segment, first, last }: Run, node: u32) -> ShipRange {
-    ShipRange {
-        first,
-        last,
-        segment,
-        node,
-        rows: 0,
-        bytes: 0,
-        hash: [0; 16],
-        epoch: 0,
-        missing: None,
-        first_arrival: 0,
-        attempts: 0,
-        begun_at: None,
-        version: None,
-    }
+    ShipRange::unsent(segment, (first, last), node)
 }
 
 /// The first line of the file with the password.

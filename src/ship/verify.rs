@@ -315,21 +315,7 @@ mod tests {
     use super::*;
 
     fn range(first: u64, last: u64) -> ShipRange {
-        ShipRange {
-            first,
-            last,
-            segment: 1,
-            node: 1,
-            rows: last - first + 1,
-            bytes: 0,
-            hash: [0; 16],
-            epoch: 0,
-            missing: None,
-            first_arrival: 0,
-            attempts: 0,
-            begun_at: None,
-            version: None,
-        }
+        ShipRange { rows: last - first + 1, ..ShipRange::unsent(1, (first, last), 1) }
     }
 
     #[test]

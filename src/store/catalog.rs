@@ -273,7 +273,7 @@ impl CatalogFile {
             // What the start does, or a tool that has the directory to itself, before anything is in memory.
             SegmentChange::Unlisted(_)
             | SegmentChange::WrittenOff { .. }
-            | SegmentChange::Adopted(_)
+            | SegmentChange::Adopted(..)
             | SegmentChange::Quarantined { .. }
             | SegmentChange::Released(_) => {}
             SegmentChange::Sealed { segment, erased, .. } => {

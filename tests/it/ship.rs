@@ -1,9 +1,10 @@
 //! Shipping to a real ClickHouse: what arrives, and what keeps it from arriving.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use harness::{ClickHouse, Daemon, command, event_with, shipped, wait_until, work_dir};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use crate::ship_page::statements;
 
@@ -21,6 +22,14 @@ pub(crate) fn ship(daemon: &Daemon, arguments: &[&str]) -> (i32, String) {
     (output.status.code().unwrap(), text(output.stdout) + &text(output.stderr))
 }
 
+/// Waits until shipping is paused. Returns what is said of it.
+pub(crate) fn paused(daemon: &Daemon) -> String {
+    wait_until("shipping is paused", || (daemon.metrics()["hitlog_ship_paused"] == 1.0).then_some(()));
+    let (exit, said) = ship(daemon, &["status"]);
+    assert_eq!(exit, 1, "{said}");
+    said
+}
+
 /// Makes the table as hitlog does, but as a plain MergeTree, which hides nothing that is there twice; in a database of
 /// this name.
 pub(crate) fn plain_table(clickhouse: &ClickHouse, database: &str) {
@@ -29,6 +38,15 @@ pub(crate) fn plain_table(clickhouse: &ClickHouse, database: &str) {
     let plain = table.replace("ReplacingMergeTree", "MergeTree");
     assert!(plain != table && plain.contains("non_replicated_deduplication_window = 10000"), "{plain}");
     clickhouse.query(&plain);
+}
+
+/// A server with a plain table `default.events`; a directory for what a test keeps, and where in it a daemon's data go.
+pub(crate) fn plain_target() -> Option<(ClickHouse, TempDir, PathBuf)> {
+    let clickhouse = ClickHouse::start()?;
+    plain_table(&clickhouse, "default");
+    let work = work_dir();
+    let data = work.path().join("data");
+    Some((clickhouse, work, data))
 }
 
 /// Sends a batch of events that differ in everything that an event has.

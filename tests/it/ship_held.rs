@@ -15,11 +15,11 @@ use harness::{
     mount::{Mount, is_root},
     proxy::{Fault, Proxy},
     shipped::{self, Fields},
-    wait_until, work_dir,
+    wait_until,
 };
 use serde_json::{Value, json};
 
-use crate::ship::{plain_table, serve, ship};
+use crate::ship::{plain_target, serve, ship};
 
 const RETENTION: [&str; 2] = ["--retention-days=30", "--retention-grace-seconds=0"];
 /// Which of an event's fields is the visitor, and which the page.
@@ -78,10 +78,7 @@ fn wait_until_removed(daemon: &Daemon, segments: f64) {
 
 #[test]
 fn what_expires_and_is_erased_while_the_target_is_down_arrives_or_is_erased() {
-    let Some(clickhouse) = ClickHouse::start() else { return };
-    plain_table(&clickhouse, "default");
-    let work = work_dir();
-    let data = work.path().join("data");
+    let Some((clickhouse, _work, data)) = plain_target() else { return };
     let proxy = Proxy::start(&clickhouse.address());
     let flags = ["--segment-rows-max=60", "--ship-rows-max=40", "--ship-erasure-seconds=0"];
     let daemon = serve(&data, &proxy.url(), &flags);
@@ -132,10 +129,7 @@ fn what_expires_and_is_erased_while_the_target_is_down_arrives_or_is_erased() {
 
 #[test]
 fn what_has_expired_leaves_as_it_is_shipped_however_slow_the_disk_is() {
-    let Some(clickhouse) = ClickHouse::start() else { return };
-    plain_table(&clickhouse, "default");
-    let work = work_dir();
-    let data = work.path().join("data");
+    let Some((clickhouse, _work, data)) = plain_target() else { return };
     let proxy = Proxy::start(&clickhouse.address());
     proxy.refuse(true);
     let flags = ["--segment-rows-max=60"];
@@ -173,11 +167,9 @@ fn a_disk_that_is_full_of_what_is_not_shipped_is_emptied_by_shipping() {
         println!("skipped: only root can mount a small disk");
         return;
     }
-    let Some(clickhouse) = ClickHouse::start() else { return };
-    plain_table(&clickhouse, "default");
-    let work = work_dir();
+    let Some((clickhouse, work, data)) = plain_target() else { return };
     let disk = Mount::in_memory(32, work.path());
-    let (data, ballast) = (work.path().join("data"), work.path().join("ballast"));
+    let ballast = work.path().join("ballast");
     let proxy = Proxy::start(&clickhouse.address());
     let flags = ["--segment-rows-max=500", "--ship-rows-max=300"];
     let daemon = serve(&data, &proxy.url(), &flags);
@@ -217,10 +209,7 @@ fn a_disk_that_is_full_of_what_is_not_shipped_is_emptied_by_shipping() {
 
 #[test]
 fn what_a_bound_takes_off_the_disk_is_told_as_lost() {
-    let Some(clickhouse) = ClickHouse::start() else { return };
-    plain_table(&clickhouse, "default");
-    let work = work_dir();
-    let data = work.path().join("data");
+    let Some((clickhouse, _work, data)) = plain_target() else { return };
     let proxy = Proxy::start(&clickhouse.address());
     let flags = ["--segment-rows-max=100", "--ship-rows-max=70"];
     let daemon = serve(&data, &proxy.url(), &flags);
@@ -261,11 +250,8 @@ fn what_a_bound_takes_off_the_disk_is_told_as_lost() {
 
 #[test]
 fn a_refused_event_that_expires_is_told_as_lost() {
-    let Some(clickhouse) = ClickHouse::start() else { return };
-    plain_table(&clickhouse, "default");
+    let Some((clickhouse, _work, data)) = plain_target() else { return };
     clickhouse.query("ALTER TABLE default.events ADD CONSTRAINT fine CHECK url != 'https://example.com/3'");
-    let work = work_dir();
-    let data = work.path().join("data");
     let flags = ["--segment-rows-max=10"];
     let daemon = serve(&data, &clickhouse.url(), &flags);
     let code = daemon.register("ship.example");

@@ -2,16 +2,12 @@
 
 use std::fs;
 
-use harness::{ClickHouse, Daemon, shipped, tool, wait_until, work_dir};
+use harness::{ClickHouse, shipped, tool, wait_until, work_dir};
 
-use crate::ship::{assert_same, plain_table, send, serve, ship};
-
-fn wait_until_paused(daemon: &Daemon) -> String {
-    wait_until("shipping is paused", || (daemon.metrics()["hitlog_ship_paused"] == 1.0).then_some(()));
-    let (exit, said) = ship(daemon, &["status"]);
-    assert_eq!(exit, 1, "{said}");
-    said
-}
+use crate::{
+    ship::{assert_same, paused, plain_target, send, serve, ship},
+    ship_page::statements,
+};
 
 #[test]
 fn two_with_one_number_are_told_apart_before_anything_is_sent() {
@@ -25,7 +21,7 @@ fn two_with_one_number_are_told_apart_before_anything_is_sent() {
     let second = serve(&two, &clickhouse.url(), &["--node=1"]);
     let code = second.register("two.example");
     send(&second, &code, 100, 100);
-    let said = wait_until_paused(&second);
+    let said = paused(&second);
     assert!(said.contains("another hitlog ships as node 1"), "{said}");
     assert_eq!(clickhouse.query("SELECT count() FROM default.events").trim(), "100");
     assert_eq!(second.client().get("/readyz").status, 200);
@@ -36,17 +32,26 @@ fn two_with_one_number_are_told_apart_before_anything_is_sent() {
     // A directory keeps its number.
     second.stop();
     let second = serve(&two, &clickhouse.url(), &["--node=3"]);
-    let said = wait_until_paused(&second);
+    let said = paused(&second);
     assert!(said.contains("ships as node 2"), "{said}");
     second.stop();
     first.stop();
+    // A number that was given back, and of which nothing is there, may be another's.
+    let give_back = statements()["give-back"].replace("hitlog.", "default.");
+    clickhouse.query("ALTER TABLE default.events DELETE WHERE node = 1 SETTINGS mutations_sync = 2");
+    clickhouse.query(&give_back);
+    let three = work.path().join("three");
+    let third = serve(&three, &clickhouse.url(), &["--node=1"]);
+    let code = third.register("three.example");
+    send(&third, &code, 200, 100);
+    shipped::wait_until_shipped(&third);
+    assert_same(&clickhouse, &[(1, &three), (2, &two)]);
+    third.stop();
 }
 
 #[test]
 fn a_start_from_a_backup_sends_nothing_again_that_its_first_life_has_sent() {
-    let Some(mut clickhouse) = ClickHouse::start() else { return };
-    plain_table(&clickhouse, "default");
-    let work = work_dir();
+    let Some((mut clickhouse, work, _)) = plain_target() else { return };
     let [first, backup] = ["first", "backup"].map(|name| work.path().join(name));
     let flags = ["--node=7", "--ship-rows-max=90", "--segment-rows-max=250"];
     let mut daemon = serve(&first, &clickhouse.url(), &flags);
@@ -88,8 +93,18 @@ fn a_start_from_a_backup_sends_nothing_again_that_its_first_life_has_sent() {
     wait_until("all of it is masked", || (clickhouse.query(of_visitor).trim() == "0").then_some(()));
     // The first one is not to go on.
     let original = serve(&first, &clickhouse.url(), &flags);
-    let said = wait_until_paused(&original);
-    assert!(said.contains("copy of this data directory"), "{said}");
+    let said = paused(&original);
+    assert!(said.contains("copy of this data directory") && said.contains("serve --restored"), "{said}");
+    send(&original, &code, 3_000, 30);
+    original.stop();
+    // Unless it is said that there is another: then both do, and what came in before that has its old number.
+    let original = serve(&first, &clickhouse.url(), &[&flags[..], &["--restored"]].concat());
+    send(&original, &code, 4_000, 20);
+    send(&restored, &code, 5_000, 40);
+    [&original, &restored].into_iter().for_each(shipped::wait_until_shipped);
+    let after = ["node = 7 AND seq > 1200", "node = 131079", "node = 65543 AND seq > 1300"];
+    let counted = after.map(|of| clickhouse.query(&format!("SELECT count() FROM default.events WHERE {of}")));
+    assert_eq!(counted.each_ref().map(|count| count.trim()), ["30", "20", "40"]);
     original.stop();
     restored.stop();
 }

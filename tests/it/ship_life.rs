@@ -9,10 +9,13 @@ use std::{
     time::Duration,
 };
 
-use harness::{ClickHouse, Daemon, event_with, shipped, tool, wait_until, work_dir};
-use serde_json::json;
+use harness::{ClickHouse, Daemon, event_with, proxy::Proxy, shipped, tool, wait_until, work_dir};
+use serde_json::{Value, json};
 
-use crate::ship::{assert_same, plain_table, send, serve, ship};
+use crate::{
+    quarantine::copy_all,
+    ship::{assert_same, paused, plain_table, plain_target, send, serve, ship},
+};
 
 fn count(clickhouse: &ClickHouse, condition: &str) -> u64 {
     clickhouse.query(&format!("SELECT count() FROM default.events WHERE {condition}")).trim().parse().unwrap()
@@ -24,17 +27,9 @@ fn serve_every(data: &Path, url: &str, seconds: u32, flags: &[&str]) -> Daemon {
     Daemon::start_in(data, &[&own.each_ref().map(String::as_str), flags].concat())
 }
 
-/// Waits until shipping is paused; why it is.
-fn paused(daemon: &Daemon) -> String {
-    wait_until("shipping is paused", || (daemon.metrics()["hitlog_ship_paused"] == 1.0).then_some(()));
-    ship(daemon, &["status"]).1
-}
-
 #[test]
 fn what_was_deleted_there_is_shipped_again_from_the_start() {
-    let Some(clickhouse) = ClickHouse::start() else { return };
-    plain_table(&clickhouse, "default");
-    let work = work_dir();
+    let Some((clickhouse, work, _)) = plain_target() else { return };
     let [one, two] = ["one", "two"].map(|name| work.path().join(name));
     let daemon = serve(&one, &clickhouse.url(), &["--node=1", "--ship-rows-max=100"]);
     let code = daemon.register("ship.example");
@@ -55,9 +50,7 @@ fn what_was_deleted_there_is_shipped_again_from_the_start() {
 
 #[test]
 fn a_directory_that_was_put_back_without_a_word_ships_nothing_under_what_is_taken() {
-    let Some(clickhouse) = ClickHouse::start() else { return };
-    plain_table(&clickhouse, "default");
-    let work = work_dir();
+    let Some((clickhouse, work, _)) = plain_target() else { return };
     let [data, kept] = ["data", "kept"].map(|name| work.path().join(name));
     let flags = ["--node=1"];
     let daemon = serve(&data, &clickhouse.url(), &flags);
@@ -88,9 +81,7 @@ fn a_directory_that_was_put_back_without_a_word_ships_nothing_under_what_is_take
 
 #[test]
 fn the_original_sends_nothing_any_more_when_a_copy_has_taken_over() {
-    let Some(clickhouse) = ClickHouse::start() else { return };
-    plain_table(&clickhouse, "default");
-    let work = work_dir();
+    let Some((clickhouse, work, _)) = plain_target() else { return };
     let [first, backup] = ["first", "backup"].map(|name| work.path().join(name));
     let original = serve_every(&first, &clickhouse.url(), 14, &["--node=1"]);
     let code = original.register("ship.example");
@@ -107,6 +98,50 @@ fn the_original_sends_nothing_any_more_when_a_copy_has_taken_over() {
     assert_same(&clickhouse, &[(1, &backup)]);
     copy.stop();
     original.stop();
+}
+
+#[test]
+fn what_comes_back_from_quarantine_is_shipped_under_the_number_that_it_had() {
+    let Some((clickhouse, work, data)) = plain_target() else { return };
+    let backup = work.path().join("backup");
+    let proxy = Proxy::start(&clickhouse.address());
+    let flags = ["--segment-rows-max=60", "--node=1"];
+    let daemon = serve(&data, &proxy.url(), &flags);
+    let code = daemon.register("ship.example");
+    send(&daemon, &code, 0, 80);
+    daemon.wait_until_sealed();
+    shipped::wait_until_shipped(&daemon);
+    assert_eq!(tool(&data, &["backup", backup.to_str().unwrap()]).code, 0);
+    send(&daemon, &code, 80, 70);
+    shipped::wait_until_shipped(&daemon);
+    proxy.refuse(true);
+    send(&daemon, &code, 150, 60);
+    daemon.wait_until_sealed();
+    daemon.stop();
+    // The backup over all of it.
+    copy_all(&backup, &data);
+    proxy.refuse(false);
+    let daemon = serve(&data, &proxy.url(), &flags);
+    let files = daemon.metrics()["hitlog_quarantined_files"];
+    assert!(files >= 2.0, "{files} files");
+    send(&daemon, &code, 300, 20);
+    shipped::wait_until_shipped(&daemon);
+    let there = || ["node = 1", "node = 65537"].map(|of| count(&clickhouse, of));
+    assert_eq!(there(), [150, 20]);
+    daemon.stop();
+
+    let listed: Value = serde_json::from_str(&tool(&data, &["quarantine", "list", "--json"]).out).unwrap();
+    for file in listed["files"].as_array().unwrap() {
+        let adopted = tool(&data, &["quarantine", "adopt", file["file"].as_str().unwrap()]);
+        assert_eq!(adopted.code, 0, "{}", adopted.err);
+    }
+    let daemon = serve(&data, &proxy.url(), &flags);
+    wait_until("all of it is there", || (there() == [210, 20]).then_some(()));
+    shipped::wait_until_shipped(&daemon);
+    let (exit, said) = ship(&daemon, &["verify", "--deep"]);
+    assert!(exit == 0 && said.contains("230 events"), "{said}");
+    assert_eq!(daemon.metrics()["hitlog_ship_lost_ranges"], 0.0);
+    daemon.stop();
 }
 
 #[test]
@@ -139,11 +174,8 @@ fn a_view_that_fails_pauses_and_is_filled_when_it_is_mended() {
 
 #[test]
 fn a_refused_event_that_was_erased_meanwhile_is_not_sent_when_it_is_tried_again() {
-    let Some(clickhouse) = ClickHouse::start() else { return };
-    plain_table(&clickhouse, "default");
+    let Some((clickhouse, _work, data)) = plain_target() else { return };
     clickhouse.query("ALTER TABLE default.events ADD CONSTRAINT fine CHECK visitor != 'gone'");
-    let work = work_dir();
-    let data = work.path().join("data");
     let daemon = serve(&data, &clickhouse.url(), &[]);
     let code = daemon.register("ship.example");
     let mut client = daemon.client();
@@ -156,7 +188,7 @@ fn a_refused_event_that_was_erased_meanwhile_is_not_sent_when_it_is_tried_again(
     clickhouse.query("ALTER TABLE default.events DROP CONSTRAINT fine");
     let erased = client.send("DELETE", &format!("/api/v1/visitors/gone?trackingCode={code}"), &[], b"");
     let place = erased.header("location").unwrap().to_owned();
-    let is = |states: &[&str], of: &serde_json::Value| states.iter().any(|state| of == state);
+    let is = |states: &[&str], of: &Value| states.iter().any(|state| of == state);
     wait_until("it is masked", || {
         is(&["masked", "done"], &daemon.client().get(&place).json()["target"]["state"]).then_some(())
     });
@@ -194,11 +226,8 @@ fn while_events_come_in_all_the_time_they_are_sent_once_an_interval() {
 
 #[test]
 fn where_every_event_is_refused_it_pauses_after_a_few() {
-    let Some(clickhouse) = ClickHouse::start() else { return };
-    plain_table(&clickhouse, "default");
+    let Some((clickhouse, _work, data)) = plain_target() else { return };
     clickhouse.query("ALTER TABLE default.events ADD CONSTRAINT none CHECK seq = 0");
-    let work = work_dir();
-    let data = work.path().join("data");
     let daemon = serve_every(&data, &clickhouse.url(), 2, &["--ship-dead-max=1"]);
     let code = daemon.register("ship.example");
     send(&daemon, &code, 0, 10_000);

@@ -2,7 +2,7 @@
 
 use harness::{ClickHouse, Daemon, command, shipped, wait_until, work_dir};
 
-use crate::ship::{plain_table, send, serve, ship};
+use crate::ship::{plain_target, send, serve, ship};
 
 fn said(arguments: &[&str]) -> (Option<i32>, String) {
     let output = command(arguments).output().unwrap();
@@ -36,10 +36,8 @@ fn settings_of_shipping_that_do_nothing_are_told() {
 
 #[test]
 fn a_difference_is_told_with_the_events_that_differ() {
-    let Some(clickhouse) = ClickHouse::start() else { return };
-    plain_table(&clickhouse, "default");
-    let work = work_dir();
-    let daemon = serve(&work.path().join("data"), &clickhouse.url(), &[]);
+    let Some((clickhouse, _work, data)) = plain_target() else { return };
+    let daemon = serve(&data, &clickhouse.url(), &[]);
     let code = daemon.register("ship.example");
     send(&daemon, &code, 0, 25);
     shipped::wait_until_shipped(&daemon);

@@ -121,8 +121,8 @@ pub(crate) enum SegmentChange {
         /// No sequence below this one is given any more.
         sequence_floor: u64,
     },
-    /// A file of a segment has the place of the one that was listed, if one was.
-    Adopted(ListedSegment),
+    /// A file of a segment, with its first and its last sequence, has the place of the one that was listed, if one was.
+    Adopted(ListedSegment, (u64, u64)),
     /// Files were moved to the quarantine.
     Quarantined {
         /// The name of each there, and why.
@@ -249,7 +249,7 @@ pub(super) fn apply(connection: &mut Connection, change: &SegmentChange) -> rusq
             raise_floor(&transaction, *sequence_floor)?;
             written_off_table::insert(&transaction, *number)?;
         }
-        SegmentChange::Adopted(adopted) => adopt(&transaction, adopted)?,
+        SegmentChange::Adopted(adopted, sequences) => adopt(&transaction, adopted, *sequences)?,
         SegmentChange::Quarantined { files, number_floor, sequence_floor } => {
             files.iter().try_for_each(|(file, reason)| note_quarantined(&transaction, file, reason))?;
             raise_number_floor(&transaction, *number_floor)?;
@@ -312,7 +312,7 @@ fn unlinked(connection: &Connection, gone: Identity) -> rusqlite::Result<()> {
     connection.prepare_cached(dropped)?.execute(of).map(drop)
 }
 
-fn adopt(connection: &Connection, adopted: &ListedSegment) -> rusqlite::Result<()> {
+fn adopt(connection: &Connection, adopted: &ListedSegment, sequences: (u64, u64)) -> rusqlite::Result<()> {
     let ListedSegment { number, generation, state, facts } = *adopted;
     replace_listed(connection, Identity { number, generation })?;
     let list = "INSERT OR REPLACE INTO Segment(number, generation, state) VALUES(?1, ?2, ?3)";
@@ -320,6 +320,7 @@ fn adopt(connection: &Connection, adopted: &ListedSegment) -> rusqlite::Result<(
     forget_damage(connection, number)?;
     forget_open(connection, number)?;
     written_off_table::remove(connection, number)?;
+    ship_table::adopt_segment(connection, number, sequences)?;
     if let Some(facts) = &facts {
         note_facts(connection, number, facts)?;
         raise_floor(connection, facts.last_sequence + 1)?;

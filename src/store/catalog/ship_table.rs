@@ -410,6 +410,29 @@ pub(super) fn drop_segment(connection: &Connection, number: i64, expired: Option
     connection.execute(uncut, params![first.cast_signed(), last.cast_signed(), number, EXPIRED]).map(drop)
 }
 
+/// Has the events of a segment that was not listed until now be looked for at the target, and shipped if they are not
+/// there: those from the first to the last sequence that shipping has passed over. Within a transaction.
+pub(super) fn adopt_segment(connection: &Connection, number: i64, (first, last): (u64, u64)) -> rusqlite::Result<()> {
+    let state = read_progress(connection)?;
+    let last = last.min(state.cut_up_to);
+    if last < first {
+        return Ok(());
+    }
+    let mut select = connection.prepare(
+        "SELECT firstSequence, lastSequence FROM ShipRange
+         WHERE lastSequence >= ?1 AND firstSequence <= ?2 ORDER BY firstSequence",
+    )?;
+    let span = |row: &Row<'_>| Ok((unsigned(row, 0)?, unsigned(row, 1)?));
+    let known = select.query_map([first.cast_signed(), last.cast_signed()], span)?;
+    let known = known.collect::<rusqlite::Result<Vec<_>>>()?;
+    for span in state.passed_over((first, last), &known) {
+        let node = state.node_of(span.0).map_or(0, |node| node.node);
+        open(connection, &ShipRange::unsent(number, span, node))?;
+        end_range(connection, span.0, RangeEnd::Lost, "its segment was not listed")?;
+    }
+    Ok(())
+}
+
 const EXPIRED: &str = "its segment has left the disk, as its events have expired";
 
 /// Has the events from this sequence on be shipped under a node of their own, as the original of this copy may have

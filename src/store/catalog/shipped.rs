@@ -68,6 +68,27 @@ pub struct ShipRange {
     pub version: Option<String>,
 }
 
+impl ShipRange {
+    /// One of which nothing is made or sent yet: of these first and last sequences, in a segment.
+    pub fn unsent(segment: i64, (first, last): (u64, u64), node: u32) -> Self {
+        Self {
+            first,
+            last,
+            segment,
+            node,
+            rows: 0,
+            bytes: 0,
+            hash: [0; 16],
+            epoch: 0,
+            missing: None,
+            first_arrival: 0,
+            attempts: 0,
+            begun_at: None,
+            version: None,
+        }
+    }
+}
+
 /// What has become of a range that is not sent any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RangeEnd {
@@ -270,6 +291,24 @@ impl ShipState {
         self.nodes.iter().rev().find(|node| node.first_sequence <= sequence)
     }
 
+    /// The parts of a span of sequences that are in none of these spans, which are in their order: each of one node.
+    pub(crate) fn passed_over(&self, (first, last): (u64, u64), known: &[(u64, u64)]) -> Vec<(u64, u64)> {
+        let mut parts = Vec::new();
+        let mut from = first;
+        for (begin, end) in known.iter().copied().chain([(last + 1, last + 1)]) {
+            let after = from + 1..begin;
+            let nodes = self.nodes.iter().map(|node| node.first_sequence).filter(|first| after.contains(first));
+            for next in nodes.chain([begin]) {
+                if from < next {
+                    parts.push((from, next - 1));
+                    from = next;
+                }
+            }
+            from = from.max(end + 1);
+        }
+        parts
+    }
+
     /// Whether an event comes from before a start from a copy: the original may have shipped it.
     pub fn is_inherited(&self, sequence: u64) -> bool {
         self.nodes.last().is_some_and(|newest| sequence < newest.first_sequence)
@@ -328,21 +367,18 @@ mod tests {
     use super::*;
 
     fn range(first: u64, first_arrival: i64) -> ShipRange {
-        ShipRange {
-            first,
-            last: first + 9,
-            segment: 1,
-            node: 1,
-            rows: 10,
-            bytes: 1_000,
-            hash: [0; 16],
-            epoch: 0,
-            missing: None,
-            first_arrival,
-            attempts: 1,
-            begun_at: None,
-            version: None,
-        }
+        ShipRange { first_arrival, ..ShipRange::unsent(1, (first, first + 9), 1) }
+    }
+
+    #[test]
+    fn what_no_span_has_is_found_and_is_of_one_node_each() {
+        let node = |first_sequence| ShipNode { first_sequence, node: 1, instance: String::new() };
+        let state = ShipState { nodes: [0, 50, 80].map(node).into(), ..ShipState::default() };
+        assert_eq!(state.passed_over((10, 20), &[]), [(10, 20)]);
+        assert_eq!(state.passed_over((10, 20), &[(1, 12), (15, 16), (20, 40)]), [(13, 14), (17, 19)]);
+        assert_eq!(state.passed_over((10, 20), &[(1, 9), (10, 20)]), []);
+        assert_eq!(state.passed_over((40, 90), &[(60, 61)]), [(40, 49), (50, 59), (62, 79), (80, 90)]);
+        assert_eq!(state.passed_over((50, 50), &[]), [(50, 50)]);
     }
 
     #[test]

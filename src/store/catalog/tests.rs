@@ -147,21 +147,8 @@ fn an_older_catalog_has_one_epoch_and_its_backup_begins_another() {
 
 /// A range of ten events, of a segment that has its number.
 fn range(first: u64) -> ShipRange {
-    ShipRange {
-        first,
-        last: first + 9,
-        segment: first.cast_signed(),
-        node: 1,
-        rows: 10,
-        bytes: 1_000,
-        hash: [0; 16],
-        epoch: 0,
-        missing: None,
-        first_arrival: 1,
-        attempts: 1,
-        begun_at: Some(1),
-        version: None,
-    }
+    let unsent = ShipRange::unsent(first.cast_signed(), (first, first + 9), 1);
+    ShipRange { rows: 10, bytes: 1_000, first_arrival: 1, attempts: 1, begun_at: Some(1), ..unsent }
 }
 
 fn begun() -> ShipChange {

@@ -90,7 +90,7 @@ pub(super) fn adopt(directory: &LockedDir, line: &QuarantineLine) -> Result<Adop
     // The ids of its events are read with those of all others at the next start.
     remove_runs(&directory.files.path().join(IDS))?;
     quarantine::move_database(&line.path, &path)?;
-    changes.extend([SegmentChange::Adopted(adopted), SegmentChange::Released(line.file.clone())]);
+    changes.extend([SegmentChange::Adopted(adopted, sequences), SegmentChange::Released(line.file.clone())]);
     directory.change(&changes)?;
     let replaces = !matches!(before, Place::Free);
     Ok(Adoption {
