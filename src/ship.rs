@@ -3,8 +3,8 @@
 //! A range of sequences is fixed in the catalog before its first byte is sent, and sent byte for byte the same until
 //! the target has confirmed it; the log is the buffer, and nothing leaves it before. docs/clickhouse.md is for whoever
 //! runs it. In reading order: `run` decides what is next, `check` looks at the target, `reading` cuts ranges, `flight`
-//! sends one, `erase` has the target follow erasures, `verify` compares; `plan`, `target` and `node` decide, `server`
-//! and [`client`] ask, [`block`] is what is sent.
+//! sends one, `erase` has the target follow erasures, `verify` compares; `plan`, `target` and `node` decide, `wait`
+//! waits for the target, `server` and [`client`] ask, [`block`] is what is sent.
 //!
 //! Must not know `http` or `writer`: what comes in goes first, and never waits for what goes out.
 
@@ -22,6 +22,7 @@ mod server;
 mod target;
 mod trouble;
 mod verify;
+mod wait;
 
 use std::{
     io,

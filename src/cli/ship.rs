@@ -45,7 +45,7 @@ pub(super) fn command() -> Command {
         .about("Goes on after a pause, when what it was for is mended. Exit code 1: something is still in the way")
         .arg(switch("dead", "Sends the events that the target has refused again, too"))
         .arg(
-            switch("from-start", "Ships all events that are kept once more, to a new table that has none of them")
+            switch("from-start", "Looks for all events that are kept, and ships those that are not there")
                 .conflicts_with("dead"),
         );
     let dead =

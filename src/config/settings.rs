@@ -378,7 +378,7 @@ settings! {
             "How often what has come in is shipped. Each time is an insert, and a part that the server merges later";
         ship_timeout_seconds: Duration = Seconds(1.0, 3_600.0), "300",
             "The longest that the server may take for one insert; then it is in doubt, and looked for there";
-        ship_dead_max: u64 = Count(0, 1_000_000), "100",
+        ship_dead_max: u64 = Count(0, 10_000), "100",
             "Events that the server refuses, each by itself, before shipping pauses: so many have one reason, which \
              somebody should look at";
         ship_held_bytes_max: u64 = Bytes(0, 1 << 50), "0",

@@ -188,7 +188,7 @@ impl ShippingJson {
             table: state.target.as_ref().map(|target| format!("{}.{}", target.database, target.table)),
             node: node.map(|node| node.node),
             instance: node.map(|node| node.instance.clone()),
-            lag_events: durable.saturating_sub(state.shipped_up_to()),
+            lag_events: state.behind(durable),
             lag_seconds: lag_ms as f64 / 1_000.0,
             confirmed_sequence: state.shipped_up_to(),
             confirmed_events: state.events,
@@ -300,7 +300,10 @@ impl ShippingRoutes {
         }
         let resume = if from_start { Resume::FromStart } else { Resume::GoOn };
         self.shipping.tell(|state| {
-            state.now.resume = Some(resume);
+            // Of two, the one that asks for more.
+            if state.now.resume != Some(Resume::FromStart) {
+                state.now.resume = Some(resume);
+            }
             // What comes of it is then another pause, with a time of its own, even for the same reason.
             if let Some(pause) = state.now.paused.as_mut().filter(|pause| !pause.reason.starts_with(TRIES)) {
                 pause.reason = format!("{TRIES}{}", pause.reason);

@@ -1,9 +1,11 @@
 //! What has to be true before anything is sent: the server, the table, and the number under which this directory ships.
 
+use parking_lot::Mutex;
+
 use super::{
     node::{self, Directory, Plan},
     options::ShipOptions,
-    server::{Claim, Server},
+    server::Server,
     target::{About, column_faults, gone, no_database},
     trouble::Trouble,
 };
@@ -12,21 +14,28 @@ use crate::{
     store::{Resume, ShipChange, ShipNode, ShipTarget, Shipping},
 };
 
+/// Most warnings of the target that are told, each once.
+const WARNED_MAX: usize = 100;
+
+/// What this process has registered last: under which name, and when, as the server writes it. `None` where it has not,
+/// or does not know whether it has.
+pub(super) type Registered = Mutex<Option<(String, String)>>;
+
 /// Looks at the target, makes what is missing there, and registers the node. Returns what the target is, and when the
 /// node was registered, as the server writes it.
 pub(super) async fn check(
     shipping: &Shipping,
     options: &ShipOptions,
     server: &Server,
+    registered: &Registered,
 ) -> Result<(About, String), Trouble> {
     let mut about = about(server).await?;
     let asked = shipping.look(|state| state.now.resume);
-    let forgotten = if asked == Some(Resume::FromStart) { forget(shipping, server, &about).await } else { Ok(()) };
-    // What somebody asks for while the target does not answer is done when it does.
-    if !matches!(forgotten, Err(Trouble::Wait(_))) {
-        shipping.tell(|state| state.now.resume = state.now.resume.filter(|newer| Some(*newer) != asked));
+    if asked == Some(Resume::FromStart) {
+        about = begin_anew(shipping, server, about).await?;
     }
-    forgotten?;
+    // What somebody asks for while the target does not answer is done when it does.
+    shipping.tell(|state| state.now.resume = state.now.resume.filter(|newer| Some(*newer) != asked));
     if !about.has_table() {
         if let Some(known) = shipping.look(|state| state.target.clone()) {
             return Err(Trouble::Pause(elsewhere(&known, options).unwrap_or_else(|| gone(&server.events()))));
@@ -38,8 +47,8 @@ pub(super) async fn check(
         tracing::info!(table = server.events(), "the table for events is made at the target");
         about = server.about().await?;
     }
-    check_table(server, &about).await?;
-    let registered_at = register(shipping, options, server, &about).await?;
+    check_table(shipping, server, &about).await?;
+    let registered_at = register(shipping, options, (server, &about), registered).await?;
     Ok((about, registered_at))
 }
 
@@ -50,12 +59,12 @@ async fn about(server: &Server) -> Result<About, Trouble> {
 }
 
 /// Looks at the table once more, after a start has found it as it should be: somebody may have changed it since.
-pub(super) async fn look(server: &Server) -> Result<(), Trouble> {
+pub(super) async fn look(shipping: &Shipping, server: &Server) -> Result<(), Trouble> {
     let about = about(server).await?;
     if !about.has_table() {
         return Err(Trouble::Pause(gone(&server.events())));
     }
-    check_table(server, &about).await
+    check_table(shipping, server, &about).await
 }
 
 /// Looks at the table's columns.
@@ -70,7 +79,7 @@ fn all_is_fit(faults: &[String]) -> Result<(), Trouble> {
     Err(Trouble::Pause(format!("the table at the target is not fit: {}", faults.join("; "))))
 }
 
-async fn check_table(server: &Server, about: &About) -> Result<(), Trouble> {
+async fn check_table(shipping: &Shipping, server: &Server, about: &About) -> Result<(), Trouble> {
     let mut faults = column_faults(&server.events(), &server.columns().await?);
     let mut warnings = Vec::new();
     match about.distributed() {
@@ -88,7 +97,12 @@ async fn check_table(server: &Server, about: &About) -> Result<(), Trouble> {
             warnings.extend(about.engine_warnings(&server.events()));
         }
     }
-    warnings.iter().for_each(|warning| tracing::warn!("shipping: {warning}"));
+    for warning in warnings {
+        // Each once, however often it is looked.
+        if shipping.tell(|state| state.now.warned.len() < WARNED_MAX && state.now.warned.insert(warning.clone())) {
+            tracing::warn!("shipping: {warning}");
+        }
+    }
     all_is_fit(&faults)
 }
 
@@ -97,8 +111,8 @@ async fn check_table(server: &Server, about: &About) -> Result<(), Trouble> {
 async fn register(
     shipping: &Shipping,
     options: &ShipOptions,
-    server: &Server,
-    about: &About,
+    (server, about): (&Server, &About),
+    registered: &Registered,
 ) -> Result<String, Trouble> {
     if !server.has_nodes().await? {
         if about.is_replicated() || about.distributed().is_some() {
@@ -117,7 +131,8 @@ async fn register(
     let Some(known) = known else {
         let first = ShipNode { first_sequence: 0, node: *number, instance: String::new() };
         let begun = |node| ShipChange::Begun(target.clone(), node);
-        return take(shipping, server, Directory { before: &[], newest: &first, has_shipped: false }, begun).await;
+        let directory = Directory { before: &[], newest: &first, has_shipped: false };
+        return take(shipping, server, directory, registered, begun).await;
     };
     let Some(mut newest) = nodes.pop() else {
         return Err(Trouble::Pause(
@@ -139,11 +154,7 @@ async fn register(
         newest = ShipNode { first_sequence: newest.first_sequence, node: *number, instance: String::new() };
     }
     let directory = Directory { before: &nodes, newest: &newest, has_shipped };
-    let at = take(shipping, server, directory, ShipChange::Registered).await?;
-    // What is sent is noted here before, so that nothing of it can be there and unknown here.
-    if has_shipped && server.has_any(newest.node, cut_up_to).await? {
-        return Err(Trouble::Pause(node::twin(newest.node)));
-    }
+    let at = take(shipping, server, directory, registered, ShipChange::Registered).await?;
     if (known.url, known.database, known.table) != (url.clone(), database.clone(), table.clone()) {
         shipping.note(|| ShipChange::Moved(target.clone())).await?;
     }
@@ -156,12 +167,27 @@ async fn take(
     shipping: &Shipping,
     server: &Server,
     directory: Directory<'_>,
+    registered: &Registered,
     noted: impl Fn(ShipNode) -> ShipChange,
 ) -> Result<String, Trouble> {
-    let Directory { before, newest, .. } = directory;
-    let number = match node::plan(&server.claims().await?, directory, &server.nodes()) {
-        Plan::Held => return node::take(server, newest.node, &newest.instance, &[]).await,
-        Plan::Refuse(why) => return Err(Trouble::Pause(why)),
+    let Directory { before, newest, has_shipped } = directory;
+    let claims = server.claims().await?;
+    let number = match node::plan(&claims, directory, &server.nodes()) {
+        Plan::Held => {
+            let known = registered.lock().clone();
+            let has_twin = known.is_some_and(|(instance, at)| node::is_anothers(&claims, newest, &instance, &at));
+            // What is sent is noted here before, so that nothing of it can be there and unknown here.
+            let cut_up_to = shipping.look(|state| state.cut_up_to);
+            if has_twin || has_shipped && server.has_any(newest.node, cut_up_to).await? {
+                return Err(Trouble::Pause(node::twin(newest.node)));
+            }
+            return claim(server, newest, &[], registered).await;
+        }
+        Plan::Refuse(why) => {
+            // Whoever mends that may do so by registering this one by hand.
+            *registered.lock() = None;
+            return Err(Trouble::Pause(why));
+        }
         Plan::Take(number) => number,
     };
     if server.has_any(number, 0).await? {
@@ -172,8 +198,21 @@ async fn take(
         node.instance = format!("{:032x}", rand::random::<u128>());
         shipping.note(|| noted(node.clone())).await?;
     }
-    let at = node::take(server, number, &node.instance, before).await?;
+    let at = claim(server, &node, before, registered).await?;
     tracing::info!(node = number, instance = node.instance, "registered at the target");
+    Ok(at)
+}
+
+/// Registers a node, and remembers when.
+async fn claim(
+    server: &Server,
+    node: &ShipNode,
+    before: &[ShipNode],
+    registered: &Registered,
+) -> Result<String, Trouble> {
+    *registered.lock() = None;
+    let at = node::take(server, node.node, &node.instance, before).await?;
+    *registered.lock() = Some((node.instance.clone(), at.clone()));
     Ok(at)
 }
 
@@ -193,39 +232,25 @@ fn elsewhere(known: &ShipTarget, options: &ShipOptions) -> Option<String> {
 
 fn has_events(server: &Server, node: u32) -> String {
     format!(
-        "{events} has events of node {node}, which this data directory has not shipped, or is asked to ship once more: \
-         they would be there twice. If they are another hitlog's, give this one its own number with the setting node; \
-         if they are its own and all that has to stay is kept here, take out those, and no others, and then run \
-         `hitlog ship resume`: DELETE FROM {events} WHERE node = {node}",
+        "{events} has events of node {node}, which this data directory has not shipped: they are another hitlog's, or \
+         of a data directory that is no more. Give this one its own number with the setting node, and restart; or, \
+         where nobody needs them, take them out and run `hitlog ship resume`: DELETE FROM {events} WHERE node = {node}",
         events = server.events()
     )
 }
 
-/// Forgets what was shipped, so that all that is kept is shipped once more: only where it is seen that none of it is
-/// there, and nothing is on its way.
-async fn forget(shipping: &Shipping, server: &Server, about: &About) -> Result<(), Trouble> {
+/// Forgets what was shipped, so that all that is kept is looked for at the target, and what is not there is shipped.
+async fn begin_anew(shipping: &Shipping, server: &Server, mut about: About) -> Result<About, Trouble> {
     if !about.has_table() {
         // One that only can't be seen can't be made either.
         server.create_events().await?;
-        if !server.about().await?.has_table() {
+        about = server.about().await?;
+        if !about.has_table() {
             return Err(Trouble::Pause(gone(&server.events())));
         }
     }
-    let cluster = about.distributed().map(|to| to.cluster);
-    let nodes = shipping.look(|state| state.nodes.clone());
-    for node in &nodes {
-        server.wait_for(&node::attempts(node.node), cluster.as_deref()).await?;
-        if server.has_any(node.node, 0).await? {
-            return Err(Trouble::Pause(has_events(server, node.node)));
-        }
-    }
-    if server.has_nodes().await? {
-        let is_own = |claim: &&Claim| claim.holds && nodes.iter().any(|node| node.instance == claim.instance);
-        for claim in server.claims().await?.iter().filter(is_own) {
-            server.claim((claim.node, &claim.instance), false).await?;
-        }
-    }
-    shipping.note(|| ShipChange::Forgotten).await?;
-    tracing::warn!("what was shipped is forgotten: everything that is kept is shipped once more");
-    Ok(())
+    let first_sequence = shipping.durable() + 1;
+    shipping.note(|| ShipChange::Anew(first_sequence)).await?;
+    tracing::warn!("what was shipped is forgotten: all that is kept is looked for, and shipped where it is not there");
+    Ok(about)
 }

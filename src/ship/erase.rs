@@ -10,15 +10,13 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    task::JoinSet,
-    time::{Instant, sleep},
-};
+use tokio::{task::JoinSet, time::Instant};
 
 use super::{
-    flight::{self, Line},
+    flight::Line,
     server::{Place, condition},
     trouble::Trouble,
+    wait::{self, Wait},
 };
 use crate::{
     clock::now_ms,
@@ -29,8 +27,6 @@ use crate::{
 const AT_ONCE_MAX: usize = 100;
 /// How often it is looked whether the target has ended something.
 const POLL: Duration = Duration::from_secs(2);
-/// How long it takes until it is told what is waited for.
-const LONG: Duration = Duration::from_secs(600);
 
 /// How long it is waited after something has failed.
 const FAILED_PAUSE: Duration = Duration::from_secs(30);
@@ -80,7 +76,7 @@ impl Following {
             Err(error) => error.to_string(),
         };
         self.at = Instant::now() + FAILED_PAUSE;
-        flight::tell(shipping, &format!("an erasure could not be followed yet: {why}"));
+        wait::tell(shipping, &format!("an erasure could not be followed yet: {why}"));
         Ok(())
     }
 }
@@ -167,7 +163,7 @@ fn rows_of(line: &Line, erasures: &[ShipErasure]) -> String {
 /// Waits until the target has ended what it was told before: a statement of which no answer came still runs, and one
 /// more would only stand behind it.
 async fn calm(line: &Line, place: &Place, is_mask: bool) -> Result<(), Trouble> {
-    let mut wait = Wait::new(line);
+    let mut wait = Wait::new(&line.shipping);
     loop {
         let (unfinished, why) = line.server.mutations(place, is_mask).await?;
         if unfinished == 0 {
@@ -180,29 +176,8 @@ async fn calm(line: &Line, place: &Place, is_mask: bool) -> Result<(), Trouble> 
             )));
         }
         let Place { database, table, .. } = place;
-        wait.go_on(|| format!("erasures wait for a mutation of {database}.{table} (system.mutations there)")).await;
-    }
-}
-
-/// Waits for the target, and tells so if that takes long: once, as hours may be usual there.
-struct Wait<'a> {
-    line: &'a Line,
-    begun: Instant,
-    was_told: bool,
-}
-
-impl<'a> Wait<'a> {
-    fn new(line: &'a Line) -> Self {
-        Self { line, begun: Instant::now(), was_told: false }
-    }
-
-    /// Waits until it is time to look again.
-    async fn go_on(&mut self, what: impl FnOnce() -> String) {
-        if !self.was_told && self.begun.elapsed() >= LONG {
-            self.was_told = true;
-            flight::tell(&self.line.shipping, &format!("{}, which has taken ten minutes by now", what()));
-        }
-        sleep(POLL).await;
+        wait.go_on(POLL, || format!("erasures wait for a mutation of {database}.{table} (system.mutations there)"))
+            .await;
     }
 }
 
@@ -218,11 +193,13 @@ async fn take_out(line: &Line, masked: &[ShipErasure]) -> Result<(), Trouble> {
     calm(line, &place, false).await?;
     line.server.take_out(&place, &rows_of(line, masked)).await?;
     let since = line.server.now(place.cluster.as_deref()).await?;
-    let mut wait = Wait::new(line);
+    let mut wait = Wait::new(&line.shipping);
     while line.server.old_parts(&place, since).await? > 0 {
         let Place { database, table, .. } = &place;
-        wait.go_on(|| format!("erasures wait for old parts of {database}.{table} to be removed (system.parts there)"))
-            .await;
+        wait.go_on(POLL, || {
+            format!("erasures wait for old parts of {database}.{table} to be removed (system.parts there)")
+        })
+        .await;
     }
     note(line, masked, ShipErasureState::Done, "nothing is left at the target of what was to be erased").await
 }

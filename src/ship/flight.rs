@@ -16,6 +16,7 @@ use super::{
     server::{Insert, Present, Server},
     target::{About, gone},
     trouble::Trouble,
+    wait,
 };
 use crate::{
     clock::now_ms,
@@ -28,13 +29,9 @@ const INSTANCE_SHOWN: usize = 12;
 /// How often the server must have refused the data of a range before it is believed: a body that something on the way
 /// has cut is refused in the same words.
 const REFUSED_MAX: u32 = 3;
-/// For how long a look at who holds a number counts: whoever takes one over waits for longer, so that what was sent by
-/// then is all that there will be.
-const HELD_LOOK: Duration = Duration::from_secs(10);
-/// How soon, and how late, what goes wrong is told in the log once more: in other words, and in the same.
-const TOLD_MIN_MS: u64 = 30 * 1_000;
-const TOLD_AGAIN_MS: u64 = 60 * 60 * 1_000;
-
+/// For how long a look at who holds a number counts: whoever takes one over waits for longer than this and a connection
+/// may take together, so that what was sent by then is all that there will be.
+const HELD_LOOK: Duration = Duration::from_secs(5);
 /// What all ranges on their way share.
 pub(super) struct Line {
     pub(super) shipping: Shipping,
@@ -79,6 +76,8 @@ enum Step {
     Confirmed,
     /// Another block takes the place of the one before, and is to be sent.
     Remade,
+    /// Other ranges take its place.
+    Split(Vec<ShipRange>),
 }
 
 impl Line {
@@ -96,6 +95,7 @@ impl Line {
             let why = match step {
                 Ok(Step::Confirmed) => break Landed::Confirmed,
                 Ok(Step::Remade) => continue,
+                Ok(Step::Split(parts)) => break Landed::Split(parts),
                 Err(Trouble::Data(why)) if refused + 1 >= refusals_max(&flight.range) => {
                     break self.give_up(&mut flight, why).await?;
                 }
@@ -108,7 +108,7 @@ impl Line {
                 Err(other) => return Err(other),
             };
             failed += 1;
-            tell(&self.shipping, &why);
+            wait::tell(&self.shipping, &why);
             sleep(plan::pause(failed, rand::random())).await;
         };
         flight.payload.take().into_iter().for_each(|payload| self.builders.take_back(payload));
@@ -124,7 +124,7 @@ impl Line {
         let looked_at = Instant::now();
         let claims = self.server.claims().await?;
         let Some(newest) = self.shipping.look(|state| state.nodes.last().cloned()) else { return Ok(()) };
-        node::hold(&claims, range.node, &newest, &self.registered_at).map_err(Trouble::Pause)?;
+        node::hold(&claims, range.node, &newest, &self.registered_at)?;
         if self.server.about().await? != self.about {
             return Err(Trouble::Again);
         }
@@ -185,7 +185,10 @@ impl Line {
         let is_inherited = self.shipping.look(|state| state.is_inherited(flight.range.first));
         // The original has cut its ranges in another way.
         let attempts = if is_inherited { node::attempts(flight.range.node) } else { self.prefix(&flight.range) };
-        self.server.wait_for(&attempts, cluster).await?;
+        wait::for_attempts(&self.shipping, &self.server, &attempts, cluster).await?;
+        if is_inherited && let Some(parts) = self.renumber(&flight.range, &about).await? {
+            return Ok(Step::Split(parts));
+        }
         let (are_same_bytes, sequences) = self.remake(flight).await?;
         let range = &flight.range;
         let window = match &distributed {
@@ -204,6 +207,7 @@ impl Line {
             self.shipping.note(|| ShipChange::Tried { first, version: about.version.clone() }).await?;
             flight.range.attempts += 1;
             flight.range.begun_at.get_or_insert(now_ms());
+            flight.range.version.get_or_insert_with(|| about.version.clone());
             self.send(&flight.range, payload).await?;
         }
         let present = self.present(&flight.range, &about).await?;
@@ -213,6 +217,41 @@ impl Line {
         }
         self.begin_epoch(flight, missing, &about.version).await?;
         Ok(Step::Remade)
+    }
+
+    /// Gives the events of an inherited range another number from that event on in whose place the target has another
+    /// one: this directory was put back from a copy, and went on under its number before anybody said so. Returns the
+    /// ranges that take its place, if there is such an event.
+    async fn renumber(&self, range: &ShipRange, about: &About) -> Result<Option<Vec<ShipRange>>, Trouble> {
+        let newest = self.shipping.look(|state| state.nodes.last().map_or(range.node, |newest| newest.node));
+        if range.node == newest {
+            return Ok(None);
+        }
+        let there = self.server.arrivals(range.node, (range.first, range.last), about).await?;
+        if there.is_empty() {
+            return Ok(None);
+        }
+        let of_range = range.clone();
+        let here = self.shipping.read(move |snapshot| reading::arrivals(snapshot, &of_range)).await?;
+        let is_other = |(sequence, at): &(u64, i64)| there.get(sequence).is_some_and(|there| there != at);
+        let Some((from, _)) = here.into_iter().find(is_other) else { return Ok(None) };
+        let mut parts = Vec::new();
+        if from > range.first {
+            parts.push(self.part(range, (range.first, from - 1), range.missing.as_deref()).await?);
+        }
+        let other = ShipRange { node: newest, ..range.clone() };
+        parts.push(self.part(&other, (from, range.last), range.missing.as_deref()).await?);
+        tracing::error!(
+            node = range.node,
+            first = from,
+            last = range.last,
+            sent_as = newest,
+            "the target has other events under these numbers: what was taken in here before `--restored` was said gets \
+             the number of what came in afterwards"
+        );
+        let first = range.first;
+        self.shipping.note(|| ShipChange::Remade { first, with: parts.clone() }).await?;
+        Ok(Some(parts))
     }
 
     async fn present(&self, range: &ShipRange, about: &About) -> Result<Present, Trouble> {
@@ -355,26 +394,6 @@ impl Line {
         let part = payload.of_range(part);
         self.builders.take_back(payload);
         Ok(ShipRange { epoch: range.epoch + 1, attempts: 0, begun_at: None, version: None, ..part })
-    }
-}
-
-/// Tells what went wrong. The log has it once, and once an hour as long as it lasts: it is tried every few seconds.
-pub(super) fn tell(shipping: &Shipping, why: &str) {
-    let now = now_ms();
-    let is_news = shipping.tell(|state| {
-        state.now.last_error = Some((now, why.to_owned()));
-        let is_news = state
-            .now
-            .logged
-            .as_ref()
-            .is_none_or(|(at, words)| now.abs_diff(*at) >= if words == why { TOLD_AGAIN_MS } else { TOLD_MIN_MS });
-        if is_news {
-            state.now.logged = Some((now, why.to_owned()));
-        }
-        is_news
-    });
-    if is_news {
-        tracing::warn!("shipping: {why}. It is tried again; what is not shipped stays here");
     }
 }
 

@@ -15,7 +15,7 @@ use super::{
 use crate::store::ShipNode;
 
 /// How long nothing is sent after a number was taken over.
-const TAKEN_OVER_PAUSE: Duration = Duration::from_secs(15);
+const TAKEN_OVER_PAUSE: Duration = Duration::from_secs(20);
 /// What a start from a copy adds to a node's number.
 const OF_COPY: u32 = 1 << 16;
 
@@ -53,13 +53,13 @@ pub(super) fn plan(claims: &[Claim], directory: Directory<'_>, nodes: &str) -> P
             Some(claim) if claim.holds => Plan::Held,
             Some(_) => Plan::Refuse(taken_over(newest.node)),
             None => Plan::Refuse(format!(
-                "the target does not know this hitlog, which has shipped to it as node {node}: it is another \
-                 server, or the table of nodes there was emptied or dropped. Set ship_url back to the server that \
-                 has the events; or, where they are all here and only the table of nodes is not, register it again: \
-                 INSERT INTO {nodes} VALUES ({node}, '{instance}', 'holds', now64(6)). `hitlog ship resume \
-                 --from-start` ships all events that are kept once more, to a table that has none of this node's",
-                node = newest.node,
-                instance = newest.instance,
+                "the target does not know this hitlog, which has shipped to it as node {}: it is another server, or \
+                 the table of nodes there was emptied or dropped. Set ship_url back to the server that has the \
+                 events; or, where they are all here and only the table of nodes is not, register it again: \
+                 INSERT INTO {nodes} VALUES {}. `hitlog ship resume --from-start` ships to another server all events \
+                 that are kept and are not there",
+                newest.node,
+                own_claims(before, newest),
             )),
         };
     }
@@ -85,6 +85,14 @@ pub(super) fn plan(claims: &[Claim], directory: Directory<'_>, nodes: &str) -> P
     }
 }
 
+/// The rows that register the numbers of a directory.
+fn own_claims(before: &[ShipNode], newest: &ShipNode) -> String {
+    let mut numbers: Vec<_> = before.iter().chain([newest]).map(|node| node.node).collect();
+    numbers.dedup();
+    let row = |number: &u32| format!("({number}, '{}', 'holds', now64(6))", newest.instance);
+    numbers.iter().map(row).collect::<Vec<_>>().join(", ")
+}
+
 /// What the names of all attempts for a node begin with.
 pub(super) fn attempts(node: u32) -> String {
     format!("hitlog-{node}-")
@@ -92,15 +100,24 @@ pub(super) fn attempts(node: u32) -> String {
 
 /// Whether an instance, and nobody else, holds the number of a range; and otherwise why not. `at` is what the server
 /// wrote when this process registered the newest number, which only another with the same name writes anew.
-pub(super) fn hold(claims: &[Claim], node: u32, newest: &ShipNode, at: &str) -> Result<(), String> {
+pub(super) fn hold(claims: &[Claim], node: u32, newest: &ShipNode, at: &str) -> Result<(), Trouble> {
     let is_own = |claim: &&Claim| claim.instance == newest.instance;
     let (own, others): (Vec<_>, Vec<_>) =
         claims.iter().filter(|claim| claim.node == node && claim.holds).partition(is_own);
-    if own.is_empty() || !others.is_empty() {
-        return Err(taken_over(node));
+    match (own.is_empty(), others.is_empty()) {
+        // Nobody has it: a new session says what is to be done.
+        (true, true) => return Err(Trouble::Again),
+        (false, true) => {}
+        (_, false) => return Err(Trouble::Pause(taken_over(node))),
     }
     let said = claims.iter().filter(is_own).find(|claim| claim.node == newest.node);
-    if said.is_some_and(|claim| claim.at != at) { Err(twin(node)) } else { Ok(()) }
+    if said.is_some_and(|claim| claim.at != at) { Err(Trouble::Pause(twin(node))) } else { Ok(()) }
+}
+
+/// Whether a claim that this process wrote was written anew by another with the same name.
+pub(super) fn is_anothers(claims: &[Claim], newest: &ShipNode, instance: &str, at: &str) -> bool {
+    let own = claims.iter().find(|claim| claim.node == newest.node && claim.instance == newest.instance);
+    instance == newest.instance && own.is_some_and(|claim| claim.at != at)
 }
 
 fn taken_over(node: u32) -> String {

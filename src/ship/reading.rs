@@ -9,7 +9,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::{
-    block::{Block, BlockBuilder},
+    block::{Block, BlockBuilder, sent_time_ms},
     client::compress,
     plan::{is_in, month},
 };
@@ -144,6 +144,17 @@ pub(super) fn first_arrival(snapshot: &Snapshot<'_>, after: u64) -> Result<Optio
     snapshot.read_run(run, OfHidden::LeftOut, |_, row| {
         found = Some(row.received_at);
         Ok(ControlFlow::Break(()))
+    })?;
+    Ok(found)
+}
+
+/// When each event of a range arrived, as it is told to the target: by sequence, in milliseconds since 1970, UTC.
+pub(super) fn arrivals(snapshot: &Snapshot<'_>, range: &ShipRange) -> Result<Vec<(u64, i64)>, ReadError> {
+    let run = Run { segment: range.segment, first: range.first, last: range.last };
+    let mut found = Vec::new();
+    snapshot.read_run(run, OfHidden::LeftOut, |sequence, row| {
+        found.push((sequence, sent_time_ms(row.received_at)));
+        Ok(ControlFlow::Continue(()))
     })?;
     Ok(found)
 }

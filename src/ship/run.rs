@@ -19,20 +19,20 @@ use std::{
 use parking_lot::Mutex;
 use tokio::{
     task::JoinSet,
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep_until},
 };
 
 use super::{
-    check,
+    check::{self, Registered},
     client::{Client, Patience, Target},
     erase::{self, Following},
-    flight::{self, Flight, Landed, Line},
+    flight::{Flight, Landed, Line},
     options::ShipOptions,
     plan,
     reading::{self, Builders, Cut, Limits},
     server::Server,
     trouble::Trouble,
-    verify,
+    verify, wait,
 };
 use crate::{
     clock::now_ms,
@@ -44,6 +44,8 @@ use crate::{
 const FLIGHTS_MAX: usize = 2;
 /// How often it is looked, in a pause, whether what stood in the way is gone.
 const PAUSE_LOOK: Duration = Duration::from_secs(300);
+/// How often it is looked, while nothing is sent, whether events wait.
+const BEHIND_LOOK: Duration = Duration::from_secs(1);
 
 /// Most bytes that are read of a file with a password.
 const PASSWORD_BYTES_MAX: u64 = 4_096;
@@ -56,6 +58,7 @@ pub(super) struct Ship {
     builders: Arc<Builders>,
     /// Whether it was said that the password can be read on its way.
     has_warned: AtomicBool,
+    registered: Registered,
 }
 
 /// What a session has under way.
@@ -75,7 +78,14 @@ struct Session {
 
 impl Ship {
     pub(super) fn new(shipping: Shipping, options: ShipOptions, metrics: Arc<ShipMetrics>) -> Self {
-        Self { shipping, options, metrics, builders: Arc::default(), has_warned: AtomicBool::new(false) }
+        Self {
+            shipping,
+            options,
+            metrics,
+            builders: Arc::default(),
+            has_warned: AtomicBool::new(false),
+            registered: Registered::default(),
+        }
     }
 
     /// Ships until hitlog stops, or its storage has failed.
@@ -98,12 +108,8 @@ impl Ship {
                 Trouble::Pause(reason) => self.pause(reason).await,
                 Trouble::Wait(why) | Trouble::Data(why) => {
                     failed += 1;
-                    flight::tell(&self.shipping, &why);
-                    self.shipping.behind_since();
-                    tokio::select! {
-                        () = sleep(plan::pause(failed, rand::random())) => {}
-                        () = self.shipping.woken() => {}
-                    }
+                    wait::tell(&self.shipping, &why);
+                    self.rest(plan::pause(failed, rand::random())).await;
                 }
             }
         }
@@ -132,17 +138,25 @@ impl Ship {
                  every five minutes, and at once by `hitlog ship resume`"
             );
         }
-        self.shipping.behind_since();
-        tokio::select! {
-            () = sleep(PAUSE_LOOK) => {}
-            () = self.shipping.woken() => {}
+        self.rest(PAUSE_LOOK).await;
+    }
+
+    /// Waits for so long, or until somebody wants something. When events come in meanwhile is noted.
+    async fn rest(&self, time: Duration) {
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            self.shipping.behind_since();
+            tokio::select! {
+                () = sleep_until(end.min(Instant::now() + BEHIND_LOOK)) => {}
+                () = self.shipping.woken() => return,
+            }
         }
     }
 
     async fn session(&self) -> Result<std::convert::Infallible, Trouble> {
         let (server, limits) = self.server()?;
         let held_at = Instant::now();
-        let (about, registered_at) = check::check(&self.shipping, &self.options, &server).await?;
+        let (about, registered_at) = check::check(&self.shipping, &self.options, &server, &self.registered).await?;
         self.look_at_dead()?;
         // What went wrong before is over, even where there is nothing left to ship.
         self.goes_on();
@@ -344,36 +358,51 @@ impl Ship {
     /// Takes ranges up again that were lost, and whose segments are here again.
     async fn reopen_lost(&self, line: &Line) -> Result<(), Trouble> {
         for lost in self.shipping.lost().await? {
-            let (mut after, mut with) = (lost.first - 1, Vec::new());
-            while after < lost.last {
-                let node = self.shipping.look(|state| state.node_of(after + 1).map_or(0, |node| node.node));
-                match self.read_cut(line, (after, lost.last), node).await? {
-                    Cut::Nothing | Cut::Lost(_) => break,
-                    Cut::Empty(up_to) => after = up_to,
-                    Cut::Range(run, (first_arrival, _), payload) => {
-                        after = run.last;
-                        // Some of it may have arrived before it was lost, so it counts as sent long ago.
-                        with.push(ShipRange {
-                            epoch: lost.epoch + 1,
-                            first_arrival,
-                            begun_at: Some(0),
-                            ..payload.of_range(unsent(run, node))
-                        });
-                        line.builders.take_back(*payload);
-                    }
+            match self.found_of(line, &lost).await {
+                Ok((with, _)) if with.is_empty() => {}
+                Ok((with, rest)) => {
+                    let (first, last) = (lost.first, lost.last);
+                    tracing::info!(first, last, "events that were lost are here again: shipping them");
+                    let change = || ShipChange::Found { first: lost.first, with: with.clone(), lost: rest.clone() };
+                    self.shipping.note(change).await?;
                 }
-            }
-            if after >= lost.last && !with.is_empty() {
-                tracing::info!(
-                    first = lost.first,
-                    last = lost.last,
-                    "events that were lost are here again: shipping them"
-                );
-                let first = lost.first;
-                self.shipping.note(|| ShipChange::Remade { first, with: with.clone() }).await?;
+                // The others need not wait for this one.
+                Err(Trouble::Wait(why)) => wait::tell(&self.shipping, &why),
+                Err(other) => return Err(other),
             }
         }
         Ok(())
+    }
+
+    /// What of a lost range is here again, as ranges, and what is not.
+    async fn found_of(&self, line: &Line, lost: &ShipRange) -> Result<(Vec<ShipRange>, Vec<ShipRange>), Trouble> {
+        let (mut after, mut with, mut rest) = (lost.first - 1, Vec::new(), Vec::new());
+        while after < lost.last {
+            let node = self.shipping.look(|state| state.node_of(after + 1).map_or(0, |node| node.node));
+            match self.read_cut(line, (after, lost.last), node).await? {
+                Cut::Nothing => {
+                    rest.push(ShipRange::unsent(lost.segment, (after + 1, lost.last), node));
+                    after = lost.last;
+                }
+                Cut::Lost(run) => {
+                    after = run.last;
+                    rest.push(ShipRange::unsent(run.segment, (run.first, run.last), node));
+                }
+                Cut::Empty(up_to) => after = up_to,
+                Cut::Range(run, (first_arrival, _), payload) => {
+                    after = run.last;
+                    // Some of it may have arrived before it was lost, so it counts as sent long ago.
+                    with.push(ShipRange {
+                        epoch: lost.epoch + 1,
+                        first_arrival,
+                        begun_at: Some(0),
+                        ..payload.of_range(unsent(run, node))
+                    });
+                    line.builders.take_back(*payload);
+                }
+            }
+        }
+        Ok((with, rest))
     }
 
     /// Notes what was confirmed and what comes next, in one transaction.
@@ -417,7 +446,7 @@ impl Ship {
 
 /// Why nothing is sent: the server's words say what it does not take, and a look at the table says what mends it.
 async fn reason(line: &Line, words: String) -> String {
-    match check::look(&line.server).await {
+    match check::look(&line.shipping, &line.server).await {
         Err(Trouble::Pause(reason)) => reason,
         _ => words,
     }

@@ -2,10 +2,9 @@
 //!
 //! Knows the statements and nothing of when they are sent.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
-use tokio::time::sleep;
 
 use super::{
     client::{Answer, Client, Query, Summary},
@@ -16,12 +15,10 @@ use crate::store::{ShipErasure, ShipNode};
 
 /// The longest that the server may take to erase something: its tables may be large.
 const ERASE_TIME_MAX: Duration = Duration::from_secs(60 * 60);
-/// How often it is looked whether an attempt is still running.
-const RUNNING_POLL: Duration = Duration::from_millis(500);
 /// The longest answer to a question, in bytes, but for lists of sequences.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 /// The bytes of a sequence and how often it is there.
-const PRESENT_BYTES: usize = 16;
+const PAIR_BYTES: usize = 16;
 
 /// The server, with the names of the tables there.
 pub(super) struct Server {
@@ -279,14 +276,44 @@ impl Server {
         }
     }
 
-    /// Waits until no attempts run whose names begin so.
-    pub(super) async fn wait_for(&self, prefix: &str, cluster: Option<&str>) -> Result<(), Trouble> {
+    /// How many attempts run whose names begin so.
+    pub(super) async fn running(&self, prefix: &str, cluster: Option<&str>) -> Result<u64, Trouble> {
         let of = everywhere("system.processes", cluster);
-        let sql = format!("SELECT count() FROM {of} WHERE startsWith(initial_query_id, '{prefix}')");
-        while self.number(&sql).await? > 0 {
-            sleep(RUNNING_POLL).await;
+        self.number(&format!("SELECT count() FROM {of} WHERE startsWith(initial_query_id, '{prefix}')")).await
+    }
+
+    /// When the events arrived that are there, of those of a node from the first sequence to the last: by sequence, in
+    /// milliseconds since 1970, UTC. The table is partitioned by it, so that nobody can have changed it there.
+    pub(super) async fn arrivals(
+        &self,
+        node: u32,
+        (first, last): (u64, u64),
+        about: &About,
+    ) -> Result<BTreeMap<u64, i64>, Trouble> {
+        let sql = format!(
+            "SELECT seq, any(toUnixTimestamp64Milli(received_at)) FROM {} WHERE node = {node} AND seq BETWEEN {first} \
+             AND {last} GROUP BY seq{} FORMAT RowBinary",
+            self.events(),
+            consistency(about)
+        );
+        let rows = self.pairs(&sql, last - first + 1).await?;
+        Ok(rows.into_iter().map(|(sequence, at)| (sequence, at.cast_signed())).collect())
+    }
+
+    /// The answer to a question for two numbers of 64 bits a row, of which there are at most so many.
+    async fn pairs(&self, sql: &str, rows_max: u64) -> Result<Vec<(u64, u64)>, Trouble> {
+        let most = usize::try_from(rows_max).unwrap_or(usize::MAX).saturating_mul(PAIR_BYTES);
+        let (body, summary) = self.ask(sql, most.saturating_add(PAIR_BYTES)).await?;
+        if body.len() as u64 != summary.result_rows.saturating_mul(PAIR_BYTES as u64) {
+            return Err(Trouble::Wait(format!(
+                "an answer came with {} bytes, and the server says that it has {} rows",
+                body.len(),
+                summary.result_rows
+            )));
         }
-        Ok(())
+        let (numbers, _) = body.as_chunks::<8>();
+        let numbers: Vec<_> = numbers.iter().map(|number| u64::from_le_bytes(*number)).collect();
+        Ok(numbers.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect())
     }
 
     /// Which sequences of a node are there, of those from the first to the last; there are at most `rows` of them.
@@ -297,26 +324,16 @@ impl Server {
         rows: u64,
         about: &About,
     ) -> Result<Present, Trouble> {
-        let consistency = if about.is_replicated() { " SETTINGS select_sequential_consistency = 1" } else { "" };
+        let consistency = consistency(about);
         let sql = format!(
             "SELECT seq, count() FROM {} WHERE node = {node} AND seq BETWEEN {first} AND {last} GROUP BY seq ORDER BY \
              seq{consistency} FORMAT RowBinary",
             self.events()
         );
-        let most = usize::try_from(rows.max(last - first + 1)).unwrap_or(usize::MAX).saturating_mul(PRESENT_BYTES);
-        let (body, summary) = self.ask(&sql, most.saturating_add(PRESENT_BYTES)).await?;
-        if body.len() as u64 != summary.result_rows.saturating_mul(PRESENT_BYTES as u64) {
-            return Err(Trouble::Wait(format!(
-                "an answer came with {} bytes, and the server says that it has {} rows",
-                body.len(),
-                summary.result_rows
-            )));
-        }
         let mut present = Present::default();
-        for row in body.chunks_exact(PRESENT_BYTES) {
-            let number = |bytes: &[u8]| bytes.iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
-            present.sequences.push(number(&row[..8]));
-            present.doubled += number(&row[8..]).saturating_sub(1);
+        for (sequence, count) in self.pairs(&sql, rows.max(last - first + 1)).await? {
+            present.sequences.push(sequence);
+            present.doubled += count.saturating_sub(1);
         }
         Ok(present)
     }
@@ -375,6 +392,11 @@ impl Server {
         ))
         .await
     }
+}
+
+/// Has a replica answer only when it has all that was confirmed.
+fn consistency(about: &About) -> &'static str {
+    if about.is_replicated() { " SETTINGS select_sequential_consistency = 1" } else { "" }
 }
 
 /// A system's table, of all servers of a cluster if there is one.

@@ -63,7 +63,7 @@ pub(super) fn gone(table: &str) -> String {
     format!(
         "the table {table} is gone from the target, with what was shipped to it, or the user has no rights on it any \
          more. Grant those again, or restore the table there, and hitlog goes on where it was; or have everything that \
-         is kept shipped once more, to a new table: `hitlog ship resume --from-start`"
+         is kept shipped to a new table: `hitlog ship resume --from-start`"
     )
 }
 

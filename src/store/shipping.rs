@@ -152,7 +152,7 @@ impl Shipping {
                 return;
             }
             metrics.lag_seconds.set(lag_ms as f64 / 1_000.0);
-            metrics.lag_events.set(durable.saturating_sub(state.shipped_up_to()) as f64);
+            metrics.lag_events.set(state.behind(durable) as f64);
             metrics.shipped_up_to.set(state.shipped_up_to() as f64);
             metrics.open_ranges.set(state.open.len() as f64);
             metrics.paused.set(f64::from(u8::from(state.now.paused.is_some())));

@@ -125,11 +125,6 @@ fn a_table_that_is_gone_is_told_and_restored_or_made_anew() {
     proxy.refuse(false);
     shipped::wait_until_shipped(&daemon);
     assert_same(&clickhouse, &[(0, &data)]);
-    // What is there is not stored once more.
-    ship(&daemon, &["resume", "--from-start"]);
-    wait_until_paused(&daemon, &code, &["has events of node 0", "DELETE FROM default.events WHERE node = 0"]);
-    resume(&daemon, &[]);
-    assert_same(&clickhouse, &[(0, &data)]);
     daemon.stop();
 }
 

@@ -13,8 +13,9 @@ use crate::clock::now_ms;
 pub enum ShipChange {
     /// Events are shipped to a target from the beginning of all that is kept; what was noted of another is forgotten.
     Begun(ShipTarget, ShipNode),
-    /// What was shipped is forgotten, and to what target.
-    Forgotten,
+    /// What was shipped is forgotten, but for where and under which nodes: everything up to before this sequence is
+    /// looked for at the target, and what comes from there on has a node of its own.
+    Anew(u64),
     /// The target is the same, and is reached in another way.
     Moved(ShipTarget),
     /// A node is registered.
@@ -41,6 +42,15 @@ pub enum ShipChange {
         first: u64,
         /// What is sent for it from now on.
         with: Vec<ShipRange>,
+    },
+    /// Of a range that was lost some events are here again.
+    Found {
+        /// The first sequence of the range.
+        first: u64,
+        /// What is sent for it from now on.
+        with: Vec<ShipRange>,
+        /// What of it stays lost.
+        lost: Vec<ShipRange>,
     },
     /// A range is not sent any more.
     Ended {
@@ -74,7 +84,7 @@ pub enum ShipChange {
 impl ShipChange {
     /// Whether it is about erasures.
     pub(super) fn is_of_erasures(&self) -> bool {
-        matches!(self, Self::Begun(..) | Self::Forgotten | Self::Erasure { .. })
+        matches!(self, Self::Begun(..) | Self::Erasure { .. })
     }
 }
 
@@ -110,6 +120,9 @@ pub(super) fn read_progress(connection: &Connection) -> rusqlite::Result<ShipSta
     let count = |sql| connection.query_row(sql, [], |row| unsigned(row, 0));
     state.dead = count("SELECT count(*) FROM ShipDead")?;
     state.lost = count("SELECT count(*) FROM ShipRange WHERE state = 'lost'")?;
+    let mut select = connection.prepare("SELECT segment FROM ShipRange WHERE state = 'lost' AND note <> ?1")?;
+    let segments = select.query_map([EXPIRED], |row| row.get(0))?;
+    state.lost_segments = segments.collect::<rusqlite::Result<_>>()?;
     Ok(state)
 }
 
@@ -171,6 +184,8 @@ pub(super) fn read_erasures(connection: &Connection) -> rusqlite::Result<BTreeMa
     select.query_map([], erasure)?.collect()
 }
 
+const FORGET_PROGRESS: &str = "DELETE FROM ShipRange; DELETE FROM ShipDead;
+                               UPDATE ShipTarget SET cutUpTo = 0, events = 0, verifiedAt = NULL, differences = NULL;";
 const FORGET: &str = "DELETE FROM ShipTarget; DELETE FROM ShipNode; DELETE FROM ShipRange; DELETE FROM ShipDead;
                       DELETE FROM ShipErasure;";
 
@@ -186,7 +201,10 @@ pub(super) fn apply(connection: &mut Connection, change: &ShipChange) -> rusqlit
             register(&transaction, node)?;
             take_over_erasures(&transaction)?;
         }
-        ShipChange::Forgotten => transaction.execute_batch(FORGET)?,
+        ShipChange::Anew(first_sequence) => {
+            transaction.execute_batch(FORGET_PROGRESS)?;
+            begin_node(&transaction, *first_sequence)?;
+        }
         ShipChange::Moved(target) => {
             let sql = "UPDATE ShipTarget SET url = ?1, databaseName = ?2, tableName = ?3";
             transaction.execute(sql, params![target.url, target.database, target.table])?;
@@ -211,11 +229,11 @@ pub(super) fn apply(connection: &mut Connection, change: &ShipChange) -> rusqlit
         ShipChange::Remade { first, with } => {
             // One that was lost meanwhile, as its segment has left the disk, stays lost; one whose events are here
             // again is sent again.
-            let sql = "DELETE FROM ShipRange WHERE firstSequence = ?1 AND NOT (state = 'lost' AND note = ?2)";
-            if transaction.execute(sql, params![first.cast_signed(), EXPIRED])? > 0 {
-                for range in with {
-                    open(&transaction, range)?;
-                }
+            remake(&transaction, *first, with)?;
+        }
+        ShipChange::Found { first, with, lost } => {
+            if remake(&transaction, *first, with)? {
+                lost.iter().try_for_each(|range| lose(&transaction, range, GONE))?;
             }
         }
         ShipChange::Ended { first, end, note } => end_range(&transaction, *first, *end, note)?,
@@ -223,8 +241,7 @@ pub(super) fn apply(connection: &mut Connection, change: &ShipChange) -> rusqlit
             // A segment that has left the disk was noted here, if the one behind it is lost as well.
             let sql = "DELETE FROM ShipRange WHERE firstSequence = ?1 AND state = 'lost'";
             transaction.execute(sql, [range.first.cast_signed()])?;
-            open(&transaction, range)?;
-            end_range(&transaction, range.first, RangeEnd::Lost, note)?;
+            lose(&transaction, range, note)?;
             let sql = "UPDATE ShipTarget SET cutUpTo = max(cutUpTo, ?1)";
             transaction.execute(sql, [range.last.cast_signed()])?;
         }
@@ -248,6 +265,22 @@ pub(super) fn apply(connection: &mut Connection, change: &ShipChange) -> rusqlit
 fn register(connection: &Connection, node: &ShipNode) -> rusqlite::Result<()> {
     let sql = "INSERT OR REPLACE INTO ShipNode(firstSequence, node, instance) VALUES(?1, ?2, ?3)";
     connection.execute(sql, params![node.first_sequence.cast_signed(), node.node, node.instance]).map(drop)
+}
+
+/// Puts other ranges into the place of one, unless it was lost for good meanwhile. Returns whether it has.
+fn remake(connection: &Connection, first: u64, with: &[ShipRange]) -> rusqlite::Result<bool> {
+    let sql = "DELETE FROM ShipRange WHERE firstSequence = ?1 AND NOT (state = 'lost' AND note = ?2)";
+    let was_there = connection.execute(sql, params![first.cast_signed(), EXPIRED])? > 0;
+    if was_there {
+        with.iter().try_for_each(|range| open(connection, range))?;
+    }
+    Ok(was_there)
+}
+
+/// Notes a range that can't be sent for now.
+fn lose(connection: &Connection, range: &ShipRange, note: &str) -> rusqlite::Result<()> {
+    open(connection, range)?;
+    end_range(connection, range.first, RangeEnd::Lost, note)
 }
 
 fn open(connection: &Connection, range: &ShipRange) -> rusqlite::Result<()> {
@@ -427,12 +460,12 @@ pub(super) fn adopt_segment(connection: &Connection, number: i64, (first, last):
     let known = known.collect::<rusqlite::Result<Vec<_>>>()?;
     for span in state.passed_over((first, last), &known) {
         let node = state.node_of(span.0).map_or(0, |node| node.node);
-        open(connection, &ShipRange::unsent(number, span, node))?;
-        end_range(connection, span.0, RangeEnd::Lost, "its segment was not listed")?;
+        lose(connection, &ShipRange::unsent(number, span, node), "its segment was not listed")?;
     }
     Ok(())
 }
 
+const GONE: &str = "its segment is damaged, or was given up";
 const EXPIRED: &str = "its segment has left the disk, as its events have expired";
 
 /// Has the events from this sequence on be shipped under a node of their own, as the original of this copy may have
@@ -449,8 +482,9 @@ fn unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
 }
 
 fn runs_of(bytes: &[u8]) -> Vec<(u64, u64)> {
-    let number = |bytes: &[u8]| bytes.iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
-    bytes.chunks_exact(16).map(|run| (number(&run[..8]), number(&run[8..]))).collect()
+    let (numbers, _) = bytes.as_chunks::<8>();
+    let numbers: Vec<_> = numbers.iter().map(|number| u64::from_le_bytes(*number)).collect();
+    numbers.chunks_exact(2).map(|run| (run[0], run[1])).collect()
 }
 
 fn bytes_of(runs: &[(u64, u64)]) -> Vec<u8> {

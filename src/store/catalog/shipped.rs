@@ -4,7 +4,11 @@
 //! Changed by the catalog's thread only, each time that a change of the tables is committed; what is told of the moment
 //! (a pause, an error) is not kept on the disk.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 
@@ -154,7 +158,7 @@ pub struct Pause {
 pub enum Resume {
     /// To go on.
     GoOn,
-    /// To ship all that is kept once more, to tables that have none of it.
+    /// To look for all that is kept at the target, and ship what is not there.
     FromStart,
 }
 
@@ -233,6 +237,8 @@ pub struct ShipNow {
     pub rest_since: Option<i64>,
     /// Whether expired segments stay on the disk only because they are not shipped.
     pub holds_expired: bool,
+    /// What of the target was warned of.
+    pub warned: BTreeSet<String>,
     /// What somebody has asked for.
     pub resume: Option<Resume>,
     /// The comparison that was asked for last.
@@ -258,6 +264,8 @@ pub struct ShipState {
     pub dead: u64,
     /// How many ranges were lost.
     pub lost: u64,
+    /// The segments whose events may come back of which ranges were lost.
+    pub lost_segments: BTreeSet<i64>,
     /// The erasures that the target has to follow.
     pub erasures: BTreeMap<Arc<str>, ShipErasure>,
     /// When the last comparison ended, in milliseconds since 1970, UTC, and how many differences it found.
@@ -268,6 +276,12 @@ impl ShipState {
     /// Everything up to this sequence is confirmed, or is not sent any more.
     pub fn shipped_up_to(&self) -> u64 {
         self.open.first_key_value().map_or(self.cut_up_to, |(first, _)| self.cut_up_to.min(first - 1))
+    }
+
+    /// How many events are not confirmed, where `durable` is the highest sequence that is durable. Of what is in no
+    /// range yet its sequences are counted, of which some may be of no event.
+    pub fn behind(&self, durable: u64) -> u64 {
+        self.open.values().map(|range| range.rows).sum::<u64>() + durable.saturating_sub(self.cut_up_to)
     }
 
     /// Finds out anew when the oldest event arrived that is not confirmed, where `durable` is the highest sequence that
@@ -343,9 +357,12 @@ impl Shipped {
         change(&mut self.state.lock())
     }
 
-    /// Whether the events up to this sequence may leave the disk for good.
-    pub(crate) fn may_go(&self, last_sequence: u64) -> bool {
-        self.look(|state| !state.now.is_on || state.shipped_up_to() >= last_sequence)
+    /// Whether the events of a segment, up to this sequence, may leave the disk for good.
+    pub(crate) fn may_go(&self, segment: i64, last_sequence: u64) -> bool {
+        self.look(|state| {
+            let is_shipped = state.shipped_up_to() >= last_sequence && !state.lost_segments.contains(&segment);
+            !state.now.is_on || is_shipped
+        })
     }
 
     /// Whether rows between these two sequences are being sent, and must stay as they are for now: an erasure waits for

@@ -16,7 +16,7 @@ pub(super) fn held_for_shipping<'a>(
     bytes_max: Option<u64>,
     metrics: &StoreMetrics,
 ) -> BTreeSet<i64> {
-    let may_go = |segment: &Segment| segment.sequences().is_none_or(|(_, last)| shipped.may_go(last));
+    let may_go = |segment: &Segment| segment.sequences().is_none_or(|(_, last)| shipped.may_go(segment.number, last));
     let held: Vec<_> = due.filter(|segment| !may_go(segment)).collect();
     let bytes = |segment: &Segment| file::bytes(&segment.path);
     let mut held_bytes: u64 = held.iter().map(|segment| bytes(segment)).sum();
