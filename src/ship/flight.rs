@@ -134,10 +134,10 @@ impl Line {
     }
 
     /// What the token of every block of a range begins with, and the name of every attempt. The number may have been
-    /// another directory's, or this one's before everything was shipped anew: a target remembers tokens for longer than
-    /// rows, so it has a part of the name under which the number is registered.
+    /// another directory's, or this one's before all was looked for anew: a target remembers tokens for longer than
+    /// rows, so it has a part of the name under which the number is registered now.
     fn prefix(&self, range: &ShipRange) -> String {
-        let instance = self.shipping.look(|state| state.node_of(range.first).map(|node| node.instance.clone()));
+        let instance = self.shipping.look(|state| state.nodes.last().map(|node| node.instance.clone()));
         let instance = instance.unwrap_or_default();
         let named = instance.get(..INSTANCE_SHOWN).unwrap_or(&instance);
         format!("{}{named}-{}-{}-", node::attempts(range.node), range.first, range.last)
@@ -278,14 +278,17 @@ impl Line {
         let only = Some(missing);
         let (payload, sequences) = self.read(&before, only.clone(), OfHidden::LeftOut, flight.payload.take()).await?;
         let is_part = payload.rows < sequences.len() as u64;
-        tracing::warn!(
-            node = before.node,
-            first = before.first,
-            last = before.last,
-            rows = sequences.len(),
-            sent_again = payload.rows,
-            "a range that was in doubt is sent again, as far as its events are not there"
-        );
+        // Of what comes from before a new beginning nobody expected that it is there.
+        if !self.shipping.look(|state| state.is_inherited(before.first)) {
+            tracing::warn!(
+                node = before.node,
+                first = before.first,
+                last = before.last,
+                rows = sequences.len(),
+                sent_again = payload.rows,
+                "a range that was in doubt is sent again, as far as its events are not there"
+            );
+        }
         flight.range = ShipRange {
             epoch: before.epoch + 1,
             missing: only.filter(|_| is_part),

@@ -217,8 +217,7 @@ pub(super) fn apply(connection: &mut Connection, change: &ShipChange) -> rusqlit
             if let Some(range) = opened {
                 open(&transaction, range)?;
             }
-            let sql = "UPDATE ShipTarget SET cutUpTo = max(cutUpTo, ?1)";
-            transaction.execute(sql, [cut_up_to.cast_signed()])?;
+            self::cut_up_to(&transaction, *cut_up_to)?;
         }
         ShipChange::Tried { first, version } => {
             let sql = "UPDATE ShipRange SET attempts = attempts + 1, begunAt = ifnull(begunAt, ?2),
@@ -242,8 +241,7 @@ pub(super) fn apply(connection: &mut Connection, change: &ShipChange) -> rusqlit
             let sql = "DELETE FROM ShipRange WHERE firstSequence = ?1 AND state = 'lost'";
             transaction.execute(sql, [range.first.cast_signed()])?;
             lose(&transaction, range, note)?;
-            let sql = "UPDATE ShipTarget SET cutUpTo = max(cutUpTo, ?1)";
-            transaction.execute(sql, [range.last.cast_signed()])?;
+            cut_up_to(&transaction, range.last)?;
         }
         ShipChange::Erasure { id, up_to, state } => note_erasure(&transaction, id, *up_to, *state)?,
         ShipChange::Verified { differences } => {
@@ -265,6 +263,12 @@ pub(super) fn apply(connection: &mut Connection, change: &ShipChange) -> rusqlit
 fn register(connection: &Connection, node: &ShipNode) -> rusqlite::Result<()> {
     let sql = "INSERT OR REPLACE INTO ShipNode(firstSequence, node, instance) VALUES(?1, ?2, ?3)";
     connection.execute(sql, params![node.first_sequence.cast_signed(), node.node, node.instance]).map(drop)
+}
+
+/// Notes up to where ranges were cut.
+fn cut_up_to(connection: &Connection, sequence: u64) -> rusqlite::Result<()> {
+    let sql = "UPDATE ShipTarget SET cutUpTo = max(cutUpTo, ?1)";
+    connection.execute(sql, [sequence.cast_signed()]).map(drop)
 }
 
 /// Puts other ranges into the place of one, unless it was lost for good meanwhile. Returns whether it has.
