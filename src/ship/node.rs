@@ -225,6 +225,27 @@ mod tests {
     }
 
     #[test]
+    fn before_it_is_sent_it_is_seen_who_holds_the_number() {
+        let own = |at: &str| Claim { at: at.into(), ..claim(3, "a", true) };
+        let newest = node(0, 3, "a");
+        let words = |claims: &[Claim]| match hold(claims, 3, &newest, "now") {
+            Ok(()) => String::new(),
+            Err(trouble) => trouble.to_string(),
+        };
+        assert_eq!(words(&[own("now"), claim(4, "b", true)]), "");
+        assert!(words(&[own("later")]).contains("runs twice"));
+        assert!(words(&[own("now"), claim(3, "b", true)]).contains("from a copy"));
+        assert!(words(&[claim(3, "a", false), claim(3, "b", true)]).contains("from a copy"));
+        // Nobody has taken it: a new session finds out what has happened.
+        assert_eq!(hold(&[claim(4, "b", true)], 3, &newest, "now"), Err(Trouble::Again));
+        assert!(is_anothers(&[own("later")], &newest, "a", "now"));
+        assert!(!is_anothers(&[own("now")], &newest, "a", "now"));
+        assert!(!is_anothers(&[own("later")], &newest, "b", "now"), "under another name it was somebody else");
+        let rows = own_claims(&[node(0, 3, "x")], &node(9, 65_539, "a"));
+        assert_eq!(rows, "(3, 'a', 'holds', now64(6)), (65539, 'a', 'holds', now64(6))");
+    }
+
+    #[test]
     fn a_start_from_a_copy_takes_a_number_that_nobody_ever_had() {
         let before = [node(0, 3, "a")];
         let of_copy = |claims: &[Claim]| decide(claims, of(&before, &node(100, 3, ""), false));

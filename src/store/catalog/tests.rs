@@ -218,3 +218,48 @@ fn the_words_of_a_refusal_go_with_an_erasure_and_what_is_tried_again_counts_as_s
     catalog.change_shipping(&ShipChange::Retried, &memory).unwrap_or_else(|_| panic!());
     assert_eq!(memory.shipped.state().open[&1].begun_at, Some(0));
 }
+
+#[test]
+fn what_was_lost_holds_its_segment_and_comes_back_in_part() {
+    let work = tempfile::tempdir().unwrap();
+    let (directory, mut catalog) = open(work.path());
+    let memory = memory(&directory);
+    memory.shipped.change(|state| state.now.is_on = true);
+    let mut change = |change| catalog.change_shipping(&change, &memory).unwrap_or_else(|_| panic!("{change:?}"));
+    change(begun());
+    change(ShipChange::Lost(ShipRange::unsent(5, (1, 30), 1), "gone".into()));
+    let may_go = |segment, last| memory.shipped.may_go(segment, last);
+    assert_eq!((may_go(5, 10), may_go(6, 20)), (false, true), "its file may come back");
+    let (with, lost) = (vec![range(1)], vec![ShipRange::unsent(6, (11, 30), 1)]);
+    change(ShipChange::Found { first: 1, with, lost });
+    let state = memory.shipped.state();
+    assert_eq!((state.open.len(), state.lost, state.lost_segments.into_iter().collect()), (1, 1, vec![6]));
+    assert_eq!((may_go(5, 10), may_go(6, 20)), (false, false), "one is on its way, one still lost");
+    // What has expired can't come back, and holds nothing.
+    ship_table::drop_segment(&catalog.connection, 1, Some((1, 10))).unwrap();
+    let mut change = |change| catalog.change_shipping(&change, &memory).unwrap_or_else(|_| panic!("{change:?}"));
+    change(ShipChange::Found { first: 1, with: vec![range(1)], lost: Vec::new() });
+    assert_eq!((memory.shipped.state().open.len(), memory.shipped.state().lost), (0, 2));
+}
+
+#[test]
+fn a_new_beginning_forgets_what_was_shipped_and_takes_another_node_for_what_comes() {
+    let work = tempfile::tempdir().unwrap();
+    let (directory, mut catalog) = open(work.path());
+    let memory = memory(&directory);
+    for change in [
+        begun(),
+        ShipChange::Cut { confirmed: Vec::new(), opened: Some(range(1)), cut_up_to: 10 },
+        ShipChange::Cut { confirmed: vec![1], opened: Some(range(11)), cut_up_to: 20 },
+        ShipChange::Verified { differences: 3 },
+        ShipChange::Anew(31),
+    ] {
+        catalog.change_shipping(&change, &memory).unwrap_or_else(|_| panic!());
+    }
+    let state = memory.shipped.state();
+    assert_eq!((state.cut_up_to, state.events, state.open.len(), state.verified), (0, 0, 0, None));
+    let nodes: Vec<_> = state.nodes.iter().map(|node| (node.first_sequence, node.instance.as_str())).collect();
+    assert_eq!(nodes, [(0, "a"), (31, "")]);
+    assert!(state.target.is_some() && state.is_inherited(30) && !state.is_inherited(31));
+    assert_eq!(catalog.connection.query_row("SELECT count(*) FROM ShipRange", [], |row| row.get::<_, i64>(0)), Ok(0));
+}
