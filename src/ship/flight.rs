@@ -32,6 +32,7 @@ const REFUSED_MAX: u32 = 3;
 /// For how long a look at who holds a number counts: whoever takes one over waits for longer than this and a connection
 /// may take together, so that what was sent by then is all that there will be.
 const HELD_LOOK: Duration = Duration::from_secs(5);
+
 /// What all ranges on their way share.
 pub(super) struct Line {
     pub(super) shipping: Shipping,

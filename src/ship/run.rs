@@ -381,7 +381,8 @@ impl Ship {
             let node = self.shipping.look(|state| state.node_of(after + 1).map_or(0, |node| node.node));
             match self.read_cut(line, (after, lost.last), node).await? {
                 Cut::Nothing => {
-                    rest.push(ShipRange::unsent(lost.segment, (after + 1, lost.last), node));
+                    // Of a segment that is not known: it is behind all that are here.
+                    rest.push(ShipRange::unsent(0, (after + 1, lost.last), node));
                     after = lost.last;
                 }
                 Cut::Lost(run) => {

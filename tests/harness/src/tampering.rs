@@ -10,7 +10,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{Daemon, wait_until};
+use crate::Daemon;
+
+/// How often strace is started anew, and how long it is waited each time, where it has passed a thread over.
+const ATTACH_TRIES: usize = 4;
+const ATTACH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// strace on a running process, changing what system calls return; detaches when dropped.
 pub struct Tampering(Child);
@@ -27,6 +31,12 @@ impl Tampering {
 
     /// The same of any process.
     pub fn of_process(process: u32, inject: &str, files: &[PathBuf]) -> Self {
+        // A thread that another one starts while strace attaches to both may be passed over.
+        let mut attached = (0..ATTACH_TRIES).map(|_| Self::attach(process, inject, files));
+        attached.find(|_| traces_all(process)).expect("strace attaches to every thread")
+    }
+
+    fn attach(process: u32, inject: &str, files: &[PathBuf]) -> Self {
         let call = inject.split(':').next().unwrap();
         let mut strace = Command::new("strace")
             .args(["-f", "-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &format!("inject={inject}")])
@@ -41,17 +51,26 @@ impl Tampering {
         assert!(line.contains("attached"), "{line}");
         // It writes a line for each new thread, and would die of a pipe that nobody reads.
         thread::spawn(move || stderr.read_to_string(&mut String::new()));
-        // strace says so after the first thread; the others' states tell when they are all traced.
-        wait_until("every thread is traced", || {
-            let tasks = fs::read_dir(format!("/proc/{process}/task")).ok()?;
-            let traced = |status: String| !status.contains("TracerPid:\t0\n");
-            tasks
-                .map_while(Result::ok)
-                .all(|task| fs::read_to_string(task.path().join("status")).is_ok_and(traced))
-                .then_some(())
-        });
         Self(strace)
     }
+}
+
+/// Waits until every thread of a process is traced: strace says that it has attached after the first. Returns whether
+/// they are.
+fn traces_all(process: u32) -> bool {
+    let started = Instant::now();
+    let is_traced = |status: String| !status.contains("TracerPid:\t0\n");
+    while started.elapsed() < ATTACH_TIMEOUT {
+        let are_all = fs::read_dir(format!("/proc/{process}/task")).is_ok_and(|tasks| {
+            let mut tasks = tasks.map_while(Result::ok);
+            tasks.all(|task| fs::read_to_string(task.path().join("status")).is_ok_and(is_traced))
+        });
+        if are_all {
+            return true;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    false
 }
 
 impl Drop for Tampering {
