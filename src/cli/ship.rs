@@ -61,10 +61,11 @@ pub(super) fn command() -> Command {
 
 /// What a setting says of whoever serves, said to whoever asks.
 fn of_client(flag: Arg) -> Arg {
-    if flag.get_id() != Key::listen.setting().name {
+    let listen = Key::listen.setting();
+    if flag.get_id() != listen.name {
         return flag;
     }
-    flag.help("Where the running hitlog listens [default: 127.0.0.1:3000] [env: HITLOG_LISTEN]")
+    flag.help(format!("Where the running hitlog listens [default: {}] [env: HITLOG_LISTEN]", listen.default))
 }
 
 pub(super) fn run(arguments: &ArgMatches, _: &Signals) -> ExitCode {

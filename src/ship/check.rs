@@ -8,14 +8,12 @@ use super::{
     server::Server,
     target::{About, column_faults, gone, no_database},
     trouble::Trouble,
+    wait,
 };
 use crate::{
     clock::now_ms,
     store::{Resume, ShipChange, ShipNode, ShipTarget, Shipping},
 };
-
-/// Most warnings of the target that are told, each once.
-const WARNED_MAX: usize = 100;
 
 /// What this process has registered last: under which name, and when, as the server writes it. `None` where it has not,
 /// or does not know whether it has.
@@ -97,12 +95,7 @@ async fn check_table(shipping: &Shipping, server: &Server, about: &About) -> Res
             warnings.extend(about.engine_warnings(&server.events()));
         }
     }
-    for warning in warnings {
-        // Each once, however often it is looked.
-        if shipping.tell(|state| state.now.warned.len() < WARNED_MAX && state.now.warned.insert(warning.clone())) {
-            tracing::warn!("shipping: {warning}");
-        }
-    }
+    warnings.into_iter().for_each(|warning| wait::warn_once(shipping, warning));
     all_is_fit(&faults)
 }
 
@@ -175,7 +168,8 @@ async fn take(
     let number = match node::plan(&claims, directory, &server.nodes()) {
         Plan::Held => {
             let known = registered.lock().clone();
-            let has_twin = known.is_some_and(|(instance, at)| node::is_anothers(&claims, newest, &instance, &at));
+            let known = known.filter(|(instance, _)| *instance == newest.instance);
+            let has_twin = known.is_some_and(|(_, at)| node::is_anothers(&claims, newest, &at));
             // What is sent is noted here before, so that nothing of it can be there and unknown here.
             let cut_up_to = shipping.look(|state| state.cut_up_to);
             if has_twin || has_shipped && server.has_any(newest.node, cut_up_to).await? {

@@ -110,14 +110,14 @@ pub(super) fn hold(claims: &[Claim], node: u32, newest: &ShipNode, at: &str) -> 
         (false, true) => {}
         (_, false) => return Err(Trouble::Pause(taken_over(node))),
     }
-    let said = claims.iter().filter(is_own).find(|claim| claim.node == newest.node);
-    if said.is_some_and(|claim| claim.at != at) { Err(Trouble::Pause(twin(node))) } else { Ok(()) }
+    if is_anothers(claims, newest, at) { Err(Trouble::Pause(twin(node))) } else { Ok(()) }
 }
 
-/// Whether a claim that this process wrote was written anew by another with the same name.
-pub(super) fn is_anothers(claims: &[Claim], newest: &ShipNode, instance: &str, at: &str) -> bool {
+/// Whether the claim of the newest number, which this process wrote `at` that time, was written anew by another with
+/// the same name.
+pub(super) fn is_anothers(claims: &[Claim], newest: &ShipNode, at: &str) -> bool {
     let own = claims.iter().find(|claim| claim.node == newest.node && claim.instance == newest.instance);
-    instance == newest.instance && own.is_some_and(|claim| claim.at != at)
+    own.is_some_and(|claim| claim.at != at)
 }
 
 fn taken_over(node: u32) -> String {
@@ -238,9 +238,9 @@ mod tests {
         assert!(words(&[claim(3, "a", false), claim(3, "b", true)]).contains("from a copy"));
         // Nobody has taken it: a new session finds out what has happened.
         assert_eq!(hold(&[claim(4, "b", true)], 3, &newest, "now"), Err(Trouble::Again));
-        assert!(is_anothers(&[own("later")], &newest, "a", "now"));
-        assert!(!is_anothers(&[own("now")], &newest, "a", "now"));
-        assert!(!is_anothers(&[own("later")], &newest, "b", "now"), "under another name it was somebody else");
+        assert!(is_anothers(&[own("later")], &newest, "now"));
+        assert!(!is_anothers(&[own("now")], &newest, "now"));
+        assert!(!is_anothers(&[own("later")], &node(0, 3, "b"), "now"), "under another name it was somebody else");
         let rows = own_claims(&[node(0, 3, "x")], &node(9, 65_539, "a"));
         assert_eq!(rows, "(3, 'a', 'holds', now64(6)), (65539, 'a', 'holds', now64(6))");
     }

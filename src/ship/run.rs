@@ -9,10 +9,7 @@ use std::{
     fs::{self, File},
     io::Read,
     path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
@@ -56,8 +53,6 @@ pub(super) struct Ship {
     options: ShipOptions,
     metrics: Arc<ShipMetrics>,
     builders: Arc<Builders>,
-    /// Whether it was said that the password can be read on its way.
-    has_warned: AtomicBool,
     registered: Registered,
 }
 
@@ -78,14 +73,7 @@ struct Session {
 
 impl Ship {
     pub(super) fn new(shipping: Shipping, options: ShipOptions, metrics: Arc<ShipMetrics>) -> Self {
-        Self {
-            shipping,
-            options,
-            metrics,
-            builders: Arc::default(),
-            has_warned: AtomicBool::new(false),
-            registered: Registered::default(),
-        }
+        Self { shipping, options, metrics, builders: Arc::default(), registered: Registered::default() }
     }
 
     /// Ships until hitlog stops, or its storage has failed.
@@ -208,8 +196,9 @@ impl Ship {
         let ShipOptions { url, user, password_file, database, table, ca_file, timeout, .. } = &self.options;
         let password = password_file.as_deref().map(read_password).transpose().map_err(Trouble::Pause)?;
         let target = Target::parse(url, Some(user), password.as_deref(), ca_file.clone()).map_err(Trouble::Pause)?;
-        if target.shows_its_password() && !self.has_warned.swap(true, Ordering::Relaxed) {
-            tracing::warn!("shipping: the password goes over the network without encryption: give ship_url with https");
+        if target.shows_its_password() {
+            let warning = "the password goes over the network without encryption: give ship_url with https";
+            wait::warn_once(&self.shipping, warning.into());
         }
         let ShipOptions { rows_max, bytes_max, is_zstd, .. } = self.options;
         let limits = Limits { rows_max, bytes_max, is_zstd: is_zstd.unwrap_or(!target.is_loopback()) };

@@ -191,12 +191,14 @@ async fn sums_there(server: &Server, ranges: &[ShipRange], is_deep: bool) -> Res
         last.last
     );
     let text = server.text_within(&sql, 2 * ranges.len() * LINE_BYTES_MAX + LINE_BYTES_MAX).await?;
-    let line = |line: &str| {
-        let mut numbers = line.split('\t').map(|number| number.parse::<u64>().ok());
-        let mut next = || numbers.next().flatten();
-        Some((next()?, Sums { rows: next()?, sequences: next()?, contents: next()? }))
-    };
-    Ok(text.lines().filter_map(line).collect())
+    let sums = |[first, rows, sequences, contents]: [u64; 4]| (first, Sums { rows, sequences, contents });
+    Ok(text.lines().filter_map(numbers).map(sums).collect())
+}
+
+/// The numbers of a line of an answer; `None` if it has not so many.
+fn numbers<const COUNT: usize>(line: &str) -> Option<[u64; COUNT]> {
+    let numbers = line.split('\t').map_while(|number| number.parse().ok()).take(COUNT);
+    numbers.collect::<Vec<_>>().try_into().ok()
 }
 
 /// Every sequence of a range that is there, with how often it is, and the hash of its contents if that is compared.
@@ -211,12 +213,7 @@ async fn rows_there(server: &Server, range: &ShipRange, is_deep: bool) -> Result
     );
     let sequences = usize::try_from(range.last - range.first + 1).unwrap_or(usize::MAX);
     let text = server.text_within(&sql, sequences.saturating_mul(LINE_BYTES_MAX)).await?;
-    let line = |line: &str| {
-        let mut numbers = line.split('\t').map(|number| number.parse::<u64>().ok());
-        let mut next = || numbers.next().flatten();
-        Some((next()?, (next()?, next()?)))
-    };
-    Ok(text.lines().filter_map(line).collect())
+    Ok(text.lines().filter_map(numbers).map(|[sequence, count, contents]| (sequence, (count, contents))).collect())
 }
 
 /// Every sequence of a range that is here, with the hash of its contents if that is compared.

@@ -10,6 +10,8 @@ use crate::{clock::now_ms, store::Shipping};
 /// How soon, and how late, what goes wrong is told in the log once more: in other words, and in the same.
 const TOLD_MIN_MS: u64 = 30 * 1_000;
 const TOLD_AGAIN_MS: u64 = 60 * 60 * 1_000;
+/// Most warnings that are told, each once.
+const WARNED_MAX: usize = 100;
 /// How long it takes until it is told what is waited for.
 const LONG: Duration = Duration::from_secs(600);
 /// How often it is looked whether an attempt still runs.
@@ -32,6 +34,14 @@ pub(super) fn tell(shipping: &Shipping, why: &str) {
     });
     if is_news {
         tracing::warn!("shipping: {why}. It is tried again; what is not shipped stays here");
+    }
+}
+
+/// Warns of something that lasts: once, however often it is looked at.
+pub(super) fn warn_once(shipping: &Shipping, warning: String) {
+    let line = format!("shipping: {warning}");
+    if shipping.tell(|state| state.now.warned.len() < WARNED_MAX && state.now.warned.insert(warning)) {
+        tracing::warn!("{line}");
     }
 }
 
