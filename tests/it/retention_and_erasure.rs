@@ -560,7 +560,9 @@ fn a_visitor_of_very_many_events_is_erased() {
     // What comes later is another visitor's, and can be erased as well.
     send(&mut client, &[event_with(&code, json!({"visitorId": "many", "sessionId": "later"}))]);
     check(&daemon, 1);
-    assert_eq!(erase(&mut client, &code, "many").status, 202);
+    let erased = erase(&mut client, &code, "many");
+    assert_eq!(erased.status, 202);
+    let later_id = erased.json()["id"].as_str().unwrap().to_owned();
     check(&daemon, 0);
     daemon.stop();
     (1..=3).for_each(|number| fs::remove_dir_all(data.join(format!("segments/{number:012}.building"))).unwrap());
@@ -568,6 +570,8 @@ fn a_visitor_of_very_many_events_is_erased() {
     check(&daemon, 0);
     let done = wait_until_done(&daemon, &id);
     assert_eq!(done["rows"], 100, "{done}");
+    let done = wait_until_done(&daemon, &later_id);
+    assert_eq!(done["rows"], 1, "an event counts as the first one's who asked: {done}");
     check(&daemon, 0);
     wait_until("the lists are gone", || (lists() == 0).then_some(()));
     daemon.stop();

@@ -99,11 +99,15 @@ impl Erasures {
         all.values().filter(|erasure| erasure.is_settled()).flat_map(|erasure| &erasure.remaining).copied().collect()
     }
 
-    /// Whose events are to be left out when this segment is rewritten.
+    /// Whose events are to be left out when this segment is rewritten: who asked first comes first, as an event that
+    /// several asked for counts as the first one's.
     pub(crate) fn in_segment(&self, number: i64) -> Vec<Target> {
         let all = self.all.lock();
         let here = all.values().filter(|erasure| erasure.remaining.contains(&number));
-        here.filter_map(|of| Some(Target { erasure: Arc::clone(&of.id), subject: of.subject.clone()? })).collect()
+        let here = here.filter_map(|of| Some(Target { erasure: Arc::clone(&of.id), subject: of.subject.clone()? }));
+        let mut targets: Vec<_> = here.collect();
+        targets.sort_by_key(|target| target.subject.visitor.as_ref().map_or(u64::MAX, |visitor| visitor.up_to));
+        targets
     }
 
     /// Notes that a segment was rewritten or dropped, and how many events of each erasure went with it.

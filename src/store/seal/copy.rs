@@ -109,7 +109,7 @@ pub(super) fn pages(
 }
 
 /// Copies a segment's rows, but for those of the targets, into an empty file: bytes that are never written there need
-/// not be found and overwritten. Returns how many rows each target had.
+/// not be found and overwritten. Returns how many rows each target had that no target before it had.
 pub(super) fn rows_without(
     source: &Path,
     is_sealed: bool,
@@ -184,8 +184,7 @@ fn find_by_scan(targets: &[Target], built: &Connection) -> rusqlite::Result<Vec<
         for subject in [(website_id, Some(visitor_id)), (website_id, None)] {
             let here = by_subject.get(&subject).into_iter().flatten();
             for (number, _) in here.filter(|(_, up_to)| sequence.unsigned_abs() <= *up_to) {
-                counts[*number] += 1;
-                insert.execute([sequence])?;
+                counts[*number] += insert.execute([sequence])? as u64;
             }
         }
     }
