@@ -31,14 +31,18 @@ pub(super) fn settings(is_wanted: impl Fn(Key) -> bool) -> Vec<Arg> {
         .value_name("FILE")
         .help("A TOML file of settings; config/hitlog.toml is a commented example [env: HITLOG_CONFIG]");
     SETTINGS.iter().filter(|setting| is_wanted(setting.key)).fold(vec![file], |mut flags, setting| {
-        let default =
-            if setting.default.is_empty() { String::new() } else { format!(" [default: {}]", setting.default) };
-        let help = format!("{}{default} [env: {}]", setting.help, setting.variable());
-        let flag = Arg::new(setting.name).long(setting.flag()).value_name(setting.kind.value_name()).help(help);
+        let flag = Arg::new(setting.name).long(setting.flag()).value_name(setting.kind.value_name());
+        let flag = flag.help(help(setting, setting.help));
         // A number below nought is out of the bounds, and is told so.
         flags.push(flag.allow_negative_numbers(true));
         flags
     })
+}
+
+/// What is said of a setting's flag: this, its default, and its variable.
+pub(super) fn help(setting: &Setting, what: &str) -> String {
+    let default = if setting.default.is_empty() { String::new() } else { format!(" [default: {}]", setting.default) };
+    format!("{what}{default} [env: {}]", setting.variable())
 }
 
 /// The flags of these settings.

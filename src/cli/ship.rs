@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::{
-    arguments::{flag, json, shown_everywhere, text},
+    arguments::{flag, help, json, shown_everywhere, text},
     signals::Signals,
     tool::run_client,
 };
@@ -65,7 +65,7 @@ fn of_client(flag: Arg) -> Arg {
     if flag.get_id() != listen.name {
         return flag;
     }
-    flag.help(format!("Where the running hitlog listens [default: {}] [env: HITLOG_LISTEN]", listen.default))
+    flag.help(help(listen, "Where the running hitlog listens"))
 }
 
 pub(super) fn run(arguments: &ArgMatches, _: &Signals) -> ExitCode {

@@ -376,7 +376,7 @@ impl Ship {
                 }
                 Cut::Lost(run) => {
                     after = run.last;
-                    rest.push(ShipRange::unsent(run.segment, (run.first, run.last), node));
+                    rest.push(unsent(run, node));
                 }
                 Cut::Empty(up_to) => after = up_to,
                 Cut::Range(run, (first_arrival, _), payload) => {

@@ -78,7 +78,7 @@ struct OpenRange {
     begun_at: Option<String>,
 }
 
-#[derive(Deserialize, PartialEq, Eq)]
+#[derive(Deserialize)]
 struct Said {
     message: String,
     at: String,
@@ -216,12 +216,15 @@ impl Status {
     /// Whether it is known what has come of being asked to go on: a new pause, a new error, or that it goes on; with
     /// refused events, once they are sent or refused again.
     fn is_settled_since(&self, before: &Self, dead: bool) -> bool {
-        let at = |said: &Option<Said>| said.as_ref().map(|said| said.at.clone());
+        let is_new = |now: &Option<Said>, before: &Option<Said>| {
+            now.as_ref().map(|said| &said.at) != before.as_ref().map(|said| &said.at)
+        };
+        let has_new_error = is_new(&self.last_error, &before.last_error);
         if self.paused.is_some() {
-            return at(&self.paused) != at(&before.paused) || at(&self.last_error) != at(&before.last_error);
+            return has_new_error || is_new(&self.paused, &before.paused);
         }
         if self.last_error.is_some() {
-            return at(&self.last_error) != at(&before.last_error);
+            return has_new_error;
         }
         !dead || self.dead_events > 0 || self.open_ranges.is_empty()
     }

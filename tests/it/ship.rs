@@ -17,7 +17,12 @@ pub(crate) fn serve(data: &Path, url: &str, flags: &[&str]) -> Daemon {
 /// Runs `hitlog ship` against a daemon.
 pub(crate) fn ship(daemon: &Daemon, arguments: &[&str]) -> (i32, String) {
     let url = format!("http://{}", daemon.address);
-    let output = command(&[&["ship"], arguments, &["--url", &url]].concat()).output().unwrap();
+    said(&[&["ship"], arguments, &["--url", &url]].concat())
+}
+
+/// Runs hitlog to its end. Returns its exit code and all that it says.
+pub(crate) fn said(arguments: &[&str]) -> (i32, String) {
+    let output = command(arguments).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code().unwrap(), text(output.stdout) + &text(output.stderr))
 }
