@@ -20,8 +20,8 @@ use crate::{
     queue,
     ship::{self, ShipOptions, ShipStop},
     store::{
-        self, DataDir, DirectoryLost, ErasureOptions, IdOptions, LogOptions, OpenError, ReadOptions, SegmentOptions,
-        Shipping, SqliteBuild, Store, StoreOptions, TailOptions,
+        self, DataDir, DirectoryLost, ErasureOptions, IdOptions, LogOptions, NumbersOptions, OpenError, ReadOptions,
+        SegmentOptions, Shipping, SqliteBuild, Store, StoreOptions, TailOptions,
     },
     writer::{self, GroupLimits},
 };
@@ -114,13 +114,8 @@ impl App {
         let (ended_sender, ended) = mpsc::unbounded_channel();
         let failed = ended_sender.clone();
         let on_failure: store::OnFailure = Arc::new(move |reason| drop(failed.send(Ended::Store(reason))));
-        let Store { log, readers, tails, known_ids, catalog, eraser, shipping, websites, epochs, mut threads } =
-            Store::open(
-                &directory,
-                &StoreOptions { is_restored, ..store_options(config) },
-                &metrics.store,
-                on_failure,
-            )?;
+        let Store { log, readers, numbers, tails, known_ids, catalog, eraser, shipping, websites, epochs, mut threads } =
+            Store::open(&directory, &StoreOptions { is_restored, ..store_options(config) }, &metrics.store, on_failure)?;
         let (stops_shipping, ship_thread) = spawn_shipping(config, &shipping, &metrics)?;
         threads.extend(ship_thread);
         let (queue, requests) = queue::bounded(queue_limits(config), Arc::clone(&metrics.events));
@@ -145,6 +140,7 @@ impl App {
             catalog,
             eraser,
             readers,
+            numbers,
             tails,
             shipping,
             ship_to: ship_to(config),
@@ -417,6 +413,7 @@ pub fn store_options(config: &Config) -> StoreOptions {
             answer_bytes_max: config.read_bytes_max,
             retention: config.retention_days,
         },
+        numbers: NumbersOptions { bytes_max: config.rollup_bytes_max, exact_visits_max: config.stats_exact_visits_max },
         tail: TailOptions { tails_max: tails_max(config), bytes_max: config.tail_bytes_max },
         ids: id_options(config),
         erasures: ErasureOptions { erasures_max: config.erasures_max, hidden_events_max: config.hidden_events_max },

@@ -42,6 +42,7 @@ mod refused_head;
 mod response;
 mod route;
 mod shipping;
+mod stats;
 mod stop;
 mod stream;
 mod tail;

@@ -23,6 +23,7 @@ mod priority;
 mod read;
 mod recover;
 pub mod repair;
+mod rollup;
 mod seal;
 mod segments;
 mod shipping;
@@ -60,7 +61,8 @@ use log::{
     watch::Watch,
 };
 pub use options::{
-    Durability, ErasureOptions, IdOptions, LogOptions, ReadOptions, SegmentOptions, StoreOptions, TailOptions,
+    Durability, ErasureOptions, IdOptions, LogOptions, NumbersOptions, ReadOptions, SegmentOptions, StoreOptions,
+    TailOptions,
 };
 use read::Pool;
 pub use read::{
@@ -71,6 +73,7 @@ pub use read::{
         RestOfPage,
         page::{EventFilter, Page, PageStart, PageSummary, WalkPlace},
     },
+    numbers::{Numbers, NumbersQuestion, NumbersReply, Span, SpanNumbers},
     run::{Next, OfHidden, Run},
     snapshot::Snapshot,
     tail::{
@@ -79,6 +82,7 @@ pub use read::{
     },
 };
 use recover::{Recovered, Start, ids::UnlaidIds};
+pub use rollup::{Counts, Dimension, Filter, Own};
 use seal::{Retention, Sealer, Sealing, rewrite::Rewriter};
 use segments::{ReaderInterrupt, Segments, retention};
 pub use shipping::Shipping;
@@ -91,6 +95,8 @@ pub struct Store {
     pub log: Log,
     /// For questions about events.
     pub readers: Readers,
+    /// For numbers of a website.
+    pub numbers: Numbers,
     /// For who follows events.
     pub tails: Tails,
     /// For what is sent again.
@@ -159,6 +165,8 @@ impl Store {
         let interrupt = ReaderInterrupt::default();
         let (readers, tails, mut threads) = spawn_readers(&segments, options, &interrupt, metrics)?;
         threads.push(catalog_thread);
+        let (numbers, tally_thread) = Numbers::spawn(&segments, options.numbers, &interrupt, Arc::clone(metrics))?;
+        threads.push(tally_thread);
         let (shipping, ship_threads) = Shipping::spawn(
             (catalog.clone(), &segments, Arc::clone(&erasures), Arc::clone(&shipped), reserve.clone()),
             options,
@@ -179,13 +187,13 @@ impl Store {
         let next = (recovered.next_sequence, newest_ids);
         let (shown, known_ids) = ((segments, tails.clone()), KnownIds::new(&id_key, ids));
         let log = Log::new(recovered.active, next, behind, shown, options.log, held, Arc::clone(metrics));
-        Ok(Self { log, readers, tails, known_ids, catalog, eraser, shipping, websites, epochs, threads })
+        Ok(Self { log, readers, numbers, tails, known_ids, catalog, eraser, shipping, websites, epochs, threads })
     }
 
     /// Closes everything; no clone of a handle may be left, or a thread would wait for it for ever.
     pub fn close(self) -> Result<(), AppendError> {
-        let Self { log, readers, tails, catalog, eraser, shipping, threads, .. } = self;
-        drop((readers, tails, catalog, eraser, shipping));
+        let Self { log, readers, numbers, tails, catalog, eraser, shipping, threads, .. } = self;
+        drop((readers, numbers, tails, catalog, eraser, shipping));
         let closed = log.close();
         if let Err(AppendError::Lost(_)) = closed {
             // Threads that wait for the log to end would be waited for; the process is about to end.

@@ -416,6 +416,13 @@ settings! {
         read_bytes_max: usize = Bytes(MIB, 64 * GIB), "36MiB",
             "Memory for pages of events that are being read or sent; past it the slowest give way, and then new ones \
              get 503";
+        rollup_bytes_max: usize = Bytes(8 * MIB, 64 * GIB), "128MiB",
+            "Memory of what is kept for the next question about numbers: about 0.4 MB a million sealed events of a \
+             website that is asked about, and 45 MB a million of those that wait to be sealed. Past it what was not \
+             asked for lately goes, and the newest events of very large segments are not counted until they are sealed";
+        stats_exact_visits_max: u64 = Count(0, 1_000_000_000), "2000000",
+            "Visits in a range up to which visitors are counted one by one; past it their number is estimated, and the \
+             answer says how well. Counting takes some 0.05 s a million visits, and 16 MB";
         tails_max: usize = Count(0, 100_000), "1024",
             "Clients that follow events (GET /api/v1/events/tail) at once; past it 503. Each keeps a connection of \
              active_connections_max, so there are never more than half of those. Half as many threads as readers \

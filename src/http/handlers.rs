@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     erasures::ErasureRoutes, ingest::Ingest, ops::Ops, parts::EdgeParts, query::Query, shipping::ShippingRoutes,
-    stop::Stop, tail::TailRoute, websites::WebsiteRoutes,
+    stats::StatsRoutes, stop::Stop, tail::TailRoute, websites::WebsiteRoutes,
 };
 
 /// What the table of routes leads to.
@@ -13,6 +13,7 @@ pub(super) struct Handlers {
     pub(super) query: Query,
     pub(super) tail: TailRoute,
     pub(super) websites: WebsiteRoutes,
+    pub(super) stats: StatsRoutes,
     pub(super) erasures: ErasureRoutes,
     pub(super) shipping: ShippingRoutes,
     pub(super) ops: Ops,
@@ -25,6 +26,7 @@ impl Handlers {
             query: Query::new(parts),
             tail: TailRoute::new(parts, stop),
             websites: WebsiteRoutes::new(parts),
+            stats: StatsRoutes::new(parts),
             erasures: ErasureRoutes::new(parts),
             shipping: ShippingRoutes::new(parts),
             ops: Ops::new(parts, stop),

@@ -19,6 +19,18 @@ pub(super) fn parameters<const COUNT: usize>(
     values
 }
 
+/// What is wrong with a time in which the `+` of a zone such as `+01:30` was read as a space.
+pub(super) fn lost_plus(text: &str) -> Option<&'static str> {
+    let (_, [b' ', zone @ ..]) = text.as_bytes().split_last_chunk::<6>()? else { return None };
+    let is_zone = zone
+        .iter()
+        .zip(b"00:00")
+        .all(|(byte, shape)| if *shape == b'0' { byte.is_ascii_digit() } else { byte == shape });
+    is_zone.then_some(
+        "Expected RFC 3339 such as 2026-01-28T20:00:00%2B01:00: in a query a + stands for a space, so write %2B",
+    )
+}
+
 /// The type of the events that are asked for, if there is one.
 pub(super) fn event_type_of(name: Option<String>, faults: &mut Faults) -> Option<EventType> {
     let name = name?;

@@ -16,7 +16,7 @@ use crate::{
     event_id::EventIds,
     metrics::{Metrics, RequestMetrics},
     queue::Queue,
-    store::{Catalog, DataDir, Eraser, KnownIds, Readers, Shipping, Tails, Websites},
+    store::{Catalog, DataDir, Eraser, KnownIds, Numbers, Readers, Shipping, Tails, Websites},
 };
 
 /// What the edge is built from. Each file of handlers takes what it uses out of it, and nobody holds all of it. When
@@ -45,6 +45,8 @@ pub struct EdgeParts {
     pub eraser: Eraser,
     /// Who reads events back.
     pub readers: Readers,
+    /// Who answers questions about numbers.
+    pub numbers: Numbers,
     /// Who follows them.
     pub tails: Tails,
     /// How far events are shipped elsewhere.

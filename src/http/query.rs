@@ -13,7 +13,7 @@ use super::{
     cursor::Cursors,
     errors::{ErrorCode, WarningJson, error, invalid, read_error, warning_members},
     options::RequestLimits,
-    parameters::{event_type_of, number, parameters, tracking_code_of},
+    parameters::{event_type_of, lost_plus, number, parameters, tracking_code_of},
     parts::EdgeParts,
     response::{Response, chunked_json, json},
 };
@@ -92,14 +92,8 @@ fn time(field: &'static str, text: Option<String>, faults: &mut Faults) -> Optio
     let text = text?;
     let time = parse_time(&text);
     if time.is_none() {
-        faults.add(
-            field,
-            if ends_with_lost_plus(&text) {
-                "Expected RFC 3339 such as 2026-01-28T20:00:00%2B01:00: in a query a + stands for a space, so write %2B"
-            } else {
-                "Expected RFC 3339 such as 2026-01-28T20:00:00Z, or milliseconds since 1970"
-            },
-        );
+        let expected = "Expected RFC 3339 such as 2026-01-28T20:00:00Z, or milliseconds since 1970";
+        faults.add(field, lost_plus(&text).unwrap_or(expected));
     }
     let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
     time.map(|time| (time, is_number && SECONDS_OF_OUR_TIME.contains(&time)))
@@ -107,12 +101,6 @@ fn time(field: &'static str, text: Option<String>, faults: &mut Faults) -> Optio
 
 /// Seconds since 1970 from the year 2000 to the year 2100. As milliseconds all of them lie in the first weeks of 1970.
 const SECONDS_OF_OUR_TIME: std::ops::Range<i64> = 946_684_800..4_102_444_800;
-
-/// Whether a zone such as `+01:30` stands at the end, and the `+` was read as a space.
-fn ends_with_lost_plus(text: &str) -> bool {
-    let Some((_, [b' ', zone @ ..])) = text.as_bytes().split_last_chunk::<6>() else { return false };
-    zone.iter().zip(b"00:00").all(|(byte, shape)| if *shape == b'0' { byte.is_ascii_digit() } else { byte == shape })
-}
 
 impl Query {
     pub(super) fn new(parts: &EdgeParts) -> Self {

@@ -66,6 +66,16 @@ static ROUTES: &[Route] = &[
         ..Route::at("/api/v1/websites/:id")
     },
     Route {
+        is_for_pages: true,
+        methods: &[get(Holder(Role::Read), |handlers, asked| Box::pin(handlers.stats.totals(asked)))],
+        ..Route::at("/api/v1/stats")
+    },
+    Route {
+        is_for_pages: true,
+        methods: &[get(Holder(Role::Read), |handlers, asked| Box::pin(handlers.stats.series(asked)))],
+        ..Route::at("/api/v1/stats/series")
+    },
+    Route {
         methods: &[delete(Holder(Role::Admin), |handlers, asked| Box::pin(handlers.erasures.erase_visitor(asked)))
             .that_changes()],
         ..Route::at("/api/v1/visitors/:visitorId")

@@ -101,6 +101,8 @@ metric_group! {
             "Near the limit the slowest readers lose their connections; then pages are refused: raise read_bytes_max.";
         read_bytes_max: Gauge = "hitlog_read_limit_bytes", "Most memory for pages of events.",
             "It is read_bytes_max of the settings.";
+        numbers_bytes: Gauge = "hitlog_rollup_bytes", "Memory of what is kept for the next question about numbers.",
+            "At its limit, rollup_bytes_max, questions are answered from the disk again and again: raise it.";
         tails: Gauge = "hitlog_tails", "Clients that follow events (GET /api/v1/events/tail).",
             "At the limit further ones get 503: raise tails_max, or look who follows and does not need to.";
         tails_max: Gauge = "hitlog_tails_limit", "Most clients that follow events at once.",

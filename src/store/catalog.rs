@@ -56,7 +56,7 @@ pub use self::{
 use super::{
     error::{CatalogError, OnFailure, OpenError, is_disk_full},
     format::schema,
-    segments::Segments,
+    segments::{HiddenVisitor, Segments},
 };
 use crate::{clock::now_ms, domain::Domain};
 
@@ -207,10 +207,11 @@ impl CatalogFile {
         transaction.commit()?;
         self.show_ship_erasures(memory)?;
         let NewErasure { website_id, visitor_id, up_to, found } = new;
+        let hidden = HiddenVisitor { website_id: Arc::clone(&website_id), visitor_id: Arc::clone(&visitor_id), up_to };
         let visitor = Some(VisitorSubject { visitor_id, up_to });
         let mut erasure = Erasure::new(id, Some(Subject { website_id, visitor }), now);
         erasure.remaining = found.iter().map(|found| found.segment).collect();
-        memory.segments.hide(&erasure.id, found);
+        memory.segments.hide(&erasure.id, &hidden, found);
         memory.erasures.insert(erasure.clone());
         Ok(erasure)
     }

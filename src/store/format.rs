@@ -7,6 +7,7 @@ pub(super) mod blocks;
 mod compiled;
 mod directory;
 pub(super) mod file;
+pub(super) mod hash;
 pub(super) mod header;
 mod identity;
 pub(super) mod last_backup;

@@ -9,6 +9,8 @@ pub struct StoreOptions {
     pub log: LogOptions,
     /// How questions are answered.
     pub read: ReadOptions,
+    /// How numbers are answered.
+    pub numbers: NumbersOptions,
     /// How events are followed.
     pub tail: TailOptions,
     /// What is kept in memory of the segments.
@@ -75,6 +77,15 @@ pub struct ReadOptions {
     pub answer_bytes_max: usize,
     /// The age, by `createdAt`, past which no answer shows an event; `None` keeps events for ever.
     pub retention: Option<Duration>,
+}
+
+/// How numbers are answered; values and reasons stand in the configuration.
+#[derive(Debug, Clone, Copy)]
+pub struct NumbersOptions {
+    /// Memory of all that is kept for the next question, in bytes.
+    pub bytes_max: usize,
+    /// Visits up to which visitors are counted one by one.
+    pub exact_visits_max: u64,
 }
 
 /// How many may follow events; values and reasons stand in the configuration.

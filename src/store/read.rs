@@ -7,6 +7,7 @@
 pub(super) mod budget;
 pub(super) mod known;
 pub(super) mod list;
+pub(super) mod numbers;
 pub(super) mod run;
 pub(super) mod snapshot;
 pub(super) mod tail;

@@ -394,7 +394,7 @@ pub(super) fn recover_erasures(
                 }
             };
             erasure.remaining = found.iter().map(|found| found.segment).collect();
-            segments.hide(&erasure.id, found);
+            segments.hide(&erasure.id, &visitor, found);
         }
         erasures.insert(erasure);
     }

@@ -39,7 +39,7 @@ pub(crate) use self::{
     fence::{FENCE_ENTRIES, RankBounds},
     followers::{Followers, Following, Woken},
     hidden::{FoundEvents, FoundIn, Hidden, HiddenKeys, HiddenOf, HiddenVisitor, LaidEvents, UnreadableList},
-    keys::{Key, Sites, Stream, fingerprint, session_hash, visitor_hash},
+    keys::{Key, Sites, Stream, fingerprint},
     laid::{LaidKeys, LaidRun},
     sample::sample_of_rows,
     segment::{Content, KeysSnapshot, OpenKeys, RemakeError, Segment},
@@ -204,10 +204,10 @@ impl Segments {
     }
 
     /// Hides the events that were found from every question that is asked from now on.
-    pub(crate) fn hide(&self, erasure: &Arc<str>, found: Vec<FoundIn>) {
+    pub(crate) fn hide(&self, erasure: &Arc<str>, visitor: &HiddenVisitor, found: Vec<FoundIn>) {
         self.change(|view| {
             for found in found {
-                view.hide(erasure, found);
+                view.hide(erasure, visitor, found);
             }
         });
     }

@@ -27,6 +27,7 @@ mod log;
 mod messages;
 mod metrics;
 mod moved;
+mod numbers;
 mod oddities;
 mod openapi;
 mod papers;

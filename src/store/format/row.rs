@@ -5,6 +5,9 @@ use rusqlite::{Connection, Row};
 use super::schema;
 use crate::{event::EventRow, store::error::ReadError};
 
+/// The column of an event's flags, where they are read.
+pub(crate) const FLAGS: usize = 14;
+
 /// One row of a segment, by its sequence.
 pub(crate) fn fetch<T>(
     connection: &Connection,

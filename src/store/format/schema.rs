@@ -11,10 +11,13 @@ use crate::store::error::OpenError;
 pub(crate) const APPLICATION_ID: i32 = 0x6869_746c;
 
 /// The version of a segment's format.
-pub(crate) const SEGMENT_VERSION: i64 = 2;
+pub(crate) const SEGMENT_VERSION: i64 = 3;
 
 /// The first version whose events have a column for the hash of their client's id.
 pub(crate) const SEGMENT_VERSION_OF_IDS: i64 = 2;
+
+/// The first version whose events have flags, and whose sealed segments have rollups.
+pub(crate) const SEGMENT_VERSION_OF_ROLLUPS: i64 = 3;
 
 /// The highest sequence that hitlog can have given: a million a second for a hundred thousand years, and more. A higher
 /// one in a file is damage, or somebody's doing.
@@ -37,8 +40,15 @@ pub(crate) const SEGMENT_SQL: &str = "
         properties TEXT, -- JSON
         createdAt INTEGER NOT NULL, -- milliseconds since 1970, UTC: the client's timestamp, or the arrival
         receivedAt INTEGER NOT NULL, -- milliseconds since 1970, UTC: the arrival
-        eventIdHash BLOB -- 16 bytes: a keyed hash of what its client calls it; NULL without that
+        eventIdHash BLOB, -- 16 bytes: a keyed hash of what its client calls it; NULL without that
+        flags INTEGER NOT NULL DEFAULT 0 -- 1: a bot's, 2: its referrer is spam, 4: its ids were made by the server
     );";
+
+/// What a segment lacks that was made before there were ids.
+pub(crate) const ADD_IDS: &str = "ALTER TABLE Event ADD COLUMN eventIdHash BLOB";
+
+/// What a segment lacks that was made before there were flags.
+pub(crate) const ADD_FLAGS: &str = "ALTER TABLE Event ADD COLUMN flags INTEGER NOT NULL DEFAULT 0";
 
 /// What sealing adds: the indexes, made when every row is there.
 pub(crate) const SEGMENT_INDEXES: [(&str, &str); 4] = [
@@ -81,6 +91,28 @@ pub(crate) const SUMMARY_SQL: &str = "
         PRIMARY KEY(websiteId, eventType, day)
     ) WITHOUT ROWID;";
 
+/// What numbers are answered from: of each website the sums of quarters of an hour, and its events as fragments.
+pub(crate) const ROLLUP_SQL: &str = "
+    CREATE TABLE Rollup(
+        websiteId TEXT PRIMARY KEY,
+        events INTEGER NOT NULL,
+        unwanted INTEGER NOT NULL, -- of them, those with flags 1 or 2
+        firstCreatedAt INTEGER NOT NULL,
+        lastCreatedAt INTEGER NOT NULL,
+        quarters BLOB NOT NULL, -- sums and visitors of each quarter of an hour, UTC
+        blocks BLOB NOT NULL, -- ids, sizes and times of its blocks
+        hash INTEGER NOT NULL, -- XXH3 of all that stands before
+        dictionaries BLOB NOT NULL, -- what events are filed under
+        dictionariesHash INTEGER NOT NULL
+    );
+    CREATE TABLE RollupBlock(
+        id INTEGER PRIMARY KEY,
+        keys BLOB NOT NULL, -- whose its fragments are, and when they begin and end
+        keysHash INTEGER NOT NULL,
+        hits BLOB NOT NULL, -- their events
+        hitsHash INTEGER NOT NULL
+    );";
+
 /// Which segment a sealed file is: a copy under another's name is known for what it is.
 pub(crate) const IDENTITY_SQL: &str = "
     CREATE TABLE Identity(
@@ -108,10 +140,22 @@ macro_rules! event_id_hash {
 }
 
 /// The columns of an event, for statements that copy whole rows.
-pub(crate) const EVENT_COLUMNS: &str = concat!(event_columns!(), ", ", event_id_hash!());
+pub(crate) const EVENT_COLUMNS: &str = concat!(event_columns!(), ", ", event_id_hash!(), ", flags");
 
-/// The same, of a segment that was made before there were ids.
-pub(crate) const EVENT_COLUMNS_WITHOUT_IDS: &str = concat!(event_columns!(), ", NULL");
+/// The same, as a segment of this version has them: what came later is empty.
+pub(crate) fn columns_of_version(version: i64) -> &'static str {
+    if version >= SEGMENT_VERSION_OF_ROLLUPS {
+        EVENT_COLUMNS
+    } else if version >= SEGMENT_VERSION_OF_IDS {
+        concat!(event_columns!(), ", ", event_id_hash!(), ", 0")
+    } else {
+        concat!(event_columns!(), ", NULL, 0")
+    }
+}
+
+/// Reads all events with their flags, in the order of their arrival.
+pub(crate) const SELECT_FLAGGED_EVENTS: &str =
+    concat!("SELECT ", event_columns!(), ", flags FROM Event NOT INDEXED ORDER BY id");
 
 /// Adds an event.
 pub(crate) const INSERT_EVENT: &str = concat!(
@@ -145,6 +189,27 @@ pub(crate) const SELECT_EVENTS_OF_WEBSITE_AFTER: &str = concat!(
     event_columns!(),
     " FROM Event NOT INDEXED WHERE id > ?1 AND id <= ?2 AND websiteId = ?3 AND (?4 IS NULL OR eventType = ?4) \
      ORDER BY id"
+);
+
+/// Reads the events of a website after a sequence up to another with their flags, in the order of their arrival.
+pub(crate) const SELECT_FLAGGED_EVENTS_OF_WEBSITE: &str = concat!(
+    "SELECT ",
+    event_columns!(),
+    ", flags FROM Event NOT INDEXED WHERE id > ?1 AND id <= ?2 AND websiteId = ?3 ORDER BY id"
+);
+
+/// The same, of a segment that was made before there were flags.
+pub(crate) const SELECT_EVENTS_OF_WEBSITE_WITHOUT_FLAGS: &str = concat!(
+    "SELECT ",
+    event_columns!(),
+    ", 0 FROM Event NOT INDEXED WHERE id > ?1 AND id <= ?2 AND websiteId = ?3 ORDER BY id"
+);
+
+/// Reads the events of a visitor of a website after a sequence with their flags, in the order of their arrival.
+pub(crate) const SELECT_FLAGGED_EVENTS_OF_VISITOR: &str = concat!(
+    "SELECT ",
+    event_columns!(),
+    ", flags FROM Event INDEXED BY EventByVisitor WHERE visitorId = ?1 AND websiteId = ?2 AND id > ?3 ORDER BY id"
 );
 
 /// The steps that bring a catalog to its newest version.

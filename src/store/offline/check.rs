@@ -23,9 +23,14 @@ use crate::{
     store::{
         catalog::{ListedSegment, SegmentState},
         error::{OpenError, is_damage, sqlite_advice},
-        format::{IDS, SegmentName, SegmentPaths, file, schema},
+        format::{
+            IDS, SegmentName, SegmentPaths, file,
+            hash::{session_hash, visitor_hash},
+            schema,
+        },
         ids::{self, IdRun},
-        segments::{Identity, Sites, Summary, SummaryError, session_hash, visitor_hash},
+        rollup::{self, RollupError},
+        segments::{Identity, Sites, Summary, SummaryError},
     },
 };
 
@@ -318,6 +323,7 @@ impl CheckedSegment {
         if faults.is_empty() && listed.state == SegmentState::Sealed {
             faults.extend(check_summary(path)?);
             faults.extend(check_filter(connection, listed)?);
+            faults.extend(check_rollups(connection)?);
         }
         let (rows, sequences) = connection.query_row("SELECT count(*), min(id), max(id) FROM Event", [], |row| {
             Ok((row.get::<_, i64>(0)?.unsigned_abs(), row.get::<_, Option<i64>>(1)?.zip(row.get(2)?)))
@@ -359,6 +365,18 @@ fn check_summary(path: &Path) -> rusqlite::Result<Vec<String>> {
         }
     }
     Ok(faults)
+}
+
+/// Compares what a sealed segment's numbers are answered from with its rows. One that an older hitlog sealed has none.
+fn check_rollups(connection: &Connection) -> rusqlite::Result<Option<String>> {
+    if !connection.table_exists(None, "Rollup")? {
+        return Ok(None);
+    }
+    match rollup::verify(connection) {
+        Ok(differing) => Ok(differing),
+        Err(RollupError::Sqlite(error)) => Err(error),
+        Err(other) => Ok(Some(other.to_string())),
+    }
 }
 
 /// Whether the file is the one that the catalog lists, and its filter lets every session and visitor of it through.

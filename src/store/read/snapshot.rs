@@ -97,6 +97,11 @@ impl<'a> Snapshot<'a> {
         Ok(())
     }
 
+    /// For how long the question may go on.
+    pub(crate) fn time_left(&self) -> Duration {
+        self.limits.deadline.saturating_duration_since(Instant::now())
+    }
+
     /// What the segments share.
     pub(crate) fn shared(&self) -> &'a Segments {
         self.segments

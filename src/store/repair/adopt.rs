@@ -157,8 +157,8 @@ fn place_of(
 fn rows_lacking(listed: &Path, line: &QuarantineLine) -> rusqlite::Result<u64> {
     let connection = file::open_unwritten(&line.path)?;
     connection.execute("ATTACH ?1 AS listed", [file::read_only_uri(listed, !file::has_wal(listed))])?;
-    // One of the two may be of a version that has no ids.
-    let columns = schema::EVENT_COLUMNS_WITHOUT_IDS;
+    // One of the two may be of a version that has no more than these.
+    let columns = schema::columns_of_version(1);
     let lacking = format!(
         "SELECT count(*) FROM (SELECT {columns} FROM listed.Event NOT INDEXED
          EXCEPT SELECT {columns} FROM main.Event NOT INDEXED)"

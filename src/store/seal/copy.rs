@@ -108,6 +108,19 @@ pub(super) fn pages(
     }
 }
 
+/// Brings a copy of an older version to this one: what came later is empty in it.
+pub(super) fn upgrade(built: &Connection) -> Result<(), RewriteError> {
+    let version: i64 = built.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    if version < schema::SEGMENT_VERSION_OF_IDS {
+        built.execute_batch(schema::ADD_IDS)?;
+    }
+    if version < schema::SEGMENT_VERSION_OF_ROLLUPS {
+        built.execute_batch(schema::ADD_FLAGS)?;
+    }
+    built.pragma_update(None, "user_version", schema::SEGMENT_VERSION)?;
+    Ok(())
+}
+
 /// Copies a segment's rows, but for those of the targets, into an empty file: bytes that are never written there need
 /// not be found and overwritten. Returns how many rows each target had that no target before it had.
 pub(super) fn rows_without(
@@ -131,9 +144,8 @@ pub(super) fn rows_without(
     ))?;
     let erased = if is_sealed { find_by_index(targets, built)? } else { find_by_scan(targets, built)? };
     let version: i64 = built.query_row("PRAGMA source.user_version", [], |row| row.get(0))?;
-    let has_ids = version >= schema::SEGMENT_VERSION_OF_IDS;
     let columns = schema::EVENT_COLUMNS;
-    let found = if has_ids { columns } else { schema::EVENT_COLUMNS_WITHOUT_IDS };
+    let found = schema::columns_of_version(version);
     built.execute_batch(&format!(
         "INSERT INTO main.Event({columns}) SELECT {found} FROM source.Event NOT INDEXED
          WHERE id NOT IN temp.Erased ORDER BY id;

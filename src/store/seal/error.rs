@@ -6,6 +6,7 @@ use rusqlite::ErrorCode;
 
 use crate::store::{
     error::{CatalogError, DirectoryLost, OpenError, is_damage},
+    rollup::RollupError,
     segments::SummaryError,
 };
 
@@ -22,6 +23,8 @@ pub(crate) enum RewriteError {
     Open(#[from] OpenError),
     #[error("the summary: {0}")]
     Summary(SummaryError),
+    #[error("its numbers: {0}")]
+    Rollup(RollupError),
     #[error(transparent)]
     Lost(#[from] DirectoryLost),
     #[error("{0}")]
@@ -57,6 +60,15 @@ impl From<rusqlite::Error> for RewriteError {
         match error.sqlite_error_code() {
             Some(ErrorCode::OperationInterrupted) => Self::Stopping,
             _ => Self::Sqlite(error),
+        }
+    }
+}
+
+impl From<RollupError> for RewriteError {
+    fn from(error: RollupError) -> Self {
+        match error {
+            RollupError::Sqlite(error) => error.into(),
+            other => Self::Rollup(other),
         }
     }
 }

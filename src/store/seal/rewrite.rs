@@ -24,6 +24,7 @@ use crate::{
         error::CatalogError,
         format::{SegmentPaths, file, make_file, room::free_bytes, schema, sync_directory},
         ids::Ids,
+        rollup,
         segments::{Content, Facts, Identity, Segment, Segments, Summary},
     },
 };
@@ -82,7 +83,15 @@ impl Rewriter {
         // Returns once it is committed and readers see it.
         self.catalog.change_segments(change)?;
         let seconds = started.elapsed().as_secs_f64();
-        if segment.is_sealed() {
+        if segment.is_sealed() && targets.is_empty() {
+            tracing::info!(
+                segment = number,
+                generation,
+                rows,
+                seconds,
+                "a segment of an older hitlog is brought up to date"
+            );
+        } else if segment.is_sealed() {
             self.metrics.erase_seconds.record(seconds);
             tracing::info!(segment = number, generation, rows, erased_rows, seconds, "a segment is rewritten");
         } else {
@@ -118,6 +127,11 @@ impl Rewriter {
         Ok(())
     }
 
+    /// Whether there is so much room for a new generation that nobody else will miss it.
+    pub(crate) fn has_room(&self, segment: &Segment) -> bool {
+        free_bytes(self.paths.folder()).is_none_or(|free| free / 2 > segment.rewriting_bytes())
+    }
+
     /// Does not begin what cannot end: a rewriting that runs out of room has taken it from everybody else.
     fn look_for_room(&self, segment: &Segment) -> Result<(), RewriteError> {
         let wanted = segment.rewriting_bytes();
@@ -144,6 +158,7 @@ impl Rewriter {
             copy::pages(&segment.path, segment.is_sealed(), &mut built, &pace, stopping)?;
             // The copied header says that the file has a write-ahead log.
             built.execute_batch("PRAGMA journal_mode = DELETE; PRAGMA journal_mode = OFF;")?;
+            copy::upgrade(&built)?;
             pace.set(&built, stopping)?;
             Vec::new()
         } else {
@@ -155,7 +170,9 @@ impl Rewriter {
             drop(built);
             file::remove(&unfinished)?;
         } else {
-            pace.check(add_indexes(&built, self.cache_bytes))?;
+            let is_indexed = targets.is_empty() && segment.is_sealed();
+            pace.check(if is_indexed { Ok(()) } else { add_indexes(&built, self.cache_bytes) })?;
+            pace.check(add_rollups(&built))?;
             Identity { number: segment.number, generation: segment.generation + 1 }.write(&built)?;
             built.close().map_err(|(_, error)| error)?;
             pace.sync()?;
@@ -215,5 +232,13 @@ fn add_indexes(built: &Connection, cache_bytes: u64) -> Result<(), RewriteError>
     let started = Instant::now();
     Summary::write(built)?;
     tracing::debug!(seconds = started.elapsed().as_secs_f64(), "the summary is written");
+    Ok(())
+}
+
+/// Adds what numbers are answered from.
+fn add_rollups(built: &Connection) -> Result<(), RewriteError> {
+    let started = Instant::now();
+    rollup::write(built)?;
+    tracing::debug!(seconds = started.elapsed().as_secs_f64(), "the rollups are written");
     Ok(())
 }

@@ -10,7 +10,8 @@ use std::{ops::Range, sync::Arc};
 use parking_lot::Mutex;
 use rusqlite::Connection;
 
-use super::keys::{Key, Sites, Stream, fingerprint, session_hash, visitor_hash};
+use super::keys::{Key, Sites, Stream, fingerprint};
+use crate::store::format::hash::{session_hash, visitor_hash};
 
 /// Rows of a chunk: few enough to sort between two groups, many enough that a million rows are 250 bisections.
 const CHUNK_ROWS: usize = 4_096;

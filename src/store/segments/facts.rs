@@ -60,6 +60,8 @@ pub(crate) struct Identity {
 impl Identity {
     /// Has a file say which segment it is.
     pub(crate) fn write(self, connection: &Connection) -> rusqlite::Result<()> {
+        // What a copy was before it was copied.
+        connection.execute_batch("DROP TABLE IF EXISTS Identity")?;
         connection.execute_batch(schema::IDENTITY_SQL)?;
         connection.execute("INSERT INTO Identity VALUES(1, ?1, ?2)", params![self.number, self.generation]).map(drop)
     }

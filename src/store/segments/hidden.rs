@@ -26,6 +26,8 @@ pub(crate) struct Hidden(Vec<HiddenBy>);
 #[derive(Debug, Clone)]
 struct HiddenBy {
     erasure: Arc<str>,
+    /// Whose they are.
+    visitor: HiddenVisitor,
     events: HiddenEvents,
 }
 
@@ -147,6 +149,11 @@ impl Hidden {
         }
     }
 
+    /// Whose events are hidden here.
+    pub(crate) fn visitors(&self) -> impl Iterator<Item = &HiddenVisitor> {
+        self.0.iter().map(|by| &by.visitor)
+    }
+
     /// How many erasures hide something here.
     pub(crate) fn erasures(&self) -> usize {
         self.0.len()
@@ -161,7 +168,7 @@ impl Hidden {
     }
 
     /// Hides more events, none of which is hidden.
-    pub(crate) fn hide(&mut self, erasure: &Arc<str>, found: FoundEvents) {
+    pub(crate) fn hide(&mut self, erasure: &Arc<str>, visitor: &HiddenVisitor, found: FoundEvents) {
         let events = match found {
             FoundEvents::InMemory(mut events) => {
                 events.sort_unstable();
@@ -171,7 +178,7 @@ impl Hidden {
             }
             FoundEvents::Laid(list) => HiddenEvents::Laid(list),
         };
-        self.0.push(HiddenBy { erasure: Arc::clone(erasure), events });
+        self.0.push(HiddenBy { erasure: Arc::clone(erasure), visitor: visitor.clone(), events });
     }
 
     /// Ends the hiding of what these erasures hid. Returns whether anything else is hidden.
@@ -279,10 +286,10 @@ mod tests {
         let sites = Sites::default();
         assert_eq!([b"other", b"web.."].map(|id| sites.number(id)), [0, 1]);
         let mut hidden = Hidden::default();
-        hidden.hide(&"first".into(), FoundEvents::InMemory(keys(0..10)));
+        hidden.hide(&"first".into(), &visitor(), FoundEvents::InMemory(keys(0..10)));
         let lists = [lay(&directory, &sites, keys(10..5_000), 1), lay(&directory, &sites, keys(5_000..5_010), 2)];
         for list in &lists {
-            hidden.hide(&"laid".into(), FoundEvents::Laid(Arc::clone(list)));
+            hidden.hide(&"laid".into(), &visitor(), FoundEvents::Laid(Arc::clone(list)));
         }
         let shown = |hidden: &Hidden| {
             let mut events = keys(0..6_000);

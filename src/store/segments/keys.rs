@@ -3,7 +3,6 @@
 use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::RwLock;
-use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::event::EventType;
 
@@ -84,16 +83,6 @@ impl Sites {
     pub(crate) fn id(&self, number: u32) -> Arc<[u8]> {
         self.0.read().ids.get(number as usize).map_or_else(|| [].into(), Arc::clone)
     }
-}
-
-/// The 64-bit hash of a session's id, stable between versions as sealed segments keep filters of it.
-pub(crate) fn session_hash(session_id: &[u8]) -> u64 {
-    xxh3_64_with_seed(session_id, 0)
-}
-
-/// The 64-bit hash of a visitor's id: stable between versions, and different from that of an equal session id.
-pub(crate) fn visitor_hash(visitor_id: &[u8]) -> u64 {
-    xxh3_64_with_seed(visitor_id, 1)
 }
 
 /// What is kept in memory of the hash of a session or visitor.

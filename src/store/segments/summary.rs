@@ -14,9 +14,12 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::{
     facts::{Digest, Facts, Identity},
     fence::FENCE_ENTRIES,
-    keys::{Key, Sites, Stream, session_hash, visitor_hash},
+    keys::{Key, Sites, Stream},
 };
-use crate::store::format::schema;
+use crate::store::format::{
+    hash::{session_hash, visitor_hash},
+    schema,
+};
 
 /// A sealed segment, in memory.
 #[derive(Debug)]
@@ -24,6 +27,8 @@ pub(crate) struct Summary {
     /// By stream.
     streams: Vec<StreamSummary>,
     pub(crate) facts: Facts,
+    /// Whether its numbers are in the file; an older hitlog did not write them.
+    pub(crate) has_rollups: bool,
     /// Empty when there is no room for it in memory: then every session may be in the segment.
     filter: RwLock<Vec<u8>>,
     fence_posts: Mutex<HashMap<Stream, Arc<[Key]>>>,
@@ -101,7 +106,8 @@ impl Summary {
         if facts.rows != streams.iter().map(|of| of.count).sum::<u64>() {
             return Err(SummaryError::Damaged("its counts do not add up"));
         }
-        Ok(Self { streams, facts, filter: RwLock::new(filter), fence_posts: Mutex::default() })
+        let has_rollups = connection.table_exists(None, "Rollup")?;
+        Ok(Self { streams, facts, has_rollups, filter: RwLock::new(filter), fence_posts: Mutex::default() })
     }
 
     /// Reads the summary of the segment with this number, and sees that it is the one of which these facts were noted.
@@ -128,6 +134,14 @@ impl Summary {
     /// Whether any event is of the website with this number.
     pub(crate) fn holds_site(&self, site: u32) -> bool {
         self.streams.iter().any(|of| of.stream.site() == site)
+    }
+
+    /// The lowest and the highest `createdAt` of the website with this number; `None` if no event is of it.
+    pub(crate) fn times_of_site(&self, site: u32) -> Option<(i64, i64)> {
+        let of_site = self.streams.iter().filter(|of| of.stream.site() == site);
+        of_site
+            .map(|of| (of.first_created_at, of.last_created_at))
+            .reduce(|(first, last), (begin, end)| (first.min(begin), last.max(end)))
     }
 
     /// The newest `createdAt`.

@@ -7,7 +7,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use super::{
-    hidden::{FoundIn, Hidden, LaidEvents},
+    hidden::{FoundIn, Hidden, HiddenVisitor, LaidEvents},
     segment::Segment,
 };
 
@@ -47,8 +47,8 @@ impl View {
     }
 
     /// Hides events of a segment.
-    pub(crate) fn hide(&mut self, erasure: &Arc<str>, found: FoundIn) {
-        self.hidden.entry(found.segment).or_default().hide(erasure, found.events);
+    pub(crate) fn hide(&mut self, erasure: &Arc<str>, visitor: &HiddenVisitor, found: FoundIn) {
+        self.hidden.entry(found.segment).or_default().hide(erasure, visitor, found.events);
     }
 
     /// Puts a list of hidden events that was made anew into the place of the one that it is of, if that is in use.

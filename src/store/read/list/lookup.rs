@@ -10,8 +10,9 @@ use crate::{
     metrics::ReadRefused,
     store::{
         error::ReadError,
+        format::hash::{session_hash, visitor_hash},
         read::snapshot::Snapshot,
-        segments::{Content, Hidden, Key, KeysSnapshot, Segment, Stream, fingerprint, session_hash, visitor_hash},
+        segments::{Content, Hidden, Key, KeysSnapshot, Segment, Stream, fingerprint},
     },
 };
 

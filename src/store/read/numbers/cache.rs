@@ -1,0 +1,154 @@
+//! What was read or worked out of sealed segments, for the next question. A generation never changes, so nothing in
+//! here is ever wrong: what was not used for the longest time goes when there is no room for more.
+
+use std::{any::Any, collections::HashMap, hash::Hash, sync::Arc};
+
+use parking_lot::Mutex;
+
+use super::question::Asked;
+
+/// One generation of a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Generation {
+    pub(super) number: i64,
+    pub(super) generation: i64,
+}
+
+/// What is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum CacheKey {
+    Rollup(Generation, Arc<str>),
+    Dictionaries(Generation, Arc<str>),
+    /// A block with its events.
+    Block(Generation, i64),
+    /// A block without.
+    Keys(Generation, i64),
+    /// What a piece answers; with every visitor, or thinned.
+    Answer(Generation, Arc<str>, Asked, bool),
+}
+
+impl CacheKey {
+    fn generation(&self) -> Generation {
+        match self {
+            Self::Rollup(generation, _)
+            | Self::Dictionaries(generation, _)
+            | Self::Block(generation, _)
+            | Self::Keys(generation, _)
+            | Self::Answer(generation, ..) => *generation,
+        }
+    }
+}
+
+struct Kept {
+    value: Arc<dyn Any + Send + Sync>,
+    bytes: usize,
+    used: u64,
+}
+
+#[derive(Default)]
+struct Contents {
+    kept: HashMap<CacheKey, Kept>,
+    bytes: usize,
+    uses: u64,
+}
+
+/// Values by their keys, up to a number of bytes.
+#[derive(Default)]
+pub(super) struct Cache(Mutex<Contents>);
+
+/// What a key and its place take, in bytes.
+const OVERHEAD_BYTES: usize = 200;
+
+impl Cache {
+    /// What is kept under a key.
+    pub(super) fn get<T: Send + Sync + 'static>(&self, key: &CacheKey) -> Option<Arc<T>> {
+        let mut contents = self.0.lock();
+        contents.uses += 1;
+        let uses = contents.uses;
+        let kept = contents.kept.get_mut(key)?;
+        kept.used = uses;
+        Arc::clone(&kept.value).downcast().ok()
+    }
+
+    /// Keeps a value, unless it is too large for what may be kept in all.
+    pub(super) fn put<T: Send + Sync + 'static>(&self, key: CacheKey, value: &Arc<T>, bytes: usize, bytes_max: usize) {
+        let bytes = bytes + OVERHEAD_BYTES;
+        if bytes > bytes_max / 4 {
+            return;
+        }
+        let mut contents = self.0.lock();
+        contents.uses += 1;
+        let kept = Kept { value: Arc::<T>::clone(value), bytes, used: contents.uses };
+        contents.bytes += bytes;
+        if let Some(old) = contents.kept.insert(key, kept) {
+            contents.bytes -= old.bytes;
+        }
+        contents.shrink(bytes_max);
+    }
+
+    /// Gives up what was not used for the longest time until no more than this is kept.
+    pub(super) fn shrink(&self, bytes_max: usize) {
+        self.0.lock().shrink(bytes_max);
+    }
+
+    /// Forgets everything of generations that are no longer read.
+    pub(super) fn retain(&self, is_current: impl Fn(Generation) -> bool) {
+        let mut contents = self.0.lock();
+        let mut freed = 0;
+        contents.kept.retain(|key, kept| {
+            let keeps = is_current(key.generation());
+            freed += if keeps { 0 } else { kept.bytes };
+            keeps
+        });
+        contents.bytes -= freed;
+    }
+
+    /// The memory that all of it takes.
+    pub(super) fn bytes(&self) -> usize {
+        self.0.lock().bytes
+    }
+}
+
+impl Contents {
+    fn shrink(&mut self, bytes_max: usize) {
+        if self.bytes <= bytes_max {
+            return;
+        }
+        // More than is needed now, so that the next value need not look for room again.
+        let wanted = bytes_max - bytes_max / 8;
+        let mut by_use: Vec<_> = self.kept.iter().map(|(key, kept)| (kept.used, key.clone())).collect();
+        by_use.sort_unstable_by_key(|(used, _)| *used);
+        for (_, key) in by_use {
+            if self.bytes <= wanted {
+                break;
+            }
+            if let Some(kept) = self.kept.remove(&key) {
+                self.bytes -= kept.bytes;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_used_for_the_longest_time_goes_first() {
+        let cache = Cache::default();
+        let key = |number, id| CacheKey::Block(Generation { number, generation: 2 }, id);
+        let value = Arc::new(String::from("value"));
+        (0..10).for_each(|id| cache.put(key(id % 2, id), &value, 800, 10_000));
+        assert_eq!(cache.bytes(), 10_000);
+        assert_eq!(*cache.get::<String>(&key(0, 0)).unwrap(), "value");
+        cache.put(key(1, 10), &value, 800, 10_000);
+        assert!(cache.get::<String>(&key(1, 1)).is_none() && cache.get::<String>(&key(0, 0)).is_some());
+        assert!(cache.get::<Vec<u8>>(&key(0, 0)).is_none(), "of another type");
+        cache.put(key(1, 11), &value, 5_000, 10_000);
+        assert!(cache.get::<String>(&key(1, 11)).is_none(), "too large to be kept");
+        cache.retain(|generation| generation.number == 0);
+        assert!(cache.get::<String>(&key(1, 10)).is_none() && cache.get::<String>(&key(0, 0)).is_some());
+        cache.shrink(0);
+        assert_eq!(cache.bytes(), 0);
+    }
+}

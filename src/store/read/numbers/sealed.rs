@@ -1,0 +1,182 @@
+//! What a sealed segment has of a website, from its file or from what was read of it before.
+
+use std::sync::Arc;
+
+use super::{
+    cache::{Cache, CacheKey, Generation},
+    question::{Asked, Span},
+};
+use crate::store::{
+    error::ReadError,
+    read::snapshot::Snapshot,
+    rollup::{
+        Answer, BlockEntry, Collector, Dictionaries, Evaluation, Fragments, Rollup, RollupError, Selection, Sink,
+        read_block, read_keys,
+    },
+    segments::Segment,
+};
+
+/// A sealed segment, for one website.
+#[derive(Clone)]
+pub(super) struct Sealed {
+    pub(super) segment: Arc<Segment>,
+    pub(super) rollup: Arc<Rollup>,
+    website_id: Arc<str>,
+}
+
+/// Where things that were read are kept.
+#[derive(Clone, Copy)]
+pub(super) struct Kept<'a> {
+    pub(super) cache: &'a Cache,
+    pub(super) bytes_max: usize,
+}
+
+impl Kept<'_> {
+    fn or<T: Send + Sync + 'static>(
+        self,
+        key: CacheKey,
+        bytes: impl Fn(&T) -> usize,
+        make: impl FnOnce() -> Result<T, ReadError>,
+    ) -> Result<Arc<T>, ReadError> {
+        if let Some(value) = self.cache.get(&key) {
+            return Ok(value);
+        }
+        let value = Arc::new(make()?);
+        self.cache.put(key, &value, bytes(&value), self.bytes_max);
+        Ok(value)
+    }
+}
+
+impl Sealed {
+    /// Opens it; `None` if it has nothing of the website.
+    pub(super) fn open(
+        snapshot: &Snapshot<'_>,
+        kept: Kept<'_>,
+        segment: &Arc<Segment>,
+        website_id: &Arc<str>,
+    ) -> Result<Option<Self>, ReadError> {
+        let key = CacheKey::Rollup(generation(segment), Arc::clone(website_id));
+        let read = || snapshot.on(segment, |connection| checked(Rollup::read(connection, website_id)));
+        let bytes = |rollup: &Option<Arc<Rollup>>| rollup.as_ref().map_or(0, |rollup| rollup.memory_bytes());
+        let rollup = kept.or(key, bytes, || Ok(read()?.map(Arc::new)))?;
+        Ok(Option::as_ref(&rollup).map(|rollup| Self {
+            segment: Arc::clone(segment),
+            rollup: Arc::clone(rollup),
+            website_id: Arc::clone(website_id),
+        }))
+    }
+
+    pub(super) fn generation(&self) -> Generation {
+        generation(&self.segment)
+    }
+
+    pub(super) fn dictionaries(&self, snapshot: &Snapshot<'_>, kept: Kept<'_>) -> Result<Arc<Dictionaries>, ReadError> {
+        let key = CacheKey::Dictionaries(self.generation(), Arc::clone(&self.website_id));
+        kept.or(key, Dictionaries::memory_bytes, || {
+            snapshot.on(&self.segment, |connection| checked(Rollup::read_dictionaries(connection, &self.website_id)))
+        })
+    }
+
+    /// The blocks that have something in a span, with their numbers.
+    pub(super) fn blocks(&self, span: Span) -> impl Iterator<Item = (u32, &BlockEntry)> {
+        let blocks = self.rollup.blocks.iter().zip(0..).map(|(block, number)| (number, block));
+        blocks.filter(move |(_, block)| block.times.0 < span.to && span.from <= block.times.1)
+    }
+
+    pub(super) fn keys(
+        &self,
+        snapshot: &Snapshot<'_>,
+        kept: Kept<'_>,
+        block: &BlockEntry,
+    ) -> Result<Arc<Fragments>, ReadError> {
+        kept.or(CacheKey::Keys(self.generation(), block.id), Fragments::memory_bytes, || {
+            snapshot.on(&self.segment, |connection| checked(read_keys(connection, block)))
+        })
+    }
+
+    pub(super) fn block(
+        &self,
+        snapshot: &Snapshot<'_>,
+        kept: Kept<'_>,
+        block: &BlockEntry,
+    ) -> Result<Arc<Fragments>, ReadError> {
+        kept.or(CacheKey::Block(self.generation(), block.id), Fragments::memory_bytes, || self.read(snapshot, block))
+    }
+
+    fn read(&self, snapshot: &Snapshot<'_>, block: &BlockEntry) -> Result<Fragments, ReadError> {
+        snapshot.on(&self.segment, |connection| checked(read_block(connection, block)))
+    }
+
+    /// What it answers with some of the visitors of each quarter, if that is known without going through its events.
+    pub(super) fn known(&self, kept: Kept<'_>, asked: &Asked) -> Option<Arc<Answer>> {
+        if asked.filters.is_empty() && (!asked.with_unwanted || self.rollup.unwanted == 0) {
+            return Some(Arc::clone(&self.rollup.answer));
+        }
+        kept.cache.get(&self.answer_key(asked, false)).or_else(|| kept.cache.get(&self.answer_key(asked, true)))
+    }
+
+    /// What it answers with every visitor.
+    pub(super) fn answer(
+        &self,
+        snapshot: &Snapshot<'_>,
+        kept: Kept<'_>,
+        asked: &Asked,
+    ) -> Result<Arc<Answer>, ReadError> {
+        kept.or(self.answer_key(asked, true), Answer::memory_bytes, || {
+            let mut collector = Collector::default();
+            self.run(snapshot, kept, asked, self.rollup.blocks.iter(), &mut collector)?;
+            Ok(collector.end())
+        })
+    }
+
+    /// Keeps less of an answer with every visitor.
+    pub(super) fn thin(&self, kept: Kept<'_>, asked: &Asked, answer: &Answer) -> Arc<Answer> {
+        let mut thinned = answer.clone();
+        thinned.thin();
+        let thinned = Arc::new(thinned);
+        kept.cache.put(self.answer_key(asked, false), &thinned, thinned.memory_bytes(), kept.bytes_max);
+        thinned
+    }
+
+    fn answer_key(&self, asked: &Asked, is_exact: bool) -> CacheKey {
+        CacheKey::Answer(self.generation(), Arc::clone(&self.website_id), asked.clone(), is_exact)
+    }
+
+    /// Has a sink go through the events of some blocks, as though its fragments were all there is.
+    pub(super) fn run<'a>(
+        &self,
+        snapshot: &Snapshot<'_>,
+        kept: Kept<'_>,
+        asked: &Asked,
+        blocks: impl Iterator<Item = &'a BlockEntry>,
+        sink: &mut impl Sink,
+    ) -> Result<(), ReadError> {
+        let dictionaries = self.dictionaries(snapshot, kept)?;
+        let matcher = checked(asked.filters.look_up(&dictionaries).map_err(RollupError::from))?;
+        let selection = Selection { with_unwanted: asked.with_unwanted, expired_before: i64::MIN };
+        let evaluation = Evaluation { selection, matcher: &matcher };
+        let mut scratch = Vec::new();
+        for block in blocks {
+            let fragments = self.read(snapshot, block)?;
+            for at in 0..fragments.len() {
+                evaluation.run(fragments.key(at), fragments.hits(at), &mut scratch, sink);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn generation(segment: &Segment) -> Generation {
+    Generation { number: segment.number, generation: segment.generation }
+}
+
+/// A rollup that is damaged is a file that is.
+fn checked<T>(result: Result<T, RollupError>) -> Result<T, ReadError> {
+    result.map_err(|error| match error {
+        RollupError::Sqlite(error) => error.into(),
+        other => {
+            let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+            ReadError::Storage(rusqlite::Error::SqliteFailure(code, Some(other.to_string())))
+        }
+    })
+}

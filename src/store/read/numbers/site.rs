@@ -1,0 +1,551 @@
+//! What is known of one website between two questions: tallies of the segments without rollups, and the visits that go
+//! on from one segment to another.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    cache::Generation,
+    joined::{Counted, Joined},
+    question::{Asked, Span},
+    sealed::{Kept, Sealed},
+    spans::{Quarters, Sign, Sums},
+    tally::{HiddenHash, Tally},
+};
+use crate::{
+    metrics::ReadRefused,
+    store::{
+        error::ReadError,
+        format::{row, schema},
+        read::snapshot::Snapshot,
+        rollup::{Answer, Collector, Damaged, FragmentKey, MemoryPiece, PAUSE_MAX_MS, Sink},
+        segments::Segment,
+    },
+};
+
+/// Most answers of tallies and of joined visits that are kept.
+const ANSWERS_MAX: usize = 64;
+
+/// A sealed segment with something of the website.
+#[derive(Debug, Clone)]
+pub(super) struct Piece {
+    pub(super) segment: Arc<Segment>,
+    /// First and last `createdAt`.
+    pub(super) times: (i64, i64),
+}
+
+impl Piece {
+    pub(super) fn generation(&self) -> Generation {
+        Generation { number: self.segment.number, generation: self.segment.generation }
+    }
+}
+
+/// What a question is about: the segments of one moment.
+pub(super) struct Scene<'a> {
+    pub(super) snapshot: &'a Snapshot<'a>,
+    pub(super) kept: Kept<'a>,
+    pub(super) website_id: &'a Arc<str>,
+    pub(super) sealed: &'a [Piece],
+    /// Segments without rollups, and the last sequence of each.
+    pub(super) open: &'a [(Arc<Segment>, u64)],
+    /// Events with an earlier `createdAt` have expired; a quarter of an hour begins there.
+    pub(super) expired_before: i64,
+    /// How long to wait for tallies, and what all that is kept of the website may take.
+    pub(super) wait_max: Duration,
+    pub(super) bytes_max: usize,
+}
+
+impl Scene<'_> {
+    /// Whose events of the website are hidden in a segment.
+    fn hidden(&self, number: i64) -> Vec<HiddenHash> {
+        let hidden = self.snapshot.hidden(number).into_iter().flat_map(|hidden| hidden.visitors());
+        hidden.filter(|visitor| visitor.website_id == *self.website_id).map(HiddenHash::of).collect()
+    }
+
+    fn open(&self, piece: &Piece) -> Result<Option<Sealed>, ReadError> {
+        Sealed::open(self.snapshot, self.kept, &piece.segment, self.website_id)
+    }
+}
+
+/// What is known of a website.
+#[derive(Default)]
+pub(super) struct Site {
+    tallies: HashMap<Generation, Tally>,
+    /// Visits that go on between sealed segments.
+    sealed: Joined,
+    /// The sealed segments that it has looked at. Not the segments themselves: one that is held is not unlinked.
+    looked_at: HashSet<Generation>,
+    /// What was hidden in them then.
+    hidden: HashMap<i64, Vec<HiddenHash>>,
+    /// The start of the retention for which fragments that begin before it and go on after it are in it.
+    cut_at: Option<i64>,
+    sealed_answers: HashMap<(Asked, i64), [Arc<Answer>; 2]>,
+    /// Visits that go on between tallies and other segments.
+    open: Joined,
+    /// Keys of tallies of which all that there is is there.
+    open_keys: HashSet<FragmentKey>,
+    /// What it was made of.
+    open_of: Option<OpenVersion>,
+    tally_answers: HashMap<(Generation, Asked), (OpenVersion, Arc<Answer>)>,
+}
+
+/// Of what tallies and open visits were made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct OpenVersion {
+    /// How far each tally has read, and what was hidden in it.
+    tallies: Vec<(Generation, u64, usize, Vec<HiddenHash>)>,
+    sealed: Vec<Generation>,
+    cut_at: Option<i64>,
+}
+
+/// How far a website's tallies are.
+pub(super) struct Progress {
+    pub(super) is_complete: bool,
+    /// When the last event that is counted had come in, if some are not.
+    pub(super) as_of: i64,
+}
+
+impl Site {
+    /// The memory that it takes, in bytes.
+    pub(super) fn memory_bytes(&self) -> usize {
+        let tallies: usize = self.tallies.values().map(|tally| tally.piece.memory_bytes()).sum();
+        let answers =
+            self.sealed_answers.values().flatten().chain(self.tally_answers.values().map(|(_, answer)| answer));
+        tallies
+            + self.sealed.memory_bytes()
+            + self.open.memory_bytes()
+            + answers.map(|answer| answer.memory_bytes()).sum::<usize>()
+    }
+
+    /// Brings everything to the moment of the scene, as far as there is time.
+    pub(super) fn catch_up(&mut self, scene: &Scene<'_>) -> Result<Progress, ReadError> {
+        self.look_at_sealed(scene)?;
+        let progress = self.read_tallies(scene)?;
+        self.join_open(scene)?;
+        Ok(progress)
+    }
+
+    /// Reads the rows that came in since, as far as there is time.
+    pub(super) fn read_tallies(&mut self, scene: &Scene<'_>) -> Result<Progress, ReadError> {
+        let generation = |segment: &Segment| Generation { number: segment.number, generation: segment.generation };
+        let is_there = |of: &Generation| scene.open.iter().any(|(segment, _)| generation(segment) == *of);
+        self.tallies.retain(|of, _| is_there(of));
+        self.tally_answers.retain(|(of, _), _| is_there(of));
+        let begun_at = Instant::now();
+        let mut progress = Progress { is_complete: true, as_of: i64::MAX };
+        for (segment, up_to) in scene.open {
+            let tally = self.tallies.entry(generation(segment)).or_default();
+            let time_max = scene.wait_max.saturating_sub(begun_at.elapsed());
+            let is_too_large = tally.piece.memory_bytes() > scene.bytes_max;
+            let is_read = tally.read_up_to >= *up_to
+                || (!is_too_large && tally.catch_up(scene.snapshot, segment, scene.website_id, (*up_to, time_max))?);
+            if !is_read {
+                progress = Progress { is_complete: false, as_of: progress.as_of.min(tally.last_received_at) };
+            }
+        }
+        Ok(progress)
+    }
+
+    /// Looks for visits that go on between sealed segments, where it has not looked before.
+    fn look_at_sealed(&mut self, scene: &Scene<'_>) -> Result<(), ReadError> {
+        let hidden: HashMap<i64, Vec<HiddenHash>> = scene
+            .sealed
+            .iter()
+            .map(|piece| (piece.segment.number, scene.hidden(piece.segment.number)))
+            .filter(|(_, hidden)| !hidden.is_empty())
+            .collect();
+        let listed: HashSet<Generation> = scene.sealed.iter().map(Piece::generation).collect();
+        if hidden != self.hidden || !self.looked_at.is_subset(&listed) {
+            self.sealed = Joined::default();
+            self.looked_at.clear();
+            self.sealed_answers.clear();
+            self.cut_at = None;
+        }
+        self.hidden = hidden;
+        for piece in scene.sealed {
+            if self.looked_at.contains(&piece.generation()) {
+                continue;
+            }
+            self.sealed_answers.clear();
+            self.take_hidden(scene, piece)?;
+            for other in scene.sealed.iter().filter(|other| self.looked_at.contains(&other.generation())) {
+                join_sealed(&mut self.sealed, scene, piece, other)?;
+            }
+            self.looked_at.insert(piece.generation());
+            if self.sealed.memory_bytes() > scene.bytes_max {
+                return Err(ReadError::Refused(ReadRefused::Memory));
+            }
+        }
+        if self.cut_at != Some(scene.expired_before) {
+            self.take_cut(scene)?;
+            self.cut_at = Some(scene.expired_before);
+        }
+        Ok(())
+    }
+
+    /// Takes off what a visitor has that is hidden, and adds what came in later.
+    fn take_hidden(&mut self, scene: &Scene<'_>, piece: &Piece) -> Result<(), ReadError> {
+        let number = piece.segment.number;
+        let Some(hidden) = self.hidden.get(&number) else { return Ok(()) };
+        let Some(sealed) = scene.open(piece)? else { return Ok(()) };
+        let is_hidden = |key: FragmentKey, _| hidden.iter().any(|hidden| hidden.visitor == key.visitor);
+        add_fragments(&mut self.sealed, scene, &sealed, EVER, is_hidden, true)?;
+        let last = piece.segment.sequences().map_or(0, |(_, last)| last);
+        let visitors = scene.snapshot.hidden(number).into_iter().flat_map(|hidden| hidden.visitors());
+        let mut done = HashSet::new();
+        for visitor in visitors.filter(|visitor| visitor.website_id == *scene.website_id) {
+            let up_to = hidden.iter().filter(|hidden| hidden.visitor == HiddenHash::of(visitor).visitor);
+            let up_to = up_to.map(|hidden| hidden.up_to).max().unwrap_or(visitor.up_to);
+            if up_to < last && done.insert(&visitor.visitor_id) {
+                let later = later_events(scene, &piece.segment, &visitor.visitor_id, up_to)?;
+                let mut hits = Vec::new();
+                for chain in 0..later.chains() {
+                    later.sorted(chain, &mut hits);
+                    self.sealed.add((number, &later.dictionaries), later.key(chain), &hits, Counted::No, false);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds the fragments that have begun to expire: they are visits that begin later now.
+    fn take_cut(&mut self, scene: &Scene<'_>) -> Result<(), ReadError> {
+        let cut_at = scene.expired_before;
+        for piece in scene.sealed.iter().filter(|piece| piece.times.0 < cut_at && cut_at <= piece.times.1) {
+            if let Some(sealed) = scene.open(piece)? {
+                let is_cut = |_, (first, last): (i64, i64)| first < cut_at && cut_at <= last;
+                let at = Span { from: cut_at, to: cut_at.saturating_add(1) };
+                if add_fragments(&mut self.sealed, scene, &sealed, at, is_cut, false)? {
+                    self.sealed_answers.clear();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks for visits that go on between tallies and other segments, if anything has changed.
+    fn join_open(&mut self, scene: &Scene<'_>) -> Result<(), ReadError> {
+        let mut tallies: Vec<_> = self
+            .tallies
+            .iter()
+            .map(|(of, tally)| (*of, tally.read_up_to, tally.piece.len(), scene.hidden(of.number)))
+            .collect();
+        tallies.sort_unstable_by_key(|(of, ..)| *of);
+        let mut sealed: Vec<Generation> = self.looked_at.iter().copied().collect();
+        sealed.sort_unstable();
+        let version = OpenVersion { tallies, sealed, cut_at: self.cut_at };
+        if self.open_of.as_ref() == Some(&version) {
+            return Ok(());
+        }
+        (self.open, self.open_of) = (Joined::default(), None);
+        self.open_keys.clear();
+        let mut fragments: Vec<(Sealed, HashSet<u32>)> = Vec::new();
+        for piece in scene.sealed {
+            if let Some((sealed, found)) = self.near_tallies(scene, piece)? {
+                fragments.push((sealed, found));
+            }
+        }
+        for (sealed, found) in &fragments {
+            self.add_near(scene, sealed, found)?;
+        }
+        self.add_shared_keys();
+        for key in &self.open_keys {
+            self.open.add_chain_of(&self.sealed, *key);
+            for (of, tally) in &self.tallies {
+                let Some(chain) = tally.piece.chain(*key) else { continue };
+                let mut hits = Vec::new();
+                tally.piece.sorted(chain, &mut hits);
+                tally.hide(key.visitor, &mut hits, &scene.hidden(of.number));
+                self.open.add((of.number, &tally.piece.dictionaries), *key, &hits, Counted::No, false);
+            }
+        }
+        if self.open.memory_bytes() > scene.bytes_max {
+            return Err(ReadError::Refused(ReadRefused::Memory));
+        }
+        self.open_of = Some(version);
+        Ok(())
+    }
+
+    /// The fragments of a sealed segment that may go on in a tally: numbers of those that are not joined yet. Notes the
+    /// keys of all of them.
+    fn near_tallies(&mut self, scene: &Scene<'_>, piece: &Piece) -> Result<Option<(Sealed, HashSet<u32>)>, ReadError> {
+        let mut found = HashSet::new();
+        let Self { tallies, open_keys, sealed: joined, .. } = self;
+        let number = piece.segment.number;
+        let near = tallies.values().filter(|tally| tally.times.is_some_and(|times| is_near(times, piece.times)));
+        let near: Vec<&Tally> = near.collect();
+        if near.is_empty() {
+            return Ok(None);
+        }
+        let Some(sealed) = scene.open(piece)? else { return Ok(None) };
+        for tally in near {
+            let Some((first, last)) = tally.times else { continue };
+            let around = Span { from: first - PAUSE_MAX_MS, to: last + PAUSE_MAX_MS + 1 };
+            for (block, entry) in sealed.blocks(around) {
+                let keys = sealed.keys(scene.snapshot, scene.kept, entry)?;
+                scene.snapshot.check_limits()?;
+                for at in 0..keys.len() {
+                    let key = keys.key(at);
+                    let Some(chain) = tally.piece.chain(key) else { continue };
+                    if tally.is_near(chain, keys.times(at)) {
+                        open_keys.insert(key);
+                        let fragment = number_of(block, at);
+                        if !joined.holds(number, fragment) {
+                            found.insert(fragment);
+                        }
+                    }
+                }
+            }
+        }
+        Ok(Some((sealed, found)))
+    }
+
+    fn add_near(&mut self, scene: &Scene<'_>, sealed: &Sealed, found: &HashSet<u32>) -> Result<(), ReadError> {
+        let number = sealed.segment.number;
+        let dictionaries = sealed.dictionaries(scene.snapshot, scene.kept)?;
+        for (block, entry) in sealed.blocks(EVER) {
+            if !found.iter().any(|fragment| block_of(*fragment) == block) {
+                continue;
+            }
+            let fragments = sealed.block(scene.snapshot, scene.kept, entry)?;
+            for at in (0..fragments.len()).filter(|at| found.contains(&number_of(block, *at))) {
+                let counted = Counted::Alone { segment: number, fragment: number_of(block, at) };
+                self.open.add((number, &dictionaries), fragments.key(at), fragments.hits(at), counted, false);
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes the keys that are in several tallies.
+    fn add_shared_keys(&mut self) {
+        let mut tallies: Vec<&Tally> = self.tallies.values().collect();
+        tallies.sort_unstable_by_key(|tally| tally.piece.chains());
+        for (at, tally) in tallies.iter().enumerate() {
+            let larger = &tallies[at + 1..];
+            if !larger.is_empty() {
+                let keys = (0..tally.piece.chains()).map(|chain| tally.piece.key(chain));
+                let is_shared = |key: &FragmentKey| larger.iter().any(|other| other.piece.chain(*key).is_some());
+                self.open_keys.extend(keys.filter(is_shared));
+            }
+        }
+    }
+
+    /// Adds in which quarters of an hour somebody was there.
+    pub(super) fn quarters(
+        &mut self,
+        scene: &Scene<'_>,
+        asked: &Asked,
+        quarters: &mut Quarters,
+    ) -> Result<(), ReadError> {
+        for (answer, sign) in self.answers(scene, asked)? {
+            quarters.add(&answer, sign);
+        }
+        Ok(())
+    }
+
+    /// Adds what tallies and joined visits answer.
+    pub(super) fn add_to(&mut self, scene: &Scene<'_>, asked: &Asked, sums: &mut Sums) -> Result<(), ReadError> {
+        for (answer, sign) in self.answers(scene, asked)? {
+            sums.add(&answer, sign);
+        }
+        if sums.cut_quarters().is_empty() {
+            return Ok(());
+        }
+        for (of, tally) in &self.tallies {
+            let mut sink = sums.cut_sink();
+            self.run_tally(scene, asked, *of, tally, &mut sink)?;
+            sums.add_cuts(sink, Sign::Plus);
+        }
+        for (joined, sign) in [&self.sealed, &self.open].into_iter().flat_map(|joined| SIGNS.map(|sign| (joined, sign)))
+        {
+            let mut sink = sums.cut_sink();
+            joined.run(asked, scene.expired_before, sign, &mut sink).map_err(damaged)?;
+            sums.add_cuts(sink, sign);
+        }
+        Ok(())
+    }
+
+    fn run_tally(
+        &self,
+        scene: &Scene<'_>,
+        asked: &Asked,
+        of: Generation,
+        tally: &Tally,
+        sink: &mut impl Sink,
+    ) -> Result<(), ReadError> {
+        let is_left_out = |key| self.open_keys.contains(&key);
+        tally.run(asked, scene.expired_before, &scene.hidden(of.number), is_left_out, sink).map_err(damaged)
+    }
+
+    /// What tallies and joined visits answer.
+    fn answers(&mut self, scene: &Scene<'_>, asked: &Asked) -> Result<Vec<(Arc<Answer>, Sign)>, ReadError> {
+        let version = self.open_of.clone().unwrap_or_default();
+        let mut answers = Vec::new();
+        let mut made = Vec::new();
+        for (of, tally) in &self.tallies {
+            let key = (*of, asked.clone());
+            if let Some((_, answer)) = self.tally_answers.get(&key).filter(|(made_of, _)| *made_of == version) {
+                answers.push((Arc::clone(answer), Sign::Plus));
+                continue;
+            }
+            let mut collector = Collector::default();
+            self.run_tally(scene, asked, *of, tally, &mut collector)?;
+            let answer = Arc::new(collector.end());
+            answers.push((Arc::clone(&answer), Sign::Plus));
+            made.push((key, (version.clone(), answer)));
+        }
+        for (key, answer) in made {
+            make_room(&mut self.tally_answers);
+            self.tally_answers.insert(key, answer);
+        }
+        let key = (asked.clone(), scene.expired_before);
+        if !self.sealed_answers.contains_key(&key) {
+            let [plus, minus] = SIGNS.map(|sign| self.sealed.answer(asked, scene.expired_before, sign));
+            make_room(&mut self.sealed_answers);
+            self.sealed_answers.insert(key.clone(), [plus.map_err(damaged)?, minus.map_err(damaged)?].map(Arc::new));
+        }
+        let of_sealed = self.sealed_answers.get(&key).into_iter().flatten();
+        answers.extend(of_sealed.map(Arc::clone).zip(SIGNS));
+        for sign in SIGNS {
+            let of_open = self.open.answer(asked, scene.expired_before, sign).map_err(damaged)?;
+            answers.push((Arc::new(of_open), sign));
+        }
+        Ok(answers)
+    }
+}
+
+const SIGNS: [Sign; 2] = [Sign::Plus, Sign::Minus];
+
+/// All of time.
+const EVER: Span = Span { from: i64::MIN, to: i64::MAX };
+
+fn make_room<K, V>(answers: &mut HashMap<K, V>) {
+    if answers.len() >= ANSWERS_MAX {
+        answers.clear();
+    }
+}
+
+/// What is in memory is not damaged by a disk.
+fn damaged(damaged: Damaged) -> ReadError {
+    ReadError::Keys(Box::new(damaged))
+}
+
+/// Whether events of the one may be of a visit with events of the other.
+fn is_near(one: (i64, i64), other: (i64, i64)) -> bool {
+    one.0 - PAUSE_MAX_MS <= other.1 && other.0 - PAUSE_MAX_MS <= one.1
+}
+
+/// Fragments of a block are fewer than this.
+const PER_BLOCK: u32 = 1 << 12;
+
+fn number_of(block: u32, at: usize) -> u32 {
+    block * PER_BLOCK + at as u32
+}
+
+fn block_of(fragment: u32) -> u32 {
+    fragment / PER_BLOCK
+}
+
+/// Adds those fragments of a piece that are wanted. Returns whether there were any.
+fn add_fragments(
+    joined: &mut Joined,
+    scene: &Scene<'_>,
+    sealed: &Sealed,
+    span: Span,
+    is_wanted: impl Fn(FragmentKey, (i64, i64)) -> bool,
+    is_gone: bool,
+) -> Result<bool, ReadError> {
+    let number = sealed.segment.number;
+    let mut has_any = false;
+    for (block, entry) in sealed.blocks(span) {
+        scene.snapshot.check_limits()?;
+        let keys = sealed.keys(scene.snapshot, scene.kept, entry)?;
+        let wanted: Vec<usize> = (0..keys.len()).filter(|at| is_wanted(keys.key(*at), keys.times(*at))).collect();
+        if wanted.is_empty() {
+            continue;
+        }
+        has_any = true;
+        let dictionaries = sealed.dictionaries(scene.snapshot, scene.kept)?;
+        let fragments = sealed.block(scene.snapshot, scene.kept, entry)?;
+        for at in wanted {
+            let counted = Counted::Alone { segment: number, fragment: number_of(block, at) };
+            joined.add((number, &dictionaries), fragments.key(at), fragments.hits(at), counted, is_gone);
+        }
+    }
+    Ok(has_any)
+}
+
+/// Joins the visits that go on from one of two sealed segments to the other.
+fn join_sealed(joined: &mut Joined, scene: &Scene<'_>, one: &Piece, other: &Piece) -> Result<(), ReadError> {
+    if !is_near(one.times, other.times) {
+        return Ok(());
+    }
+    let (Some(one), Some(other)) = (scene.open(one)?, scene.open(other)?) else { return Ok(()) };
+    let around = |sealed: &Sealed| {
+        let (first, last) = sealed.rollup.times;
+        Span { from: first - PAUSE_MAX_MS, to: last + PAUSE_MAX_MS + 1 }
+    };
+    let fragments =
+        |sealed: &Sealed, span: Span| sealed.blocks(span).map(|(_, block)| u64::from(block.fragments)).sum::<u64>();
+    let (one_near, other_near) = (around(&other), around(&one));
+    // The fewer of them are kept while the others pass.
+    let (few, few_near, many, many_near) = if fragments(&one, one_near) <= fragments(&other, other_near) {
+        (&one, one_near, &other, other_near)
+    } else {
+        (&other, other_near, &one, one_near)
+    };
+    let mut times: HashMap<FragmentKey, Vec<(i64, i64)>> = HashMap::new();
+    for (_, entry) in few.blocks(few_near) {
+        let keys = few.keys(scene.snapshot, scene.kept, entry)?;
+        let near = (0..keys.len()).filter(|at| overlaps(few_near, keys.times(*at)));
+        near.for_each(|at| times.entry(keys.key(at)).or_default().push(keys.times(at)));
+    }
+    let mut met: HashMap<FragmentKey, Vec<(i64, i64)>> = HashMap::new();
+    for (_, entry) in many.blocks(many_near) {
+        scene.snapshot.check_limits()?;
+        let keys = many.keys(scene.snapshot, scene.kept, entry)?;
+        for at in 0..keys.len() {
+            let (key, own) = (keys.key(at), keys.times(at));
+            if times.get(&key).is_some_and(|of_few| of_few.iter().any(|times| is_near(*times, own))) {
+                met.entry(key).or_default().push(own);
+            }
+        }
+    }
+    if met.is_empty() {
+        return Ok(());
+    }
+    let meets = |of: &HashMap<FragmentKey, Vec<(i64, i64)>>, key: FragmentKey, own| {
+        of.get(&key).is_some_and(|times| times.iter().any(|times| is_near(*times, own)))
+    };
+    add_fragments(joined, scene, few, few_near, |key, own| meets(&met, key, own), false)?;
+    add_fragments(joined, scene, many, many_near, |key, own| meets(&times, key, own), false)?;
+    Ok(())
+}
+
+fn overlaps(span: Span, (first, last): (i64, i64)) -> bool {
+    first < span.to && span.from <= last
+}
+
+/// The events of a visitor after a sequence, from the rows of a sealed segment.
+fn later_events(
+    scene: &Scene<'_>,
+    segment: &Arc<Segment>,
+    visitor_id: &str,
+    after: u64,
+) -> Result<MemoryPiece, ReadError> {
+    scene.snapshot.on(segment, |connection| {
+        let mut piece = MemoryPiece::default();
+        let mut select = connection.prepare_cached(schema::SELECT_FLAGGED_EVENTS_OF_VISITOR)?;
+        let mut rows = select.query((visitor_id, &**scene.website_id, after.cast_signed()))?;
+        let mut order = 0;
+        while let Some(row) = rows.next()? {
+            let flags: i64 = row.get(row::FLAGS)?;
+            piece.add_row(&row::event_row(row)?, flags as u8, order);
+            order += 1;
+        }
+        Ok(piece)
+    })
+}

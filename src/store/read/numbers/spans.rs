@@ -1,0 +1,297 @@
+//! Sums over spans of what pieces answer by quarters of an hour.
+
+use std::collections::BTreeMap;
+
+use super::question::{Span, SpanNumbers};
+use crate::store::rollup::{Answer, Counts, Hit, QUARTER_MS, Sink, Visit, quarter_of};
+
+/// Visitors that are enough for an estimate: it is off by 0.4 % then.
+const ESTIMATED_FROM: usize = 64 * 1_024;
+
+/// Sorted spans that do not overlap, and what counts in each.
+pub(super) struct Sums {
+    spans: Vec<Span>,
+    of: Vec<Sum>,
+    /// The parts of spans that fill a quarter of an hour only in part, sorted.
+    cuts: Vec<Cut>,
+}
+
+/// What counts in a span.
+#[derive(Default)]
+struct Sum {
+    counts: Counts,
+    /// Hashes of visitors, and up to where they are all there is.
+    plus: Vec<u64>,
+    minus: Vec<u64>,
+    threshold: Option<u64>,
+}
+
+/// A part of a span that fills a quarter only in part.
+#[derive(Debug, Clone, Copy)]
+struct Cut {
+    part: Span,
+    /// The number of its span.
+    of: usize,
+}
+
+/// Whether what is added counts, or is taken off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sign {
+    Plus,
+    Minus,
+}
+
+impl Sums {
+    /// Of spans that are sorted and do not overlap; nothing counts before `expired_before`, where a quarter begins.
+    pub(super) fn new(spans: &[Span], expired_before: i64) -> Self {
+        let not_expired = |span: &Span| {
+            let from = span.from.max(expired_before);
+            Span { from, to: span.to.max(from) }
+        };
+        let spans: Vec<Span> = spans.iter().map(not_expired).collect();
+        let mut cuts = Vec::new();
+        for (of, span) in spans.iter().enumerate() {
+            let (begin, end) = whole(*span);
+            let head = Span { from: span.from, to: begin.min(span.to) };
+            let tail = Span { from: end.max(head.to), to: span.to };
+            cuts.extend([head, tail].into_iter().filter(|part| part.from < part.to).map(|part| Cut { part, of }));
+        }
+        let of = spans.iter().map(|_| Sum::default()).collect();
+        Self { spans, of, cuts }
+    }
+
+    /// From the first instant to the last.
+    pub(super) fn reach(&self) -> Span {
+        let from = self.spans.first().map_or(0, |span| span.from);
+        Span { from, to: self.spans.last().map_or(0, |span| span.to) }
+    }
+
+    /// The quarters that are to be looked at event by event, from the first to the last of each run of them.
+    pub(super) fn cut_quarters(&self) -> Vec<Span> {
+        let mut quarters: Vec<Span> = Vec::new();
+        for Cut { part, .. } in &self.cuts {
+            let from = i64::from(quarter_of(part.from)) * QUARTER_MS;
+            let to = (i64::from(quarter_of(part.to - 1)) + 1) * QUARTER_MS;
+            match quarters.last_mut() {
+                Some(last) if last.to >= from => last.to = last.to.max(to),
+                _ => quarters.push(Span { from, to }),
+            }
+        }
+        quarters
+    }
+
+    /// The visits that were added.
+    pub(super) fn counted_visits(&self) -> i64 {
+        self.of.iter().map(|sum| sum.counts.visits).sum()
+    }
+
+    /// The visits of an answer in all whole quarters.
+    pub(super) fn visits(&self, answer: &Answer) -> i64 {
+        let of = |span: &Span| quarters(answer, *span).map(|(_, quarter)| quarter.counts.visits).sum::<i64>();
+        self.spans.iter().map(of).sum()
+    }
+
+    /// Adds the whole quarters of an answer; visitors up to a threshold.
+    pub(super) fn add(&mut self, answer: &Answer, sign: Sign) {
+        for (span, sum) in self.spans.iter().zip(&mut self.of) {
+            for (_, quarter) in quarters(answer, *span) {
+                match sign {
+                    Sign::Plus => sum.counts += quarter.counts,
+                    Sign::Minus => sum.counts -= quarter.counts,
+                }
+                let threshold = sum.threshold.unwrap_or(u64::MAX).min(quarter.visitors.threshold);
+                sum.threshold = Some(threshold);
+                let hashes = if sign == Sign::Plus { &mut sum.plus } else { &mut sum.minus };
+                hashes.extend_from_slice(quarter.visitors.below(threshold));
+                if threshold < u64::MAX && hashes.len() > 2 * ESTIMATED_FROM {
+                    sum.lower();
+                }
+            }
+        }
+    }
+
+    /// Adds what [`CutSink`] has collected.
+    pub(super) fn add_cuts(&mut self, sink: CutSink, sign: Sign) {
+        for (Cut { of, .. }, (counts, visitors)) in self.cuts.iter().zip(sink.parts) {
+            let sum = &mut self.of[*of];
+            match sign {
+                Sign::Plus => sum.counts += counts,
+                Sign::Minus => sum.counts -= counts,
+            }
+            let hashes = if sign == Sign::Plus { &mut sum.plus } else { &mut sum.minus };
+            hashes.extend_from_slice(&visitors);
+        }
+    }
+
+    /// A sink for the events of the quarters that are cut.
+    pub(super) fn cut_sink(&self) -> CutSink {
+        let parts = self.cuts.iter().map(|_| Default::default()).collect();
+        CutSink { cuts: self.cuts.iter().map(|cut| cut.part).collect(), parts, noted: None }
+    }
+
+    /// The memory that it takes, in bytes.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.of.iter().map(|sum| (sum.plus.capacity() + sum.minus.capacity()) * size_of::<u64>()).sum()
+    }
+
+    /// The numbers, and the largest error of the visitors if any are estimated.
+    pub(super) fn end(self) -> (Vec<SpanNumbers>, Option<f64>) {
+        let mut largest: Option<f64> = None;
+        let numbers = self.of.into_iter().map(|sum| {
+            let (counts, (visitors, error)) = (sum.counts, sum.visitors());
+            largest = largest.map_or(error, |largest| Some(error.map_or(largest, |error| largest.max(error))));
+            SpanNumbers { counts, visitors }
+        });
+        (numbers.collect(), largest)
+    }
+}
+
+impl Sum {
+    /// Lowers the threshold until the visitors below it are no more than it takes.
+    fn lower(&mut self) {
+        let mut threshold = self.threshold.unwrap_or(u64::MAX);
+        loop {
+            self.plus.retain(|hash| *hash < threshold);
+            if self.plus.len() <= ESTIMATED_FROM {
+                break;
+            }
+            threshold /= 2;
+        }
+        self.minus.retain(|hash| *hash < threshold);
+        self.threshold = Some(threshold);
+    }
+
+    /// How many different visitors there are, and the relative standard error of that if it is an estimate.
+    fn visitors(mut self) -> (u64, Option<f64>) {
+        let threshold = self.threshold.unwrap_or(u64::MAX);
+        if threshold < u64::MAX {
+            self.plus.retain(|hash| *hash < threshold);
+            self.minus.retain(|hash| *hash < threshold);
+        }
+        let counted = different(&mut self.plus, &mut self.minus);
+        if threshold == u64::MAX {
+            return (counted, None);
+        }
+        let part = threshold as f64 / 2.0_f64.powi(64);
+        let error = ((1.0 - part) / (counted as f64).max(1.0)).sqrt();
+        ((counted as f64 / part).round() as u64, Some(error))
+    }
+}
+
+/// How many different numbers come more often in the first list than in the second.
+fn different(plus: &mut [u64], minus: &mut [u64]) -> u64 {
+    plus.sort_unstable();
+    minus.sort_unstable();
+    let mut minus = &*minus;
+    let mut count = 0;
+    for same in plus.chunk_by(|one, next| one == next) {
+        let hash = same[0];
+        let below = minus.iter().take_while(|gone| **gone < hash).count();
+        let gone = minus[below..].iter().take_while(|gone| **gone == hash).count();
+        minus = &minus[below + gone..];
+        count += u64::from(same.len() > gone);
+    }
+    count
+}
+
+/// In which quarters of an hour somebody was there.
+#[derive(Debug, Default)]
+pub(super) struct Quarters(BTreeMap<u32, isize>);
+
+impl Quarters {
+    /// Adds those of an answer.
+    pub(super) fn add(&mut self, answer: &Answer, sign: Sign) {
+        for (number, quarter) in &answer.quarters {
+            let visitors = quarter.visitors.below(u64::MAX).len() as isize;
+            let sum = self.0.entry(*number).or_default();
+            *sum = sum.saturating_add(match sign {
+                Sign::Minus => -visitors,
+                // Of a thinned quarter there are more than are known, whatever is taken off.
+                Sign::Plus if quarter.visitors.threshold < u64::MAX => isize::MAX / 2,
+                Sign::Plus => visitors,
+            });
+        }
+    }
+
+    /// When the first of them begins that has not expired.
+    pub(super) fn first(&self, expired_before: i64) -> Option<i64> {
+        let begins = |(number, _): (&u32, &isize)| i64::from(*number) * QUARTER_MS;
+        self.0.iter().filter(|(_, visitors)| **visitors > 0).map(begins).find(|at| *at >= expired_before)
+    }
+}
+
+/// From the first instant of a span where a quarter begins to the last.
+fn whole(span: Span) -> (i64, i64) {
+    let begin = span.from.div_euclid(QUARTER_MS) * QUARTER_MS;
+    let begin = if begin < span.from { begin + QUARTER_MS } else { begin };
+    (begin, span.to.div_euclid(QUARTER_MS) * QUARTER_MS)
+}
+
+/// The quarters of an answer that lie in a span as a whole.
+fn quarters(answer: &Answer, span: Span) -> impl Iterator<Item = (&u32, &crate::store::rollup::Quarter)> {
+    let (begin, end) = whole(span);
+    let range = quarter_of(begin)..quarter_of(end.max(begin));
+    answer.quarters.range(range)
+}
+
+/// Counts the events and visits of parts of quarters.
+pub(super) struct CutSink {
+    cuts: Vec<Span>,
+    parts: Vec<(Counts, Vec<u64>)>,
+    /// The part in which the visitor of this run was noted last.
+    noted: Option<usize>,
+}
+
+impl CutSink {
+    fn part(&self, at: i64) -> Option<usize> {
+        let after = self.cuts.partition_point(|part| part.from <= at);
+        after.checked_sub(1).filter(|part| at < self.cuts[*part].to)
+    }
+}
+
+impl Sink for CutSink {
+    fn begin_run(&mut self) {
+        self.noted = None;
+    }
+
+    fn event(&mut self, visitor: u64, hit: &Hit) {
+        let Some(part) = self.part(hit.at) else { return };
+        let (counts, visitors) = &mut self.parts[part];
+        counts.add_event(hit);
+        if self.noted != Some(part) {
+            visitors.push(visitor);
+            self.noted = Some(part);
+        }
+    }
+
+    fn visit(&mut self, visit: &Visit) {
+        if let Some(part) = self.part(visit.begun_at) {
+            self.parts[part].0.add_visit(visit);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_whole_quarters_and_what_is_cut_off_them() {
+        let spans = [Span { from: 10, to: QUARTER_MS }, Span { from: QUARTER_MS, to: 3 * QUARTER_MS + 5 }];
+        let sums = Sums::new(&spans, i64::MIN);
+        let parts: Vec<_> = sums.cuts.iter().map(|cut| (cut.part.from, cut.part.to, cut.of)).collect();
+        assert_eq!(parts, [(10, QUARTER_MS, 0), (3 * QUARTER_MS, 3 * QUARTER_MS + 5, 1)]);
+        let within = Sums::new(&[Span { from: 10, to: 20 }], i64::MIN);
+        assert_eq!(within.cuts.iter().map(|cut| (cut.part.from, cut.part.to)).collect::<Vec<_>>(), [(10, 20)]);
+        assert_eq!(within.cut_quarters(), [Span { from: 0, to: QUARTER_MS }]);
+        let expired = Sums::new(&spans, QUARTER_MS);
+        assert_eq!(expired.cuts.len(), 1);
+        assert_eq!(expired.reach(), Span { from: QUARTER_MS, to: 3 * QUARTER_MS + 5 });
+    }
+
+    #[test]
+    fn what_is_taken_off_once_still_counts_if_it_came_twice() {
+        assert_eq!(different(&mut [5, 3, 3, 9], &mut [3, 9, 1]), 2);
+        assert_eq!(different(&mut [], &mut [1]), 0);
+    }
+}

@@ -1,0 +1,40 @@
+//! Numbers of a run of events: page views, visits, visitors and what they are filed under.
+//!
+//! What a question is answered from. A sealed segment keeps it in its file, made when the segment is sealed: of every
+//! website the sums of each quarter of an hour, and all events once more in a form that is small and fast to go
+//! through, as **fragments**: the events of one session and visitor between two pauses, as far as they are in this
+//! segment. A visit that goes on in another segment is put together from its fragments when it is asked for, so no
+//! file depends on another. What a word means is in `docs/numbers.md`.
+//!
+//! Pure but for reading and writing its tables. It must not know which segments there are, nor what is hidden in them.
+
+mod answer;
+mod attributes;
+mod block;
+mod bytes;
+mod counts;
+mod dictionary;
+mod file;
+mod filter;
+mod hit;
+mod memory;
+mod pattern;
+mod source;
+mod visit;
+mod visitors;
+
+pub(crate) use self::{
+    answer::{Answer, Collector, QUARTER_MS, Quarter, quarter_of},
+    block::Fragments,
+    bytes::Damaged,
+    dictionary::Dictionaries,
+    file::{BlockEntry, Rollup, RollupError, read_block, read_keys, verify, write},
+    filter::Filters,
+    hit::{FragmentKey, Hit, PAUSE_MAX_MS},
+    memory::MemoryPiece,
+    visit::{Evaluation, Selection, Sink, Visit},
+};
+pub use self::{
+    counts::Counts,
+    filter::{Dimension, Filter, Own},
+};

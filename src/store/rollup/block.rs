@@ -1,0 +1,202 @@
+//! Fragments as bytes: some thousand of them are a block, which is read and gone through as a whole.
+//!
+//! A block has two parts. **Keys** say whose each fragment is, when it begins and ends and how many events it has: they
+//! are all that is needed to find the fragments that go on in another segment. **Hits** are the events. What an event
+//! is filed under is written as a difference to the event before it: most events of a visit share most of it.
+
+use super::{
+    bytes::{Damaged, Reader, pack, put, put_bytes, put_signed, unpack},
+    hit::{FragmentKey, Hit, Kind},
+    visitors::u64_of,
+};
+
+/// Fragments of a block.
+const FRAGMENTS_MAX: usize = 4_096;
+/// Events of a block, unless one fragment has more.
+const HITS_MAX: usize = 64 * 1_024;
+
+/// Fragments, in the order of their first events.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Fragments {
+    keys: Vec<FragmentKey>,
+    /// First and last `createdAt`.
+    times: Vec<(i64, i64)>,
+    /// Where the hits of each begin; one more than there are fragments.
+    starts: Vec<u32>,
+    /// Empty where only the keys were read.
+    hits: Vec<Hit>,
+}
+
+/// A fragment that is being written.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fragment<'a> {
+    pub(crate) key: FragmentKey,
+    /// In the order of time; never empty.
+    pub(crate) hits: &'a [Hit],
+}
+
+impl Fragments {
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// The memory that they take, in bytes.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.keys.capacity() * (size_of::<FragmentKey>() + size_of::<(i64, i64)>() + 4)
+            + self.hits.capacity() * size_of::<Hit>()
+    }
+
+    /// Whose a fragment is.
+    pub(crate) fn key(&self, at: usize) -> FragmentKey {
+        self.keys[at]
+    }
+
+    /// First and last `createdAt` of a fragment.
+    pub(crate) fn times(&self, at: usize) -> (i64, i64) {
+        self.times[at]
+    }
+
+    /// The events of a fragment, in the order of time.
+    pub(crate) fn hits(&self, at: usize) -> &[Hit] {
+        &self.hits[self.starts[at] as usize..self.starts[at + 1] as usize]
+    }
+
+    /// Reads keys.
+    pub(crate) fn read_keys(packed: &[u8]) -> Result<Self, Damaged> {
+        let mut outer = Reader(packed);
+        let ids = outer.bytes()?;
+        let unpacked = unpack(outer.0)?;
+        let mut reader = Reader(&unpacked);
+        let mut fragments = Self { starts: vec![0], ..Self::default() };
+        let (mut at, mut hits) = (0_i64, 0_u32);
+        for id in ids.chunks_exact(12) {
+            let session = u64_of(&id[8..]) as u32;
+            fragments.keys.push(FragmentKey { visitor: u64_of(&id[..8]), session });
+            at = at.checked_add(reader.signed()?).ok_or(Damaged)?;
+            let lasts = i64::try_from(reader.number()?).map_err(|_| Damaged)?;
+            fragments.times.push((at, at.checked_add(lasts).ok_or(Damaged)?));
+            hits = hits.checked_add(reader.small()?).ok_or(Damaged)?;
+            fragments.starts.push(hits);
+        }
+        reader.end()?;
+        if ids.len().is_multiple_of(12) { Ok(fragments) } else { Err(Damaged) }
+    }
+
+    /// Reads the events of fragments of which the keys were read.
+    pub(crate) fn read_hits(&mut self, packed: &[u8]) -> Result<(), Damaged> {
+        let unpacked = unpack(packed)?;
+        let mut outer = Reader(&unpacked);
+        let mut columns = [Reader(&[]); COLUMNS];
+        for column in &mut columns {
+            *column = Reader(outer.bytes()?);
+        }
+        let count = self.starts.last().copied().unwrap_or_default() as usize;
+        // Every event has a byte in the column of kinds, so no more room is taken than was read.
+        if columns[KIND].0.len() != count {
+            return Err(Damaged);
+        }
+        self.hits = Vec::with_capacity(count);
+        for (bounds, (first, last)) in self.starts.windows(2).zip(&self.times) {
+            let mut before = Hit::at(*first, 0);
+            for place in bounds[0]..bounds[1] {
+                let mut hit = before;
+                hit.order = place;
+                if place > bounds[0] {
+                    hit.at = if place + 1 == bounds[1] {
+                        *last
+                    } else {
+                        let later = i64::try_from(columns[TIME].number()?).map_err(|_| Damaged)?;
+                        before.at.checked_add(later).ok_or(Damaged)?
+                    };
+                }
+                read_attributes(&mut columns, &mut hit)?;
+                if hit.at < before.at || hit.at > *last {
+                    return Err(Damaged);
+                }
+                before = hit;
+                self.hits.push(hit);
+            }
+        }
+        columns.iter().try_for_each(Reader::end)
+    }
+}
+
+const COLUMNS: usize = 9;
+const TIME: usize = 0;
+const KIND: usize = 1;
+const FLAGS: usize = 2;
+const ENGAGED: usize = 3;
+/// The first of the five columns of what an event is filed under.
+const FILED: usize = 4;
+
+fn read_attributes(columns: &mut [Reader<'_>; COLUMNS], hit: &mut Hit) -> Result<(), Damaged> {
+    hit.kind = Kind(columns[KIND].take(1)?[0]);
+    hit.flags = columns[FLAGS].take(1)?[0];
+    hit.engaged_ms = if hit.kind.is_engagement() { columns[ENGAGED].small()? } else { 0 };
+    let filed = [&mut hit.page, &mut hit.name, &mut hit.acquisition, &mut hit.client, &mut hit.location];
+    for (number, column) in filed.into_iter().zip(&mut columns[FILED..]) {
+        *number = match column.small()? {
+            0 => *number,
+            1 => Hit::TOO_MANY,
+            other => other - 2,
+        };
+    }
+    Ok(())
+}
+
+/// Where a block of these fragments ends.
+pub(crate) fn block_len(hits: impl Iterator<Item = usize>) -> usize {
+    let mut sum = 0;
+    let fitting = hits.take(FRAGMENTS_MAX).take_while(|hits| {
+        sum += hits;
+        sum <= HITS_MAX
+    });
+    fitting.count().max(1)
+}
+
+/// Keys and hits of these fragments, as bytes.
+pub(crate) fn write(fragments: &[Fragment<'_>]) -> std::io::Result<(Vec<u8>, Vec<u8>)> {
+    let (mut ids, mut keys) = (Vec::with_capacity(fragments.len() * 12), Vec::new());
+    let mut columns: [Vec<u8>; COLUMNS] = Default::default();
+    let mut before = 0;
+    for Fragment { key, hits } in fragments {
+        let (first, last) = (hits[0].at, hits[hits.len() - 1].at);
+        ids.extend_from_slice(&key.visitor.to_le_bytes());
+        ids.extend_from_slice(&key.session.to_le_bytes());
+        put_signed(&mut keys, first - before);
+        put(&mut keys, (last - first).cast_unsigned());
+        put(&mut keys, hits.len() as u64);
+        before = first;
+        let mut previous = Hit::at(first, 0);
+        for (place, hit) in hits.iter().enumerate() {
+            if place > 0 && place + 1 < hits.len() {
+                put(&mut columns[TIME], (hit.at - previous.at).cast_unsigned());
+            }
+            write_attributes(&mut columns, hit, &previous);
+            previous = *hit;
+        }
+    }
+    let mut packed_keys = Vec::new();
+    put_bytes(&mut packed_keys, &ids);
+    packed_keys.extend_from_slice(&pack(&keys)?);
+    let mut hits = Vec::new();
+    columns.iter().for_each(|column| put_bytes(&mut hits, column));
+    Ok((packed_keys, pack(&hits)?))
+}
+
+fn write_attributes(columns: &mut [Vec<u8>; COLUMNS], hit: &Hit, previous: &Hit) {
+    columns[KIND].push(hit.kind.0);
+    columns[FLAGS].push(hit.flags);
+    if hit.kind.is_engagement() {
+        put(&mut columns[ENGAGED], u64::from(hit.engaged_ms));
+    }
+    let filed = |hit: &Hit| [hit.page, hit.name, hit.acquisition, hit.client, hit.location];
+    for ((number, before), column) in filed(hit).into_iter().zip(filed(previous)).zip(&mut columns[FILED..]) {
+        match number {
+            number if number == before => column.push(0),
+            Hit::TOO_MANY => column.push(1),
+            number => put(column, u64::from(number) + 2),
+        }
+    }
+}

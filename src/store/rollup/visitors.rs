@@ -1,0 +1,76 @@
+//! Who was there: the hashes of visitors, all of them or the lowest.
+//!
+//! Hashes are spread evenly, so where all those below a **threshold** are kept, their number divided by the part of all
+//! numbers that lies below it says how many visitors there are (a theta sketch, as Apache DataSketches calls it:
+//! <https://datasketches.apache.org/docs/Theta/ThetaSketches.html>). Parts are put together by the lowest threshold of
+//! them. Unlike registers of a HyperLogLog, what is counted too much can be taken off again. A hash may come several
+//! times, once for every visit that it is of, so that taking one visit off leaves the others.
+
+use super::bytes::{Damaged, Reader, put};
+
+/// Hashes of visitors, sorted; with a threshold below the highest number only those below it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Visitors {
+    /// `u64::MAX` if all are kept.
+    pub(crate) threshold: u64,
+    hashes: Vec<u64>,
+}
+
+impl Visitors {
+    /// All of those with these hashes.
+    pub(crate) fn all(mut hashes: Vec<u64>) -> Self {
+        hashes.sort_unstable();
+        hashes.shrink_to_fit();
+        Self { threshold: u64::MAX, hashes }
+    }
+
+    /// Leaves about as many as this of the lowest.
+    pub(crate) fn thin(&mut self, hashes_max: usize) {
+        if self.hashes.len() > hashes_max {
+            self.threshold = self.hashes[hashes_max];
+            let below = self.hashes.partition_point(|hash| *hash < self.threshold);
+            self.hashes.truncate(below);
+            self.hashes.shrink_to_fit();
+        }
+    }
+
+    /// Adds those of another part.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.threshold = self.threshold.min(other.threshold);
+        let mut hashes = self.below(self.threshold).to_vec();
+        hashes.extend_from_slice(other.below(self.threshold));
+        hashes.sort_unstable();
+        self.hashes = hashes;
+    }
+
+    /// Those below a threshold.
+    pub(crate) fn below(&self, threshold: u64) -> &[u64] {
+        if threshold == u64::MAX {
+            return &self.hashes;
+        }
+        &self.hashes[..self.hashes.partition_point(|hash| *hash < threshold)]
+    }
+
+    /// The memory that they take, in bytes.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        size_of::<Self>() + self.hashes.capacity() * size_of::<u64>()
+    }
+
+    pub(super) fn write(&self, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(&self.threshold.to_le_bytes());
+        put(bytes, self.hashes.len() as u64);
+        self.hashes.iter().for_each(|hash| bytes.extend_from_slice(&hash.to_le_bytes()));
+    }
+
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Damaged> {
+        let threshold = u64_of(reader.take(8)?);
+        let count = usize::try_from(reader.number()?).map_err(|_| Damaged)?;
+        let bytes = reader.take(count.checked_mul(8).ok_or(Damaged)?)?;
+        let hashes: Vec<u64> = bytes.chunks_exact(8).map(u64_of).collect();
+        if hashes.is_sorted() { Ok(Self { threshold, hashes }) } else { Err(Damaged) }
+    }
+}
+
+pub(super) fn u64_of(bytes: &[u8]) -> u64 {
+    bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
+}

@@ -1,0 +1,215 @@
+//! What an event and a visit are filed under.
+
+use super::{
+    fault::{Fault, Rules},
+    oracle::{Event, Website},
+};
+
+/// What belongs to an event.
+pub const OF_EVENT: [&str; 3] = ["page", "hostname", "event"];
+/// What belongs to a visit.
+pub const OF_VISIT: [&str; 13] = [
+    "entryPage",
+    "exitPage",
+    "referrer",
+    "source",
+    "utmSource",
+    "utmMedium",
+    "utmCampaign",
+    "utmContent",
+    "utmTerm",
+    "browser",
+    "os",
+    "deviceType",
+    "location",
+];
+/// Where the name of an event stands, the first first.
+pub const NAME_KEYS: [&str; 6] = ["name", "event", "eventName", "event_name", "action", "buttonId"];
+/// Hosts that events may come from, without `www.`, and the source that each is. Whatever else there is to know of
+/// names and registrable domains is nothing that this file could know better.
+pub const SOURCES: [(&str, &str); 7] = [
+    ("google.de", "Google"),
+    ("google.com", "Google"),
+    ("news.example.org", "example.org"),
+    ("example.org", "example.org"),
+    ("example.net", "example.net"),
+    ("blog.example.com", "example.com"),
+    ("a.b.example.co.uk", "example.co.uk"),
+];
+const VALUE_BYTES_MAX: usize = 1_024;
+
+/// A URL with `://`, in its parts.
+#[derive(Debug, PartialEq, Eq)]
+struct Address<'a> {
+    host: String,
+    path: &'a str,
+    query: &'a str,
+    fragment: &'a str,
+}
+
+impl<'a> Address<'a> {
+    fn split(url: &'a str, rules: Rules) -> Self {
+        let (_, rest) = url.split_once("://").expect("the URLs of these tests have ://");
+        let (rest, fragment) = rest.split_once('#').unwrap_or((rest, ""));
+        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let host = authority.rsplit('@').next().unwrap_or_default();
+        let host = match rules.lack(Fault::PortsStay) {
+            true => host,
+            false => host.split(':').next().unwrap_or_default(),
+        };
+        let host = if rules.lack(Fault::HostsKeepTheirCase) { host.to_owned() } else { host.to_lowercase() };
+        Self { host, path, query, fragment }
+    }
+
+    /// What stands first in the query under this name.
+    fn parameter(&self, name: &str, rules: Rules) -> Option<String> {
+        let mut values = self.query.split('&').filter_map(|pair| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (unescaped(key, rules) == name).then(|| unescaped(value, rules))
+        });
+        if rules.lack(Fault::LastOfAQueryCounts) { values.next_back() } else { values.next() }
+    }
+}
+
+fn unescaped(text: &str, rules: Rules) -> String {
+    let bytes = text.as_bytes();
+    let (mut out, mut at) = (Vec::new(), 0);
+    while at < bytes.len() {
+        let code = bytes.get(at + 1..at + 3).and_then(|code| std::str::from_utf8(code).ok());
+        let code = code.filter(|code| code.bytes().all(|digit| digit.is_ascii_hexdigit()));
+        match (bytes[at], code.and_then(|code| u8::from_str_radix(code, 16).ok())) {
+            (b'%', Some(byte)) => {
+                out.push(byte);
+                at += 2;
+            }
+            (b'+', _) if !rules.lack(Fault::PlusIsPlus) => out.push(b' '),
+            (byte, _) => out.push(byte),
+        }
+        at += 1;
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// A value as it counts: none if it is empty, and not longer than it may be.
+fn value(text: Option<String>, rules: Rules) -> Option<String> {
+    let mut text = text.filter(|text| !text.is_empty() || rules.lack(Fault::EmptyIsAValue))?;
+    if !rules.lack(Fault::LongValuesStay) {
+        let end = (0..=VALUE_BYTES_MAX.min(text.len())).rev().find(|&end| text.is_char_boundary(end));
+        text.truncate(end.unwrap_or_default());
+    }
+    Some(text)
+}
+
+/// The name of an event; none of a page view.
+pub fn event_name(event: &Event) -> Option<String> {
+    event_name_by(event, NAME_KEYS.iter())
+}
+
+fn event_name_by<'a>(event: &Event, mut keys: impl Iterator<Item = &'a &'a str>) -> Option<String> {
+    if event.is_view() {
+        return None;
+    }
+    let name = keys.find_map(|key| event.properties[*key].as_str().filter(|name| !name.is_empty()));
+    Some(name.unwrap_or(event.kind).to_owned())
+}
+
+fn page(website: &Website, event: &Event, rules: Rules) -> String {
+    let address = Address::split(&event.url, rules);
+    let host = if website.hosts.len() > 1 { &*address.host } else { "" };
+    let path = if address.path.is_empty() { "/" } else { address.path };
+    let fragment = address.fragment;
+    let is_route = fragment.starts_with('/') || fragment.starts_with("!/");
+    let stays = match rules.0 {
+        Some(Fault::FragmentsAreDropped) => false,
+        Some(Fault::AllFragmentsStay) => !fragment.is_empty(),
+        _ => is_route,
+    };
+    if !stays {
+        return format!("{host}{path}");
+    }
+    let route = match rules.lack(Fault::FragmentsKeepTheirQuery) {
+        true => fragment,
+        false => fragment.split('?').next().unwrap_or_default(),
+    };
+    format!("{host}{path}#{route}")
+}
+
+/// What an event has under one of the names of [`OF_EVENT`].
+pub fn of_event(website: &Website, event: &Event, name: &str, rules: Rules) -> Option<String> {
+    let text = match name {
+        "hostname" => Some(Address::split(&event.url, rules).host),
+        "page" => Some(page(website, event, rules)),
+        "event" if rules.lack(Fault::NamesInAnotherOrder) => event_name_by(event, NAME_KEYS.iter().rev()),
+        "event" => event_name(event),
+        _ => panic!("{name} is nothing that an event has"),
+    };
+    value(text, rules)
+}
+
+/// What a visit, or a run of events that is none, has under one of the names of [`OF_VISIT`].
+pub fn of_visit(website: &Website, run: &[&Event], name: &str, rules: Rules) -> Option<String> {
+    let mut views = run.iter().copied().filter(|event| event.is_view());
+    let last_view = views.clone().next_back();
+    let first_view = views.next();
+    let client = match rules.lack(Fault::ClientOfTheFirstView) {
+        true => first_view.unwrap_or(run[0]),
+        false => run[0],
+    };
+    match name {
+        "browser" => return value(client.browser.clone(), rules),
+        "os" => return value(client.os.clone(), rules),
+        "deviceType" => return value(client.device_type.clone(), rules),
+        "location" => return value(client.location.clone(), rules),
+        _ => {}
+    }
+    let (first_view, last_view) = (first_view?, last_view?);
+    let acquired = if rules.lack(Fault::AcquisitionOfTheLastView) { last_view } else { first_view };
+    let parameter = |name: &str| value(Address::split(&acquired.url, rules).parameter(name, rules), rules);
+    let text = match name {
+        "entryPage" => Some(page(website, first_view, rules)),
+        "exitPage" if rules.lack(Fault::ExitIsEntry) => Some(page(website, first_view, rules)),
+        "exitPage" => Some(page(website, last_view, rules)),
+        "referrer" => referrer(website, acquired, rules),
+        "source" if rules.lack(Fault::SourceOfReferrerOnly) => referrer(website, acquired, rules).map(source_of),
+        "source" => parameter("utm_source")
+            .or_else(|| parameter("source"))
+            .or_else(|| parameter("ref"))
+            .or_else(|| referrer(website, acquired, rules).map(source_of)),
+        "utmSource" => parameter("utm_source"),
+        "utmMedium" => parameter("utm_medium"),
+        "utmCampaign" => parameter("utm_campaign"),
+        "utmContent" => parameter("utm_content"),
+        "utmTerm" => parameter("utm_term"),
+        _ => panic!("{name} is nothing that a visit has"),
+    };
+    value(text, rules)
+}
+
+/// The host that a page view came from, unless that is the website's own.
+fn referrer(website: &Website, view: &Event, rules: Rules) -> Option<String> {
+    let host = Address::split(view.referrer.as_deref()?, rules).host;
+    let bare = host.strip_prefix("www.").unwrap_or(&host);
+    let domain = website.domain.split(':').next().unwrap_or_default();
+    let mut own = website.hosts.iter().map(|host| &**host).chain([domain]);
+    let is_own = own.any(|own| own.strip_prefix("www.").unwrap_or(own) == bare);
+    if is_own && !rules.lack(Fault::OwnReferrersStay) {
+        return None;
+    }
+    Some(if rules.lack(Fault::WwwStays) { host } else { bare.to_owned() })
+}
+
+fn source_of(host: String) -> String {
+    let known = SOURCES.iter().find(|(known, _)| host.strip_prefix("www.").unwrap_or(&host) == *known);
+    // Only where a rule is taken away, a host may come here that is not in the list.
+    known.map_or(host.clone(), |(_, source)| (*source).to_owned())
+}
+
+/// What an event has under a name, by itself; for those who want a value that there is.
+pub fn of_alone(website: &Website, event: &Event, name: &str) -> Option<String> {
+    let rules = Rules::default();
+    if OF_EVENT.contains(&name) {
+        return of_event(website, event, name, rules);
+    }
+    of_visit(website, &[event], name, rules)
+}
