@@ -163,10 +163,8 @@ impl Store {
         };
         let roller = Roller::spawn(rolling, recovered.prepared)?;
         let interrupt = ReaderInterrupt::default();
-        let (readers, tails, mut threads) = spawn_readers(&segments, options, &interrupt, metrics)?;
+        let ((readers, numbers, tails), mut threads) = spawn_readers(&segments, options, &interrupt, metrics)?;
         threads.push(catalog_thread);
-        let (numbers, tally_thread) = Numbers::spawn(&segments, options.numbers, &interrupt, Arc::clone(metrics))?;
-        threads.push(tally_thread);
         let (shipping, ship_threads) = Shipping::spawn(
             (catalog.clone(), &segments, Arc::clone(&erasures), Arc::clone(&shipped), reserve.clone()),
             options,
@@ -258,18 +256,23 @@ fn rewriter(
     }
 }
 
-/// Starts the threads that answer questions, and those that read for who follows events.
+/// Who answers questions, and who follows events.
+type Pools = (Readers, Numbers, Tails);
+
+/// Starts the threads that answer questions, and those that read ahead for numbers and for who follows events.
 fn spawn_readers(
     segments: &Arc<Segments>,
     options: &StoreOptions,
     interrupt: &ReaderInterrupt,
     metrics: &Arc<StoreMetrics>,
-) -> Result<(Readers, Tails, Vec<JoinHandle<()>>), OpenError> {
+) -> Result<(Pools, Vec<JoinHandle<()>>), OpenError> {
     let (readers, mut threads) =
         Readers::spawn(Pool::Questions, segments, options.read, interrupt, Arc::clone(metrics))?;
     let (tails, tail_threads) = Tails::spawn(segments, options.read, options.tail, interrupt, Arc::clone(metrics))?;
     threads.extend(tail_threads);
-    Ok((readers, tails, threads))
+    let (numbers, thread) = Numbers::spawn(segments, options.numbers, interrupt, Arc::clone(metrics))?;
+    threads.push(thread);
+    Ok(((readers, numbers, tails), threads))
 }
 
 /// Starts the thread that looks whether the directory is where it was, and how large it is.

@@ -131,10 +131,10 @@ mod tests {
     use crate::config::RawSettings;
 
     #[test]
-    fn five_eighths_of_a_gibibyte_are_enough_by_default() {
+    fn what_the_papers_say_is_enough_by_default() {
         let config = Config::check(&RawSettings::default()).unwrap();
         let config = Config { worker_threads: 1, ..config };
         let sum = bytes_max(&config);
-        assert!(sum <= 640 << 20, "{} MiB: {:#?}", sum >> 20, parts(&config));
+        assert!(sum <= 840 << 20, "{} MiB: {:#?}", sum >> 20, parts(&config));
     }
 }

@@ -25,7 +25,7 @@ mod visitors;
 
 pub(crate) use self::{
     answer::{Answer, Collector, QUARTER_MS, Quarter, quarter_of},
-    block::Fragments,
+    block::{Fragments, Needed},
     bytes::Damaged,
     dictionary::Dictionaries,
     file::{BlockEntry, Rollup, RollupError, read_block, read_keys, verify, write},
@@ -38,3 +38,6 @@ pub use self::{
     counts::Counts,
     filter::{Dimension, Filter, Own},
 };
+
+#[cfg(test)]
+mod tests;

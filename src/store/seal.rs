@@ -9,6 +9,7 @@ mod error;
 mod expiry;
 mod held;
 pub(super) mod rewrite;
+mod upgrade;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -226,7 +227,11 @@ impl Sealing {
             || !plan.erased_last && !is_behind(&plan.unsealed) && self.erasures.one_has_waited(ERASE_WAIT_MAX);
         let erase_now = to_erase.is_some() && (to_seal.is_none() || takes_turns());
         plan.erased_last = erase_now;
-        if erase_now { to_erase } else { to_seal.or_else(|| self.next_to_upgrade(plan)) }
+        if erase_now {
+            to_erase
+        } else {
+            to_seal.or_else(|| upgrade::next(&self.rewriter, |number| plan.is_delayed(number)))
+        }
     }
 
     /// The oldest sealed segment that holds events which are to be erased. When the active one does, it is rolled.
@@ -246,15 +251,6 @@ impl Sealing {
             }
         }
         to_erase
-    }
-
-    /// The oldest sealed segment that an older hitlog has made: it serves as it is, so it is brought up to date behind
-    /// everything else, and where that leaves room.
-    fn next_to_upgrade(&self, plan: &Plan) -> Option<Arc<Segment>> {
-        let view = self.rewriter.segments.view();
-        let is_old = |segment: &&Arc<Segment>| segment.summary().is_some_and(|summary| !summary.has_rollups);
-        let mut old = view.segments.iter().filter(is_old);
-        old.find(|segment| !plan.is_delayed(segment.number) && self.rewriter.has_room(segment)).map(Arc::clone)
     }
 
     /// Whether rows of a segment are on their way elsewhere, and may have to be sent again just as they are.
@@ -499,8 +495,5 @@ fn niceness(unsealed: usize) -> i32 {
 
 /// Whether so many segments wait to be sealed that erasures must wait too.
 fn is_behind(unsealed: &VecDeque<Arc<Segment>>) -> bool {
-    unsealed.len() >= UNSEALED_MAX
+    unsealed.len() >= 5
 }
-
-/// Segments waiting for their indexes from which on erasures wait for them.
-const UNSEALED_MAX: usize = 5;

@@ -13,9 +13,10 @@ use std::{
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 /// The rooms, and the rooms that each may name. `main`, `cli` and `app` know everything.
-pub(crate) const ARROWS: [(&str, &[&str]); 16] = [
+pub(crate) const ARROWS: [(&str, &[&str]); 17] = [
     ("allocator", &[]),
     ("budget", &[]),
+    ("calendar", &["event"]),
     ("clock", &[]),
     ("command", &[]),
     ("config", &[]),
@@ -25,7 +26,7 @@ pub(crate) const ARROWS: [(&str, &[&str]); 16] = [
     ("metrics", &[]),
     ("website", &["event", "store"]),
     ("queue", &["event", "metrics"]),
-    ("http", &["budget", "clock", "domain", "event", "event_id", "queue", "metrics", "store", "website"]),
+    ("http", &["budget", "calendar", "clock", "domain", "event", "event_id", "queue", "metrics", "store", "website"]),
     ("writer", &["event", "queue", "metrics", "store"]),
     ("ship", &["budget", "clock", "event", "metrics", "store"]),
     ("store", &["allocator", "budget", "clock", "command", "domain", "event", "event_id", "metrics"]),
@@ -33,9 +34,10 @@ pub(crate) const ARROWS: [(&str, &[&str]); 16] = [
 ];
 
 /// The store's layers, the lowest first: a file may name its own room and those of lower layers.
-pub(crate) const STORE_LAYERS: [&[&str]; 8] = [
+pub(crate) const STORE_LAYERS: [&[&str]; 9] = [
     &["error", "options", "priority"],
     &["format"],
+    &["rollup"],
     &["ids", "segments"],
     &["catalog", "read"],
     &["seal", "erase", "shipping", "offline"],

@@ -28,6 +28,7 @@ mod messages;
 mod metrics;
 mod moved;
 mod numbers;
+mod numbers_kept;
 mod oddities;
 mod openapi;
 mod papers;

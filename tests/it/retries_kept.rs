@@ -13,6 +13,7 @@ use std::{
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
+use crate::numbers_kept;
 use harness::{
     Daemon, event_with,
     named::{NamedEvents, id_runs},
@@ -265,12 +266,7 @@ fn make_older(data: &Path) {
         let connection = Connection::open(path).unwrap();
         connection.execute_batch(sql).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     };
-    for entry in fs::read_dir(data.join("segments")).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_some_and(|extension| extension == "db") {
-            execute(&path, "ALTER TABLE Event DROP COLUMN eventIdHash; PRAGMA user_version = 1;");
-        }
-    }
+    numbers_kept::make_segments_older(data, 1);
     execute(
         &data.join("catalog.db"),
         "ALTER TABLE Log DROP COLUMN idHashKey; UPDATE Segment SET digest = NULL; DROP TABLE ShipTarget;

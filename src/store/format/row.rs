@@ -5,6 +5,8 @@ use rusqlite::{Connection, Row};
 use super::schema;
 use crate::{event::EventRow, store::error::ReadError};
 
+/// The column of an event's visitor.
+pub(crate) const VISITOR_ID: usize = 6;
 /// The column of an event's flags, where they are read.
 pub(crate) const FLAGS: usize = 14;
 

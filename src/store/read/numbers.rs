@@ -85,7 +85,7 @@ struct Entry {
 
 impl Numbers {
     /// Starts the thread that reads what takes longer than a question may wait.
-    pub(in crate::store) fn spawn(
+    pub(crate) fn spawn(
         segments: &Arc<Segments>,
         options: NumbersOptions,
         interrupt: &ReaderInterrupt,
@@ -365,12 +365,17 @@ fn add_sealed(
         if answer.is_none() {
             let counted = piece.answer(scene.snapshot, scene.kept, asked)?;
             visits += sums.visits(&counted);
-            *answer = Some(if visits > exact_visits_max { piece.thin(scene.kept, asked, &counted) } else { counted });
+            // Once it is clear that all is estimated, less is held.
+            let is_estimated = visits > exact_visits_max;
+            *answer = Some(if is_estimated { piece.thin(scene.kept, asked, &counted) } else { counted });
         }
     }
     for (piece, answer) in sealed.iter().zip(answers) {
         let Some(mut answer) = answer else { continue };
-        if visits <= exact_visits_max && !answer.is_whole() {
+        if visits > exact_visits_max {
+            // An estimate must not depend on what happens to be known of the piece.
+            answer = if answer.is_thinned() { answer } else { piece.thin(scene.kept, asked, &answer) };
+        } else if !answer.is_whole() {
             answer = piece.answer(scene.snapshot, scene.kept, asked)?;
         }
         sums.add(&answer, Sign::Plus);

@@ -56,6 +56,11 @@ impl Answer {
         }
     }
 
+    /// Whether it has no more visitors than [`thin`](Self::thin) leaves.
+    pub(crate) fn is_thinned(&self) -> bool {
+        self.quarters.values().all(|quarter| quarter.visitors.below(u64::MAX).len() <= THINNED_VISITORS)
+    }
+
     /// Whether it has every visitor.
     pub(crate) fn is_whole(&self) -> bool {
         self.quarters.values().all(|quarter| quarter.visitors.threshold == u64::MAX)

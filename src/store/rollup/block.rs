@@ -83,42 +83,70 @@ impl Fragments {
         if ids.len().is_multiple_of(12) { Ok(fragments) } else { Err(Damaged) }
     }
 
-    /// Reads the events of fragments of which the keys were read.
-    pub(crate) fn read_hits(&mut self, packed: &[u8]) -> Result<(), Damaged> {
+    /// Reads the events of fragments of which the keys were read, and of what they are filed under what is needed.
+    pub(crate) fn read_hits(&mut self, packed: &[u8], needed: Needed) -> Result<(), Damaged> {
         let unpacked = unpack(packed)?;
         let mut outer = Reader(&unpacked);
         let mut columns = [Reader(&[]); COLUMNS];
         for column in &mut columns {
             *column = Reader(outer.bytes()?);
         }
+        outer.end()?;
         let count = self.starts.last().copied().unwrap_or_default() as usize;
-        // Every event has a byte in the column of kinds, so no more room is taken than was read.
-        if columns[KIND].0.len() != count {
+        // Every event has a byte in the columns of kinds and flags, so no more room is taken than was read.
+        if columns[KIND].0.len() != count || columns[FLAGS].0.len() != count {
             return Err(Damaged);
         }
-        self.hits = Vec::with_capacity(count);
-        for (bounds, (first, last)) in self.starts.windows(2).zip(&self.times) {
-            let mut before = Hit::at(*first, 0);
-            for place in bounds[0]..bounds[1] {
-                let mut hit = before;
-                hit.order = place;
-                if place > bounds[0] {
-                    hit.at = if place + 1 == bounds[1] {
-                        *last
-                    } else {
-                        let later = i64::try_from(columns[TIME].number()?).map_err(|_| Damaged)?;
-                        before.at.checked_add(later).ok_or(Damaged)?
-                    };
-                }
-                read_attributes(&mut columns, &mut hit)?;
-                if hit.at < before.at || hit.at > *last {
-                    return Err(Damaged);
-                }
-                before = hit;
-                self.hits.push(hit);
+        self.read_times(&mut columns[TIME])?;
+        let kinds = columns[KIND].0.iter().zip(columns[FLAGS].0);
+        for (hit, (kind, flags)) in self.hits.iter_mut().zip(kinds) {
+            (hit.kind, hit.flags) = (Kind(*kind), *flags);
+            if hit.kind.is_engagement() {
+                hit.engaged_ms = columns[ENGAGED].small()?;
             }
         }
-        columns.iter().try_for_each(Reader::end)
+        columns[ENGAGED].end()?;
+        for (at, field) in FIELDS.into_iter().enumerate() {
+            if needed.0 & 1 << at != 0 {
+                self.read_filed(&mut columns[FILED + at], field)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn read_times(&mut self, column: &mut Reader<'_>) -> Result<(), Damaged> {
+        self.hits = Vec::with_capacity(self.starts.last().copied().unwrap_or_default() as usize);
+        for (bounds, (first, last)) in self.starts.windows(2).zip(&self.times) {
+            let mut at = *first;
+            for place in bounds[0]..bounds[1] {
+                if place > bounds[0] && place + 1 < bounds[1] {
+                    let later = i64::try_from(column.number()?).map_err(|_| Damaged)?;
+                    at = at.checked_add(later).ok_or(Damaged)?;
+                } else if place > bounds[0] {
+                    at = at.max(*last);
+                }
+                if at > *last {
+                    return Err(Damaged);
+                }
+                self.hits.push(Hit::at(at, place));
+            }
+        }
+        column.end()
+    }
+
+    fn read_filed(&mut self, column: &mut Reader<'_>, field: fn(&mut Hit) -> &mut u32) -> Result<(), Damaged> {
+        for bounds in self.starts.windows(2) {
+            let mut before = 0;
+            for hit in &mut self.hits[bounds[0] as usize..bounds[1] as usize] {
+                before = match column.small()? {
+                    0 => before,
+                    1 => Hit::TOO_MANY,
+                    other => other - 2,
+                };
+                *field(hit) = before;
+            }
+        }
+        column.end()
     }
 }
 
@@ -130,19 +158,22 @@ const ENGAGED: usize = 3;
 /// The first of the five columns of what an event is filed under.
 const FILED: usize = 4;
 
-fn read_attributes(columns: &mut [Reader<'_>; COLUMNS], hit: &mut Hit) -> Result<(), Damaged> {
-    hit.kind = Kind(columns[KIND].take(1)?[0]);
-    hit.flags = columns[FLAGS].take(1)?[0];
-    hit.engaged_ms = if hit.kind.is_engagement() { columns[ENGAGED].small()? } else { 0 };
-    let filed = [&mut hit.page, &mut hit.name, &mut hit.acquisition, &mut hit.client, &mut hit.location];
-    for (number, column) in filed.into_iter().zip(&mut columns[FILED..]) {
-        *number = match column.small()? {
-            0 => *number,
-            1 => Hit::TOO_MANY,
-            other => other - 2,
-        };
-    }
-    Ok(())
+/// Those five.
+const FIELDS: [fn(&mut Hit) -> &mut u32; 5] = [
+    |hit| &mut hit.page,
+    |hit| &mut hit.name,
+    |hit| &mut hit.acquisition,
+    |hit| &mut hit.client,
+    |hit| &mut hit.location,
+];
+
+/// What of an event's files is needed: a bit for each of page, name, acquisition, client, location.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Needed(pub(crate) u8);
+
+impl Needed {
+    /// Everything.
+    pub(crate) const ALL: Self = Self(0b1_1111);
 }
 
 /// Where a block of these fragments ends.

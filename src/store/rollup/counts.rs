@@ -75,16 +75,23 @@ impl Counts {
     }
 }
 
+impl Counts {
+    /// Sums number by number. They wrap, as what a damaged file says must not end the process.
+    fn combined(self, other: Self, combine: impl Fn(i64, i64) -> i64) -> Self {
+        let (mut numbers, others) = (self.numbers(), other.numbers());
+        numbers.iter_mut().zip(others).for_each(|(number, other)| *number = combine(*number, other));
+        Self::of_numbers(numbers)
+    }
+}
+
 impl AddAssign for Counts {
     fn add_assign(&mut self, other: Self) {
-        let (mut numbers, others) = (self.numbers(), other.numbers());
-        numbers.iter_mut().zip(others).for_each(|(number, other)| *number = number.wrapping_add(other));
-        *self = Self::of_numbers(numbers);
+        *self = self.combined(other, i64::wrapping_add);
     }
 }
 
 impl SubAssign for Counts {
     fn sub_assign(&mut self, other: Self) {
-        *self += Self::of_numbers(other.numbers().map(i64::wrapping_neg));
+        *self = self.combined(other, i64::wrapping_sub);
     }
 }

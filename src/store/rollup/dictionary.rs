@@ -176,15 +176,15 @@ impl Dictionaries {
     /// Reads what [`write`](Self::write) has written.
     pub(crate) fn read(bytes: &[u8]) -> Result<Self, Damaged> {
         let mut reader = Reader(bytes);
-        let [pages, names, acquisitions, clients, locations] = [const { () }; 5].map(|()| Values::read(&mut reader));
-        reader.end()?;
+        // In the order in which they are written.
         let dictionaries = Self {
-            pages: pages?,
-            names: names?,
-            acquisitions: acquisitions?,
-            clients: clients?,
-            locations: locations?,
+            pages: Values::read(&mut reader)?,
+            names: Values::read(&mut reader)?,
+            acquisitions: Values::read(&mut reader)?,
+            clients: Values::read(&mut reader)?,
+            locations: Values::read(&mut reader)?,
         };
+        reader.end()?;
         for number in 1..=dictionaries.pages.len() as u32 {
             fields::<2>(dictionaries.pages.get(number))?;
         }

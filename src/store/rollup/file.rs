@@ -7,7 +7,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::{
     answer::{Answer, Collector},
-    block::{Fragment, Fragments, block_len, write as write_block},
+    block::{Fragment, Fragments, Needed, block_len, write as write_block},
     bytes::{Damaged, Reader, pack, put, put_signed, unpack},
     dictionary::Dictionaries,
     filter::Matcher,
@@ -19,7 +19,7 @@ use crate::store::format::{hash::visitor_hash, row, schema};
 
 /// Events that are in memory at once while rollups are made: some 60 MB of them. Of a segment with more, those of some
 /// visitors are read after those of others.
-const EVENTS_PER_PASS: u64 = 512 * 1_024;
+const EVENTS_PER_PASS: u64 = 1_024 * 1_024;
 
 /// Why a rollup cannot be used or made.
 #[derive(Debug, thiserror::Error)]
@@ -114,13 +114,17 @@ pub(crate) fn read_keys(connection: &Connection, block: &BlockEntry) -> Result<F
     if fragments.len() == block.fragments as usize { Ok(fragments) } else { Err(Damaged.into()) }
 }
 
-/// Reads a block's fragments with their events.
-pub(crate) fn read_block(connection: &Connection, block: &BlockEntry) -> Result<Fragments, RollupError> {
+/// Reads a block's fragments with their events, and of what these are filed under what is needed.
+pub(crate) fn read_block(
+    connection: &Connection,
+    block: &BlockEntry,
+    needed: Needed,
+) -> Result<Fragments, RollupError> {
     let mut fragments = read_keys(connection, block)?;
     let select = "SELECT hits, hitsHash FROM RollupBlock WHERE id = ?1";
-    connection
-        .prepare_cached(select)?
-        .query_row([block.id], |row| Ok(checked(row, 0, 1)?.and_then(|packed| fragments.read_hits(packed))))??;
+    connection.prepare_cached(select)?.query_row([block.id], |row| {
+        Ok(checked(row, 0, 1)?.and_then(|packed| fragments.read_hits(packed, needed)))
+    })??;
     Ok(fragments)
 }
 
@@ -172,10 +176,15 @@ struct Builder {
 
 /// Makes the rollups of all websites of a segment of which the rows are complete, and writes them.
 pub(crate) fn write(connection: &Connection) -> Result<(), RollupError> {
+    write_in_passes(connection, EVENTS_PER_PASS)
+}
+
+/// The same, with at most about so many events in memory at once.
+pub(super) fn write_in_passes(connection: &Connection, events_per_pass: u64) -> Result<(), RollupError> {
     connection.execute_batch(schema::ROLLUP_SQL)?;
     let mut insert =
         connection.prepare("INSERT INTO RollupBlock(keys, keysHash, hits, hitsHash) VALUES(?1, ?2, ?3, ?4)")?;
-    let built = build(connection, EVENTS_PER_PASS, |fragments| {
+    let built = build(connection, events_per_pass, |fragments| {
         let (keys, hits) = write_block(fragments)?;
         let [keys_hash, hits_hash] = [&keys, &hits].map(|bytes| xxh3_64(bytes).cast_signed());
         insert.execute(params![keys, keys_hash, hits, hits_hash])?;
@@ -237,10 +246,10 @@ fn read_pass(
     let mut rows = select.query([])?;
     let mut order = 0;
     while let Some(row) = rows.next()? {
-        let event = row::event_row(row)?;
-        if !is_of_pass(event.visitor_id) {
+        if !is_of_pass(row.get_ref(row::VISITOR_ID)?.as_bytes().map_err(rusqlite::Error::from)?) {
             continue;
         }
+        let event = row::event_row(row)?;
         let flags: i64 = row.get(row::FLAGS)?;
         if !builders.contains_key(event.website_id) {
             builders.insert(event.website_id.to_vec(), Builder::default());
@@ -270,34 +279,62 @@ impl Builder {
         let matcher = Matcher::default();
         let evaluation = Evaluation { selection: everything, matcher: &matcher };
         let (mut collector, mut scratch) = (Collector::default(), Vec::new());
-        let (mut hits, mut chain_hits) = (Vec::with_capacity(piece.len()), Vec::new());
-        let mut fragments = Vec::new();
+        let (mut hits, mut fragments) = (Vec::new(), Vec::new());
         for chain in 0..piece.chains() {
-            piece.sorted(chain, &mut chain_hits);
-            let key = piece.key(chain);
-            evaluation.run(key, &chain_hits, &mut scratch, &mut collector);
-            for run in chain_hits.chunk_by(|hit, next| hit.is_joined_by(next.at)) {
-                fragments.push((run[0].place(), key, hits.len()..hits.len() + run.len()));
-                hits.extend_from_slice(run);
+            piece.sort(chain, &mut hits);
+            evaluation.run(piece.key(chain), &hits, &mut scratch, &mut collector);
+            let mut places = piece.places(chain);
+            for run in hits.chunk_by(|hit, next| hit.is_joined_by(next.at)) {
+                let Some(begin) = places.next() else { break };
+                fragments.push(Found { place: run[0].place(), chain, begin, len: run.len() });
+                places.by_ref().take(run.len() - 1).for_each(drop);
             }
+        }
+        self.answer.add(collector.end());
+        fragments.sort_unstable_by_key(|found| found.place);
+        let mut rest = fragments.as_slice();
+        while !rest.is_empty() {
+            let (block, after) = rest.split_at(block_len(rest.iter().map(|found| found.len)));
+            self.blocks.push(end_block(&piece, block, each)?);
+            rest = after;
         }
         // Only what they are filed under is needed in the next pass.
         self.piece.dictionaries = std::mem::take(&mut piece.dictionaries);
-        drop(piece);
-        self.answer.add(collector.end());
-        fragments.sort_unstable_by_key(|(place, ..)| *place);
-        let mut fragments: Vec<Fragment<'_>> =
-            fragments.into_iter().map(|(_, key, range)| Fragment { key, hits: &hits[range] }).collect();
-        let mut rest = fragments.as_mut_slice();
-        while !rest.is_empty() {
-            let (block, after) = rest.split_at_mut(block_len(rest.iter().map(|fragment| fragment.hits.len())));
-            let last = block.iter().map(|fragment| fragment.hits[fragment.hits.len() - 1].at).max().unwrap_or_default();
-            let times = (block[0].hits[0].at, last);
-            self.blocks.push(BlockEntry { id: each(block)?, fragments: block.len() as u32, times });
-            rest = after;
-        }
         Ok(())
     }
+}
+
+/// A fragment of a piece.
+#[derive(Debug, Clone, Copy)]
+struct Found {
+    /// Of its first event in time.
+    place: (i64, u32),
+    chain: usize,
+    /// Where its first event is, and how many there are from there on.
+    begin: usize,
+    len: usize,
+}
+
+/// Hands the fragments of a block on.
+fn end_block(
+    piece: &MemoryPiece,
+    block: &[Found],
+    each: &mut impl FnMut(&[Fragment<'_>]) -> Result<i64, RollupError>,
+) -> Result<BlockEntry, RollupError> {
+    let mut hits = Vec::with_capacity(block.iter().map(|found| found.len).sum());
+    for found in block {
+        hits.extend(piece.places_from(found.begin).take(found.len).map(|place| *piece.hit(place)));
+    }
+    let mut rest = hits.as_slice();
+    let mut last = i64::MIN;
+    let fragments = block.iter().map(|found| {
+        let (hits, after) = rest.split_at(found.len);
+        rest = after;
+        last = last.max(hits[hits.len() - 1].at);
+        Fragment { key: piece.key(found.chain), hits }
+    });
+    let fragments: Vec<Fragment<'_>> = fragments.collect();
+    Ok(BlockEntry { id: each(&fragments)?, fragments: block.len() as u32, times: (block[0].place.0, last) })
 }
 
 /// Makes the rollups of a sealed segment anew from its rows, and says what differs from those that it has; `None` if
@@ -308,7 +345,7 @@ pub(crate) fn verify(connection: &Connection) -> Result<Option<String>, RollupEr
     let built = build(connection, EVENTS_PER_PASS, |fragments| {
         id += 1;
         let entry = BlockEntry { id, fragments: fragments.len() as u32, times: (0, 0) };
-        let stored = read_block(connection, &entry);
+        let stored = read_block(connection, &entry, Needed::ALL);
         let is_same = stored.is_ok_and(|stored| is_same(&stored, fragments));
         if !is_same && differing.is_none() {
             differing = Some(format!("block {id} of its rollups differs from its rows"));

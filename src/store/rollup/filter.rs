@@ -4,6 +4,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use super::{
     attributes::cut,
+    block::Needed,
     bytes::Damaged,
     dictionary::{Acquisition, Client, Dictionaries, Values, fields},
     hit::Hit,
@@ -234,6 +235,14 @@ impl Filters {
 }
 
 impl Matcher {
+    /// What of an event's files it looks at.
+    pub(crate) fn needed(&self) -> Needed {
+        let pages = self.pages.is_some() || self.entries.is_some() || self.exits.is_some();
+        let files = [pages, self.names.is_some(), self.acquisitions.is_some(), self.clients.is_some()];
+        let files = files.into_iter().chain([self.locations.is_some()]);
+        Needed(files.enumerate().map(|(at, is_needed)| u8::from(is_needed) << at).sum())
+    }
+
     /// Whether a run of events is asked for; `entry` is its first page view.
     pub(super) fn has_run(&self, run: &[Hit], entry: Option<&Hit>) -> bool {
         let page = |hit: Option<&Hit>| hit.map_or(0, |hit| hit.page);

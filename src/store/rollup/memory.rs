@@ -102,7 +102,12 @@ impl MemoryPiece {
 
     /// The places of the events of a chain, as they were added.
     pub(crate) fn places(&self, chain: usize) -> impl Iterator<Item = usize> {
-        let mut at = self.chains[chain].first;
+        self.places_from(self.chains[chain].first as usize)
+    }
+
+    /// The places of the events of a chain from one of them on.
+    pub(crate) fn places_from(&self, place: usize) -> impl Iterator<Item = usize> {
+        let mut at = place as u32;
         std::iter::from_fn(move || {
             let place = at as usize;
             at = *self.next.get(place)?;
@@ -125,6 +130,18 @@ impl MemoryPiece {
         hits.clear();
         hits.extend(self.hits(chain));
         hits.sort_by_key(Hit::place);
+    }
+
+    /// Puts the events of a chain into the order of time, for good, and copies them.
+    pub(crate) fn sort(&mut self, chain: usize, hits: &mut Vec<Hit>) {
+        hits.clear();
+        hits.extend(self.hits(chain));
+        if hits.is_sorted_by_key(Hit::place) {
+            return;
+        }
+        hits.sort_by_key(Hit::place);
+        let places: Vec<usize> = self.places(chain).collect();
+        places.into_iter().zip(hits.iter()).for_each(|(place, hit)| self.hits[place] = *hit);
     }
 
     /// The memory that it takes, in bytes.

@@ -55,6 +55,7 @@ pub(crate) fn options(segment_rows_max: u64) -> StoreOptions {
             answer_bytes_max: 1 << 20,
             retention: None,
         },
+        numbers: NumbersOptions { bytes_max: 16 << 20, exact_visits_max: 1_000_000 },
         tail: TailOptions { tails_max: 4, bytes_max: 1 << 20 },
         ids: IdOptions { window: Duration::from_secs(86_400), bytes_max: 64 << 20, table_bytes: 512 },
         erasures: ErasureOptions { erasures_max: 1_000, hidden_events_max: 40 },

@@ -10,8 +10,8 @@ use crate::store::{
     error::ReadError,
     read::snapshot::Snapshot,
     rollup::{
-        Answer, BlockEntry, Collector, Dictionaries, Evaluation, Fragments, Rollup, RollupError, Selection, Sink,
-        read_block, read_keys,
+        Answer, BlockEntry, Collector, Dictionaries, Evaluation, Fragments, Needed, Rollup, RollupError, Selection,
+        Sink, read_block, read_keys,
     },
     segments::Segment,
 };
@@ -100,11 +100,13 @@ impl Sealed {
         kept: Kept<'_>,
         block: &BlockEntry,
     ) -> Result<Arc<Fragments>, ReadError> {
-        kept.or(CacheKey::Block(self.generation(), block.id), Fragments::memory_bytes, || self.read(snapshot, block))
+        kept.or(CacheKey::Block(self.generation(), block.id), Fragments::memory_bytes, || {
+            self.read(snapshot, block, Needed::ALL)
+        })
     }
 
-    fn read(&self, snapshot: &Snapshot<'_>, block: &BlockEntry) -> Result<Fragments, ReadError> {
-        snapshot.on(&self.segment, |connection| checked(read_block(connection, block)))
+    fn read(&self, snapshot: &Snapshot<'_>, block: &BlockEntry, needed: Needed) -> Result<Fragments, ReadError> {
+        snapshot.on(&self.segment, |connection| checked(read_block(connection, block, needed)))
     }
 
     /// What it answers with some of the visitors of each quarter, if that is known without going through its events.
@@ -157,7 +159,7 @@ impl Sealed {
         let evaluation = Evaluation { selection, matcher: &matcher };
         let mut scratch = Vec::new();
         for block in blocks {
-            let fragments = self.read(snapshot, block)?;
+            let fragments = self.read(snapshot, block, matcher.needed())?;
             for at in 0..fragments.len() {
                 evaluation.run(fragments.key(at), fragments.hits(at), &mut scratch, sink);
             }

@@ -22,7 +22,7 @@ use crate::{
         format::{row, schema},
         read::snapshot::Snapshot,
         rollup::{Answer, Collector, Damaged, FragmentKey, MemoryPiece, PAUSE_MAX_MS, Sink},
-        segments::Segment,
+        segments::{Hidden, Segment},
     },
 };
 
@@ -61,7 +61,7 @@ pub(super) struct Scene<'a> {
 impl Scene<'_> {
     /// Whose events of the website are hidden in a segment.
     fn hidden(&self, number: i64) -> Vec<HiddenHash> {
-        let hidden = self.snapshot.hidden(number).into_iter().flat_map(|hidden| hidden.visitors());
+        let hidden = self.snapshot.hidden(number).into_iter().flat_map(Hidden::visitors);
         hidden.filter(|visitor| visitor.website_id == *self.website_id).map(HiddenHash::of).collect()
     }
 
@@ -194,7 +194,7 @@ impl Site {
         let is_hidden = |key: FragmentKey, _| hidden.iter().any(|hidden| hidden.visitor == key.visitor);
         add_fragments(&mut self.sealed, scene, &sealed, EVER, is_hidden, true)?;
         let last = piece.segment.sequences().map_or(0, |(_, last)| last);
-        let visitors = scene.snapshot.hidden(number).into_iter().flat_map(|hidden| hidden.visitors());
+        let visitors = scene.snapshot.hidden(number).into_iter().flat_map(Hidden::visitors);
         let mut done = HashSet::new();
         for visitor in visitors.filter(|visitor| visitor.website_id == *scene.website_id) {
             let up_to = hidden.iter().filter(|hidden| hidden.visitor == HiddenHash::of(visitor).visitor);

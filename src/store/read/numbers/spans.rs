@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use super::question::{Span, SpanNumbers};
 use crate::store::rollup::{Answer, Counts, Hit, QUARTER_MS, Sink, Visit, quarter_of};
 
-/// Visitors that are enough for an estimate: it is off by 0.4 % then.
+/// Visitors that are enough for an estimate of all spans together: of one, it is off by 0.4 % then.
 const ESTIMATED_FROM: usize = 64 * 1_024;
+/// Those that are enough for each of many: it is off by 1.6 %.
+const ESTIMATED_FROM_MIN: usize = 4 * 1_024;
 
 /// Sorted spans that do not overlap, and what counts in each.
 pub(super) struct Sums {
@@ -93,6 +95,7 @@ impl Sums {
 
     /// Adds the whole quarters of an answer; visitors up to a threshold.
     pub(super) fn add(&mut self, answer: &Answer, sign: Sign) {
+        let enough = (ESTIMATED_FROM / self.spans.len().max(1)).max(ESTIMATED_FROM_MIN);
         for (span, sum) in self.spans.iter().zip(&mut self.of) {
             for (_, quarter) in quarters(answer, *span) {
                 match sign {
@@ -103,8 +106,8 @@ impl Sums {
                 sum.threshold = Some(threshold);
                 let hashes = if sign == Sign::Plus { &mut sum.plus } else { &mut sum.minus };
                 hashes.extend_from_slice(quarter.visitors.below(threshold));
-                if threshold < u64::MAX && hashes.len() > 2 * ESTIMATED_FROM {
-                    sum.lower();
+                if threshold < u64::MAX && hashes.len() > 2 * enough {
+                    sum.lower(enough);
                 }
             }
         }
@@ -148,11 +151,11 @@ impl Sums {
 
 impl Sum {
     /// Lowers the threshold until the visitors below it are no more than it takes.
-    fn lower(&mut self) {
+    fn lower(&mut self, enough: usize) {
         let mut threshold = self.threshold.unwrap_or(u64::MAX);
         loop {
             self.plus.retain(|hash| *hash < threshold);
-            if self.plus.len() <= ESTIMATED_FROM {
+            if self.plus.len() <= enough {
                 break;
             }
             threshold /= 2;

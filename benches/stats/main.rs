@@ -1,0 +1,269 @@
+//! What do numbers cost: totals and series over many sealed segments, the first time after a start and after that, and
+//! what a seal takes for them in time and in bytes?
+//!
+//! `cargo bench --bench stats [-- EVENTS]`: two million if not said. In process, without HTTP, events of one website, a
+//! million a day and in a segment. So that a hundred million fit on a small disk, sealed segments lose their events
+//! once they are sealed: numbers are not answered from these.
+
+mod traffic;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    thread,
+    time::{Duration, Instant},
+};
+
+use harness::work_dir;
+use hitlog::{
+    app,
+    config::{Config, RawSettings},
+    event::{Arrival, parse_batch},
+    metrics::{BuildInfo, Metrics},
+    store::{DataDir, Dimension, Filter, NumbersQuestion, NumbersReply, Own, Span, Store},
+};
+use rusqlite::Connection;
+use tokio::runtime::{Builder, Runtime};
+use tracing_subscriber::fmt::MakeWriter;
+
+use traffic::{FIRST_TIME, Source};
+
+const BATCH: usize = 500;
+const SEGMENT: usize = 1_000_000;
+/// Segments that have their events at once.
+const WHOLE: usize = 4;
+const WEBSITE: &str = "web-0123456789ab";
+const CODE: &str = "pm-abc123-1704067200000";
+const DAY_MS: i64 = 86_400_000;
+/// Askings of each question once it was asked.
+const WARM: usize = 100;
+
+fn main() {
+    let events = std::env::args().find_map(|argument| argument.parse().ok()).unwrap_or(2 * SEGMENT);
+    let segments = events.div_ceil(SEGMENT);
+    let lines = Lines::default();
+    tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).with_writer(lines.clone()).with_ansi(false).init();
+    let given = std::env::var_os("HITLOG_STATS_DIR").map(PathBuf::from);
+    let work = work_dir();
+    let path = given.clone().unwrap_or_else(|| work.path().join("data"));
+    if !path.exists() {
+        fill(&path, segments, &lines);
+    }
+    let runtime = Builder::new_current_thread().build().unwrap();
+    println!("\n{segments} segments of {SEGMENT} events\n");
+    println!("{:<38}{:>12}{:>12}{:>12}{:>14}", "", "first", "again p50", "again p99", "resident MiB");
+    let only = std::env::var("HITLOG_STATS_ONLY").unwrap_or_default();
+    for question in Question::all(segments).into_iter().filter(|question| question.name.contains(&only)) {
+        let asked = Asked::open(&path);
+        let begun = Instant::now();
+        let reply = asked.ask(&runtime, &question);
+        let first = begun.elapsed().as_secs_f64() * 1e3;
+        let mut times: Vec<f64> = (0..WARM)
+            .map(|_| {
+                let begun = Instant::now();
+                assert_eq!(asked.ask(&runtime, &question)[0].spans, reply[0].spans);
+                begun.elapsed().as_secs_f64() * 1e3
+            })
+            .collect();
+        times.sort_by(f64::total_cmp);
+        let (p50, p99) = (times[WARM / 2], times[WARM * 99 / 100]);
+        println!("{:<38}{first:>9.1} ms{p50:>9.1} ms{p99:>9.1} ms{:>14}", question.name, resident_mib());
+        println!("    {}", shown(&reply[0]));
+        asked.store.close().unwrap();
+    }
+}
+
+fn shown(reply: &NumbersReply) -> String {
+    let visits: i64 = reply.spans.iter().map(|span| span.counts.visits).sum();
+    let visitors: u64 = reply.spans.iter().map(|span| span.visitors).sum();
+    format!("{visits} visits, {visitors} visitors (error {:?}), {} spans", reply.visitors_error, reply.spans.len())
+}
+
+/// What is asked.
+struct Question {
+    name: &'static str,
+    filters: Vec<(Dimension, &'static str)>,
+    spans: Vec<Span>,
+}
+
+impl Question {
+    fn all(segments: usize) -> Vec<Self> {
+        let days = segments as i64;
+        let end = FIRST_TIME + days * DAY_MS;
+        let all = vec![Span { from: FIRST_TIME, to: end }];
+        let week = end - 7.min(days) * DAY_MS;
+        let daily = |from: i64, to: i64, step: i64| {
+            (0..(to - from) / step).map(|at| Span { from: from + at * step, to: from + (at + 1) * step }).collect()
+        };
+        let of = |name, filters: &[(Dimension, &'static str)], spans| Self { name, filters: filters.to_vec(), spans };
+        vec![
+            of("totals of everything", &[], all.clone()),
+            of("days of everything", &[], daily(FIRST_TIME, end, DAY_MS)),
+            of("totals of a week", &[], vec![Span { from: week, to: end }]),
+            of("hours of two days", &[], daily(end - 2.min(days) * DAY_MS, end, DAY_MS / 24)),
+            of("totals to the millisecond", &[], vec![Span { from: week + 12_345, to: end - 54_321 }]),
+            of("one page, everything", &[(Dimension::Page, "/blog/article-7")], all.clone()),
+            of("one country, everything", &[(Dimension::Location, "DE")], all.clone()),
+            of("one country, days of everything", &[(Dimension::Location, "DE")], daily(FIRST_TIME, end, DAY_MS)),
+        ]
+    }
+}
+
+/// A store that is asked.
+struct Asked {
+    store: Store,
+}
+
+impl Asked {
+    fn open(path: &Path) -> Self {
+        Self { store: open(path).0 }
+    }
+
+    fn ask(&self, runtime: &Runtime, question: &Question) -> Vec<NumbersReply> {
+        let filters = question.filters.iter().map(|(dimension, text)| Filter::new(*dimension, text)).collect();
+        let own = Own { hosts: ["example.com".to_owned()].into(), has_several: false };
+        let asked = NumbersQuestion::new(WEBSITE.into(), own, filters);
+        let (numbers, spans) = (self.store.numbers.clone(), vec![question.spans.clone()]);
+        let reply = self.store.readers.ask(move |snapshot| numbers.ask(snapshot, &asked, &spans));
+        runtime.block_on(reply).unwrap()
+    }
+}
+
+/// Fills a directory with sealed segments.
+fn fill(path: &Path, segments: usize, lines: &Lines) {
+    let mut source = Source::new();
+    for first in (0..segments).step_by(WHOLE) {
+        let count = WHOLE.min(segments - first);
+        let begun = Instant::now();
+        let (mut store, metrics) = open(path);
+        for _ in 0..count {
+            append_segment(&mut store, &metrics, &mut source);
+        }
+        let sealed = || fs::read_dir(path.join("segments")).unwrap().flatten().filter(is_sealed).count();
+        while sealed() < first + count {
+            thread::sleep(Duration::from_millis(50));
+        }
+        store.close().unwrap();
+        if first == 0 {
+            report_seal(path, lines);
+        }
+        let folder = fs::read_dir(path.join("segments")).unwrap().flatten().filter(is_sealed);
+        folder.for_each(|entry| shrink(&entry.path()));
+        eprintln!("{} of {segments} segments, {:.0} s", first + count, begun.elapsed().as_secs_f64());
+    }
+}
+
+fn open(path: &Path) -> (Store, Metrics) {
+    let metrics = Metrics::new(&BuildInfo { version: "", sqlite: "", sqlite_build: "", durability: "full" }).unwrap();
+    let directory = DataDir::open(path).unwrap();
+    let mut options = app::store_options(&Config::check(&RawSettings::default()).unwrap());
+    options.log.segment_rows_max = SEGMENT as u64;
+    options.log.segment_age_max = Duration::MAX;
+    let store = Store::open(&directory, &options, &metrics.store, Arc::new(|reason| panic!("{reason}"))).unwrap();
+    (store, metrics)
+}
+
+fn append_segment(store: &mut Store, metrics: &Metrics, source: &mut Source) {
+    let rules = app::rules(&Config::check(&RawSettings::default()).unwrap());
+    let website: Arc<str> = WEBSITE.into();
+    let before = rolls(store, metrics);
+    for _ in 0..SEGMENT / BATCH {
+        let mut body = r#"{"events":["#.to_owned();
+        for at in 0..BATCH {
+            body.push_str(if at > 0 { "," } else { "" });
+            source.next(CODE, &mut body);
+        }
+        body.push_str("]}");
+        let parsed = parse_batch(body.into_bytes(), &rules, &Arrival::at(1_790_000_000_000), |_| Some(website.clone()));
+        store.log.append(std::iter::once(&parsed.unwrap().events)).unwrap();
+    }
+    while rolls(store, metrics) == before {
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn rolls(store: &mut Store, metrics: &Metrics) -> usize {
+    store.log.maintain().unwrap();
+    let text = metrics.render();
+    let line = text.lines().find(|line| line.starts_with("hitlog_segment_rolls_total ")).unwrap();
+    line.rsplit(' ').next().unwrap().parse::<f64>().unwrap() as usize
+}
+
+fn is_sealed(entry: &fs::DirEntry) -> bool {
+    entry.file_name().to_string_lossy().ends_with(".g2.db")
+}
+
+/// What a seal takes, and the bytes of its parts.
+fn report_seal(path: &Path, lines: &Lines) {
+    let log = lines.0.lock().unwrap();
+    let text = String::from_utf8_lossy(&log);
+    let seconds = |what: &str| {
+        let found = text.lines().filter(|line| line.contains(what));
+        let seconds = found.filter_map(|line| line.split("seconds=").nth(1)?.split(' ').next()?.parse::<f64>().ok());
+        let seconds: Vec<f64> = seconds.collect();
+        seconds.iter().sum::<f64>() / seconds.len().max(1) as f64
+    };
+    let (seal, rollups) = (seconds("a segment is sealed"), seconds("the rollups are written"));
+    println!("a seal: {seal:.2} s, of which rollups {rollups:.2} s: {:.1} % more", 100.0 * rollups / (seal - rollups));
+    let file = path.join("segments/000000000001.g2.db");
+    let connection = Connection::open(&file).unwrap();
+    let bytes = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap() as f64;
+    let all = bytes("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size");
+    let parts = [
+        ("quarters", "SELECT sum(length(quarters)) FROM Rollup"),
+        ("dictionaries", "SELECT sum(length(dictionaries)) FROM Rollup"),
+        ("keys", "SELECT sum(length(keys)) FROM RollupBlock"),
+        ("hits", "SELECT sum(length(hits)) FROM RollupBlock"),
+    ];
+    let mut sum = 0.0;
+    for (name, sql) in parts {
+        let part = bytes(sql);
+        sum += part;
+        println!("{name:<14}{:>8.2} MB a million events", part / 1e6);
+    }
+    println!("{:<14}{:>8.2} MB of {:.0} MB: {:.2} % more", "all", sum / 1e6, all / 1e6, 100.0 * sum / (all - sum));
+}
+
+/// Takes the events out of a sealed segment.
+fn shrink(path: &Path) {
+    let connection = Connection::open(path).unwrap();
+    let is_whole: bool = connection.query_row("SELECT EXISTS(SELECT 1 FROM Event)", [], |row| row.get(0)).unwrap();
+    if is_whole {
+        connection
+            .execute_batch(
+                "PRAGMA journal_mode = OFF; DROP INDEX EventByType; DROP INDEX EventBySession; DROP INDEX EventByVisitor;
+                 DROP INDEX EventByTime; DELETE FROM Event; VACUUM;",
+            )
+            .unwrap();
+    }
+}
+
+/// The lines of the log.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+fn resident_mib() -> usize {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() / 1024
+}

@@ -1,0 +1,159 @@
+//! A rollup answers as a tally of the same events does, and however it is made.
+
+use proptest::prelude::*;
+use rusqlite::{Connection, params};
+
+use super::{
+    block::Needed,
+    filter::{Dimension, Filter, Filters, Own},
+    memory::MemoryPiece,
+    *,
+};
+use crate::store::format::{row, schema};
+
+/// An event: time in minutes, visitor, session, type, page, flags.
+type Made = (i64, u8, u8, u8, u8, u8);
+
+fn segment(events: &[Made]) -> Connection {
+    let connection = Connection::open_in_memory().unwrap();
+    connection.execute_batch(schema::SEGMENT_SQL).unwrap();
+    for (id, (minute, visitor, session, kind, page, flags)) in events.iter().enumerate() {
+        let event_type = ["pageview", "click", "custom"][usize::from(*kind)];
+        let properties = (*kind == 2).then_some(r#"{"name":"$engagement","engagedMs":1500}"#);
+        connection
+            .execute(
+                "INSERT INTO Event VALUES(?1, 'web-1', ?2, ?3, ?4, ?5, ?6, NULL, 'Firefox', NULL, ?7, ?8, ?9, 0, NULL, ?10)",
+                params![
+                    id as i64 + 1,
+                    event_type,
+                    format!("https://example.com/{page}?utm_source=s{}", page % 2),
+                    (page % 3 == 0).then_some("https://www.google.com/"),
+                    format!("s{session}"),
+                    format!("v{visitor}"),
+                    ["DE", "US"][usize::from(visitor % 2)],
+                    properties,
+                    minute * 60_000,
+                    flags
+                ],
+            )
+            .unwrap();
+    }
+    connection
+}
+
+fn tally(connection: &Connection) -> MemoryPiece {
+    let mut piece = MemoryPiece::default();
+    let mut select = connection.prepare(schema::SELECT_FLAGGED_EVENTS).unwrap();
+    let mut rows = select.query([]).unwrap();
+    let mut order = 0;
+    while let Some(row) = rows.next().unwrap() {
+        piece.add_row(&row::event_row(row).unwrap(), row.get(row::FLAGS).unwrap(), order);
+        order += 1;
+    }
+    piece
+}
+
+fn questions() -> [Filters; 4] {
+    let own = || Own { hosts: ["example.com".to_owned()].into(), has_several: false };
+    [
+        vec![],
+        vec![(Dimension::Page, "/1")],
+        vec![(Dimension::Location, "DE"), (Dimension::Source, "s1")],
+        vec![(Dimension::ExitPage, "!/2")],
+    ]
+    .map(|filters| {
+        Filters::new(filters.into_iter().map(|(dimension, text)| Filter::new(dimension, text)).collect(), own())
+    })
+}
+
+const SELECTIONS: [Selection; 2] = [
+    Selection { with_unwanted: false, expired_before: i64::MIN },
+    Selection { with_unwanted: true, expired_before: i64::MIN },
+];
+
+fn of_tally(piece: &MemoryPiece, filters: &Filters, selection: Selection) -> Answer {
+    let matcher = filters.look_up(&piece.dictionaries).unwrap();
+    let mut collector = Collector::default();
+    piece.run(&Evaluation { selection, matcher: &matcher }, |_, _| {}, &mut collector);
+    collector.end()
+}
+
+fn of_rollup(connection: &Connection, filters: &Filters, selection: Selection) -> Answer {
+    let rollup = Rollup::read(connection, "web-1").unwrap().unwrap();
+    let dictionaries = Rollup::read_dictionaries(connection, "web-1").unwrap();
+    let matcher = filters.look_up(&dictionaries).unwrap();
+    let evaluation = Evaluation { selection, matcher: &matcher };
+    let (mut collector, mut scratch) = (Collector::default(), Vec::new());
+    for block in &rollup.blocks {
+        let fragments = read_block(connection, block, matcher.needed()).unwrap();
+        for at in 0..fragments.len() {
+            let (first, last) = fragments.times(at);
+            assert!(block.times.0 <= first && last <= block.times.1);
+            evaluation.run(fragments.key(at), fragments.hits(at), &mut scratch, &mut collector);
+        }
+    }
+    collector.end()
+}
+
+fn events() -> impl Strategy<Value = Vec<Made>> {
+    let event = (0..400_i64, 0..5_u8, 0..3_u8, 0..3_u8, 0..4_u8, prop_oneof![9 => Just(0_u8), 1 => 1..4_u8]);
+    prop::collection::vec(event, 1..120)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn a_rollup_answers_as_a_tally_does(events in events(), passes in 1..4_u64) {
+        let connection = segment(&events);
+        file::write_in_passes(&connection, (events.len() as u64).div_ceil(passes)).unwrap();
+        let piece = tally(&connection);
+        for filters in questions() {
+            for selection in SELECTIONS {
+                let answer = of_tally(&piece, &filters, selection);
+                prop_assert_eq!(&of_rollup(&connection, &filters, selection), &answer);
+                if filters.is_empty() && !selection.with_unwanted {
+                    let kept = Rollup::read(&connection, "web-1").unwrap().unwrap();
+                    prop_assert_eq!(&*kept.answer, &answer);
+                    prop_assert_eq!(Answer::read(&answer.write()), Ok(answer));
+                }
+            }
+        }
+        let kept = Rollup::read(&connection, "web-1").unwrap().unwrap();
+        prop_assert_eq!((kept.events as usize, Some(kept.times)), (events.len(), piece.times()));
+    }
+
+    #[test]
+    fn bytes_that_were_changed_are_refused_or_read_and_nothing_breaks(
+        events in events(), at in any::<prop::sample::Index>(), flip in 1..=255_u8
+    ) {
+        let connection = segment(&events);
+        write(&connection).unwrap();
+        let mut keys: Vec<u8> = connection.query_row("SELECT keys FROM RollupBlock", [], |row| row.get(0)).unwrap();
+        let mut hits: Vec<u8> = connection.query_row("SELECT hits FROM RollupBlock", [], |row| row.get(0)).unwrap();
+        let whole = Fragments::read_keys(&keys).unwrap();
+        let place = at.index(hits.len());
+        hits[place] ^= flip;
+        let _ = whole.clone().read_hits(&hits, Needed::ALL);
+        let place = at.index(keys.len());
+        keys[place] ^= flip;
+        if let Ok(mut fragments) = Fragments::read_keys(&keys) {
+            let _ = fragments.read_hits(&hits, Needed::ALL);
+        }
+        let other = connection.execute("UPDATE RollupBlock SET hits = ?1", [&hits]).unwrap();
+        prop_assert_eq!(other, 1);
+        let rollup = Rollup::read(&connection, "web-1").unwrap().unwrap();
+        prop_assert!(read_block(&connection, &rollup.blocks[0], Needed::ALL).is_err());
+    }
+}
+
+#[test]
+fn a_visit_of_thirty_minutes_of_silence_is_one_and_of_more_are_two() {
+    let minutes = |minute| (minute, 1, 1, 0, 1, 0);
+    let piece = tally(&segment(&[minutes(0), minutes(30), minutes(61)]));
+    let [everything, ..] = questions();
+    let answer = of_tally(&piece, &everything, SELECTIONS[0]);
+    let visits: i64 = answer.quarters.values().map(|quarter| quarter.counts.visits).sum();
+    let bounces: i64 = answer.quarters.values().map(|quarter| quarter.counts.bounces).sum();
+    assert_eq!((visits, bounces), (2, 1));
+}
