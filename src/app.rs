@@ -114,8 +114,10 @@ impl App {
         let (ended_sender, ended) = mpsc::unbounded_channel();
         let failed = ended_sender.clone();
         let on_failure: store::OnFailure = Arc::new(move |reason| drop(failed.send(Ended::Store(reason))));
-        let Store { log, readers, numbers, tails, known_ids, catalog, eraser, shipping, websites, epochs, mut threads } =
-            Store::open(&directory, &StoreOptions { is_restored, ..store_options(config) }, &metrics.store, on_failure)?;
+        let options = StoreOptions { is_restored, ..store_options(config) };
+        let store = Store::open(&directory, &options, &metrics.store, on_failure)?;
+        let Store { log, readers, numbers, tails, known_ids, catalog, eraser, shipping, websites, epochs, .. } = store;
+        let mut threads = store.threads;
         let (stops_shipping, ship_thread) = spawn_shipping(config, &shipping, &metrics)?;
         threads.extend(ship_thread);
         let (queue, requests) = queue::bounded(queue_limits(config), Arc::clone(&metrics.events));

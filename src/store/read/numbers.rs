@@ -7,6 +7,7 @@
 mod cache;
 mod joined;
 mod question;
+mod scene;
 mod sealed;
 mod site;
 mod spans;
@@ -30,8 +31,9 @@ use xxhash_rust::xxh3::Xxh3;
 pub use self::question::{NumbersQuestion, NumbersReply, Span, SpanNumbers};
 use self::{
     cache::Cache,
+    scene::{Piece, Scene},
     sealed::{Kept, Sealed},
-    site::{Piece, Progress, Scene, Site},
+    site::{Progress, Site},
     spans::{Quarters, Sign, Sums},
 };
 use super::snapshot::Snapshot;
