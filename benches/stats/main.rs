@@ -1,9 +1,10 @@
 //! What do numbers cost: totals and series over many sealed segments, the first time after a start and after that, and
 //! what a seal takes for them in time and in bytes?
 //!
-//! `cargo bench --bench stats [-- EVENTS]`: two million if not said. In process, without HTTP, events of one website, a
-//! million a day and in a segment. So that a hundred million fit on a small disk, sealed segments lose their events
-//! once they are sealed: numbers are not answered from these.
+//! `cargo bench --bench stats [-- EVENTS [EVENTS_PER_SEGMENT]]`: two segments of a million if not said. In process,
+//! without HTTP, events of one website, a million a day. So that a hundred million fit on a small disk, sealed segments
+//! lose their events once they are sealed: numbers are not answered from these.
+//! With `HITLOG_STATS_DIR` the directory is kept there, and used again if it is there already.
 
 mod traffic;
 
@@ -30,6 +31,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use traffic::{FIRST_TIME, Source};
 
 const BATCH: usize = 500;
+/// Events of a day, and of a segment.
 const SEGMENT: usize = 1_000_000;
 /// Segments that have their events at once.
 const WHOLE: usize = 4;
@@ -40,21 +42,24 @@ const DAY_MS: i64 = 86_400_000;
 const WARM: usize = 100;
 
 fn main() {
-    let events = std::env::args().find_map(|argument| argument.parse().ok()).unwrap_or(2 * SEGMENT);
-    let segments = events.div_ceil(SEGMENT);
+    let mut numbers = std::env::args().filter_map(|argument| argument.parse::<usize>().ok());
+    let events = numbers.next().unwrap_or(2 * SEGMENT);
+    let per_segment = numbers.next().unwrap_or(SEGMENT.min(events)).next_multiple_of(BATCH);
+    let segments = events.div_ceil(per_segment);
+    let days = events.div_ceil(SEGMENT) as i64;
     let lines = Lines::default();
     tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).with_writer(lines.clone()).with_ansi(false).init();
     let given = std::env::var_os("HITLOG_STATS_DIR").map(PathBuf::from);
     let work = work_dir();
     let path = given.clone().unwrap_or_else(|| work.path().join("data"));
     if !path.exists() {
-        fill(&path, segments, &lines);
+        fill(&path, (segments, per_segment), &lines);
     }
     let runtime = Builder::new_current_thread().build().unwrap();
-    println!("\n{segments} segments of {SEGMENT} events\n");
+    println!("\n{segments} segments of {per_segment} events\n");
     println!("{:<38}{:>12}{:>12}{:>12}{:>14}", "", "first", "again p50", "again p99", "resident MiB");
     let only = std::env::var("HITLOG_STATS_ONLY").unwrap_or_default();
-    for question in Question::all(segments).into_iter().filter(|question| question.name.contains(&only)) {
+    for question in Question::all(days).into_iter().filter(|question| question.name.contains(&only)) {
         let asked = Asked::open(&path);
         let begun = Instant::now();
         let reply = asked.ask(&runtime, &question);
@@ -88,8 +93,7 @@ struct Question {
 }
 
 impl Question {
-    fn all(segments: usize) -> Vec<Self> {
-        let days = segments as i64;
+    fn all(days: i64) -> Vec<Self> {
         let end = FIRST_TIME + days * DAY_MS;
         let all = vec![Span { from: FIRST_TIME, to: end }];
         let week = end - 7.min(days) * DAY_MS;
@@ -117,7 +121,7 @@ struct Asked {
 
 impl Asked {
     fn open(path: &Path) -> Self {
-        Self { store: open(path).0 }
+        Self { store: open(path, SEGMENT).0 }
     }
 
     fn ask(&self, runtime: &Runtime, question: &Question) -> Vec<NumbersReply> {
@@ -131,14 +135,14 @@ impl Asked {
 }
 
 /// Fills a directory with sealed segments.
-fn fill(path: &Path, segments: usize, lines: &Lines) {
+fn fill(path: &Path, (segments, per_segment): (usize, usize), lines: &Lines) {
     let mut source = Source::new();
     for first in (0..segments).step_by(WHOLE) {
         let count = WHOLE.min(segments - first);
         let begun = Instant::now();
-        let (mut store, metrics) = open(path);
+        let (mut store, metrics) = open(path, per_segment);
         for _ in 0..count {
-            append_segment(&mut store, &metrics, &mut source);
+            append_segment(&mut store, &metrics, per_segment, &mut source);
         }
         let sealed = || fs::read_dir(path.join("segments")).unwrap().flatten().filter(is_sealed).count();
         while sealed() < first + count {
@@ -154,21 +158,21 @@ fn fill(path: &Path, segments: usize, lines: &Lines) {
     }
 }
 
-fn open(path: &Path) -> (Store, Metrics) {
+fn open(path: &Path, per_segment: usize) -> (Store, Metrics) {
     let metrics = Metrics::new(&BuildInfo { version: "", sqlite: "", sqlite_build: "", durability: "full" }).unwrap();
     let directory = DataDir::open(path).unwrap();
     let mut options = app::store_options(&Config::check(&RawSettings::default()).unwrap());
-    options.log.segment_rows_max = SEGMENT as u64;
+    options.log.segment_rows_max = per_segment as u64;
     options.log.segment_age_max = Duration::MAX;
     let store = Store::open(&directory, &options, &metrics.store, Arc::new(|reason| panic!("{reason}"))).unwrap();
     (store, metrics)
 }
 
-fn append_segment(store: &mut Store, metrics: &Metrics, source: &mut Source) {
+fn append_segment(store: &mut Store, metrics: &Metrics, per_segment: usize, source: &mut Source) {
     let rules = app::rules(&Config::check(&RawSettings::default()).unwrap());
     let website: Arc<str> = WEBSITE.into();
     let before = rolls(store, metrics);
-    for _ in 0..SEGMENT / BATCH {
+    for _ in 0..per_segment / BATCH {
         let mut body = r#"{"events":["#.to_owned();
         for at in 0..BATCH {
             body.push_str(if at > 0 { "," } else { "" });

@@ -104,7 +104,7 @@ impl Question {
         let id = &self.website.id;
         let first_event = if when.needs_first_event() { numbers.first_event(snapshot, id)? } else { None };
         let range = when.range(zone, self.now_ms, first_event);
-        let earlier = comparison(&range, *compare, zone, self.now_ms);
+        let earlier = comparison(&range, *compare, zone, self.now_ms).map(since_1970);
         let (lists, shape) = match plan(self, range, earlier) {
             Ok(plan) => plan,
             Err(faults) => return Ok(Outcome::Invalid(faults)),
@@ -120,6 +120,13 @@ impl Question {
         let body = shape(&replies).map_err(|failure| ReadError::Keys(Box::new(failure)))?;
         Ok(Outcome::Answer(body, is_complete.then_some(tag)))
     }
+}
+
+/// An earlier range may begin before there are any times; nothing is before 1970 in any zone.
+fn since_1970(mut earlier: Range) -> Range {
+    const FIRST_MS: i64 = -24 * 60 * MINUTE_MS;
+    (earlier.from, earlier.to) = (earlier.from.max(FIRST_MS), earlier.to.max(FIRST_MS));
+    earlier
 }
 
 /// What the website is to referrers and pages.

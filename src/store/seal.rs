@@ -495,5 +495,6 @@ fn niceness(unsealed: usize) -> i32 {
 
 /// Whether so many segments wait to be sealed that erasures must wait too.
 fn is_behind(unsealed: &VecDeque<Arc<Segment>>) -> bool {
-    unsealed.len() >= 5
+    const UNSEALED_MAX: usize = 5;
+    unsealed.len() >= UNSEALED_MAX
 }

@@ -51,6 +51,8 @@ use crate::{
 
 /// How long an answer waits for events that were not counted yet.
 const WAIT_MAX: Duration = Duration::from_millis(200);
+/// How long a question waits for another one about the same website: it holds a reader meanwhile.
+const LOCK_WAIT_MAX: Duration = Duration::from_secs(2);
 /// How long what is known of a website's newest events is kept after the last question.
 const IDLE_MAX: Duration = Duration::from_secs(300);
 /// How often it is looked whether something is kept for longer than that.
@@ -192,9 +194,8 @@ impl Shared {
         site.quarters(&scene, &question.asked, &mut found)?;
         drop(site);
         for piece in &pieces.sealed {
-            if let Some(sealed) = Sealed::open(snapshot, scene.kept, &piece.segment, website_id)? {
-                found.add(&sealed.rollup.answer, Sign::Plus);
-            }
+            let sealed = Sealed::open(snapshot, scene.kept, &piece.segment, website_id)?;
+            found.add(&sealed.rollup.answer, Sign::Plus);
         }
         Ok(found.first(expired_before))
     }
@@ -316,7 +317,8 @@ impl Shared {
 }
 
 fn lock<'a>(entry: &'a Entry, snapshot: &Snapshot<'_>) -> Result<MutexGuard<'a, Site>, ReadError> {
-    entry.site.try_lock_for(snapshot.time_left()).ok_or(ReadError::Refused(ReadRefused::Deadline))
+    let wait_max = snapshot.time_left().min(LOCK_WAIT_MAX);
+    entry.site.try_lock_for(wait_max).ok_or(ReadError::Refused(ReadRefused::PoolFull))
 }
 
 /// Where the first quarter of an hour begins that has not expired at all.
@@ -329,7 +331,7 @@ fn pieces(snapshot: &Snapshot<'_>, website_id: &str) -> Pieces {
     let Some(site) = snapshot.site(website_id) else { return pieces };
     for segment in snapshot.segments() {
         match &segment.content {
-            Content::Sealed(summary) if summary.has_rollups => {
+            Content::Sealed(summary) if summary.has_rollups() => {
                 let piece = |times| Piece { segment: Arc::clone(segment), times };
                 pieces.sealed.extend(summary.times_of_site(site).map(piece));
             }
@@ -351,7 +353,7 @@ fn add_sealed(
     let reach = sums.reach();
     let mut sealed = Vec::new();
     for piece in scene.sealed.iter().filter(|piece| piece.times.0 < reach.to && reach.from <= piece.times.1) {
-        sealed.extend(Sealed::open(scene.snapshot, scene.kept, &piece.segment, scene.website_id)?);
+        sealed.push(Sealed::open(scene.snapshot, scene.kept, &piece.segment, scene.website_id)?);
     }
     let asked = &question.asked;
     // What is known says how many visits there are; the rest is counted, with every visitor as long as they are few.
@@ -360,13 +362,13 @@ fn add_sealed(
     let mut answers: Vec<Option<Arc<Answer>>> = Vec::new();
     for piece in &sealed {
         let known = piece.known(scene.kept, asked);
-        visits += known.as_ref().map_or(0, |answer| sums.visits(answer));
+        visits += known.as_ref().map_or(0, |answer| sums.weight(answer));
         answers.push(known);
     }
     for (piece, answer) in sealed.iter().zip(&mut answers) {
         if answer.is_none() {
             let counted = piece.answer(scene.snapshot, scene.kept, asked)?;
-            visits += sums.visits(&counted);
+            visits += sums.weight(&counted);
             // Once it is clear that all is estimated, less is held.
             let is_estimated = visits > exact_visits_max;
             *answer = Some(if is_estimated { piece.thin(scene.kept, asked, &counted) } else { counted });

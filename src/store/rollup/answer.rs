@@ -58,7 +58,7 @@ impl Answer {
 
     /// Whether it has no more visitors than [`thin`](Self::thin) leaves.
     pub(crate) fn is_thinned(&self) -> bool {
-        self.quarters.values().all(|quarter| quarter.visitors.below(u64::MAX).len() <= THINNED_VISITORS)
+        self.quarters.values().all(|quarter| quarter.visitors.different() <= THINNED_VISITORS)
     }
 
     /// Whether it has every visitor.

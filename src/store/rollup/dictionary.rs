@@ -37,6 +37,8 @@ pub(crate) struct Values {
     bytes: Vec<u8>,
     ends: Vec<u32>,
     numbers: HashTable<u32>,
+    /// Takes however many there are: whoever fills it counts its memory.
+    is_unlimited: bool,
 }
 
 /// The parts of a value of several parts; an empty one is nothing.
@@ -53,11 +55,12 @@ impl Values {
             return 0;
         }
         let hash = xxh3_64(value);
-        let Self { bytes, ends, numbers } = self;
+        let Self { bytes, ends, numbers, is_unlimited } = self;
         if let Some(number) = numbers.find(hash, |number| slice(bytes, ends, *number) == value) {
             return *number;
         }
-        if ends.len() >= VALUES_MAX || bytes.len() + value.len() > TEXT_BYTES_MAX {
+        let is_full = ends.len() >= VALUES_MAX || bytes.len() + value.len() > TEXT_BYTES_MAX;
+        if is_full && (!*is_unlimited || bytes.len() + value.len() > u32::MAX as usize) {
             return Hit::TOO_MANY;
         }
         bytes.extend_from_slice(value);
@@ -126,6 +129,13 @@ pub(crate) fn fields<const N: usize>(value: &[u8]) -> Result<Fields<'_, N>, Dama
 }
 
 impl Dictionaries {
+    /// Of what other pieces have told apart, all of which must stay so.
+    pub(crate) fn unlimited() -> Self {
+        let values = || Values { is_unlimited: true, ..Values::default() };
+        let [pages, names, acquisitions, clients, locations] = std::array::from_fn(|_| values());
+        Self { pages, names, acquisitions, clients, locations }
+    }
+
     /// Numbers what an event is filed under, but for its name, and puts it into the hit.
     pub(crate) fn file(&mut self, row: &EventRow<'_>, name: &[u8], hit: &mut Hit, scratch: &mut Vec<u8>) {
         let Page { host, path } = page(row.url);

@@ -181,6 +181,8 @@ pub(crate) fn write(connection: &Connection) -> Result<(), RollupError> {
 
 /// The same, with at most about so many events in memory at once.
 pub(super) fn write_in_passes(connection: &Connection, events_per_pass: u64) -> Result<(), RollupError> {
+    // Those that it has may be damaged.
+    connection.execute_batch("DROP TABLE IF EXISTS Rollup; DROP TABLE IF EXISTS RollupBlock;")?;
     connection.execute_batch(schema::ROLLUP_SQL)?;
     let mut insert =
         connection.prepare("INSERT INTO RollupBlock(keys, keysHash, hits, hitsHash) VALUES(?1, ?2, ?3, ?4)")?;
@@ -233,7 +235,6 @@ fn build(
     }
     let mut built: Vec<_> = builders.into_iter().collect();
     built.sort_unstable_by(|one, other| one.0.cmp(&other.0));
-    built.iter_mut().for_each(|(_, builder)| builder.answer.thin());
     Ok(built)
 }
 
@@ -255,7 +256,7 @@ fn read_pass(
             builders.insert(event.website_id.to_vec(), Builder::default());
         }
         if let Some(builder) = builders.get_mut(event.website_id) {
-            builder.piece.add_row(&event, flags as u8, order);
+            builder.piece.add_row(&event, flags, order);
         }
         order += 1;
     }
@@ -291,6 +292,8 @@ impl Builder {
             }
         }
         self.answer.add(collector.end());
+        // A visitor is of one pass only, so the lowest of all are among the lowest of each.
+        self.answer.thin();
         fragments.sort_unstable_by_key(|found| found.place);
         let mut rest = fragments.as_slice();
         while !rest.is_empty() {

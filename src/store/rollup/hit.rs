@@ -61,6 +61,8 @@ impl Hit {
     pub(crate) const TOO_MANY: u32 = u32::MAX;
     /// Flags of `Event.flags` with which an event counts only where that is asked for: a bot's, or spam.
     pub(crate) const UNWANTED: u8 = 1 | 2;
+    /// All flags that `Event.flags` may have and that are kept.
+    pub(crate) const STORED_FLAGS: i64 = 0x7f;
     /// The event is hidden, or its fragment stands in only to be taken off.
     pub(crate) const GONE: u8 = 128;
 

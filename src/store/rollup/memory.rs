@@ -37,7 +37,8 @@ struct Chain {
 
 impl MemoryPiece {
     /// Adds an event; `order` rises from one to the next.
-    pub(crate) fn add_row(&mut self, row: &EventRow<'_>, flags: u8, order: u32) {
+    pub(crate) fn add_row(&mut self, row: &EventRow<'_>, flags: i64, order: u32) {
+        let flags = (flags & Hit::STORED_FLAGS) as u8;
         let Action { kind, name, engaged_ms } = action(row);
         let mut hit = Hit { engaged_ms, kind, flags, ..Hit::at(row.created_at, order) };
         self.dictionaries.file(row, &name, &mut hit, &mut self.scratch);

@@ -24,14 +24,26 @@ impl Visitors {
         Self { threshold: u64::MAX, hashes }
     }
 
-    /// Leaves about as many as this of the lowest.
-    pub(crate) fn thin(&mut self, hashes_max: usize) {
-        if self.hashes.len() > hashes_max {
-            self.threshold = self.hashes[hashes_max];
-            let below = self.hashes.partition_point(|hash| *hash < self.threshold);
+    /// Leaves no more visitors than this, those with the lowest hashes.
+    pub(crate) fn thin(&mut self, visitors_max: usize) {
+        // One may be there very often, and is one visitor still.
+        let mut different = self.hashes.chunk_by(|one, next| one == next);
+        if let Some(threshold) = different.nth(visitors_max).map(|same| same[0]) {
+            self.threshold = threshold;
+            let below = self.hashes.partition_point(|hash| *hash < threshold);
             self.hashes.truncate(below);
             self.hashes.shrink_to_fit();
         }
+    }
+
+    /// How many there are about, each as often as it is kept.
+    pub(crate) fn estimate(&self) -> i64 {
+        (self.hashes.len() as f64 / (self.threshold as f64 / 2.0_f64.powi(64))) as i64
+    }
+
+    /// How many different ones are kept.
+    pub(crate) fn different(&self) -> usize {
+        self.hashes.chunk_by(|one, next| one == next).count()
     }
 
     /// Adds those of another part.

@@ -4,7 +4,13 @@
 //! type it has the count and the first and last `createdAt`, which is all that a total takes; its fence posts make
 //! the rank of a time a bisection and a short walk; its filter says which sessions and visitors are not in it.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use parking_lot::{Mutex, RwLock};
 use rusqlite::{Connection, Row, Statement, params};
@@ -27,8 +33,8 @@ pub(crate) struct Summary {
     /// By stream.
     streams: Vec<StreamSummary>,
     pub(crate) facts: Facts,
-    /// Whether its numbers are in the file; an older hitlog did not write them.
-    pub(crate) has_rollups: bool,
+    /// Whether its numbers are in the file, and can be read; an older hitlog did not write them.
+    has_rollups: AtomicBool,
     /// Empty when there is no room for it in memory: then every session may be in the segment.
     filter: RwLock<Vec<u8>>,
     fence_posts: Mutex<HashMap<Stream, Arc<[Key]>>>,
@@ -106,7 +112,7 @@ impl Summary {
         if facts.rows != streams.iter().map(|of| of.count).sum::<u64>() {
             return Err(SummaryError::Damaged("its counts do not add up"));
         }
-        let has_rollups = connection.table_exists(None, "Rollup")?;
+        let has_rollups = connection.table_exists(None, "Rollup")?.into();
         Ok(Self { streams, facts, has_rollups, filter: RwLock::new(filter), fence_posts: Mutex::default() })
     }
 
@@ -124,6 +130,16 @@ impl Summary {
             None => Identity::read(connection)?.is_none_or(|identity| identity.number == number),
         };
         if is_same { Ok(summary) } else { Err(SummaryError::Damaged("it is not the file that the catalog lists")) }
+    }
+
+    /// Whether numbers are answered from rollups; if not, from its rows.
+    pub(crate) fn has_rollups(&self) -> bool {
+        self.has_rollups.load(Ordering::Relaxed)
+    }
+
+    /// Notes that its rollups cannot be read. Its rows can, and rollups are made anew from these.
+    pub(crate) fn note_bad_rollups(&self) {
+        self.has_rollups.store(false, Ordering::Relaxed);
     }
 
     /// The segment's events of one stream.

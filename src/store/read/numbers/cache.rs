@@ -5,8 +5,6 @@ use std::{any::Any, collections::HashMap, hash::Hash, sync::Arc};
 
 use parking_lot::Mutex;
 
-use super::question::Asked;
-
 /// One generation of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Generation {
@@ -24,7 +22,7 @@ pub(super) enum CacheKey {
     /// A block without.
     Keys(Generation, i64),
     /// What a piece answers; with every visitor, or thinned.
-    Answer(Generation, Arc<str>, Asked, bool),
+    Answer(Generation, Arc<str>, [u64; 2], bool),
 }
 
 impl CacheKey {

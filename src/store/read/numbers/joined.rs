@@ -11,7 +11,7 @@ use crate::store::rollup::{
 };
 
 /// What a fragment has counted by itself already.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Counted {
     /// As a fragment of this piece, by itself.
     Alone { segment: i64, fragment: u32 },
@@ -22,13 +22,20 @@ pub(super) enum Counted {
 }
 
 /// Fragments of several pieces, put together by session and visitor.
-#[derive(Default)]
 pub(super) struct Joined {
     piece: MemoryPiece,
     /// What each event of the piece has counted as, in the same order.
     counted: Vec<Counted>,
     /// The fragments of other pieces that are in it.
     fragments: HashSet<(i64, u32)>,
+}
+
+impl Default for Joined {
+    fn default() -> Self {
+        let mut piece = MemoryPiece::default();
+        piece.dictionaries = Dictionaries::unlimited();
+        Self { piece, counted: Vec::new(), fragments: HashSet::new() }
+    }
 }
 
 impl Joined {
@@ -102,19 +109,19 @@ impl Joined {
                 now.run(key, &some, &mut scratch, sink);
                 continue;
             }
-            let mut done = HashSet::new();
-            for at in 0..hits.len() {
-                let counted = hits[at].1;
-                if counted == Counted::No || !done.insert(counted) {
-                    continue;
-                }
+            // Stable, so those of one fragment stay in the order of time.
+            hits.sort_by_key(|(_, counted)| *counted);
+            for same in hits.chunk_by(|(_, one), (_, next)| one == next) {
+                let counted = same[0].1;
                 some.clear();
-                some.extend(hits[at..].iter().filter(|(_, of)| *of == counted).map(|(hit, _)| *hit));
-                if counted == Counted::Together {
-                    now.run(key, &some, &mut scratch, sink);
-                } else {
-                    some.iter_mut().for_each(|hit| hit.flags &= !Hit::GONE);
-                    alone.run(key, &some, &mut scratch, sink);
+                some.extend(same.iter().map(|(hit, _)| *hit));
+                match counted {
+                    Counted::No => {}
+                    Counted::Together => now.run(key, &some, &mut scratch, sink),
+                    Counted::Alone { .. } => {
+                        some.iter_mut().for_each(|hit| hit.flags &= !Hit::GONE);
+                        alone.run(key, &some, &mut scratch, sink);
+                    }
                 }
             }
         }

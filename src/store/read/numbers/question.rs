@@ -1,6 +1,11 @@
 //! What is asked, and what is answered.
 
-use std::sync::Arc;
+use std::{
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
+
+use xxhash_rust::xxh3::Xxh3;
 
 use crate::store::rollup::{Counts, Filter, Filters, Own};
 
@@ -29,6 +34,17 @@ pub(crate) struct Asked {
     pub(crate) filters: Filters,
     /// Events of bots and spam count, too.
     pub(crate) with_unwanted: bool,
+}
+
+impl Asked {
+    /// What it is known by where it would take too much memory itself.
+    pub(crate) fn id(&self) -> [u64; 2] {
+        [1, 2].map(|seed| {
+            let mut hasher = Xxh3::with_seed(seed);
+            self.hash(&mut hasher);
+            hasher.finish()
+        })
+    }
 }
 
 impl NumbersQuestion {

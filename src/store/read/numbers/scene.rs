@@ -17,6 +17,10 @@ use crate::store::{
     segments::{Hidden, Segment},
 };
 
+/// Most events that a session has in one segment if its visit is to go on in another: one id for everything, as of a
+/// program that watches a website, must not take the memory of all.
+pub(super) const JOINED_EVENTS_MAX: usize = 10_000;
+
 /// All of time.
 pub(super) const EVER: Span = Span { from: i64::MIN, to: i64::MAX };
 
@@ -56,7 +60,7 @@ impl Scene<'_> {
         hidden.filter(|visitor| visitor.website_id == *self.website_id).map(HiddenHash::of).collect()
     }
 
-    pub(super) fn open(&self, piece: &Piece) -> Result<Option<Sealed>, ReadError> {
+    pub(super) fn open(&self, piece: &Piece) -> Result<Sealed, ReadError> {
         Sealed::open(self.snapshot, self.kept, &piece.segment, self.website_id)
     }
 }
@@ -99,6 +103,9 @@ pub(super) fn add_fragments(
         let dictionaries = sealed.dictionaries(scene.snapshot, scene.kept)?;
         let fragments = sealed.block(scene.snapshot, scene.kept, entry)?;
         for at in wanted {
+            if !is_gone && fragments.hits(at).len() > JOINED_EVENTS_MAX {
+                continue;
+            }
             let counted = Counted::Alone { segment: number, fragment: number_of(block, at) };
             joined.add((number, &dictionaries), fragments.key(at), fragments.hits(at), counted, is_gone);
         }
@@ -111,7 +118,7 @@ pub(super) fn join_sealed(joined: &mut Joined, scene: &Scene<'_>, one: &Piece, o
     if !is_near(one.times, other.times) {
         return Ok(());
     }
-    let (Some(one), Some(other)) = (scene.open(one)?, scene.open(other)?) else { return Ok(()) };
+    let (one, other) = (scene.open(one)?, scene.open(other)?);
     let around = |sealed: &Sealed| {
         let (first, last) = sealed.rollup.times;
         Span { from: first - PAUSE_MAX_MS, to: last + PAUSE_MAX_MS + 1 }
@@ -171,7 +178,7 @@ pub(super) fn later_events(
         let mut order = 0;
         while let Some(row) = rows.next()? {
             let flags: i64 = row.get(row::FLAGS)?;
-            piece.add_row(&row::event_row(row)?, flags as u8, order);
+            piece.add_row(&row::event_row(row)?, flags, order);
             order += 1;
         }
         Ok(piece)

@@ -6,14 +6,17 @@ use super::{
     cache::{Cache, CacheKey, Generation},
     question::{Asked, Span},
 };
-use crate::store::{
-    error::ReadError,
-    read::snapshot::Snapshot,
-    rollup::{
-        Answer, BlockEntry, Collector, Dictionaries, Evaluation, Fragments, Needed, Rollup, RollupError, Selection,
-        Sink, read_block, read_keys,
+use crate::{
+    metrics::ReadRefused,
+    store::{
+        error::ReadError,
+        read::snapshot::Snapshot,
+        rollup::{
+            Answer, BlockEntry, Collector, Damaged, Dictionaries, Evaluation, Fragments, Needed, Rollup, RollupError,
+            Selection, Sink, read_block, read_keys,
+        },
+        segments::{Segment, Summary},
     },
-    segments::Segment,
 };
 
 /// A sealed segment, for one website.
@@ -48,22 +51,21 @@ impl Kept<'_> {
 }
 
 impl Sealed {
-    /// Opens it; `None` if it has nothing of the website.
+    /// Opens it.
     pub(super) fn open(
         snapshot: &Snapshot<'_>,
         kept: Kept<'_>,
         segment: &Arc<Segment>,
         website_id: &Arc<str>,
-    ) -> Result<Option<Self>, ReadError> {
+    ) -> Result<Self, ReadError> {
         let key = CacheKey::Rollup(generation(segment), Arc::clone(website_id));
-        let read = || snapshot.on(segment, |connection| checked(Rollup::read(connection, website_id)));
-        let bytes = |rollup: &Option<Arc<Rollup>>| rollup.as_ref().map_or(0, |rollup| rollup.memory_bytes());
-        let rollup = kept.or(key, bytes, || Ok(read()?.map(Arc::new)))?;
-        Ok(Option::as_ref(&rollup).map(|rollup| Self {
-            segment: Arc::clone(segment),
-            rollup: Arc::clone(rollup),
-            website_id: Arc::clone(website_id),
-        }))
+        let rollup = kept.or(key, Rollup::memory_bytes, || {
+            snapshot.on(segment, |connection| {
+                let found = Rollup::read(connection, website_id).and_then(|found| Ok(found.ok_or(Damaged)?));
+                checked(segment, found)
+            })
+        })?;
+        Ok(Self { segment: Arc::clone(segment), rollup, website_id: Arc::clone(website_id) })
     }
 
     pub(super) fn generation(&self) -> Generation {
@@ -73,7 +75,9 @@ impl Sealed {
     pub(super) fn dictionaries(&self, snapshot: &Snapshot<'_>, kept: Kept<'_>) -> Result<Arc<Dictionaries>, ReadError> {
         let key = CacheKey::Dictionaries(self.generation(), Arc::clone(&self.website_id));
         kept.or(key, Dictionaries::memory_bytes, || {
-            snapshot.on(&self.segment, |connection| checked(Rollup::read_dictionaries(connection, &self.website_id)))
+            snapshot.on(&self.segment, |connection| {
+                checked(&self.segment, Rollup::read_dictionaries(connection, &self.website_id))
+            })
         })
     }
 
@@ -90,7 +94,7 @@ impl Sealed {
         block: &BlockEntry,
     ) -> Result<Arc<Fragments>, ReadError> {
         kept.or(CacheKey::Keys(self.generation(), block.id), Fragments::memory_bytes, || {
-            snapshot.on(&self.segment, |connection| checked(read_keys(connection, block)))
+            snapshot.on(&self.segment, |connection| checked(&self.segment, read_keys(connection, block)))
         })
     }
 
@@ -106,7 +110,7 @@ impl Sealed {
     }
 
     fn read(&self, snapshot: &Snapshot<'_>, block: &BlockEntry, needed: Needed) -> Result<Fragments, ReadError> {
-        snapshot.on(&self.segment, |connection| checked(read_block(connection, block, needed)))
+        snapshot.on(&self.segment, |connection| checked(&self.segment, read_block(connection, block, needed)))
     }
 
     /// What it answers with some of the visitors of each quarter, if that is known without going through its events.
@@ -141,7 +145,7 @@ impl Sealed {
     }
 
     fn answer_key(&self, asked: &Asked, is_exact: bool) -> CacheKey {
-        CacheKey::Answer(self.generation(), Arc::clone(&self.website_id), asked.clone(), is_exact)
+        CacheKey::Answer(self.generation(), Arc::clone(&self.website_id), asked.id(), is_exact)
     }
 
     /// Has a sink go through the events of some blocks, as though its fragments were all there is.
@@ -154,7 +158,7 @@ impl Sealed {
         sink: &mut impl Sink,
     ) -> Result<(), ReadError> {
         let dictionaries = self.dictionaries(snapshot, kept)?;
-        let matcher = checked(asked.filters.look_up(&dictionaries).map_err(RollupError::from))?;
+        let matcher = checked(&self.segment, asked.filters.look_up(&dictionaries).map_err(RollupError::from))?;
         let selection = Selection { with_unwanted: asked.with_unwanted, expired_before: i64::MIN };
         let evaluation = Evaluation { selection, matcher: &matcher };
         let mut scratch = Vec::new();
@@ -172,13 +176,20 @@ fn generation(segment: &Segment) -> Generation {
     Generation { number: segment.number, generation: segment.generation }
 }
 
-/// A rollup that is damaged is a file that is.
-fn checked<T>(result: Result<T, RollupError>) -> Result<T, ReadError> {
-    result.map_err(|error| match error {
-        RollupError::Sqlite(error) => error.into(),
-        other => {
-            let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
-            ReadError::Storage(rusqlite::Error::SqliteFailure(code, Some(other.to_string())))
+/// What was read of a segment's rollups. Those that cannot be read are made anew from the rows, which serve meanwhile;
+/// as the question looks at the segments of one moment, it must be asked again.
+fn checked<T>(segment: &Segment, result: Result<T, RollupError>) -> Result<T, ReadError> {
+    match result {
+        Ok(read) => Ok(read),
+        Err(RollupError::Sqlite(error)) if !matches!(error, rusqlite::Error::QueryReturnedNoRows) => Err(error.into()),
+        Err(error) => {
+            tracing::error!(
+                segment = segment.number, %error,
+                "the rollups of a segment cannot be read: numbers are counted from its events, and rollups made anew \
+                 from these. Look at the disk of this machine"
+            );
+            segment.summary().into_iter().for_each(Summary::note_bad_rollups);
+            Err(ReadError::Refused(ReadRefused::Keys))
         }
-    })
+    }
 }

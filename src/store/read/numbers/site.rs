@@ -11,22 +11,21 @@ use super::{
     cache::Generation,
     joined::{Counted, Joined},
     question::{Asked, Span},
-    scene::{EVER, Piece, Scene, add_fragments, block_of, is_near, join_sealed, later_events, number_of},
+    scene::{
+        EVER, JOINED_EVENTS_MAX, Piece, Scene, add_fragments, block_of, is_near, join_sealed, later_events, number_of,
+    },
     sealed::Sealed,
     spans::{Quarters, Sign, Sums},
     tally::{HiddenHash, Tally},
 };
-use crate::{
-    metrics::ReadRefused,
-    store::{
-        error::ReadError,
-        rollup::{Answer, Collector, Damaged, FragmentKey, PAUSE_MAX_MS, Sink},
-        segments::{Hidden, Segment},
-    },
+use crate::store::{
+    error::ReadError,
+    rollup::{Answer, Collector, Damaged, FragmentKey, PAUSE_MAX_MS, Sink},
+    segments::{Hidden, Segment},
 };
 
 /// Most answers of tallies and of joined visits that are kept.
-const ANSWERS_MAX: usize = 64;
+const ANSWERS_MAX: usize = 16;
 
 /// What is known of a website.
 #[derive(Default)]
@@ -36,25 +35,29 @@ pub(super) struct Site {
     sealed: Joined,
     /// The sealed segments that it has looked at. Not the segments themselves: one that is held is not unlinked.
     looked_at: HashSet<Generation>,
+    /// Whether there was no room to put all of those together.
+    has_unjoined: bool,
     /// What was hidden in them then.
     hidden: HashMap<i64, Vec<HiddenHash>>,
     /// The start of the retention for which fragments that begin before it and go on after it are in it.
     cut_at: Option<i64>,
-    sealed_answers: HashMap<(Asked, i64), [Arc<Answer>; 2]>,
+    sealed_answers: HashMap<([u64; 2], i64), [Arc<Answer>; 2]>,
     /// Visits that go on between tallies and other segments.
     open: Joined,
     /// Keys of tallies of which all that there is is there.
     open_keys: HashSet<FragmentKey>,
+    /// Whether there was no room for all of them.
+    has_unjoined_open: bool,
     /// What it was made of.
     open_of: Option<OpenVersion>,
-    tally_answers: HashMap<(Generation, Asked), (OpenVersion, Arc<Answer>)>,
+    tally_answers: HashMap<(Generation, [u64; 2]), (OpenVersion, Arc<Answer>)>,
 }
 
 /// Of what tallies and open visits were made.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct OpenVersion {
-    /// How far each tally has read, and what was hidden in it.
-    tallies: Vec<(Generation, u64, usize, Vec<HiddenHash>)>,
+    /// How many events each tally has, and what was hidden in it.
+    tallies: Vec<(Generation, usize, Vec<HiddenHash>)>,
     sealed: Vec<Generation>,
     cut_at: Option<i64>,
 }
@@ -82,8 +85,9 @@ impl Site {
     pub(super) fn catch_up(&mut self, scene: &Scene<'_>) -> Result<Progress, ReadError> {
         self.look_at_sealed(scene)?;
         let progress = self.read_tallies(scene)?;
-        self.join_open(scene)?;
-        Ok(progress)
+        let all_are_joined = self.join_open(scene)?;
+        let is_complete = progress.is_complete && all_are_joined && !self.has_unjoined;
+        Ok(Progress { is_complete, ..progress })
     }
 
     /// Reads the rows that came in since, as far as there is time.
@@ -94,12 +98,14 @@ impl Site {
         self.tally_answers.retain(|(of, _), _| is_there(of));
         let begun_at = Instant::now();
         let mut progress = Progress { is_complete: true, as_of: i64::MAX };
+        let mut bytes: usize = self.tallies.values().map(|tally| tally.piece.memory_bytes()).sum();
         for (segment, up_to) in scene.open {
             let tally = self.tallies.entry(generation(segment)).or_default();
             let time_max = scene.wait_max.saturating_sub(begun_at.elapsed());
-            let is_too_large = tally.piece.memory_bytes() > scene.bytes_max;
+            let (own_bytes, is_too_large) = (tally.piece.memory_bytes(), bytes > scene.bytes_max);
             let is_read = tally.read_up_to >= *up_to
                 || (!is_too_large && tally.catch_up(scene.snapshot, segment, scene.website_id, (*up_to, time_max))?);
+            bytes += tally.piece.memory_bytes() - own_bytes;
             if !is_read {
                 progress = Progress { is_complete: false, as_of: progress.as_of.min(tally.last_received_at) };
             }
@@ -120,26 +126,44 @@ impl Site {
             self.sealed = Joined::default();
             self.looked_at.clear();
             self.sealed_answers.clear();
-            self.cut_at = None;
+            (self.cut_at, self.has_unjoined) = (None, false);
+            // What is open was put together with what was sealed then.
+            (self.open_of, self.tally_answers) = (None, HashMap::new());
         }
         self.hidden = hidden;
+        self.look_at_new(scene).inspect_err(|_| {
+            // What a visitor has left after an erasure must not be added again.
+            if !self.hidden.is_empty() {
+                (self.sealed, self.looked_at) = (Joined::default(), HashSet::new());
+            }
+        })?;
+        if self.cut_at != Some(scene.expired_before) {
+            self.take_cut(scene)?;
+            self.cut_at = Some(scene.expired_before);
+        }
+        Ok(())
+    }
+
+    /// Whether there is room for more visits that go on from one segment to another. Where there is none, they count
+    /// once for each segment, and the answer is not complete.
+    fn has_room(&mut self, scene: &Scene<'_>) -> bool {
+        self.has_unjoined |= self.sealed.memory_bytes() > scene.bytes_max;
+        !self.has_unjoined
+    }
+
+    fn look_at_new(&mut self, scene: &Scene<'_>) -> Result<(), ReadError> {
         for piece in scene.sealed {
             if self.looked_at.contains(&piece.generation()) {
                 continue;
             }
             self.sealed_answers.clear();
             self.take_hidden(scene, piece)?;
-            for other in scene.sealed.iter().filter(|other| self.looked_at.contains(&other.generation())) {
-                join_sealed(&mut self.sealed, scene, piece, other)?;
+            for other in scene.sealed.iter().filter(|other| other.generation() != piece.generation()) {
+                if self.looked_at.contains(&other.generation()) && self.has_room(scene) {
+                    join_sealed(&mut self.sealed, scene, piece, other)?;
+                }
             }
             self.looked_at.insert(piece.generation());
-            if self.sealed.memory_bytes() > scene.bytes_max {
-                return Err(ReadError::Refused(ReadRefused::Memory));
-            }
-        }
-        if self.cut_at != Some(scene.expired_before) {
-            self.take_cut(scene)?;
-            self.cut_at = Some(scene.expired_before);
         }
         Ok(())
     }
@@ -148,7 +172,7 @@ impl Site {
     fn take_hidden(&mut self, scene: &Scene<'_>, piece: &Piece) -> Result<(), ReadError> {
         let number = piece.segment.number;
         let Some(hidden) = self.hidden.get(&number) else { return Ok(()) };
-        let Some(sealed) = scene.open(piece)? else { return Ok(()) };
+        let sealed = scene.open(piece)?;
         let is_hidden = |key: FragmentKey, _| hidden.iter().any(|hidden| hidden.visitor == key.visitor);
         add_fragments(&mut self.sealed, scene, &sealed, EVER, is_hidden, true)?;
         let last = piece.segment.sequences().map_or(0, |(_, last)| last);
@@ -173,30 +197,27 @@ impl Site {
     fn take_cut(&mut self, scene: &Scene<'_>) -> Result<(), ReadError> {
         let cut_at = scene.expired_before;
         for piece in scene.sealed.iter().filter(|piece| piece.times.0 < cut_at && cut_at <= piece.times.1) {
-            if let Some(sealed) = scene.open(piece)? {
-                let is_cut = |_, (first, last): (i64, i64)| first < cut_at && cut_at <= last;
-                let at = Span { from: cut_at, to: cut_at.saturating_add(1) };
-                if add_fragments(&mut self.sealed, scene, &sealed, at, is_cut, false)? {
-                    self.sealed_answers.clear();
-                }
+            let sealed = scene.open(piece)?;
+            let is_cut = |_, (first, last): (i64, i64)| first < cut_at && cut_at <= last;
+            let at = Span { from: cut_at, to: cut_at.saturating_add(1) };
+            if add_fragments(&mut self.sealed, scene, &sealed, at, is_cut, false)? {
+                self.sealed_answers.clear();
             }
         }
         Ok(())
     }
 
     /// Looks for visits that go on between tallies and other segments, if anything has changed.
-    fn join_open(&mut self, scene: &Scene<'_>) -> Result<(), ReadError> {
-        let mut tallies: Vec<_> = self
-            .tallies
-            .iter()
-            .map(|(of, tally)| (*of, tally.read_up_to, tally.piece.len(), scene.hidden(of.number)))
-            .collect();
+    /// Returns whether there was room for all of them.
+    fn join_open(&mut self, scene: &Scene<'_>) -> Result<bool, ReadError> {
+        let mut tallies: Vec<_> =
+            self.tallies.iter().map(|(of, tally)| (*of, tally.piece.len(), scene.hidden(of.number))).collect();
         tallies.sort_unstable_by_key(|(of, ..)| *of);
         let mut sealed: Vec<Generation> = self.looked_at.iter().copied().collect();
         sealed.sort_unstable();
         let version = OpenVersion { tallies, sealed, cut_at: self.cut_at };
         if self.open_of.as_ref() == Some(&version) {
-            return Ok(());
+            return Ok(!self.has_unjoined_open);
         }
         (self.open, self.open_of) = (Joined::default(), None);
         self.open_keys.clear();
@@ -210,21 +231,27 @@ impl Site {
             self.add_near(scene, sealed, found)?;
         }
         self.add_shared_keys();
-        for key in &self.open_keys {
+        let keys = std::mem::take(&mut self.open_keys);
+        self.has_unjoined_open = false;
+        let mut hits = Vec::new();
+        for key in &keys {
+            let chains = || self.tallies.values().filter_map(|tally| Some((tally, tally.piece.chain(*key)?)));
+            let is_long = chains().any(|(tally, chain)| tally.piece.hits(chain).nth(JOINED_EVENTS_MAX).is_some());
+            self.has_unjoined_open |= self.open.memory_bytes() > scene.bytes_max;
+            if is_long || self.has_unjoined_open {
+                continue;
+            }
+            self.open_keys.insert(*key);
             self.open.add_chain_of(&self.sealed, *key);
             for (of, tally) in &self.tallies {
                 let Some(chain) = tally.piece.chain(*key) else { continue };
-                let mut hits = Vec::new();
                 tally.piece.sorted(chain, &mut hits);
                 tally.hide(key.visitor, &mut hits, &scene.hidden(of.number));
                 self.open.add((of.number, &tally.piece.dictionaries), *key, &hits, Counted::No, false);
             }
         }
-        if self.open.memory_bytes() > scene.bytes_max {
-            return Err(ReadError::Refused(ReadRefused::Memory));
-        }
         self.open_of = Some(version);
-        Ok(())
+        Ok(!self.has_unjoined_open)
     }
 
     /// The fragments of a sealed segment that may go on in a tally: numbers of those that are not joined yet. Notes the
@@ -238,7 +265,7 @@ impl Site {
         if near.is_empty() {
             return Ok(None);
         }
-        let Some(sealed) = scene.open(piece)? else { return Ok(None) };
+        let sealed = scene.open(piece)?;
         for tally in near {
             let Some((first, last)) = tally.times else { continue };
             let around = Span { from: first - PAUSE_MAX_MS, to: last + PAUSE_MAX_MS + 1 };
@@ -269,7 +296,9 @@ impl Site {
                 continue;
             }
             let fragments = sealed.block(scene.snapshot, scene.kept, entry)?;
-            for at in (0..fragments.len()).filter(|at| found.contains(&number_of(block, *at))) {
+            let is_wanted =
+                |at: &usize| found.contains(&number_of(block, *at)) && fragments.hits(*at).len() <= JOINED_EVENTS_MAX;
+            for at in (0..fragments.len()).filter(is_wanted) {
                 let counted = Counted::Alone { segment: number, fragment: number_of(block, at) };
                 self.open.add((number, &dictionaries), fragments.key(at), fragments.hits(at), counted, false);
             }
@@ -344,7 +373,7 @@ impl Site {
         let mut answers = Vec::new();
         let mut made = Vec::new();
         for (of, tally) in &self.tallies {
-            let key = (*of, asked.clone());
+            let key = (*of, asked.id());
             if let Some((_, answer)) = self.tally_answers.get(&key).filter(|(made_of, _)| *made_of == version) {
                 answers.push((Arc::clone(answer), Sign::Plus));
                 continue;
@@ -356,14 +385,17 @@ impl Site {
             made.push((key, (version.clone(), answer)));
         }
         for (key, answer) in made {
+            let bytes: usize = self.tally_answers.values().map(|(_, answer)| answer.memory_bytes()).sum();
+            let fits = bytes + answer.1.memory_bytes() <= scene.bytes_max / 2;
+            self.tally_answers.retain(|_, (made_of, _)| fits && *made_of == version);
             make_room(&mut self.tally_answers);
             self.tally_answers.insert(key, answer);
         }
-        let key = (asked.clone(), scene.expired_before);
+        let key = (asked.id(), scene.expired_before);
         if !self.sealed_answers.contains_key(&key) {
             let [plus, minus] = SIGNS.map(|sign| self.sealed.answer(asked, scene.expired_before, sign));
             make_room(&mut self.sealed_answers);
-            self.sealed_answers.insert(key.clone(), [plus.map_err(damaged)?, minus.map_err(damaged)?].map(Arc::new));
+            self.sealed_answers.insert(key, [plus.map_err(damaged)?, minus.map_err(damaged)?].map(Arc::new));
         }
         let of_sealed = self.sealed_answers.get(&key).into_iter().flatten();
         answers.extend(of_sealed.map(Arc::clone).zip(SIGNS));

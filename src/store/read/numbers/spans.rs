@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::question::{Span, SpanNumbers};
-use crate::store::rollup::{Answer, Counts, Hit, QUARTER_MS, Sink, Visit, quarter_of};
+use crate::store::rollup::{Answer, Counts, Hit, QUARTER_MS, Quarter, Sink, Visit, quarter_of};
 
 /// Visitors that are enough for an estimate of all spans together: of one, it is off by 0.4 % then.
 const ESTIMATED_FROM: usize = 64 * 1_024;
@@ -87,9 +87,11 @@ impl Sums {
         self.of.iter().map(|sum| sum.counts.visits).sum()
     }
 
-    /// The visits of an answer in all whole quarters.
-    pub(super) fn visits(&self, answer: &Answer) -> i64 {
-        let of = |span: &Span| quarters(answer, *span).map(|(_, quarter)| quarter.counts.visits).sum::<i64>();
+    /// The visits of an answer in all whole quarters; or, where there are hardly any visits, half of what is kept of
+    /// visitors for them.
+    pub(super) fn weight(&self, answer: &Answer) -> i64 {
+        let weight = |(_, quarter): (&u32, &Quarter)| quarter.counts.visits.max(quarter.visitors.estimate() / 2);
+        let of = |span: &Span| quarters(answer, *span).map(weight).sum::<i64>();
         self.spans.iter().map(of).sum()
     }
 
@@ -155,7 +157,9 @@ impl Sum {
         let mut threshold = self.threshold.unwrap_or(u64::MAX);
         loop {
             self.plus.retain(|hash| *hash < threshold);
-            if self.plus.len() <= enough {
+            // One who comes very often is one.
+            self.plus.sort_unstable();
+            if self.plus.chunk_by(|one, next| one == next).count() <= enough {
                 break;
             }
             threshold /= 2;
@@ -231,7 +235,7 @@ fn whole(span: Span) -> (i64, i64) {
 }
 
 /// The quarters of an answer that lie in a span as a whole.
-fn quarters(answer: &Answer, span: Span) -> impl Iterator<Item = (&u32, &crate::store::rollup::Quarter)> {
+fn quarters(answer: &Answer, span: Span) -> impl Iterator<Item = (&u32, &Quarter)> {
     let (begin, end) = whole(span);
     let range = quarter_of(begin)..quarter_of(end.max(begin));
     answer.quarters.range(range)

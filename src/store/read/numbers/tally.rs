@@ -31,8 +31,8 @@ pub(super) struct Tally {
     pub(super) last_received_at: i64,
 }
 
-/// Rows between two looks at the clock.
-const ROWS_PER_LOOK: usize = 1_024;
+/// Sequences between two looks at the clock.
+const ROWS_PER_LOOK: u64 = 4_096;
 
 impl Tally {
     /// Reads the rows up to a sequence, for no longer than a time. Returns whether that was enough.
@@ -55,17 +55,21 @@ impl Tally {
                 schema::SELECT_EVENTS_OF_WEBSITE_WITHOUT_FLAGS
             };
             let mut select = connection.prepare_cached(select)?;
-            let mut rows = select.query(params![self.read_up_to.cast_signed(), up_to.cast_signed(), website_id])?;
-            let mut count = 0_usize;
-            while let Some(row) = rows.next()? {
-                let sequence = row.get::<_, i64>(0)?.unsigned_abs();
-                self.add(sequence, row)?;
-                count += 1;
-                if count.is_multiple_of(ROWS_PER_LOOK) && begun_at.elapsed() > time_max {
+            let begins_before = segment.sequences().map_or(0, |(first, _)| first.saturating_sub(1));
+            self.read_up_to = self.read_up_to.max(begins_before);
+            // Most rows may be other websites': the clock is looked at however few are of this one.
+            while self.read_up_to < up_to {
+                let end = up_to.min(self.read_up_to + ROWS_PER_LOOK);
+                let mut rows = select.query(params![self.read_up_to.cast_signed(), end.cast_signed(), website_id])?;
+                while let Some(row) = rows.next()? {
+                    let sequence = row.get::<_, i64>(0)?.unsigned_abs();
+                    self.add(sequence, row)?;
+                }
+                self.read_up_to = end;
+                if self.read_up_to < up_to && begun_at.elapsed() > time_max {
                     return Ok(false);
                 }
             }
-            self.read_up_to = up_to;
             Ok(true)
         })
     }
@@ -78,7 +82,7 @@ impl Tally {
         }
         // A segment never spans as many sequences as that.
         let order = u32::try_from(sequence - self.first_sequence).unwrap_or(u32::MAX);
-        self.piece.add_row(&event, flags as u8, order);
+        self.piece.add_row(&event, flags, order);
         let at = event.created_at;
         self.times = Some(self.times.map_or((at, at), |(first, last)| (first.min(at), last.max(at))));
         self.last_received_at = self.last_received_at.max(event.received_at);
