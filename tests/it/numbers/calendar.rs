@@ -4,7 +4,7 @@
 use jiff::{
     Span, Timestamp,
     civil::Date,
-    tz::{Offset, TimeZone},
+    tz::{AmbiguousOffset, Offset, TimeZone},
 };
 
 use super::oracle::QUARTER_MS;
@@ -137,7 +137,12 @@ impl Zone {
         }
         let earlier = |at: i64| {
             let then = self.0.to_datetime(Timestamp::from_millisecond(at).unwrap()).checked_sub(year).unwrap();
-            self.0.to_timestamp(then).unwrap().as_millisecond()
+            // A time that the clock did not show begins where it went on.
+            let early = self.0.to_ambiguous_timestamp(then);
+            let is_skipped = matches!(early.offset(), AmbiguousOffset::Gap { .. });
+            let before = early.earlier().unwrap();
+            let change = self.0.following(before).next().filter(|_| is_skipped);
+            change.map_or_else(|| self.0.to_timestamp(then).unwrap(), |change| change.timestamp()).as_millisecond()
         };
         (earlier(range.0), earlier(range.1))
     }
