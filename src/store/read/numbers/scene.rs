@@ -13,7 +13,7 @@ use crate::store::{
     error::ReadError,
     format::{row, schema},
     read::snapshot::Snapshot,
-    rollup::{FragmentKey, MemoryPiece, PAUSE_MAX_MS},
+    rollup::{FragmentKey, MemoryPiece, Needed, PAUSE_MAX_MS},
     segments::{Hidden, Segment},
 };
 
@@ -101,7 +101,8 @@ pub(super) fn add_fragments(
         }
         has_any = true;
         let dictionaries = sealed.dictionaries(scene.snapshot, scene.kept)?;
-        let fragments = sealed.block(scene.snapshot, scene.kept, entry)?;
+        // Needed once only, and large: not kept.
+        let fragments = sealed.read(scene.snapshot, entry, Needed::ALL)?;
         for at in wanted {
             if !is_gone && fragments.hits(at).len() > JOINED_EVENTS_MAX {
                 continue;

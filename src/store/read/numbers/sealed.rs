@@ -109,7 +109,13 @@ impl Sealed {
         })
     }
 
-    fn read(&self, snapshot: &Snapshot<'_>, block: &BlockEntry, needed: Needed) -> Result<Fragments, ReadError> {
+    /// Reads a block anew.
+    pub(super) fn read(
+        &self,
+        snapshot: &Snapshot<'_>,
+        block: &BlockEntry,
+        needed: Needed,
+    ) -> Result<Fragments, ReadError> {
         snapshot.on(&self.segment, |connection| checked(&self.segment, read_block(connection, block, needed)))
     }
 
@@ -136,8 +142,11 @@ impl Sealed {
     }
 
     /// Keeps less of an answer with every visitor.
-    pub(super) fn thin(&self, kept: Kept<'_>, asked: &Asked, answer: &Answer) -> Arc<Answer> {
-        let mut thinned = answer.clone();
+    pub(super) fn thin(&self, kept: Kept<'_>, asked: &Asked, answer: &Arc<Answer>) -> Arc<Answer> {
+        if answer.is_thinned() {
+            return Arc::clone(answer);
+        }
+        let mut thinned = Answer::clone(answer);
         thinned.thin();
         let thinned = Arc::new(thinned);
         kept.cache.put(self.answer_key(asked, false), &thinned, thinned.memory_bytes(), kept.bytes_max);

@@ -152,17 +152,16 @@ impl Sums {
 }
 
 impl Sum {
-    /// Lowers the threshold until the visitors below it are no more than it takes.
+    /// Lowers the threshold so that no more visitors are below it than it takes.
     fn lower(&mut self, enough: usize) {
         let mut threshold = self.threshold.unwrap_or(u64::MAX);
-        loop {
-            self.plus.retain(|hash| *hash < threshold);
-            // One who comes very often is one.
-            self.plus.sort_unstable();
-            if self.plus.chunk_by(|one, next| one == next).count() <= enough {
-                break;
-            }
-            threshold /= 2;
+        self.plus.retain(|hash| *hash < threshold);
+        self.plus.sort_unstable();
+        // One who comes very often is one.
+        let lowered = self.plus.chunk_by(|one, next| one == next).nth(enough).map(|same| same[0]);
+        if let Some(lowered) = lowered {
+            threshold = lowered;
+            self.plus.truncate(self.plus.partition_point(|hash| *hash < threshold));
         }
         self.minus.retain(|hash| *hash < threshold);
         self.threshold = Some(threshold);
