@@ -29,6 +29,8 @@ def before_call(context, case, **kwargs):
         for name, value in (case.query or {}).items():
             if name != "trackingCode" and value in ("", [""]):
                 case.query[name] = REFUSED
+        if case.headers and case.headers.get("Last-Event-ID") == "":
+            case.headers["Last-Event-ID"] = REFUSED
         return
     # `cursor` and `offset` exclude each other; a cursor is taken only by the listing that gave it; and of two times
     # `from` must not be the later one.
