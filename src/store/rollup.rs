@@ -25,7 +25,7 @@ mod visitors;
 
 pub(crate) use self::{
     answer::{Answer, Collector, QUARTER_MS, Quarter, quarter_of},
-    block::{Fragments, Needed},
+    block::{FRAGMENTS_MAX, Fragments, Needed},
     bytes::Damaged,
     dictionary::Dictionaries,
     file::{BlockEntry, Rollup, RollupError, read_block, read_keys, verify, write},

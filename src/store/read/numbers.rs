@@ -32,7 +32,7 @@ pub use self::question::{NumbersQuestion, NumbersReply, Span, SpanNumbers};
 use self::{
     cache::Cache,
     scene::{Piece, Scene},
-    sealed::{Kept, Sealed},
+    sealed::Kept,
     site::{Progress, Site},
     spans::{Quarters, Sign, Sums},
 };
@@ -44,7 +44,7 @@ use crate::{
         error::{OpenError, ReadError},
         options::NumbersOptions,
         priority::lower_priority,
-        rollup::{Answer, Own, QUARTER_MS},
+        rollup::{Answer, BlockEntry, Own, QUARTER_MS},
         segments::{Content, Hidden, ReaderInterrupt, Segment, Segments, WatchState},
     },
 };
@@ -194,8 +194,7 @@ impl Shared {
         site.quarters(&scene, &question.asked, &mut found)?;
         drop(site);
         for piece in &pieces.sealed {
-            let sealed = Sealed::open(snapshot, scene.kept, &piece.segment, website_id)?;
-            found.add(&sealed.rollup.answer, Sign::Plus);
+            found.add(&scene.open(piece)?.rollup.answer, Sign::Plus);
         }
         Ok(found.first(expired_before))
     }
@@ -353,7 +352,7 @@ fn add_sealed(
     let reach = sums.reach();
     let mut sealed = Vec::new();
     for piece in scene.sealed.iter().filter(|piece| piece.times.0 < reach.to && reach.from <= piece.times.1) {
-        sealed.push(Sealed::open(scene.snapshot, scene.kept, &piece.segment, scene.website_id)?);
+        sealed.push(scene.open(piece)?);
     }
     let asked = &question.asked;
     // What is known says how many visits there are; the rest is counted, with every visitor as long as they are few.
@@ -387,12 +386,11 @@ fn add_sealed(
             return Err(ReadError::Refused(ReadRefused::Memory));
         }
     }
-    if !sums.cut_quarters().is_empty() {
+    let quarters = sums.cut_quarters();
+    if !quarters.is_empty() {
         for piece in &sealed {
-            let quarters = sums.cut_quarters();
-            let is_cut = |block: &&crate::store::rollup::BlockEntry| {
-                quarters.iter().any(|span| block.times.0 < span.to && span.from <= block.times.1)
-            };
+            let is_cut =
+                |block: &&BlockEntry| quarters.iter().any(|span| block.times.0 < span.to && span.from <= block.times.1);
             let mut sink = sums.cut_sink();
             piece.run(scene.snapshot, scene.kept, asked, piece.rollup.blocks.iter().filter(is_cut), &mut sink)?;
             sums.add_cuts(sink, Sign::Plus);

@@ -10,8 +10,8 @@ use super::{
     visitors::u64_of,
 };
 
-/// Fragments of a block.
-const FRAGMENTS_MAX: usize = 4_096;
+/// Most fragments of a block.
+pub(crate) const FRAGMENTS_MAX: usize = 4_096;
 /// Events of a block, unless one fragment has more.
 const HITS_MAX: usize = 64 * 1_024;
 

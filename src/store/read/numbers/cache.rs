@@ -5,11 +5,20 @@ use std::{any::Any, collections::HashMap, hash::Hash, sync::Arc};
 
 use parking_lot::Mutex;
 
+use crate::store::segments::Segment;
+
 /// One generation of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Generation {
     pub(super) number: i64,
     pub(super) generation: i64,
+}
+
+impl Generation {
+    /// The generation of a segment that this is.
+    pub(super) fn of(segment: &Segment) -> Self {
+        Self { number: segment.number, generation: segment.generation }
+    }
 }
 
 /// What is kept.

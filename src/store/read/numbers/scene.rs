@@ -13,7 +13,7 @@ use crate::store::{
     error::ReadError,
     format::{row, schema},
     read::snapshot::Snapshot,
-    rollup::{FragmentKey, MemoryPiece, Needed, PAUSE_MAX_MS},
+    rollup::{FRAGMENTS_MAX, FragmentKey, MemoryPiece, Needed, PAUSE_MAX_MS},
     segments::{Hidden, Segment},
 };
 
@@ -34,7 +34,7 @@ pub(super) struct Piece {
 
 impl Piece {
     pub(super) fn generation(&self) -> Generation {
-        Generation { number: self.segment.number, generation: self.segment.generation }
+        Generation::of(&self.segment)
     }
 }
 
@@ -70,15 +70,13 @@ pub(super) fn is_near(one: (i64, i64), other: (i64, i64)) -> bool {
     one.0 - PAUSE_MAX_MS <= other.1 && other.0 - PAUSE_MAX_MS <= one.1
 }
 
-/// Fragments of a block are fewer than this.
-const PER_BLOCK: u32 = 1 << 12;
-
+/// The number of a fragment in its piece: no block has more fragments than are counted for each.
 pub(super) fn number_of(block: u32, at: usize) -> u32 {
-    block * PER_BLOCK + at as u32
+    block * FRAGMENTS_MAX as u32 + at as u32
 }
 
 pub(super) fn block_of(fragment: u32) -> u32 {
-    fragment / PER_BLOCK
+    fragment / FRAGMENTS_MAX as u32
 }
 
 /// Adds those fragments of a piece that are wanted. Returns whether there were any.

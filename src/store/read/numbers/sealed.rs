@@ -58,7 +58,7 @@ impl Sealed {
         segment: &Arc<Segment>,
         website_id: &Arc<str>,
     ) -> Result<Self, ReadError> {
-        let key = CacheKey::Rollup(generation(segment), Arc::clone(website_id));
+        let key = CacheKey::Rollup(Generation::of(segment), Arc::clone(website_id));
         let rollup = kept.or(key, Rollup::memory_bytes, || {
             snapshot.on(segment, |connection| {
                 let found = Rollup::read(connection, website_id).and_then(|found| Ok(found.ok_or(Damaged)?));
@@ -69,7 +69,7 @@ impl Sealed {
     }
 
     pub(super) fn generation(&self) -> Generation {
-        generation(&self.segment)
+        Generation::of(&self.segment)
     }
 
     pub(super) fn dictionaries(&self, snapshot: &Snapshot<'_>, kept: Kept<'_>) -> Result<Arc<Dictionaries>, ReadError> {
@@ -179,10 +179,6 @@ impl Sealed {
         }
         Ok(())
     }
-}
-
-fn generation(segment: &Segment) -> Generation {
-    Generation { number: segment.number, generation: segment.generation }
 }
 
 /// What was read of a segment's rollups. Those that cannot be read are made anew from the rows, which serve meanwhile;

@@ -21,7 +21,7 @@ use super::{
 use crate::store::{
     error::ReadError,
     rollup::{Answer, Collector, Damaged, FragmentKey, PAUSE_MAX_MS, Sink},
-    segments::{Hidden, Segment},
+    segments::Hidden,
 };
 
 /// Most answers of tallies and of joined visits that are kept.
@@ -92,15 +92,14 @@ impl Site {
 
     /// Reads the rows that came in since, as far as there is time.
     pub(super) fn read_tallies(&mut self, scene: &Scene<'_>) -> Result<Progress, ReadError> {
-        let generation = |segment: &Segment| Generation { number: segment.number, generation: segment.generation };
-        let is_there = |of: &Generation| scene.open.iter().any(|(segment, _)| generation(segment) == *of);
+        let is_there = |of: &Generation| scene.open.iter().any(|(segment, _)| Generation::of(segment) == *of);
         self.tallies.retain(|of, _| is_there(of));
         self.tally_answers.retain(|(of, _), _| is_there(of));
         let begun_at = Instant::now();
         let mut progress = Progress { is_complete: true, as_of: i64::MAX };
         let mut bytes: usize = self.tallies.values().map(|tally| tally.piece.memory_bytes()).sum();
         for (segment, up_to) in scene.open {
-            let tally = self.tallies.entry(generation(segment)).or_default();
+            let tally = self.tallies.entry(Generation::of(segment)).or_default();
             let time_max = scene.wait_max.saturating_sub(begun_at.elapsed());
             let (own_bytes, is_too_large) = (tally.piece.memory_bytes(), bytes > scene.bytes_max);
             let is_read = tally.read_up_to >= *up_to

@@ -13,7 +13,7 @@ use crate::store::{
     error::ReadError,
     format::{hash::visitor_hash, row, schema},
     read::snapshot::Snapshot,
-    rollup::{Damaged, Evaluation, Hit, MemoryPiece, PAUSE_MAX_MS, Selection, Sink},
+    rollup::{Damaged, Evaluation, FragmentKey, Hit, MemoryPiece, PAUSE_MAX_MS, Selection, Sink},
     segments::{HiddenVisitor, Segment},
 };
 
@@ -109,13 +109,13 @@ impl Tally {
         asked: &Asked,
         expired_before: i64,
         hidden: &[HiddenHash],
-        is_left_out: impl Fn(crate::store::rollup::FragmentKey) -> bool,
+        is_left_out: impl Fn(FragmentKey) -> bool,
         sink: &mut impl Sink,
     ) -> Result<(), Damaged> {
         let matcher = asked.filters.look_up(&self.piece.dictionaries)?;
         let selection = Selection { with_unwanted: asked.with_unwanted, expired_before };
         let evaluation = Evaluation { selection, matcher: &matcher };
-        let prepare = |key: crate::store::rollup::FragmentKey, hits: &mut Vec<Hit>| {
+        let prepare = |key: FragmentKey, hits: &mut Vec<Hit>| {
             if is_left_out(key) {
                 hits.clear();
             }
