@@ -202,7 +202,8 @@ fn a_sealed_segment_is_a_plain_file_of_sqlite() {
                 "properties",
                 "createdAt",
                 "receivedAt",
-                "eventIdHash"
+                "eventIdHash",
+                "flags"
             ]
         );
         assert_eq!(
