@@ -73,7 +73,10 @@ pub use read::{
         RestOfPage,
         page::{EventFilter, Page, PageStart, PageSummary, WalkPlace},
     },
-    numbers::{Numbers, NumbersQuestion, NumbersReply, Span, SpanNumbers},
+    numbers::{
+        GoalCounts, ListOrder, ListPage, ListReply, ListRow, Listed, Numbers, NumbersQuestion, NumbersReply, Span,
+        SpanNumbers,
+    },
     run::{Next, OfHidden, Run},
     snapshot::Snapshot,
     tail::{

@@ -76,6 +76,16 @@ static ROUTES: &[Route] = &[
         ..Route::at("/api/v1/stats/series")
     },
     Route {
+        is_for_pages: true,
+        methods: &[get(Holder(Role::Read), |handlers, asked| Box::pin(handlers.stats.top(asked)))],
+        ..Route::at("/api/v1/stats/top/:dimension")
+    },
+    Route {
+        is_for_pages: true,
+        methods: &[get(Holder(Role::Read), |handlers, asked| Box::pin(handlers.stats.live(asked)))],
+        ..Route::at("/api/v1/stats/live")
+    },
+    Route {
         methods: &[delete(Holder(Role::Admin), |handlers, asked| Box::pin(handlers.erasures.erase_visitor(asked)))
             .that_changes()],
         ..Route::at("/api/v1/visitors/:visitorId")

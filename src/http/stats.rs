@@ -1,14 +1,25 @@
 //! Numbers of a website, for those who look at it. What they mean is in `docs/numbers.md`.
 
 mod answer;
+mod live;
 mod question;
+mod series;
+mod top;
+mod totals;
 
-use std::sync::Arc;
-
-use self::{
-    answer::{BucketNumbers, Change, Comparison, Meta, Metrics, OfRange, Series, Totals},
-    question::StatsQuery,
+use std::{
+    hash::{Hash, Hasher},
+    sync::Arc,
 };
+
+use hyper::{
+    StatusCode,
+    header::{CACHE_CONTROL, ETAG, HeaderValue, IF_NONE_MATCH},
+};
+use serde::Serialize;
+use xxhash_rust::xxh3::Xxh3;
+
+use self::question::{Kind, StatsQuery};
 use super::{
     asked::Asked,
     errors::{ErrorCode, error, invalid, read_error},
@@ -16,20 +27,14 @@ use super::{
     response::{Response, empty, json},
 };
 use crate::{
-    calendar::{Bucket, Range, buckets, buckets_like, comparison},
+    calendar::{Range, Zone, comparison},
     clock::now_ms,
     event::Faults,
     store::{
-        Numbers, NumbersQuestion, NumbersReply, Own, ReadError, Readers, Snapshot, Span, SpanNumbers, Website, Websites,
+        Filter, GoalCounts, ListPage, ListReply, Listed, Numbers, NumbersQuestion, NumbersReply, Own, ReadError,
+        Readers, Snapshot, Span, Website, Websites,
     },
 };
-use hyper::{
-    StatusCode,
-    header::{CACHE_CONTROL, ETAG, HeaderValue, IF_NONE_MATCH},
-};
-
-/// Most buckets of a series.
-const BUCKETS_MAX: usize = 2_000;
 
 /// Answers questions about numbers.
 pub(super) struct StatsRoutes {
@@ -42,9 +47,32 @@ pub(super) struct StatsRoutes {
 struct Question {
     query: StatsQuery,
     website: Arc<Website>,
+    /// Of days and hours.
+    zone: Zone,
     /// What the client has already.
     known_tag: Option<HeaderValue>,
     now_ms: i64,
+}
+
+/// A question that is being asked.
+struct Asking<'a> {
+    numbers: &'a Numbers,
+    snapshot: &'a Snapshot<'a>,
+    question: NumbersQuestion,
+}
+
+impl Asking<'_> {
+    fn ask(&self, lists: &[Vec<Span>]) -> Result<Vec<NumbersReply>, ReadError> {
+        self.numbers.ask(self.snapshot, &self.question, lists)
+    }
+
+    fn list(&self, listed: &Listed, part: (Span, ListPage)) -> Result<ListReply, ReadError> {
+        self.numbers.list(self.snapshot, &self.question, listed, part)
+    }
+
+    fn goals(&self, span: Span, goals: &[Filter]) -> Result<(Vec<GoalCounts>, NumbersReply), ReadError> {
+        self.numbers.goals(self.snapshot, &self.question, span, goals)
+    }
 }
 
 /// What became of it.
@@ -56,10 +84,19 @@ enum Outcome {
     Invalid(Faults),
 }
 
-/// Makes an answer of numbers.
-type Shape = Box<dyn FnOnce(&[NumbersReply]) -> serde_json::Result<Vec<u8>>>;
-/// What is to be counted for a question about a range and an earlier one, and how that is shown.
-type Plan = fn(&Question, Range, Option<Range>) -> Result<(Vec<Vec<Span>>, Shape), Faults>;
+/// What is to be counted for a question, and how that is shown.
+struct Plan {
+    /// The spans that the answer is of.
+    lists: Vec<Vec<Span>>,
+    /// A hash of what else it depends on.
+    rest: u64,
+    work: Work,
+}
+
+/// Makes an answer. The client may know it by a tag, if that is what comes with it.
+type Work = Box<dyn FnOnce(&Asking<'_>, &[Vec<Span>]) -> Result<(Vec<u8>, bool), ReadError>>;
+/// Makes a plan for a question about a range and an earlier one.
+type Planner = fn(&Question, Range, Option<Range>) -> Result<Plan, Faults>;
 
 impl StatsRoutes {
     pub(super) fn new(parts: &EdgeParts) -> Self {
@@ -68,16 +105,26 @@ impl StatsRoutes {
 
     /// `GET /api/v1/stats`
     pub(super) async fn totals(&self, asked: Asked<'_>) -> Response {
-        self.answer(&asked, false, plan_totals).await
+        self.answer(&asked, Kind::Totals, totals::plan).await
     }
 
     /// `GET /api/v1/stats/series`
     pub(super) async fn series(&self, asked: Asked<'_>) -> Response {
-        self.answer(&asked, true, plan_series).await
+        self.answer(&asked, Kind::Series, series::plan).await
     }
 
-    async fn answer(&self, asked: &Asked<'_>, has_interval: bool, plan: Plan) -> Response {
-        let query = match StatsQuery::parse(asked.query(), has_interval) {
+    /// `GET /api/v1/stats/top/:dimension`
+    pub(super) async fn top(&self, asked: Asked<'_>) -> Response {
+        self.answer(&asked, Kind::Top(asked.id), top::plan).await
+    }
+
+    /// `GET /api/v1/stats/live`
+    pub(super) async fn live(&self, asked: Asked<'_>) -> Response {
+        self.answer(&asked, Kind::Live, live::plan).await
+    }
+
+    async fn answer(&self, asked: &Asked<'_>, kind: Kind<'_>, planner: Planner) -> Response {
+        let query = match StatsQuery::parse(asked.query(), kind) {
             Ok(query) => query,
             Err(faults) => return invalid("Invalid query", &faults),
         };
@@ -86,9 +133,10 @@ impl StatsRoutes {
             return error(ErrorCode::NotFound, "Website with this tracking code not found");
         };
         let known_tag = asked.head.headers.get(IF_NONE_MATCH).cloned();
-        let question = Question { query, website, known_tag, now_ms: now_ms() };
+        let zone = query.zone.clone().unwrap_or_else(|| zone_of(&website));
+        let question = Question { query, website, zone, known_tag, now_ms: now_ms() };
         let numbers = self.numbers.clone();
-        let outcome = self.readers.ask(move |snapshot| question.answer(&numbers, snapshot, plan));
+        let outcome = self.readers.ask(move |snapshot| question.answer(&numbers, snapshot, planner));
         match outcome.await {
             Ok(Outcome::Answer(body, tag)) => with_tag(json(StatusCode::OK, body), tag),
             Ok(Outcome::Known(tag)) => with_tag(empty(StatusCode::NOT_MODIFIED), Some(tag)),
@@ -99,27 +147,34 @@ impl StatsRoutes {
 }
 
 impl Question {
-    fn answer(&self, numbers: &Numbers, snapshot: &Snapshot<'_>, plan: Plan) -> Result<Outcome, ReadError> {
-        let StatsQuery { zone, when, compare, filters, with_bots, is_exact, .. } = &self.query;
-        let id = &self.website.id;
+    fn answer(&self, numbers: &Numbers, snapshot: &Snapshot<'_>, planner: Planner) -> Result<Outcome, ReadError> {
+        let StatsQuery { when, compare, filters, with_bots, is_exact, .. } = &self.query;
+        let (id, zone) = (&self.website.id, &self.zone);
         let first_event = if when.needs_first_event() { numbers.first_event(snapshot, id)? } else { None };
-        let range = when.range(zone, self.now_ms, first_event);
+        let range = match when.range(zone, self.now_ms, first_event) {
+            Ok(range) => range,
+            Err(faults) => return Ok(Outcome::Invalid(faults)),
+        };
         let earlier = comparison(&range, *compare, zone, self.now_ms).map(since_1970);
-        let (lists, shape) = match plan(self, range, earlier) {
+        let Plan { lists, rest, work } = match planner(self, range, earlier) {
             Ok(plan) => plan,
             Err(faults) => return Ok(Outcome::Invalid(faults)),
         };
-        let asked = NumbersQuestion::new(Arc::clone(id), own(&self.website), filters.clone());
-        let asked = asked.with_bots(*with_bots).exactly(*is_exact);
-        let tag = tag(numbers.version(snapshot, &asked, &lists), self.now_ms, &range);
+        let question = NumbersQuestion::new(Arc::clone(id), own(&self.website), filters.clone());
+        let question = question.with_bots(*with_bots).exactly(*is_exact);
+        let version = hash_of(&(numbers.version(snapshot, &question, &lists), rest, self.query.kind));
+        let tag = tag(version, self.now_ms, &range);
         if self.known_tag.as_ref().is_some_and(|known| is_among(known, &tag)) {
             return Ok(Outcome::Known(tag));
         }
-        let replies = numbers.ask(snapshot, &asked, &lists)?;
-        let is_complete = replies.iter().all(|reply| reply.is_complete);
-        let body = shape(&replies).map_err(|failure| ReadError::Keys(Box::new(failure)))?;
-        Ok(Outcome::Answer(body, is_complete.then_some(tag)))
+        let (body, has_tag) = work(&Asking { numbers, snapshot, question }, &lists)?;
+        Ok(Outcome::Answer(body, has_tag.then_some(tag)))
     }
+}
+
+/// The zone of a website's days, where a question does not name one.
+fn zone_of(_: &Website) -> Zone {
+    Zone::utc()
 }
 
 /// An earlier range may begin before there are any times; nothing is before 1970 in any zone.
@@ -131,59 +186,26 @@ fn since_1970(mut earlier: Range) -> Range {
 
 /// What the website is to referrers and pages.
 fn own(website: &Website) -> Own {
-    let domain = website.domain.strip_prefix("www.").unwrap_or(&website.domain);
-    Own { hosts: [domain.to_owned()].into(), has_several: false }
+    let hosts = [&website.domain].into_iter();
+    let mut hosts: Vec<String> = hosts.map(|host| host.strip_prefix("www.").unwrap_or(host).to_owned()).collect();
+    hosts.sort_unstable();
+    hosts.dedup();
+    Own { has_several: hosts.len() > 1, hosts: hosts.into() }
 }
 
-fn plan_totals(question: &Question, range: Range, earlier: Option<Range>) -> Result<(Vec<Vec<Span>>, Shape), Faults> {
-    let span = |range: &Range| Span { from: range.from, to: range.to };
-    let lists = vec![vec![span(&range)], earlier.iter().map(span).collect()];
-    let (zone, website) = (question.query.zone.clone(), Arc::clone(&question.website));
-    let shape = move |replies: &[NumbersReply]| {
-        let meta = Meta::of(replies.iter());
-        let mut metrics = replies.iter().flat_map(|reply| &reply.spans).map(Metrics::from);
-        let metrics_now = metrics.next().unwrap_or_else(|| Metrics::from(&SpanNumbers::default()));
-        let comparison = earlier.zip(metrics.next()).map(|(range, then)| Comparison {
-            range: OfRange::new(&range, &zone),
-            metrics: then,
-            change: Change::between(&metrics_now, &then),
-        });
-        let range = OfRange::new(&range, &zone);
-        let website = website.as_ref().into();
-        serde_json::to_vec(&Totals { website, range, metrics: metrics_now, comparison, meta })
-    };
-    Ok((lists, Box::new(shape)))
+fn span_of(range: &Range) -> Span {
+    Span { from: range.from, to: range.to }
 }
 
-fn plan_series(question: &Question, range: Range, earlier: Option<Range>) -> Result<(Vec<Vec<Span>>, Shape), Faults> {
-    let (zone, now_ms) = (question.query.zone.clone(), question.now_ms);
-    let interval = question.query.interval.of(&range);
-    let Ok(series) = buckets(&range, interval, &zone, now_ms, BUCKETS_MAX) else {
-        let mut faults = Faults::default();
-        let too_many =
-            format!("The range has more than {BUCKETS_MAX} of them; ask for longer ones, or a shorter range");
-        faults.add("interval", too_many);
-        return Err(faults);
-    };
-    let earlier = earlier.map(|earlier| buckets_like(&series, &earlier, interval, &zone, now_ms));
-    let span = |bucket: &Bucket| Span { from: bucket.from, to: bucket.to };
-    let of_earlier = earlier.iter().flatten().flatten().map(span).collect();
-    let lists = vec![series.iter().map(span).collect(), of_earlier];
-    let shape = move |replies: &[NumbersReply]| {
-        let meta = Meta::of(replies.iter());
-        let mut numbers = replies.iter().map(|reply| reply.spans.iter());
-        let (mut now, mut then) = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
-        let series = series.into_iter().zip(now.by_ref()).map(|(bucket, of)| BucketNumbers::new(bucket, of)).collect();
-        let comparison = earlier.map(|buckets| {
-            let shown = |bucket: Option<Bucket>| {
-                bucket.and_then(|bucket| then.next().map(|numbers| BucketNumbers::new(bucket, numbers)))
-            };
-            buckets.into_iter().map(shown).collect()
-        });
-        let range = OfRange::new(&range, &zone);
-        serde_json::to_vec(&Series { range, interval: interval.as_str(), series, comparison, meta })
-    };
-    Ok((lists, Box::new(shape)))
+/// An answer as JSON.
+fn shown(answer: &impl Serialize) -> Result<Vec<u8>, ReadError> {
+    serde_json::to_vec(answer).map_err(|failure| ReadError::Keys(Box::new(failure)))
+}
+
+fn hash_of(value: &impl Hash) -> u64 {
+    let mut hasher = Xxh3::new();
+    value.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// What an answer is known by: the events that it is of, what was asked, and what has begun or ended by now.

@@ -14,9 +14,12 @@ mod block;
 mod bytes;
 mod counts;
 mod dictionary;
+mod dimension;
 mod file;
 mod filter;
 mod hit;
+mod list;
+mod lists;
 mod memory;
 mod pattern;
 mod source;
@@ -25,18 +28,22 @@ mod visitors;
 
 pub(crate) use self::{
     answer::{Answer, Collector, QUARTER_MS, Quarter, quarter_of},
+    attributes::property,
     block::{FRAGMENTS_MAX, Fragments, Needed},
     bytes::Damaged,
-    dictionary::Dictionaries,
+    dictionary::{Dictionaries, Values},
     file::{BlockEntry, Rollup, RollupError, read_block, read_keys, verify, write},
     filter::Filters,
     hit::{FragmentKey, Hit, PAUSE_MAX_MS},
+    list::{Group, Grouping, List, ListKind, Lister, OTHER},
     memory::MemoryPiece,
     visit::{Evaluation, Selection, Sink, Visit},
+    visitors::Visitors,
 };
 pub use self::{
     counts::Counts,
-    filter::{Dimension, Filter, Own},
+    dimension::{Dimension, Own},
+    filter::Filter,
 };
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::{
-    calendar::{Bucket, Range, Zone},
+    calendar::{Range, Zone},
     event::time::time_text,
     store::{Counts, NumbersReply, SpanNumbers, Website},
 };
@@ -49,7 +49,7 @@ pub(super) struct Meta {
 }
 
 impl Meta {
-    /// Of one answer, or of two together.
+    /// Of one answer, or of several together.
     pub(super) fn of<'a>(replies: impl Iterator<Item = &'a NumbersReply>) -> Self {
         let (mut as_of, mut complete, mut error) = (i64::MAX, true, None);
         for reply in replies {
@@ -64,24 +64,33 @@ impl Meta {
             visitors_error: error.unwrap_or(0) as f64 / 10_000.0,
         }
     }
+
+    /// The same where more is estimated: the error is the largest of all.
+    pub(super) fn with_errors(mut self, errors: impl Iterator<Item = Option<f64>>) -> Self {
+        for error in errors.flatten() {
+            self.visitors = "estimated";
+            self.visitors_error = self.visitors_error.max((error * 10_000.0).ceil() / 10_000.0);
+        }
+        self
+    }
 }
 
 /// The numbers of a range.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Metrics {
-    visitors: u64,
-    visits: i64,
-    pageviews: i64,
-    interactions: i64,
-    views_per_visit: f64,
-    bounce_rate: f64,
-    visit_duration: f64,
-    engaged_seconds: Option<f64>,
+    pub(super) visitors: u64,
+    pub(super) visits: i64,
+    pub(super) pageviews: i64,
+    pub(super) interactions: i64,
+    pub(super) views_per_visit: f64,
+    pub(super) bounce_rate: f64,
+    pub(super) visit_duration: f64,
+    pub(super) engaged_seconds: Option<f64>,
 }
 
 /// A part of a whole, times `scale`, rounded to a whole number: halves up. 0 of nothing.
-fn scaled(part: i64, whole: i64, scale: i64) -> i64 {
+pub(super) fn scaled(part: i64, whole: i64, scale: i64) -> i64 {
     let (part, whole, scale) = (i128::from(part), i128::from(whole), i128::from(scale));
     if whole <= 0 { 0 } else { ((2 * part * scale + whole) / (2 * whole)) as i64 }
 }
@@ -89,8 +98,18 @@ fn scaled(part: i64, whole: i64, scale: i64) -> i64 {
 impl From<&SpanNumbers> for Metrics {
     fn from(numbers: &SpanNumbers) -> Self {
         let SpanNumbers { counts, visitors } = numbers;
-        let Counts { pageviews, interactions, visits, entered, bounces, duration_ms, views, engaged_ms, engagements } =
-            *counts;
+        let Counts {
+            pageviews,
+            interactions,
+            visits,
+            entered,
+            bounces,
+            duration_ms,
+            views,
+            engaged_ms,
+            engagements,
+            ..
+        } = *counts;
         // Of milliseconds, tenths of a second.
         let seconds = |ms| scaled(ms, visits.saturating_mul(100), 1) as f64 / 10.0;
         Self {
@@ -146,58 +165,6 @@ impl Change {
     }
 }
 
-/// Numbers of an earlier range, and how they have changed since.
-#[derive(Serialize)]
-pub(super) struct Comparison {
-    pub(super) range: OfRange,
-    pub(super) metrics: Metrics,
-    pub(super) change: Change,
-}
-
-/// `GET /api/v1/stats`
-#[derive(Serialize)]
-pub(super) struct Totals {
-    pub(super) website: OfWebsite,
-    pub(super) range: OfRange,
-    pub(super) metrics: Metrics,
-    pub(super) comparison: Option<Comparison>,
-    pub(super) meta: Meta,
-}
-
-/// A bucket of a series.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct BucketNumbers {
-    label: String,
-    at: String,
-    visitors: u64,
-    visits: i64,
-    pageviews: i64,
-    interactions: i64,
-    bounce_rate: f64,
-    visit_duration: f64,
-    partial: bool,
-}
-
-impl BucketNumbers {
-    pub(super) fn new(bucket: Bucket, numbers: &SpanNumbers) -> Self {
-        let Metrics { visitors, visits, pageviews, interactions, bounce_rate, visit_duration, .. } = numbers.into();
-        let Bucket { label, at, is_partial: partial, .. } = bucket;
-        let at = time_text(at);
-        Self { label, at, visitors, visits, pageviews, interactions, bounce_rate, visit_duration, partial }
-    }
-}
-
-/// `GET /api/v1/stats/series`
-#[derive(Serialize)]
-pub(super) struct Series {
-    pub(super) range: OfRange,
-    pub(super) interval: &'static str,
-    pub(super) series: Vec<BucketNumbers>,
-    pub(super) comparison: Option<Vec<Option<BucketNumbers>>>,
-    pub(super) meta: Meta,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -205,6 +172,7 @@ mod tests {
     #[test]
     fn rates_and_means_are_rounded_halves_up() {
         let counts = Counts {
+            events: 30,
             pageviews: 20,
             interactions: 3,
             visits: 8,

@@ -3,8 +3,8 @@
 use crate::{
     calendar::{Compare, IntervalChoice, Moment, Period, Range, Zone},
     event::Faults,
-    http::parameters::{lost_plus, tracking_code_of},
-    store::{Dimension, Filter},
+    http::parameters::{lost_plus, number, tracking_code_of},
+    store::{Dimension, Filter, ListOrder, ListPage, Listed},
 };
 
 /// Most filters of a question: each is looked for among all values of every segment.
@@ -12,24 +12,72 @@ const FILTERS_MAX: usize = 20;
 /// The longest filter, in bytes: four times as long as a value can be.
 const FILTER_BYTES_MAX: usize = 4_096;
 
+/// Rows of a list where no number is given, and the most of them.
+const LIMIT: usize = 10;
+const LIMIT_MAX: u64 = 1_000;
+/// Most rows before those that are shown: as many as are told apart.
+const OFFSET_MAX: u64 = 200_000;
+/// The longest name of a property, in bytes.
+const PROPERTY_BYTES_MAX: usize = 256;
+
+/// What kind of answer is asked for, and with it which parameters there are.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Kind<'a> {
+    Totals,
+    Series,
+    /// The list of what has this name.
+    Top(&'a str),
+    Live,
+    Goals,
+}
+
+impl Kind<'_> {
+    fn has(self, parameter: &str) -> bool {
+        match parameter {
+            "period" | "from" | "to" | "timezone" => !matches!(self, Self::Live),
+            "compare" => matches!(self, Self::Totals | Self::Series),
+            "interval" => matches!(self, Self::Series),
+            "limit" | "offset" | "order" => matches!(self, Self::Top(_)),
+            "exact" => !matches!(self, Self::Live),
+            _ => true,
+        }
+    }
+
+    fn number(self) -> u8 {
+        match self {
+            Self::Totals => 0,
+            Self::Series => 1,
+            Self::Top(_) => 2,
+            Self::Live => 3,
+            Self::Goals => 4,
+        }
+    }
+}
+
 /// A question about numbers.
 #[derive(Debug, Clone)]
 pub(super) struct StatsQuery {
     pub(super) tracking_code: String,
-    pub(super) zone: Zone,
+    /// The number of its kind.
+    pub(super) kind: u8,
+    /// If it names one.
+    pub(super) zone: Option<Zone>,
     pub(super) when: When,
     pub(super) compare: Compare,
     pub(super) filters: Vec<Filter>,
     pub(super) with_bots: bool,
     pub(super) is_exact: bool,
     pub(super) interval: IntervalChoice,
+    /// Which list is asked for, and which of its rows.
+    pub(super) listed: Listed,
+    pub(super) page: ListPage,
 }
 
 /// What time is asked about.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum When {
     Period(Period),
-    Between(Range),
+    Between(Moment, Moment),
 }
 
 impl When {
@@ -39,59 +87,60 @@ impl When {
     }
 
     /// The range, now. `first_event` is when the website's first event happened, which a period may depend on.
-    pub(super) fn range(self, zone: &Zone, now_ms: i64, first_event: Option<i64>) -> Range {
+    pub(super) fn range(self, zone: &Zone, now_ms: i64, first_event: Option<i64>) -> Result<Range, Faults> {
         match self {
-            Self::Period(period) => Range::of_period(period, zone, now_ms, first_event),
-            Self::Between(range) => range,
+            Self::Period(period) => Ok(Range::of_period(period, zone, now_ms, first_event)),
+            Self::Between(from, to) => Range::between(from, to, zone).map_err(|expected| {
+                let mut faults = Faults::default();
+                faults.add("from", expected);
+                faults
+            }),
         }
     }
 }
 
 /// The parameters that are given at most once, in the order in which faults are told.
-const NAMES: [&str; 9] = ["trackingCode", "period", "from", "to", "timezone", "compare", "bots", "exact", "interval"];
+const NAMES: [&str; 12] = [
+    "trackingCode",
+    "period",
+    "from",
+    "to",
+    "timezone",
+    "compare",
+    "bots",
+    "exact",
+    "interval",
+    "limit",
+    "offset",
+    "order",
+];
 
 impl StatsQuery {
-    /// Reads a query string; everything that is wrong with it is told at once. `has_interval` says whether the route
-    /// makes series.
-    pub(super) fn parse(query: &str, has_interval: bool) -> Result<Self, Faults> {
+    /// Reads a query string; everything that is wrong with it is told at once.
+    pub(super) fn parse(query: &str, kind: Kind<'_>) -> Result<Self, Faults> {
         let mut faults = Faults::default();
-        let mut values: [Option<String>; NAMES.len()] = Default::default();
-        let mut filters = Vec::new();
-        let mut filter_count = 0;
-        for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
-            if let Some(dimension) = Dimension::from_name(&name) {
-                filter_count += 1;
-                if value.len() > FILTER_BYTES_MAX {
-                    faults.add(dimension.as_str(), format!("Expected at most {FILTER_BYTES_MAX} bytes"));
-                } else if filters.len() < FILTERS_MAX {
-                    filters.push(Filter::new(dimension, &value));
-                }
-            } else if let Some(at) = NAMES.iter().position(|known| *known == name)
-                && !value.is_empty()
-                && values[at].replace(value.into_owned()).is_some()
-            {
-                faults.add(NAMES[at], "Given more than once");
-            }
-        }
-        if filter_count > FILTERS_MAX {
-            faults.add("filters", format!("Expected at most {FILTERS_MAX} of them, received {filter_count}"));
-        }
-        let [tracking_code, period, from, to, timezone, compare, bots, exact, interval] = values;
+        let (values, filters) = read(query, kind, &mut faults);
+        let [tracking_code, period, from, to, timezone, compare, bots, exact, interval, limit, offset, order] = values;
         let tracking_code = tracking_code_of(tracking_code, &mut faults);
-        let zone = zone_of(timezone, &mut faults);
-        let when = when(period, from, to, &zone, &mut faults);
+        let listed = listed(kind, &mut faults);
+        let zone = timezone.map(|name| zone_of(&name, &mut faults));
+        let when = when(period, from, to, zone.as_ref(), &mut faults);
         let compare = choice("compare", compare, "none, previous, year", Compare::from_name, &mut faults);
         let with_bots = choice("bots", bots, "exclude, include", with_bots, &mut faults);
         let is_exact = choice("exact", exact, "true, false", is_true, &mut faults);
-        let interval = interval.filter(|_| has_interval);
         let interval =
             choice("interval", interval, "auto, hour, day, week, month", IntervalChoice::from_name, &mut faults);
+        let limit = bounded("limit", limit, (1, LIMIT_MAX), &mut faults);
+        let offset = bounded("offset", offset, (0, OFFSET_MAX), &mut faults);
+        let order = choice("order", order, "visitors, visits, pageviews, events", ListOrder::from_name, &mut faults);
         let when = match when {
             Some(when) if faults.is_empty() => when,
             _ => return Err(faults),
         };
+        let (order, offset) = (order.unwrap_or(ListOrder::Visitors), offset.unwrap_or(0));
         Ok(Self {
             tracking_code,
+            kind: kind.number(),
             zone,
             when,
             compare: compare.unwrap_or(Compare::None),
@@ -99,8 +148,63 @@ impl StatsQuery {
             with_bots: with_bots.unwrap_or(false),
             is_exact: is_exact.unwrap_or(false),
             interval: interval.unwrap_or(IntervalChoice::Auto),
+            listed,
+            page: ListPage { order, offset, limit: limit.unwrap_or(LIMIT) },
         })
     }
+}
+
+/// The values of the parameters, and the filters.
+fn read(query: &str, kind: Kind<'_>, faults: &mut Faults) -> ([Option<String>; NAMES.len()], Vec<Filter>) {
+    let mut values: [Option<String>; NAMES.len()] = Default::default();
+    let mut filters = Vec::new();
+    let mut filter_count = 0;
+    for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+        if let Some(dimension) = Dimension::from_name(&name) {
+            filter_count += 1;
+            if value.len() > FILTER_BYTES_MAX {
+                faults.add(dimension.as_str(), format!("Expected at most {FILTER_BYTES_MAX} bytes"));
+            } else if filters.len() < FILTERS_MAX {
+                filters.push(Filter::new(dimension, &value));
+            }
+        } else if let Some(at) = NAMES.iter().position(|known| *known == name)
+            && kind.has(NAMES[at])
+            && !value.is_empty()
+            && values[at].replace(value.into_owned()).is_some()
+        {
+            faults.add(NAMES[at], "Given more than once");
+        }
+    }
+    if filter_count > FILTERS_MAX {
+        faults.add("filters", format!("Expected at most {FILTERS_MAX} of them, received {filter_count}"));
+    }
+    (values, filters)
+}
+
+/// What a list is to be of.
+fn listed(kind: Kind<'_>, faults: &mut Faults) -> Listed {
+    let Kind::Top(name) = kind else { return Listed::Dimension(Dimension::Page) };
+    let property = name.strip_prefix("property:");
+    if let Some(property) = property.filter(|name| (1..=PROPERTY_BYTES_MAX).contains(&name.len())) {
+        return Listed::Property(property.into());
+    }
+    if property.is_some() {
+        faults.add("dimension", format!("Expected a property's name of 1 to {PROPERTY_BYTES_MAX} bytes"));
+    }
+    let dimension = Dimension::from_name(name);
+    if dimension.is_none() && property.is_none() {
+        let names = Dimension::ALL.map(Dimension::as_str).join(", ");
+        faults.add("dimension", format!("Expected one of: {names}, or property: and a property's name"));
+    }
+    Listed::Dimension(dimension.unwrap_or(Dimension::Page))
+}
+
+fn bounded(field: &'static str, text: Option<String>, (min, max): (u64, u64), faults: &mut Faults) -> Option<usize> {
+    let value = number(field, text, min, faults)?;
+    if value > max {
+        faults.add(field, format!("Expected at most {max}"));
+    }
+    usize::try_from(value).ok()
 }
 
 fn with_bots(text: &str) -> Option<bool> {
@@ -126,9 +230,8 @@ fn choice<T>(
     value
 }
 
-fn zone_of(name: Option<String>, faults: &mut Faults) -> Zone {
-    let Some(name) = name else { return Zone::utc() };
-    Zone::find(&name).unwrap_or_else(|| {
+fn zone_of(name: &str, faults: &mut Faults) -> Zone {
+    Zone::find(name).unwrap_or_else(|| {
         faults.add("timezone", "Unknown time zone; expected an IANA name such as Europe/Berlin");
         Zone::utc()
     })
@@ -138,7 +241,7 @@ fn when(
     period: Option<String>,
     from: Option<String>,
     to: Option<String>,
-    zone: &Zone,
+    zone: Option<&Zone>,
     faults: &mut Faults,
 ) -> Option<When> {
     let names = Period::ALL.map(Period::as_str).join(", ");
@@ -168,13 +271,15 @@ fn when(
             faults.add("to", "Required with from");
             None
         }
-        (_, Some(from), Some(to)) => match Range::between(from?, to?, zone) {
-            Ok(range) => Some(When::Between(range)),
-            Err(expected) => {
+        (_, Some(from), Some(to)) => {
+            let (from, to) = (from?, to?);
+            // Where the website says which zone it is in, that is looked at once it is known.
+            let utc = Zone::utc();
+            if let Err(expected) = Range::between(from, to, zone.unwrap_or(&utc)) {
                 faults.add("from", expected);
-                None
             }
-        },
+            Some(When::Between(from, to))
+        }
     }
 }
 
@@ -201,21 +306,21 @@ mod tests {
             ("trackingCode=pm-x&from=x&to=y", &["from", "to"]),
             ("trackingCode=pm-x&trackingCode=pm-y", &["trackingCode"]),
         ] {
-            let found = StatsQuery::parse(query, false).map(drop);
+            let found = StatsQuery::parse(query, Kind::Totals).map(drop);
             let fields =
                 found.map_or_else(|faults| faults.fields.iter().map(|(field, _)| *field).collect(), |()| vec![]);
             assert_eq!(fields, faulty, "{query}");
         }
-        assert!(StatsQuery::parse("trackingCode=pm-x&interval=nonsense", true).is_err());
+        assert!(StatsQuery::parse("trackingCode=pm-x&interval=nonsense", Kind::Series).is_err());
     }
 
     #[test]
     fn filters_are_bounded() {
         let many = format!("trackingCode=pm-x{}", "&page=/a".repeat(FILTERS_MAX));
-        assert_eq!(StatsQuery::parse(&many, false).unwrap().filters.len(), FILTERS_MAX);
-        assert!(StatsQuery::parse(&format!("{many}&os=x"), false).is_err());
+        assert_eq!(StatsQuery::parse(&many, Kind::Totals).unwrap().filters.len(), FILTERS_MAX);
+        assert!(StatsQuery::parse(&format!("{many}&os=x"), Kind::Totals).is_err());
         let long = |bytes| format!("trackingCode=pm-x&page={}", "a".repeat(bytes));
-        assert!(StatsQuery::parse(&long(FILTER_BYTES_MAX), false).is_ok());
-        assert!(StatsQuery::parse(&long(FILTER_BYTES_MAX + 1), false).is_err());
+        assert!(StatsQuery::parse(&long(FILTER_BYTES_MAX), Kind::Totals).is_ok());
+        assert!(StatsQuery::parse(&long(FILTER_BYTES_MAX + 1), Kind::Totals).is_err());
     }
 }

@@ -111,6 +111,13 @@ pub(crate) const ROLLUP_SQL: &str = "
         keysHash INTEGER NOT NULL,
         hits BLOB NOT NULL, -- their events
         hitsHash INTEGER NOT NULL
+    );
+    CREATE TABLE RollupList(
+        websiteId TEXT NOT NULL,
+        kind INTEGER NOT NULL, -- what events are grouped by
+        groups BLOB NOT NULL, -- sums and visitors of each group
+        hash INTEGER NOT NULL, -- XXH3 of that
+        PRIMARY KEY(websiteId, kind)
     );";
 
 /// Which segment a sealed file is: a copy under another's name is known for what it is.
@@ -192,18 +199,32 @@ pub(crate) const SELECT_EVENTS_OF_WEBSITE_AFTER: &str = concat!(
 );
 
 /// Reads the events of a website after a sequence up to another with their flags, in the order of their arrival.
-pub(crate) const SELECT_FLAGGED_EVENTS_OF_WEBSITE: &str = concat!(
+const SELECT_FLAGGED_EVENTS_OF_WEBSITE: &str = concat!(
     "SELECT ",
     event_columns!(),
     ", flags FROM Event NOT INDEXED WHERE id > ?1 AND id <= ?2 AND websiteId = ?3 ORDER BY id"
 );
 
 /// The same, of a segment that was made before there were flags.
-pub(crate) const SELECT_EVENTS_OF_WEBSITE_WITHOUT_FLAGS: &str = concat!(
+const SELECT_EVENTS_OF_WEBSITE_WITHOUT_FLAGS: &str = concat!(
     "SELECT ",
     event_columns!(),
     ", 0 FROM Event NOT INDEXED WHERE id > ?1 AND id <= ?2 AND websiteId = ?3 ORDER BY id"
 );
+
+/// The one of the two for a segment of a version.
+pub(crate) fn select_events_of_website(version: i64) -> &'static str {
+    if version >= SEGMENT_VERSION_OF_ROLLUPS {
+        SELECT_FLAGGED_EVENTS_OF_WEBSITE
+    } else {
+        SELECT_EVENTS_OF_WEBSITE_WITHOUT_FLAGS
+    }
+}
+
+/// Reads the properties of a website's events up to a sequence in which a text stands, or may stand in another spelling.
+pub(crate) const SELECT_PROPERTIES_OF_WEBSITE: &str = "
+    SELECT id, visitorId, properties FROM Event NOT INDEXED
+    WHERE id <= ?1 AND websiteId = ?2 AND (instr(properties, ?3) > 0 OR instr(properties, '\\') > 0)";
 
 /// Reads the events of a visitor of a website after a sequence with their flags, in the order of their arrival.
 pub(crate) const SELECT_FLAGGED_EVENTS_OF_VISITOR: &str = concat!(

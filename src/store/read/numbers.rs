@@ -6,11 +6,15 @@
 
 mod cache;
 mod joined;
+mod lists;
+mod merged;
+mod properties;
 mod question;
 mod scene;
 mod sealed;
 mod site;
 mod spans;
+mod sum;
 mod tally;
 
 use std::{
@@ -28,13 +32,16 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use parking_lot::{Mutex, MutexGuard};
 use xxhash_rust::xxh3::Xxh3;
 
-pub use self::question::{NumbersQuestion, NumbersReply, Span, SpanNumbers};
+pub use self::question::{
+    GoalCounts, ListOrder, ListPage, ListReply, ListRow, Listed, NumbersQuestion, NumbersReply, Span, SpanNumbers,
+};
 use self::{
     cache::Cache,
     scene::{Piece, Scene},
     sealed::Kept,
     site::{Progress, Site},
-    spans::{Quarters, Sign, Sums},
+    spans::{Quarters, Sums},
+    sum::Sign,
 };
 use super::snapshot::Snapshot;
 use crate::{
@@ -44,7 +51,7 @@ use crate::{
         error::{OpenError, ReadError},
         options::NumbersOptions,
         priority::lower_priority,
-        rollup::{Answer, BlockEntry, Own, QUARTER_MS},
+        rollup::{Answer, BlockEntry, Filter, Own, QUARTER_MS},
         segments::{Content, Hidden, ReaderInterrupt, Segment, Segments, WatchState},
     },
 };
@@ -134,11 +141,42 @@ impl Numbers {
         lists: &[Vec<Span>],
     ) -> Result<Vec<NumbersReply>, ReadError> {
         let (replies, is_complete) = self.shared.ask(snapshot, question, lists)?;
+        self.order_rest(question, is_complete);
+        Ok(replies)
+    }
+
+    /// Answers with some rows of the list of a dimension's values, each with what a filter for it would leave.
+    pub fn list(
+        &self,
+        snapshot: &Snapshot<'_>,
+        question: &NumbersQuestion,
+        listed: &Listed,
+        (span, page): (Span, ListPage),
+    ) -> Result<ListReply, ReadError> {
+        let (reply, is_complete) = self.shared.list(snapshot, question, listed, (span, page))?;
+        self.order_rest(question, is_complete);
+        Ok(reply)
+    }
+
+    /// Answers how often each of these was reached: filters for an event or for pages; and with all that there is.
+    pub fn goals(
+        &self,
+        snapshot: &Snapshot<'_>,
+        question: &NumbersQuestion,
+        span: Span,
+        goals: &[Filter],
+    ) -> Result<(Vec<GoalCounts>, NumbersReply), ReadError> {
+        let (counts, all, is_complete) = self.shared.goals(snapshot, question, span, goals)?;
+        self.order_rest(question, is_complete);
+        Ok((counts, all))
+    }
+
+    /// Has what an answer lacked be read behind it.
+    fn order_rest(&self, question: &NumbersQuestion, is_complete: bool) {
         if !is_complete {
             // When very many are being read already, the next question orders it.
             let _ = self.orders.try_send(Arc::clone(&question.website_id));
         }
-        Ok(replies)
     }
 }
 

@@ -135,7 +135,7 @@ impl Collector {
 }
 
 impl Sink for Collector {
-    fn begin_run(&mut self) {
+    fn begin_run(&mut self, _: &[Hit], _: Option<&Hit>) {
         self.noted = None;
     }
 

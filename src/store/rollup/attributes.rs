@@ -285,6 +285,49 @@ impl<'de> Visitor<'de> for ScalarVisitor {
     }
 }
 
+/// The value of one property as text, and no value if it is empty or neither a text, a number nor true or false. Of a
+/// name that comes twice the first one counts.
+pub(crate) fn property(properties: &[u8], name: &str) -> Option<String> {
+    let mut deserializer = serde_json::Deserializer::from_slice(properties);
+    let found = PropertyVisitor { name }.visit(&mut deserializer).ok()??;
+    let text = String::from_utf8_lossy(cut(found.as_bytes())).into_owned();
+    (!text.is_empty()).then_some(text)
+}
+
+struct PropertyVisitor<'n> {
+    name: &'n str,
+}
+
+impl PropertyVisitor<'_> {
+    fn visit<'de, D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<String>, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for PropertyVisitor<'_> {
+    type Value = Option<String>;
+
+    fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("the properties of an event")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Option<String>, A::Error> {
+        let mut found = None;
+        while let Some(key) = map.next_key::<Cow<'de, str>>()? {
+            if found.is_none() && key == self.name {
+                found = Some(match map.next_value()? {
+                    serde_json::Value::String(text) => text,
+                    value @ (serde_json::Value::Number(_) | serde_json::Value::Bool(_)) => value.to_string(),
+                    _ => String::new(),
+                });
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(found)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

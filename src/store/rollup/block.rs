@@ -174,6 +174,13 @@ pub(crate) struct Needed(pub(crate) u8);
 impl Needed {
     /// Everything.
     pub(crate) const ALL: Self = Self(0b1_1111);
+    /// Nothing.
+    pub(crate) const NONE: Self = Self(0);
+
+    /// What the one or the other needs.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
 }
 
 /// Where a block of these fragments ends.

@@ -11,6 +11,8 @@ use super::{
 /// What is counted. Signed, as what is counted twice is taken off again.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
+    /// Events of every kind.
+    pub events: i64,
     /// Page views.
     pub pageviews: i64,
     /// Clicks and custom events that show that somebody does something.
@@ -32,21 +34,33 @@ pub struct Counts {
 }
 
 impl Counts {
-    const LEN: usize = 9;
+    const LEN: usize = 10;
 
     fn numbers(&self) -> [i64; Self::LEN] {
-        let Self { pageviews, interactions, visits, entered, bounces, duration_ms, views, engaged_ms, engagements } =
-            *self;
-        [pageviews, interactions, visits, entered, bounces, duration_ms, views, engaged_ms, engagements]
+        let Self {
+            events,
+            pageviews,
+            interactions,
+            visits,
+            entered,
+            bounces,
+            duration_ms,
+            views,
+            engaged_ms,
+            engagements,
+        } = *self;
+        [events, pageviews, interactions, visits, entered, bounces, duration_ms, views, engaged_ms, engagements]
     }
 
     fn of_numbers(numbers: [i64; Self::LEN]) -> Self {
-        let [pageviews, interactions, visits, entered, bounces, duration_ms, views, engaged_ms, engagements] = numbers;
-        Self { pageviews, interactions, visits, entered, bounces, duration_ms, views, engaged_ms, engagements }
+        let [events, pageviews, interactions, visits, entered, bounces, duration_ms, views, engaged_ms, engagements] =
+            numbers;
+        Self { events, pageviews, interactions, visits, entered, bounces, duration_ms, views, engaged_ms, engagements }
     }
 
     /// Counts an event.
     pub(crate) fn add_event(&mut self, hit: &Hit) {
+        self.events += 1;
         self.pageviews += i64::from(hit.kind.is_pageview());
         self.interactions += i64::from(hit.kind.is_interaction());
     }

@@ -49,6 +49,11 @@ pub(crate) type Acquisition<'a> = Fields<'a, 7>;
 pub(crate) type Client<'a> = Fields<'a, 3>;
 
 impl Values {
+    /// Takes however many there are: whoever fills it counts its memory.
+    pub(crate) fn unlimited() -> Self {
+        Self { is_unlimited: true, ..Self::default() }
+    }
+
     /// The number of a value, given to it now if it has none; 0 for an empty one.
     pub(crate) fn number(&mut self, value: &[u8]) -> u32 {
         if value.is_empty() {
@@ -131,8 +136,7 @@ pub(crate) fn fields<const N: usize>(value: &[u8]) -> Result<Fields<'_, N>, Dama
 impl Dictionaries {
     /// Of what other pieces have told apart, all of which must stay so.
     pub(crate) fn unlimited() -> Self {
-        let values = || Values { is_unlimited: true, ..Values::default() };
-        let [pages, names, acquisitions, clients, locations] = std::array::from_fn(|_| values());
+        let [pages, names, acquisitions, clients, locations] = std::array::from_fn(|_| Values::unlimited());
         Self { pages, names, acquisitions, clients, locations }
     }
 

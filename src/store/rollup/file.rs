@@ -6,12 +6,14 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::{
-    answer::{Answer, Collector},
+    answer::Answer,
     block::{Fragment, Fragments, Needed, block_len, write as write_block},
     bytes::{Damaged, Reader, pack, put, put_signed, unpack},
     dictionary::Dictionaries,
     filter::Matcher,
     hit::Hit,
+    list::{self, Group, ListKind},
+    lists::{ListsBuilder, ListsSink},
     memory::MemoryPiece,
     visit::{Evaluation, Selection},
 };
@@ -93,6 +95,19 @@ impl Rollup {
         Ok(Dictionaries::read(&unpack(&packed)?)?)
     }
 
+    /// What it has of each group of a list; `None` if that is not in the file.
+    pub(crate) fn read_list(
+        connection: &Connection,
+        website_id: &str,
+        kind: ListKind,
+    ) -> Result<Option<Vec<(u32, Group)>>, RollupError> {
+        let select = "SELECT groups, hash FROM RollupList WHERE websiteId = ?1 AND kind = ?2";
+        let read = |row: &Row<'_>| Ok(checked(row, 0, 1)?.and_then(list::read));
+        let found =
+            connection.prepare_cached(select)?.query_row(params![website_id, kind.number()], read).optional()?;
+        Ok(found.transpose()?)
+    }
+
     /// The memory that it takes, in bytes.
     pub(crate) fn memory_bytes(&self) -> usize {
         size_of::<Self>() + self.answer.memory_bytes() + self.blocks.capacity() * size_of::<BlockEntry>()
@@ -171,6 +186,7 @@ struct Builder {
     unwanted: u64,
     times: Option<(i64, i64)>,
     answer: Answer,
+    lists: ListsBuilder,
     blocks: Vec<BlockEntry>,
 }
 
@@ -182,7 +198,9 @@ pub(crate) fn write(connection: &Connection) -> Result<(), RollupError> {
 /// The same, with at most about so many events in memory at once.
 pub(super) fn write_in_passes(connection: &Connection, events_per_pass: u64) -> Result<(), RollupError> {
     // Those that it has may be damaged.
-    connection.execute_batch("DROP TABLE IF EXISTS Rollup; DROP TABLE IF EXISTS RollupBlock;")?;
+    connection.execute_batch(
+        "DROP TABLE IF EXISTS Rollup; DROP TABLE IF EXISTS RollupBlock; DROP TABLE IF EXISTS RollupList;",
+    )?;
     connection.execute_batch(schema::ROLLUP_SQL)?;
     let mut insert =
         connection.prepare("INSERT INTO RollupBlock(keys, keysHash, hits, hitsHash) VALUES(?1, ?2, ?3, ?4)")?;
@@ -193,8 +211,9 @@ pub(super) fn write_in_passes(connection: &Connection, events_per_pass: u64) -> 
         Ok(connection.last_insert_rowid())
     })?;
     let mut insert = connection.prepare("INSERT INTO Rollup VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")?;
+    let mut insert_list = connection.prepare("INSERT INTO RollupList VALUES(?1, ?2, ?3, ?4)")?;
     for (website_id, builder) in built {
-        let Builder { piece, events, unwanted, times, answer, blocks } = builder;
+        let Builder { piece, events, unwanted, times, answer, lists, blocks } = builder;
         let website_id = String::from_utf8(website_id).map_err(|_| Damaged)?;
         let times = times.unwrap_or_default();
         let (quarters, blocks) = (answer.write(), write_entries(&blocks));
@@ -214,6 +233,10 @@ pub(super) fn write_in_passes(connection: &Connection, events_per_pass: u64) -> 
             dictionaries,
             dictionaries_hash
         ])?;
+        for (kind, groups) in lists.end() {
+            let hash = xxh3_64(&groups).cast_signed();
+            insert_list.execute(params![website_id, kind.number(), groups, hash])?;
+        }
     }
     Ok(())
 }
@@ -279,11 +302,12 @@ impl Builder {
         let everything = Selection { with_unwanted: false, expired_before: i64::MIN };
         let matcher = Matcher::default();
         let evaluation = Evaluation { selection: everything, matcher: &matcher };
-        let (mut collector, mut scratch) = (Collector::default(), Vec::new());
-        let (mut hits, mut fragments) = (Vec::new(), Vec::new());
+        let groupings = self.lists.groupings(&piece.dictionaries)?;
+        let mut sink = ListsSink::new(groupings);
+        let (mut hits, mut fragments, mut scratch) = (Vec::new(), Vec::new(), Vec::new());
         for chain in 0..piece.chains() {
             piece.sort(chain, &mut hits);
-            evaluation.run(piece.key(chain), &hits, &mut scratch, &mut collector);
+            evaluation.run(piece.key(chain), &hits, &mut scratch, &mut sink);
             let mut places = piece.places(chain);
             for run in hits.chunk_by(|hit, next| hit.is_joined_by(next.at)) {
                 let Some(begin) = places.next() else { break };
@@ -291,6 +315,8 @@ impl Builder {
                 places.by_ref().take(run.len() - 1).for_each(drop);
             }
         }
+        let (collector, lists) = sink.end();
+        self.lists.add(lists);
         self.answer.add(collector.end());
         // A visitor is of one pass only, so the lowest of all are among the lowest of each.
         self.answer.thin();
@@ -363,7 +389,10 @@ pub(crate) fn verify(connection: &Connection) -> Result<Option<String>, RollupEr
     if stored != built.len() as i64 || blocks != id {
         return Ok(Some("it has rollups of what it has no rows of, or lacks some".into()));
     }
-    for (website_id, Builder { piece, events, unwanted, times, answer, blocks }) in built {
+    let lists: i64 = connection.query_row("SELECT count(*) FROM RollupList", [], |row| row.get(0))?;
+    let mut lists_built = 0;
+    for (website_id, builder) in built {
+        let Builder { piece, events, unwanted, times, answer, lists, blocks } = builder;
         let website_id = String::from_utf8(website_id).map_err(|_| Damaged)?;
         let (times, answer) = (times.unwrap_or_default(), Arc::new(answer));
         let rollup = Rollup { events, unwanted, times, answer, blocks };
@@ -373,6 +402,17 @@ pub(crate) fn verify(connection: &Connection) -> Result<Option<String>, RollupEr
         if !is_same {
             return Ok(Some(format!("the rollup of website {website_id} differs from its rows")));
         }
+        for (kind, groups) in lists.end() {
+            lists_built += 1;
+            let is_same = Rollup::read_list(connection, &website_id, kind)
+                .is_ok_and(|stored| stored.is_some_and(|stored| list::write(&stored) == groups));
+            if !is_same {
+                return Ok(Some(format!("a list of website {website_id} in its rollup differs from its rows")));
+            }
+        }
+    }
+    if lists != lists_built {
+        return Ok(Some("it has lists of what it has no rows of, or lacks some".into()));
     }
     Ok(None)
 }

@@ -1,87 +1,13 @@
 //! Which of a website's events and visits are asked for.
 
-use std::{borrow::Cow, sync::Arc};
-
 use super::{
-    attributes::cut,
     block::Needed,
     bytes::Damaged,
-    dictionary::{Acquisition, Client, Dictionaries, Values, fields},
+    dictionary::{Dictionaries, Values},
+    dimension::{Dimension, Own},
     hit::Hit,
     pattern::Pattern,
-    source::source_of,
 };
-
-/// What events and visits are filed under.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[allow(missing_docs, reason = "docs/numbers.md says what each is")]
-pub enum Dimension {
-    Hostname,
-    Page,
-    Event,
-    EntryPage,
-    ExitPage,
-    Referrer,
-    Source,
-    UtmSource,
-    UtmMedium,
-    UtmCampaign,
-    UtmContent,
-    UtmTerm,
-    Browser,
-    Os,
-    DeviceType,
-    Location,
-}
-
-impl Dimension {
-    /// All of them.
-    pub const ALL: [Self; 16] = [
-        Self::Page,
-        Self::EntryPage,
-        Self::ExitPage,
-        Self::Hostname,
-        Self::Referrer,
-        Self::Source,
-        Self::UtmSource,
-        Self::UtmMedium,
-        Self::UtmCampaign,
-        Self::UtmContent,
-        Self::UtmTerm,
-        Self::Browser,
-        Self::Os,
-        Self::DeviceType,
-        Self::Location,
-        Self::Event,
-    ];
-
-    /// Its name in questions.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Hostname => "hostname",
-            Self::Page => "page",
-            Self::Event => "event",
-            Self::EntryPage => "entryPage",
-            Self::ExitPage => "exitPage",
-            Self::Referrer => "referrer",
-            Self::Source => "source",
-            Self::UtmSource => "utmSource",
-            Self::UtmMedium => "utmMedium",
-            Self::UtmCampaign => "utmCampaign",
-            Self::UtmContent => "utmContent",
-            Self::UtmTerm => "utmTerm",
-            Self::Browser => "browser",
-            Self::Os => "os",
-            Self::DeviceType => "deviceType",
-            Self::Location => "location",
-        }
-    }
-
-    /// The one with this name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|dimension| dimension.as_str() == name)
-    }
-}
 
 /// What one parameter asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -95,15 +21,21 @@ impl Filter {
     pub fn new(dimension: Dimension, text: &str) -> Self {
         Self { dimension, pattern: Pattern::of(text) }
     }
-}
 
-/// What a website is, as far as it matters to what its events are filed under.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-pub struct Own {
-    /// Its hosts, in lower case, without `www.`: as referrers they are none.
-    pub hosts: Arc<[String]>,
-    /// Whether pages are told apart by host, too.
-    pub has_several: bool,
+    /// What has this value, letter for letter.
+    pub fn literally(dimension: Dimension, value: &str) -> Self {
+        Self { dimension, pattern: Pattern::literal(value) }
+    }
+
+    /// What it looks at.
+    pub(crate) fn dimension(&self) -> Dimension {
+        self.dimension
+    }
+
+    /// Whether it leaves a value of its dimension; an empty one is none.
+    pub(crate) fn leaves(&self, value: &[u8]) -> bool {
+        self.pattern.fits(value) != self.pattern.is_negated
+    }
 }
 
 /// All that is asked for.
@@ -111,6 +43,8 @@ pub struct Own {
 pub(crate) struct Filters {
     /// Sorted by dimension.
     filters: Vec<Filter>,
+    /// As sorted; what is left must be left by both.
+    also: Vec<Filter>,
     own: Own,
 }
 
@@ -140,54 +74,54 @@ pub(crate) struct Matcher {
     locations: Option<Chosen>,
 }
 
-/// A page as it is shown: with its host where there are several.
-fn shown_page<'a>([host, path]: [&'a [u8]; 2], own: &Own) -> Cow<'a, [u8]> {
-    if own.has_several { cut(&[host, path].concat()).to_vec().into() } else { path.into() }
-}
-
 impl Filters {
-    pub(crate) fn new(mut filters: Vec<Filter>, own: Own) -> Self {
-        filters.sort_by_key(|filter| filter.dimension);
-        Self { filters, own }
+    pub(crate) fn new(filters: Vec<Filter>, own: Own) -> Self {
+        Self { filters: sorted(filters), also: Vec::new(), own }
+    }
+
+    /// What the website is.
+    pub(crate) fn own(&self) -> &Own {
+        &self.own
     }
 
     /// Whether nothing is left out.
     pub(crate) fn is_empty(&self) -> bool {
-        self.filters.is_empty()
+        self.filters.is_empty() && self.also.is_empty()
+    }
+
+    /// Leaves only what these leave, too, whatever is asked of the same dimensions already.
+    pub(crate) fn and(mut self, filters: Vec<Filter>) -> Self {
+        self.also = sorted(filters);
+        self
     }
 
     /// Whether a value of a dimension is asked for.
     fn allows(&self, dimension: Dimension, value: &[u8]) -> bool {
-        let (mut has_wanted, mut is_wanted) = (false, false);
-        for Filter { pattern, .. } in self.of(&[dimension]) {
-            let fits = pattern.fits(value);
-            if pattern.is_negated && fits {
-                return false;
-            }
-            has_wanted |= !pattern.is_negated;
-            is_wanted |= !pattern.is_negated && fits;
-        }
-        !has_wanted || is_wanted
+        [&self.filters, &self.also].into_iter().all(|filters| allows(filters, dimension, value))
     }
 
-    fn of(&self, dimensions: &[Dimension]) -> impl Iterator<Item = &Filter> {
-        self.filters.iter().filter(move |filter| dimensions.contains(&filter.dimension))
+    fn of(&self, dimension: Dimension) -> impl Iterator<Item = &Filter> {
+        self.filters.iter().chain(&self.also).filter(move |filter| filter.dimension == dimension)
     }
 
     /// Looks the values of a dictionary up, if any of these dimensions is asked for.
-    fn choose(
-        &self,
-        dimensions: &[Dimension],
-        values: &Values,
-        allows: impl Fn(&[u8]) -> Result<bool, Damaged>,
-    ) -> Result<Option<Chosen>, Damaged> {
-        let mut of = self.of(dimensions).peekable();
-        if of.peek().is_none() {
+    fn choose(&self, dimensions: &[Dimension], values: &Values) -> Result<Option<Chosen>, Damaged> {
+        let asked = dimensions.iter().copied().filter(|dimension| self.of(*dimension).next().is_some());
+        let asked: Vec<Dimension> = asked.collect();
+        if asked.is_empty() {
             return Ok(None);
         }
+        let allows = |number| {
+            for dimension in &asked {
+                if !self.allows(*dimension, &dimension.shown(values.get(number), &self.own)?) {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        };
         // One that is told apart no more is no value that anybody asks for.
-        let has_other = of.all(|filter| filter.pattern.is_negated);
-        let has = (0..=values.len() as u32).map(|number| allows(values.get(number))).collect::<Result<_, _>>()?;
+        let has_other = asked.iter().all(|dimension| self.of(*dimension).all(|filter| filter.pattern.is_negated));
+        let has = (0..=values.len() as u32).map(allows).collect::<Result<_, Damaged>>()?;
         Ok(Some(Chosen { has, has_other }))
     }
 
@@ -195,43 +129,37 @@ impl Filters {
     pub(crate) fn look_up(&self, dictionaries: &Dictionaries) -> Result<Matcher, Damaged> {
         use Dimension as D;
         let Dictionaries { pages, names, acquisitions, clients, locations } = dictionaries;
-        let page = |dimension| move |value: &[u8]| Ok(self.allows(dimension, &shown_page(fields(value)?, &self.own)));
-        let page_of_event = |value: &[u8]| {
-            let page @ [host, _] = fields(value)?;
-            Ok(self.allows(D::Page, &shown_page(page, &self.own)) && self.allows(D::Hostname, host))
-        };
-        let acquisition = |value: &[u8]| {
-            let [referrer, named, source, medium, campaign, content, term]: Acquisition<'_> = fields(value)?;
-            let is_own = self.own.hosts.iter().any(|host| host.as_bytes() == referrer);
-            let referrer = if is_own { &b""[..] } else { referrer };
-            let utm = [
-                (D::Referrer, referrer),
-                (D::UtmSource, source),
-                (D::UtmMedium, medium),
-                (D::UtmCampaign, campaign),
-                (D::UtmContent, content),
-                (D::UtmTerm, term),
-            ];
-            Ok(utm.into_iter().all(|(dimension, value)| self.allows(dimension, value))
-                && (self.of(&[D::Source]).next().is_none()
-                    || self.allows(D::Source, &source_of(source, named, referrer))))
-        };
-        let client = |value: &[u8]| {
-            let [browser, os, device]: Client<'_> = fields(value)?;
-            Ok(self.allows(D::Browser, browser) && self.allows(D::Os, os) && self.allows(D::DeviceType, device))
-        };
         let of_acquisition =
             [D::Referrer, D::Source, D::UtmSource, D::UtmMedium, D::UtmCampaign, D::UtmContent, D::UtmTerm];
         Ok(Matcher {
-            pages: self.choose(&[D::Page, D::Hostname], pages, page_of_event)?,
-            names: self.choose(&[D::Event], names, |value| Ok(self.allows(D::Event, value)))?,
-            entries: self.choose(&[D::EntryPage], pages, page(D::EntryPage))?,
-            exits: self.choose(&[D::ExitPage], pages, page(D::ExitPage))?,
-            acquisitions: self.choose(&of_acquisition, acquisitions, acquisition)?,
-            clients: self.choose(&[D::Browser, D::Os, D::DeviceType], clients, client)?,
-            locations: self.choose(&[D::Location], locations, |value| Ok(self.allows(D::Location, value)))?,
+            pages: self.choose(&[D::Page, D::Hostname], pages)?,
+            names: self.choose(&[D::Event], names)?,
+            entries: self.choose(&[D::EntryPage], pages)?,
+            exits: self.choose(&[D::ExitPage], pages)?,
+            acquisitions: self.choose(&of_acquisition, acquisitions)?,
+            clients: self.choose(&[D::Browser, D::Os, D::DeviceType], clients)?,
+            locations: self.choose(&[D::Location], locations)?,
         })
     }
+}
+
+/// Whether filters that are given together leave a value.
+fn allows(filters: &[Filter], dimension: Dimension, value: &[u8]) -> bool {
+    let (mut has_wanted, mut is_wanted) = (false, false);
+    for Filter { pattern, .. } in filters.iter().filter(|filter| filter.dimension == dimension) {
+        let fits = pattern.fits(value);
+        if pattern.is_negated && fits {
+            return false;
+        }
+        has_wanted |= !pattern.is_negated;
+        is_wanted |= !pattern.is_negated && fits;
+    }
+    !has_wanted || is_wanted
+}
+
+fn sorted(mut filters: Vec<Filter>) -> Vec<Filter> {
+    filters.sort_by_key(|filter| filter.dimension);
+    filters
 }
 
 impl Matcher {

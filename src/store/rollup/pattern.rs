@@ -34,6 +34,12 @@ impl Pattern {
         Self { is_negated, parts }
     }
 
+    /// One that means a value, letter for letter.
+    pub(super) fn literal(value: &str) -> Self {
+        let parts = if value.is_empty() { Vec::new() } else { vec![value.as_bytes().to_vec()] };
+        Self { is_negated: false, parts }
+    }
+
     /// Whether a value is meant; an empty one is none. Whether it is negated is not looked at.
     pub(super) fn fits(&self, value: &[u8]) -> bool {
         let Some((first, rest)) = self.parts.split_first() else { return value.is_empty() };

@@ -39,8 +39,8 @@ pub(crate) struct Visit {
 
 /// What becomes of the events and visits that count.
 pub(crate) trait Sink {
-    /// What comes next is of another run of events.
-    fn begin_run(&mut self);
+    /// What comes next is of another run of events; `entry` is its first page view.
+    fn begin_run(&mut self, run: &[Hit], entry: Option<&Hit>);
     /// An event that counts.
     fn event(&mut self, visitor: u64, hit: &Hit);
     /// A visit that counts.
@@ -74,7 +74,7 @@ impl Evaluation<'_> {
         if !matcher.has_run(run, entry) {
             return;
         }
-        sink.begin_run();
+        sink.begin_run(run, entry);
         let mut is_left = false;
         for hit in run.iter().filter(|hit| matcher.has_event(hit)) {
             is_left = true;

@@ -63,6 +63,13 @@ impl Visitors {
         &self.hashes[..self.hashes.partition_point(|hash| *hash < threshold)]
     }
 
+    /// The same with the high half of each hash only.
+    pub(crate) fn coarse(&self) -> Self {
+        let threshold = if self.threshold == u64::MAX { u64::MAX } else { coarse(self.threshold) };
+        let hashes = self.below(threshold).iter().map(|hash| coarse(*hash)).collect();
+        Self { threshold, hashes }
+    }
+
     /// The memory that they take, in bytes.
     pub(crate) fn memory_bytes(&self) -> usize {
         size_of::<Self>() + self.hashes.capacity() * size_of::<u64>()
@@ -74,6 +81,24 @@ impl Visitors {
         self.hashes.iter().for_each(|hash| bytes.extend_from_slice(&hash.to_le_bytes()));
     }
 
+    /// The same with the high half of each hash only.
+    pub(super) fn write_coarse(&self, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(&high(self.threshold).to_le_bytes());
+        put(bytes, self.hashes.len() as u64);
+        self.hashes.iter().for_each(|hash| bytes.extend_from_slice(&high(*hash).to_le_bytes()));
+    }
+
+    /// Reads what [`write_coarse`](Self::write_coarse) has written: as it was, but [`coarse`].
+    pub(super) fn read_coarse(reader: &mut Reader<'_>) -> Result<Self, Damaged> {
+        let whole = |bytes: &[u8]| u64_of(bytes) << 32;
+        let threshold = whole(reader.take(4)?);
+        let threshold = if threshold == coarse(u64::MAX) { u64::MAX } else { threshold };
+        let count = usize::try_from(reader.number()?).map_err(|_| Damaged)?;
+        let bytes = reader.take(count.checked_mul(4).ok_or(Damaged)?)?;
+        let hashes: Vec<u64> = bytes.chunks_exact(4).map(whole).collect();
+        if hashes.is_sorted() { Ok(Self { threshold, hashes }) } else { Err(Damaged) }
+    }
+
     pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Damaged> {
         let threshold = u64_of(reader.take(8)?);
         let count = usize::try_from(reader.number()?).map_err(|_| Damaged)?;
@@ -81,6 +106,16 @@ impl Visitors {
         let hashes: Vec<u64> = bytes.chunks_exact(8).map(u64_of).collect();
         if hashes.is_sorted() { Ok(Self { threshold, hashes }) } else { Err(Damaged) }
     }
+}
+
+/// The high half of a hash, as it is written where numbers are estimated from it.
+fn high(hash: u64) -> u32 {
+    (hash >> 32) as u32
+}
+
+/// A hash without its low half.
+fn coarse(hash: u64) -> u64 {
+    u64::from(high(hash)) << 32
 }
 
 pub(super) fn u64_of(bytes: &[u8]) -> u64 {

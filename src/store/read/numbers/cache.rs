@@ -32,6 +32,10 @@ pub(super) enum CacheKey {
     Keys(Generation, i64),
     /// What a piece answers; with every visitor, or thinned.
     Answer(Generation, Arc<str>, [u64; 2], bool),
+    /// The list of a piece; with every visitor, or thinned.
+    List(Generation, Arc<str>, [u64; 2], bool),
+    /// The list of all sealed segments, of which this is the newest.
+    Merged(Generation, Arc<str>, [u64; 2]),
 }
 
 impl CacheKey {
@@ -41,7 +45,9 @@ impl CacheKey {
             | Self::Dictionaries(generation, _)
             | Self::Block(generation, _)
             | Self::Keys(generation, _)
-            | Self::Answer(generation, ..) => *generation,
+            | Self::Answer(generation, ..)
+            | Self::List(generation, ..)
+            | Self::Merged(generation, ..) => *generation,
         }
     }
 }

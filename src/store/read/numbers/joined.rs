@@ -5,9 +5,9 @@
 
 use std::collections::HashSet;
 
-use super::{question::Asked, spans::Sign};
+use super::{lists::Listing, question::Asked, sum::Sign};
 use crate::store::rollup::{
-    Answer, Collector, Damaged, Dictionaries, Evaluation, FragmentKey, Hit, MemoryPiece, Selection, Sink,
+    Answer, Collector, Damaged, Dictionaries, Evaluation, FragmentKey, Hit, List, Lister, MemoryPiece, Selection, Sink,
 };
 
 /// What a fragment has counted by itself already.
@@ -126,6 +126,14 @@ impl Joined {
             }
         }
         Ok(())
+    }
+
+    /// What is to be added to a list, or to be taken off it.
+    pub(super) fn list(&self, listing: Listing<'_>, expired_before: i64, sign: Sign) -> Result<List, Damaged> {
+        let Listing { asked, dimension, .. } = listing;
+        let mut lister = Lister::new(dimension, &self.piece.dictionaries, asked.filters.own(), listing.times())?;
+        self.run(asked, expired_before, sign, &mut lister)?;
+        Ok(lister.end())
     }
 
     /// What is to be added, or to be taken off, by quarters of an hour.

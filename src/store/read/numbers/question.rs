@@ -7,7 +7,7 @@ use std::{
 
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::store::rollup::{Counts, Filter, Filters, Own};
+use crate::store::rollup::{Counts, Dimension, Filter, Filters, Own};
 
 /// From one instant up to, not including, another; in milliseconds since 1970, UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -54,6 +54,13 @@ impl NumbersQuestion {
         Self { website_id, asked, is_exact: false }
     }
 
+    /// Leaves only what these leave, too, whatever is asked of the same dimensions already.
+    #[must_use]
+    pub(super) fn and(mut self, filters: Vec<Filter>) -> Self {
+        self.asked.filters = self.asked.filters.and(filters);
+        self
+    }
+
     /// Whether events of bots and spam count, too.
     #[must_use]
     pub fn with_bots(mut self, with_bots: bool) -> Self {
@@ -76,6 +83,99 @@ pub struct SpanNumbers {
     pub counts: Counts,
     /// Different visitors.
     pub visitors: u64,
+}
+
+/// By what the rows of a list are in order, the highest first; those that are the same by their value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ListOrder {
+    /// Different visitors.
+    Visitors,
+    /// Visits.
+    Visits,
+    /// Page views.
+    Pageviews,
+    /// Events of every kind.
+    Events,
+}
+
+impl ListOrder {
+    /// The one with this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Some(match name {
+            "visitors" => Self::Visitors,
+            "visits" => Self::Visits,
+            "pageviews" => Self::Pageviews,
+            "events" => Self::Events,
+            _ => return None,
+        })
+    }
+}
+
+/// What a list is of.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Listed {
+    /// The values of a dimension.
+    Dimension(Dimension),
+    /// The values that events have of this property.
+    Property(Arc<str>),
+}
+
+impl Listed {
+    /// Its name in questions.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Dimension(dimension) => dimension.as_str().to_owned(),
+            Self::Property(name) => format!("property:{name}"),
+        }
+    }
+}
+
+/// Which rows of a list are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ListPage {
+    /// What the order is by.
+    pub order: ListOrder,
+    /// How many rows to leave out, and how many to show after them.
+    pub offset: usize,
+    /// Most rows.
+    pub limit: usize,
+}
+
+/// A value of a list.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ListRow {
+    /// `None` is nothing: direct, unknown.
+    pub value: Option<String>,
+    /// Everything that adds up.
+    pub counts: Counts,
+    /// Different visitors.
+    pub visitors: u64,
+    /// The relative standard error of that; `None` if they were counted one by one.
+    pub visitors_error: Option<f64>,
+}
+
+/// Some rows of a list.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ListReply {
+    /// The rows that were asked for.
+    pub rows: Vec<ListRow>,
+    /// How many there are in all.
+    pub total: usize,
+    /// What values have together that are not told apart, as there are too many; a visit counts for each of them.
+    pub other: Counts,
+    /// What all of them have, each visit and visitor once.
+    pub all: NumbersReply,
+}
+
+/// How often a goal was reached.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct GoalCounts {
+    /// Of a page, its page views; of an event, the events.
+    pub conversions: i64,
+    /// The different visitors of the page, or with the event.
+    pub converted: u64,
+    /// The relative standard error of that; `None` if they were counted one by one.
+    pub converted_error: Option<f64>,
 }
 
 /// Numbers of several spans.

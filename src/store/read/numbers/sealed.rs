@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use super::{
     cache::{Cache, CacheKey, Generation},
+    lists::Listing,
+    merged::Merged,
     question::{Asked, Span},
+    sum::Sign,
 };
 use crate::{
     metrics::ReadRefused,
@@ -12,8 +15,8 @@ use crate::{
         error::ReadError,
         read::snapshot::Snapshot,
         rollup::{
-            Answer, BlockEntry, Collector, Damaged, Dictionaries, Evaluation, Fragments, Needed, Rollup, RollupError,
-            Selection, Sink, read_block, read_keys,
+            Answer, BlockEntry, Collector, Damaged, Dictionaries, Evaluation, Fragments, Grouping, List, ListKind,
+            Lister, Needed, OTHER, Rollup, RollupError, Selection, Sink, Values, read_block, read_keys,
         },
         segments::{Segment, Summary},
     },
@@ -153,6 +156,59 @@ impl Sealed {
         thinned
     }
 
+    /// Adds the list that its file has to another; returns whether there is one that will do.
+    pub(super) fn add_kept_list(
+        &self,
+        snapshot: &Snapshot<'_>,
+        kept: Kept<'_>,
+        Listing { asked, dimension, .. }: Listing<'_>,
+        merged: &mut Merged,
+    ) -> Result<bool, ReadError> {
+        if !asked.filters.is_empty() || (asked.with_unwanted && self.rollup.unwanted > 0) {
+            return Ok(false);
+        }
+        let read = |kind| {
+            snapshot.on(&self.segment, |connection| {
+                checked(&self.segment, Rollup::read_list(connection, &self.website_id, kind))
+            })
+        };
+        let Some(groups) = read(ListKind::of(dimension, asked.filters.own()))? else { return Ok(false) };
+        let dictionaries = self.dictionaries(snapshot, kept)?;
+        let mut values = Values::unlimited();
+        let grouping = Grouping::shown(dimension, &dictionaries, asked.filters.own(), &mut values);
+        let grouping = checked(&self.segment, grouping.map_err(RollupError::from))?;
+        for (number, group) in &groups {
+            let value = grouping.group(*number);
+            merged.add_group((value != OTHER).then(|| values.get(value)), group, Sign::Plus);
+        }
+        Ok(true)
+    }
+
+    /// The list of what lies in its span; thinned unless it is to be exact.
+    pub(super) fn list(
+        &self,
+        snapshot: &Snapshot<'_>,
+        kept: Kept<'_>,
+        listing: Listing<'_>,
+        is_exact: bool,
+    ) -> Result<Arc<List>, ReadError> {
+        let key = |is_exact| CacheKey::List(self.generation(), Arc::clone(&self.website_id), listing.id(), is_exact);
+        kept.or(key(is_exact), List::memory_bytes, || {
+            let Listing { asked, dimension, span } = listing;
+            let dictionaries = self.dictionaries(snapshot, kept)?;
+            let lister = Lister::new(dimension, &dictionaries, asked.filters.own(), listing.times());
+            let mut lister = checked(&self.segment, lister.map_err(RollupError::from))?;
+            let blocks = self.blocks(span).map(|(_, block)| block);
+            let needed = lister.needed();
+            self.run_with(snapshot, kept, asked, (blocks, needed), &mut lister)?;
+            let mut list = lister.end();
+            if !is_exact {
+                list.thin();
+            }
+            Ok(list)
+        })
+    }
+
     fn answer_key(&self, asked: &Asked, is_exact: bool) -> CacheKey {
         CacheKey::Answer(self.generation(), Arc::clone(&self.website_id), asked.id(), is_exact)
     }
@@ -166,13 +222,25 @@ impl Sealed {
         blocks: impl Iterator<Item = &'a BlockEntry>,
         sink: &mut impl Sink,
     ) -> Result<(), ReadError> {
+        self.run_with(snapshot, kept, asked, (blocks, Needed::NONE), sink)
+    }
+
+    /// The same, for a sink that needs some of what events are filed under.
+    fn run_with<'a>(
+        &self,
+        snapshot: &Snapshot<'_>,
+        kept: Kept<'_>,
+        asked: &Asked,
+        (blocks, needed): (impl Iterator<Item = &'a BlockEntry>, Needed),
+        sink: &mut impl Sink,
+    ) -> Result<(), ReadError> {
         let dictionaries = self.dictionaries(snapshot, kept)?;
         let matcher = checked(&self.segment, asked.filters.look_up(&dictionaries).map_err(RollupError::from))?;
         let selection = Selection { with_unwanted: asked.with_unwanted, expired_before: i64::MIN };
         let evaluation = Evaluation { selection, matcher: &matcher };
         let mut scratch = Vec::new();
         for block in blocks {
-            let fragments = self.read(snapshot, block, matcher.needed())?;
+            let fragments = self.read(snapshot, block, matcher.needed().and(needed))?;
             for at in 0..fragments.len() {
                 evaluation.run(fragments.key(at), fragments.hits(at), &mut scratch, sink);
             }

@@ -3,24 +3,29 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    hash::{Hash, Hasher},
     sync::Arc,
     time::Instant,
 };
 
+use xxhash_rust::xxh3::Xxh3;
+
 use super::{
     cache::Generation,
     joined::{Counted, Joined},
+    lists::Listing,
     question::{Asked, Span},
     scene::{
         EVER, JOINED_EVENTS_MAX, Piece, Scene, add_fragments, block_of, is_near, join_sealed, later_events, number_of,
     },
     sealed::Sealed,
-    spans::{Quarters, Sign, Sums},
+    spans::{Quarters, Sums},
+    sum::Sign,
     tally::{HiddenHash, Tally},
 };
 use crate::store::{
     error::ReadError,
-    rollup::{Answer, Collector, Damaged, FragmentKey, PAUSE_MAX_MS, Sink},
+    rollup::{Answer, Collector, Damaged, FragmentKey, List, Lister, PAUSE_MAX_MS, Sink},
     segments::Hidden,
 };
 
@@ -51,6 +56,8 @@ pub(super) struct Site {
     /// What it was made of.
     open_of: Option<OpenVersion>,
     tally_answers: HashMap<(Generation, [u64; 2]), (OpenVersion, Arc<Answer>)>,
+    /// Lists of tallies and open visits, for lists and the start of the retention.
+    open_lists: HashMap<([u64; 2], i64), (OpenVersion, Vec<(Arc<List>, Sign)>)>,
 }
 
 /// Of what tallies and open visits were made.
@@ -79,6 +86,7 @@ impl Site {
             + self.sealed.memory_bytes()
             + self.open.memory_bytes()
             + answers.map(|answer| answer.memory_bytes()).sum::<usize>()
+            + self.open_lists.values().flat_map(|(_, lists)| lists).map(|(list, _)| list.memory_bytes()).sum::<usize>()
     }
 
     /// Brings everything to the moment of the scene, as far as there is time.
@@ -364,6 +372,55 @@ impl Site {
     ) -> Result<(), ReadError> {
         let is_left_out = |key| self.open_keys.contains(&key);
         tally.run(asked, scene.expired_before, &scene.hidden(of.number), is_left_out, sink).map_err(damaged)
+    }
+
+    /// A hash of what visits that go on between sealed segments depend on.
+    pub(super) fn sealed_state(&self) -> u64 {
+        let mut looked_at: Vec<Generation> = self.looked_at.iter().copied().collect();
+        looked_at.sort_unstable();
+        let mut hidden: Vec<_> = self.hidden.iter().collect();
+        hidden.sort_unstable_by_key(|(number, _)| **number);
+        let mut hasher = Xxh3::new();
+        (looked_at, hidden, self.cut_at, self.has_unjoined).hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// What visits that go on between sealed segments add to a list, and what they take off it.
+    pub(super) fn sealed_lists(&self, scene: &Scene<'_>, listing: Listing<'_>) -> Result<[List; 2], ReadError> {
+        let [plus, minus] = SIGNS.map(|sign| self.sealed.list(listing, scene.expired_before, sign));
+        Ok([plus.map_err(damaged)?, minus.map_err(damaged)?])
+    }
+
+    /// What tallies and the visits that go on from them add to a list, or take off it.
+    pub(super) fn open_lists(
+        &mut self,
+        scene: &Scene<'_>,
+        listing: Listing<'_>,
+    ) -> Result<Vec<(Arc<List>, Sign)>, ReadError> {
+        let version = self.open_of.clone().unwrap_or_default();
+        let key = (listing.id(), scene.expired_before);
+        if let Some((_, lists)) = self.open_lists.get(&key).filter(|(made_of, _)| *made_of == version) {
+            return Ok(lists.clone());
+        }
+        let mut lists = Vec::new();
+        for (of, tally) in &self.tallies {
+            let Listing { asked, dimension, .. } = listing;
+            let lister = Lister::new(dimension, &tally.piece.dictionaries, asked.filters.own(), listing.times());
+            let mut lister = lister.map_err(damaged)?;
+            self.run_tally(scene, asked, *of, tally, &mut lister)?;
+            lists.push((Arc::new(lister.end()), Sign::Plus));
+        }
+        for sign in SIGNS {
+            let list = self.open.list(listing, scene.expired_before, sign).map_err(damaged)?;
+            lists.push((Arc::new(list), sign));
+        }
+        let bytes = |lists: &[(Arc<List>, Sign)]| lists.iter().map(|(list, _)| list.memory_bytes()).sum::<usize>();
+        let kept: usize = self.open_lists.values().map(|(_, lists)| bytes(lists)).sum();
+        let fits = kept + bytes(&lists) <= scene.bytes_max / 4;
+        self.open_lists.retain(|_, (made_of, _)| fits && *made_of == version);
+        make_room(&mut self.open_lists);
+        self.open_lists.insert(key, (version, lists.clone()));
+        Ok(lists)
     }
 
     /// What tallies and joined visits answer.

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::question::{Span, SpanNumbers};
+use super::{
+    question::{Span, SpanNumbers},
+    sum::{Sign, Sum},
+};
 use crate::store::rollup::{Answer, Counts, Hit, QUARTER_MS, Quarter, Sink, Visit, quarter_of};
 
 /// Visitors that are enough for an estimate of all spans together: of one, it is off by 0.4 % then.
@@ -18,29 +21,12 @@ pub(super) struct Sums {
     cuts: Vec<Cut>,
 }
 
-/// What counts in a span.
-#[derive(Default)]
-struct Sum {
-    counts: Counts,
-    /// Hashes of visitors, and up to where they are all there is.
-    plus: Vec<u64>,
-    minus: Vec<u64>,
-    threshold: Option<u64>,
-}
-
 /// A part of a span that fills a quarter only in part.
 #[derive(Debug, Clone, Copy)]
 struct Cut {
     part: Span,
     /// The number of its span.
     of: usize,
-}
-
-/// Whether what is added counts, or is taken off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sign {
-    Plus,
-    Minus,
 }
 
 impl Sums {
@@ -99,18 +85,8 @@ impl Sums {
     pub(super) fn add(&mut self, answer: &Answer, sign: Sign) {
         let enough = (ESTIMATED_FROM / self.spans.len().max(1)).max(ESTIMATED_FROM_MIN);
         for (span, sum) in self.spans.iter().zip(&mut self.of) {
-            for (_, quarter) in quarters(answer, *span) {
-                match sign {
-                    Sign::Plus => sum.counts += quarter.counts,
-                    Sign::Minus => sum.counts -= quarter.counts,
-                }
-                let threshold = sum.threshold.unwrap_or(u64::MAX).min(quarter.visitors.threshold);
-                sum.threshold = Some(threshold);
-                let hashes = if sign == Sign::Plus { &mut sum.plus } else { &mut sum.minus };
-                hashes.extend_from_slice(quarter.visitors.below(threshold));
-                if threshold < u64::MAX && hashes.len() > 2 * enough {
-                    sum.lower(enough);
-                }
+            for (_, Quarter { counts, visitors }) in quarters(answer, *span) {
+                sum.add(*counts, visitors, sign, enough);
             }
         }
     }
@@ -118,13 +94,7 @@ impl Sums {
     /// Adds what [`CutSink`] has collected.
     pub(super) fn add_cuts(&mut self, sink: CutSink, sign: Sign) {
         for (Cut { of, .. }, (counts, visitors)) in self.cuts.iter().zip(sink.parts) {
-            let sum = &mut self.of[*of];
-            match sign {
-                Sign::Plus => sum.counts += counts,
-                Sign::Minus => sum.counts -= counts,
-            }
-            let hashes = if sign == Sign::Plus { &mut sum.plus } else { &mut sum.minus };
-            hashes.extend_from_slice(&visitors);
+            self.of[*of].add_all(counts, &visitors, sign);
         }
     }
 
@@ -136,68 +106,19 @@ impl Sums {
 
     /// The memory that it takes, in bytes.
     pub(super) fn memory_bytes(&self) -> usize {
-        self.of.iter().map(|sum| (sum.plus.capacity() + sum.minus.capacity()) * size_of::<u64>()).sum()
+        self.of.iter().map(Sum::memory_bytes).sum()
     }
 
     /// The numbers, and the largest error of the visitors if any are estimated.
     pub(super) fn end(self) -> (Vec<SpanNumbers>, Option<f64>) {
         let mut largest: Option<f64> = None;
-        let numbers = self.of.into_iter().map(|sum| {
+        let numbers = self.of.into_iter().map(|mut sum| {
             let (counts, (visitors, error)) = (sum.counts, sum.visitors());
             largest = largest.map_or(error, |largest| Some(error.map_or(largest, |error| largest.max(error))));
             SpanNumbers { counts, visitors }
         });
         (numbers.collect(), largest)
     }
-}
-
-impl Sum {
-    /// Lowers the threshold so that no more visitors are below it than it takes.
-    fn lower(&mut self, enough: usize) {
-        let mut threshold = self.threshold.unwrap_or(u64::MAX);
-        self.plus.retain(|hash| *hash < threshold);
-        self.plus.sort_unstable();
-        // One who comes very often is one.
-        let lowered = self.plus.chunk_by(|one, next| one == next).nth(enough).map(|same| same[0]);
-        if let Some(lowered) = lowered {
-            threshold = lowered;
-            self.plus.truncate(self.plus.partition_point(|hash| *hash < threshold));
-        }
-        self.minus.retain(|hash| *hash < threshold);
-        self.threshold = Some(threshold);
-    }
-
-    /// How many different visitors there are, and the relative standard error of that if it is an estimate.
-    fn visitors(mut self) -> (u64, Option<f64>) {
-        let threshold = self.threshold.unwrap_or(u64::MAX);
-        if threshold < u64::MAX {
-            self.plus.retain(|hash| *hash < threshold);
-            self.minus.retain(|hash| *hash < threshold);
-        }
-        let counted = different(&mut self.plus, &mut self.minus);
-        if threshold == u64::MAX {
-            return (counted, None);
-        }
-        let part = threshold as f64 / 2.0_f64.powi(64);
-        let error = ((1.0 - part) / (counted as f64).max(1.0)).sqrt();
-        ((counted as f64 / part).round() as u64, Some(error))
-    }
-}
-
-/// How many different numbers come more often in the first list than in the second.
-fn different(plus: &mut [u64], minus: &mut [u64]) -> u64 {
-    plus.sort_unstable();
-    minus.sort_unstable();
-    let mut minus = &*minus;
-    let mut count = 0;
-    for same in plus.chunk_by(|one, next| one == next) {
-        let hash = same[0];
-        let below = minus.iter().take_while(|gone| **gone < hash).count();
-        let gone = minus[below..].iter().take_while(|gone| **gone == hash).count();
-        minus = &minus[below + gone..];
-        count += u64::from(same.len() > gone);
-    }
-    count
 }
 
 /// In which quarters of an hour somebody was there.
@@ -256,7 +177,7 @@ impl CutSink {
 }
 
 impl Sink for CutSink {
-    fn begin_run(&mut self) {
+    fn begin_run(&mut self, _: &[Hit], _: Option<&Hit>) {
         self.noted = None;
     }
 
@@ -293,11 +214,5 @@ mod tests {
         let expired = Sums::new(&spans, QUARTER_MS);
         assert_eq!(expired.cuts.len(), 1);
         assert_eq!(expired.reach(), Span { from: QUARTER_MS, to: 3 * QUARTER_MS + 5 });
-    }
-
-    #[test]
-    fn what_is_taken_off_once_still_counts_if_it_came_twice() {
-        assert_eq!(different(&mut [5, 3, 3, 9], &mut [3, 9, 1]), 2);
-        assert_eq!(different(&mut [], &mut [1]), 0);
     }
 }

@@ -49,12 +49,7 @@ impl Tally {
         let begun_at = Instant::now();
         snapshot.on(segment, |connection| {
             let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-            let select = if version >= schema::SEGMENT_VERSION_OF_ROLLUPS {
-                schema::SELECT_FLAGGED_EVENTS_OF_WEBSITE
-            } else {
-                schema::SELECT_EVENTS_OF_WEBSITE_WITHOUT_FLAGS
-            };
-            let mut select = connection.prepare_cached(select)?;
+            let mut select = connection.prepare_cached(schema::select_events_of_website(version))?;
             let begins_before = segment.sequences().map_or(0, |(first, _)| first.saturating_sub(1));
             self.read_up_to = self.read_up_to.max(begins_before);
             // Most rows may be other websites': the clock is looked at however few are of this one.

@@ -1,0 +1,85 @@
+//! `GET /api/v1/stats/series`: the numbers of each hour, day, week or month of a range, and of an earlier one.
+
+use serde::Serialize;
+
+use super::{
+    Asking, Plan, Question,
+    answer::{Meta, Metrics, OfRange},
+    shown,
+};
+use crate::{
+    calendar::{Bucket, Range, buckets, buckets_like},
+    event::{Faults, time::time_text},
+    store::{NumbersReply, Span, SpanNumbers},
+};
+
+/// Most buckets of a series.
+const BUCKETS_MAX: usize = 2_000;
+
+/// A bucket of a series.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct BucketNumbers {
+    label: String,
+    at: String,
+    visitors: u64,
+    visits: i64,
+    pageviews: i64,
+    interactions: i64,
+    bounce_rate: f64,
+    visit_duration: f64,
+    partial: bool,
+}
+
+impl BucketNumbers {
+    fn new(bucket: Bucket, numbers: &SpanNumbers) -> Self {
+        let Metrics { visitors, visits, pageviews, interactions, bounce_rate, visit_duration, .. } = numbers.into();
+        let Bucket { label, at, is_partial: partial, .. } = bucket;
+        let at = time_text(at);
+        Self { label, at, visitors, visits, pageviews, interactions, bounce_rate, visit_duration, partial }
+    }
+}
+
+#[derive(Serialize)]
+struct Series {
+    range: OfRange,
+    interval: &'static str,
+    series: Vec<BucketNumbers>,
+    comparison: Option<Vec<Option<BucketNumbers>>>,
+    meta: Meta,
+}
+
+pub(super) fn plan(question: &Question, range: Range, earlier: Option<Range>) -> Result<Plan, Faults> {
+    let (zone, now_ms) = (question.zone.clone(), question.now_ms);
+    let interval = question.query.interval.of(&range);
+    let Ok(series) = buckets(&range, interval, &zone, now_ms, BUCKETS_MAX) else {
+        let mut faults = Faults::default();
+        let too_many =
+            format!("The range has more than {BUCKETS_MAX} of them; ask for longer ones, or a shorter range");
+        faults.add("interval", too_many);
+        return Err(faults);
+    };
+    let earlier = earlier.map(|earlier| buckets_like(&series, &earlier, interval, &zone, now_ms));
+    let span = |bucket: &Bucket| Span { from: bucket.from, to: bucket.to };
+    let of_earlier = earlier.iter().flatten().flatten().map(span).collect();
+    let lists = vec![series.iter().map(span).collect(), of_earlier];
+    let show = move |replies: &[NumbersReply]| {
+        let meta = Meta::of(replies.iter());
+        let mut numbers = replies.iter().map(|reply| reply.spans.iter());
+        let (mut now, mut then) = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
+        let series = series.into_iter().zip(now.by_ref()).map(|(bucket, of)| BucketNumbers::new(bucket, of)).collect();
+        let comparison = earlier.map(|buckets| {
+            let shown = |bucket: Option<Bucket>| {
+                bucket.and_then(|bucket| then.next().map(|numbers| BucketNumbers::new(bucket, numbers)))
+            };
+            buckets.into_iter().map(shown).collect()
+        });
+        let range = OfRange::new(&range, &zone);
+        shown(&Series { range, interval: interval.as_str(), series, comparison, meta })
+    };
+    let work = move |asking: &Asking<'_>, lists: &[Vec<Span>]| {
+        let replies = asking.ask(lists)?;
+        Ok((show(&replies)?, replies.iter().all(|reply| reply.is_complete)))
+    };
+    Ok(Plan { lists, rest: 0, work: Box::new(work) })
+}

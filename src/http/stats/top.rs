@@ -1,0 +1,93 @@
+//! `GET /api/v1/stats/top/:dimension`: the values of a dimension, those with the most visitors first.
+
+use serde::Serialize;
+
+use super::{
+    Asking, Plan, Question,
+    answer::{Meta, Metrics, OfRange, scaled},
+    hash_of, shown, span_of,
+};
+use crate::{
+    calendar::Range,
+    event::Faults,
+    store::{ListPage, ListReply, ListRow, Listed, Span, SpanNumbers},
+};
+
+/// A value of the dimension.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Row {
+    value: Option<String>,
+    visitors: u64,
+    visits: i64,
+    pageviews: i64,
+    events: i64,
+    bounce_rate: f64,
+    visit_duration: f64,
+    share: f64,
+}
+
+impl Row {
+    fn new(row: ListRow, visitors_of_all: u64) -> Self {
+        let ListRow { value, counts, visitors, .. } = row;
+        let Metrics { visits, pageviews, bounce_rate, visit_duration, .. } =
+            Metrics::from(&SpanNumbers { counts, visitors });
+        // Where visitors are estimated, a part may come out larger than the whole.
+        let part = visitors.min(visitors_of_all);
+        let share = scaled(part.cast_signed(), visitors_of_all.cast_signed(), 1_000) as f64 / 10.0;
+        Self { value, visitors, visits, pageviews, events: counts.events, bounce_rate, visit_duration, share }
+    }
+}
+
+/// What values have that are not told apart.
+#[derive(Serialize)]
+struct Other {
+    visits: i64,
+    pageviews: i64,
+    events: i64,
+}
+
+#[derive(Serialize)]
+struct Pagination {
+    total: usize,
+    limit: usize,
+    offset: usize,
+}
+
+#[derive(Serialize)]
+struct Top {
+    range: OfRange,
+    dimension: String,
+    rows: Vec<Row>,
+    other: Other,
+    pagination: Pagination,
+    meta: Meta,
+}
+
+pub(super) fn plan(question: &Question, range: Range, _: Option<Range>) -> Result<Plan, Faults> {
+    let (listed, page) = (question.query.listed.clone(), question.query.page);
+    let rest = hash_of(&(&listed, page));
+    let zone = question.zone.clone();
+    let span = span_of(&range);
+    let work = move |asking: &Asking<'_>, _: &[Vec<Span>]| {
+        let reply = asking.list(&listed, (span, page))?;
+        let is_complete = reply.all.is_complete;
+        Ok((shown(&top(reply, &listed, page, OfRange::new(&range, &zone)))?, is_complete))
+    };
+    Ok(Plan { lists: vec![vec![span]], rest, work: Box::new(work) })
+}
+
+fn top(reply: ListReply, listed: &Listed, page: ListPage, range: OfRange) -> Top {
+    let ListReply { rows, total, other, all } = reply;
+    let errors = rows.iter().map(|row| row.visitors_error);
+    let meta = Meta::of([&all].into_iter()).with_errors(errors);
+    let visitors_of_all = all.spans.first().map_or(0, |span| span.visitors);
+    Top {
+        range,
+        dimension: listed.name(),
+        rows: rows.into_iter().map(|row| Row::new(row, visitors_of_all)).collect(),
+        other: Other { visits: other.visits, pageviews: other.pageviews, events: other.events },
+        pagination: Pagination { total, limit: page.limit, offset: page.offset },
+        meta,
+    }
+}

@@ -1,0 +1,248 @@
+//! Lists of the values of a dimension: pages, countries, campaigns and so on, with what each of them has.
+//!
+//! A sealed segment that lies in the range as a whole has its list in its file; of one that lies in it only in part, or
+//! where filters leave something out, the events are gone through. What sealed segments have together is kept for the
+//! next question; what is not sealed yet is added to it.
+
+use std::{
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
+
+use xxhash_rust::xxh3::Xxh3;
+
+use super::{
+    Shared,
+    cache::{CacheKey, Generation},
+    first_whole_quarter, lock,
+    merged::Merged,
+    pieces,
+    question::{Asked, GoalCounts, ListPage, ListReply, Listed, NumbersQuestion, NumbersReply, Span, SpanNumbers},
+    scene::{EVER, Piece, Scene},
+    sealed::Sealed,
+    sum::Sign,
+};
+use crate::{
+    metrics::ReadRefused,
+    store::{
+        error::ReadError,
+        read::snapshot::Snapshot,
+        rollup::{Counts, Dimension, Filter, List},
+    },
+};
+
+/// The name of the events with which trackers report visible time: nothing that a visitor does.
+const ENGAGEMENT: &[u8] = b"$engagement";
+
+/// What a list is of.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Listing<'a> {
+    pub(super) asked: &'a Asked,
+    pub(super) dimension: Dimension,
+    pub(super) span: Span,
+}
+
+impl Listing<'_> {
+    /// What it is known by where it would take too much memory itself.
+    pub(super) fn id(&self) -> [u64; 2] {
+        self.id_with(())
+    }
+
+    /// The same, of a list that depends on more.
+    fn id_with(&self, more: impl Hash) -> [u64; 2] {
+        [1, 2].map(|seed| {
+            let mut hasher = Xxh3::with_seed(seed);
+            (self.asked, self.dimension, self.span, &more).hash(&mut hasher);
+            hasher.finish()
+        })
+    }
+
+    /// Its span as lists are made with it.
+    pub(super) fn times(&self) -> (i64, i64) {
+        (self.span.from, self.span.to)
+    }
+}
+
+/// Whether a value stands in its list. Page views have no name, and are no event that has none; of a property only those
+/// events are listed that have it.
+fn is_listed(listed: &Listed, value: &[u8]) -> bool {
+    match listed {
+        Listed::Dimension(Dimension::Event) => !value.is_empty() && value != ENGAGEMENT,
+        Listed::Dimension(_) => true,
+        Listed::Property(_) => !value.is_empty(),
+    }
+}
+
+fn conversions(dimension: Dimension, counts: &Counts) -> i64 {
+    if dimension == Dimension::Page { counts.pageviews } else { counts.events }
+}
+
+impl Shared {
+    /// Rows of the list of a dimension.
+    pub(super) fn list(
+        &self,
+        snapshot: &Snapshot<'_>,
+        question: &NumbersQuestion,
+        listed: &Listed,
+        (span, page): (Span, ListPage),
+    ) -> Result<(ListReply, bool), ReadError> {
+        let (merged, all, is_complete) = match listed {
+            Listed::Dimension(dimension) => self.merged(snapshot, question, *dimension, span)?,
+            Listed::Property(name) => self.properties(snapshot, question, name, span)?,
+        };
+        let (total, rows) = merged.rows(page.order, (page.offset, page.limit), |value| is_listed(listed, value));
+        Ok((ListReply { rows, total, other: merged.other(), all }, is_complete))
+    }
+
+    /// How often each of these is reached: by events with a name, or by views of pages.
+    pub(super) fn goals(
+        &self,
+        snapshot: &Snapshot<'_>,
+        question: &NumbersQuestion,
+        span: Span,
+        goals: &[Filter],
+    ) -> Result<(Vec<GoalCounts>, NumbersReply, bool), ReadError> {
+        let mut counts: Vec<Option<GoalCounts>> = vec![None; goals.len()];
+        let mut reply = None;
+        for dimension in [Dimension::Event, Dimension::Page] {
+            let of = || goals.iter().zip(0..).filter(|(goal, _)| goal.dimension() == dimension);
+            if of().next().is_none() {
+                continue;
+            }
+            let (merged, all, is_complete) = self.merged(snapshot, question, dimension, span)?;
+            reply = Some((all, is_complete));
+            for (goal, at) in of() {
+                counts[at] = Some(if merged.other() == Counts::default() {
+                    let mut together = merged.together(goal);
+                    let (converted, converted_error) = together.visitors();
+                    GoalCounts { conversions: conversions(dimension, &together.counts), converted, converted_error }
+                } else {
+                    // Some pages are not told apart: it takes to go through all events.
+                    self.goal(snapshot, &question.clone().and(vec![goal.clone()]), dimension, span)?
+                });
+            }
+        }
+        let (all, is_complete) = match reply {
+            Some(reply) => reply,
+            None => {
+                let (mut replies, is_complete) = self.ask(snapshot, question, &[vec![span]])?;
+                (replies.swap_remove(0), is_complete)
+            }
+        };
+        Ok((counts.into_iter().flatten().collect(), all, is_complete))
+    }
+
+    fn goal(
+        &self,
+        snapshot: &Snapshot<'_>,
+        question: &NumbersQuestion,
+        dimension: Dimension,
+        span: Span,
+    ) -> Result<GoalCounts, ReadError> {
+        let (replies, _) = self.ask(snapshot, question, &[vec![span]])?;
+        let found = replies.first().and_then(|reply| Some((reply.spans.first()?, reply.visitors_error)));
+        let (SpanNumbers { counts, visitors }, converted_error) =
+            found.map_or_else(Default::default, |found| (*found.0, found.1));
+        Ok(GoalCounts { conversions: conversions(dimension, &counts), converted: visitors, converted_error })
+    }
+
+    /// All values of a dimension, with all that they have together, and whether that is complete.
+    pub(super) fn merged(
+        &self,
+        snapshot: &Snapshot<'_>,
+        question: &NumbersQuestion,
+        dimension: Dimension,
+        span: Span,
+    ) -> Result<(Arc<Merged>, NumbersReply, bool), ReadError> {
+        let (mut replies, is_complete) = self.ask(snapshot, question, &[vec![span]])?;
+        let Some(all) = replies.pop() else { return Err(ReadError::Refused(ReadRefused::Keys)) };
+        let is_exact = all.visitors_error.is_none();
+        let expired_before = first_whole_quarter(snapshot.expired_before);
+        let from = span.from.max(expired_before);
+        let span = Span { from, to: span.to.max(from) };
+        let listing = Listing { asked: &question.asked, dimension, span };
+        let entry = self.entry(&question.website_id);
+        let pieces = pieces(snapshot, &question.website_id);
+        let scene = self.scene(snapshot, question, &pieces, expired_before);
+        let mut site = lock(&entry, snapshot)?;
+        site.catch_up(&scene)?;
+        let open = site.open_lists(&scene, listing)?;
+        let key = CacheKey::Merged(
+            newest(&scene),
+            Arc::clone(&question.website_id),
+            listing.id_with((is_exact, site.sealed_state())),
+        );
+        let known = self.cache.get::<Merged>(&key);
+        let joined = if known.is_none() { Some(site.sealed_lists(&scene, listing)?) } else { None };
+        self.note_bytes(&entry, &site);
+        drop(site);
+        let mut merged = match (known, joined) {
+            (Some(known), _) => known,
+            (None, joined) => {
+                let made = Arc::new(self.merge_sealed(&scene, listing, is_exact, joined)?);
+                scene.kept.cache.put(key, &made, made.memory_bytes(), scene.kept.bytes_max);
+                made
+            }
+        };
+        if open.iter().any(|(list, _)| !list.is_empty()) {
+            let mut with_open = Merged::clone(&merged);
+            open.iter().for_each(|(list, sign)| with_open.add(list, *sign));
+            with_open.count();
+            merged = Arc::new(with_open);
+        }
+        self.bound();
+        Ok((merged, all, is_complete))
+    }
+
+    /// What sealed segments have, and the visits that go on between them.
+    fn merge_sealed(
+        &self,
+        scene: &Scene<'_>,
+        listing: Listing<'_>,
+        is_exact: bool,
+        joined: Option<[List; 2]>,
+    ) -> Result<Merged, ReadError> {
+        let mut merged = Merged::new(is_exact);
+        for piece in scene.sealed.iter().filter(|piece| is_in_part(piece, listing.span)) {
+            let sealed = scene.open(piece)?;
+            add_sealed(&mut merged, scene, &sealed, listing, is_exact)?;
+            scene.snapshot.check_limits()?;
+            if merged.memory_bytes() > scene.bytes_max {
+                return Err(ReadError::Refused(ReadRefused::Memory));
+            }
+        }
+        for (list, sign) in joined.iter().flatten().zip([Sign::Plus, Sign::Minus]) {
+            merged.add(list, sign);
+        }
+        merged.count();
+        Ok(merged)
+    }
+}
+
+fn newest(scene: &Scene<'_>) -> Generation {
+    scene.sealed.last().map_or(Generation { number: 0, generation: 0 }, Piece::generation)
+}
+
+fn is_in_part(piece: &Piece, span: Span) -> bool {
+    piece.times.0 < span.to && span.from <= piece.times.1
+}
+
+/// Adds what a sealed segment has, as though its fragments were all there is.
+fn add_sealed(
+    merged: &mut Merged,
+    scene: &Scene<'_>,
+    sealed: &Sealed,
+    listing: Listing<'_>,
+    is_exact: bool,
+) -> Result<(), ReadError> {
+    let (first, last) = sealed.rollup.times;
+    let is_whole = listing.span.from <= first && last < listing.span.to;
+    if is_whole && !is_exact && sealed.add_kept_list(scene.snapshot, scene.kept, listing, merged)? {
+        return Ok(());
+    }
+    // Of a segment that lies in the range as a whole the list is that of all of time.
+    let span = if is_whole { EVER } else { listing.span };
+    let list = sealed.list(scene.snapshot, scene.kept, Listing { span, ..listing }, is_exact)?;
+    merged.add(&list, Sign::Plus);
+    Ok(())
+}
