@@ -79,6 +79,13 @@ impl Filters {
         Self { filters: sorted(filters), also: Vec::new(), own }
     }
 
+    /// The same of a website with one host, or with several.
+    #[cfg(test)]
+    pub(super) fn of_site(mut self, has_several: bool) -> Self {
+        self.own.has_several = has_several;
+        self
+    }
+
     /// What the website is.
     pub(crate) fn own(&self) -> &Own {
         &self.own

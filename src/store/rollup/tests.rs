@@ -1,11 +1,13 @@
 //! A rollup answers as a tally of the same events does, and however it is made.
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 use rusqlite::{Connection, params};
 
 use super::{
     block::Needed,
-    filter::{Dimension, Filter, Filters, Own},
+    filter::{Filter, Filters},
     memory::MemoryPiece,
     *,
 };
@@ -26,7 +28,7 @@ fn segment(events: &[Made]) -> Connection {
                 params![
                     id as i64 + 1,
                     event_type,
-                    format!("https://example.com/{page}?utm_source=s{}", page % 2),
+                    format!("https://{}example.com/{page}?utm_source=s{}", ["", "shop."][usize::from(minute % 2 == 1)], page % 2),
                     (page % 3 == 0).then_some("https://www.google.com/"),
                     format!("s{session}"),
                     format!("v{visitor}"),
@@ -95,6 +97,55 @@ fn of_rollup(connection: &Connection, filters: &Filters, selection: Selection) -
     collector.end()
 }
 
+/// What each value has: sums, and visitors by the high half of their hashes, once for each run.
+type Listed = BTreeMap<Vec<u8>, (Counts, Visitors)>;
+
+fn listed(groups: impl Iterator<Item = (Option<Vec<u8>>, Group)>) -> Listed {
+    let group = |(value, group): (Option<Vec<u8>>, Group)| {
+        (value.expect("every value has room"), (group.counts, group.visitors.coarse()))
+    };
+    groups.map(group).collect()
+}
+
+fn list_of_tally(piece: &MemoryPiece, filters: &Filters, selection: Selection, dimension: Dimension) -> Listed {
+    let matcher = filters.look_up(&piece.dictionaries).unwrap();
+    let ever = (i64::MIN, i64::MAX);
+    let mut lister = Lister::new(dimension, &piece.dictionaries, filters.own(), ever).unwrap();
+    piece.run(&Evaluation { selection, matcher: &matcher }, |_, _| {}, &mut lister);
+    let list = lister.end();
+    listed(list.groups().map(|(value, group)| (value.map(<[u8]>::to_vec), group.clone())))
+}
+
+/// What the file has, with the groups of one value put together.
+fn list_of_file(connection: &Connection, own: &Own, dimension: Dimension) -> Listed {
+    let dictionaries = Rollup::read_dictionaries(connection, "web-1").unwrap();
+    let groups = Rollup::read_list(connection, "web-1", ListKind::of(dimension, own)).unwrap().unwrap();
+    let mut values = Values::unlimited();
+    let grouping = Grouping::shown(dimension, &dictionaries, own, &mut values).unwrap();
+    let mut listed = Listed::new();
+    for (number, group) in groups {
+        let value = values.get(grouping.group(number)).to_vec();
+        let (counts, visitors) = listed.entry(value).or_insert((Counts::default(), Visitors::all(Vec::new())));
+        *counts += group.counts;
+        visitors.add(&group.visitors);
+    }
+    listed
+}
+
+/// What a filter for a value leaves.
+fn of_value(
+    piece: &MemoryPiece,
+    filters: &Filters,
+    selection: Selection,
+    (dimension, value): (Dimension, &[u8]),
+) -> Counts {
+    let literally = Filter::literally(dimension, std::str::from_utf8(value).unwrap());
+    let answer = of_tally(piece, &filters.clone().and(vec![literally]), selection);
+    let mut counts = Counts::default();
+    answer.quarters.values().for_each(|quarter| counts += quarter.counts);
+    counts
+}
+
 fn events() -> impl Strategy<Value = Vec<Made>> {
     let event = (0..400_i64, 0..5_u8, 0..3_u8, 0..3_u8, 0..4_u8, prop_oneof![9 => Just(0_u8), 1 => 1..4_u8]);
     prop::collection::vec(event, 1..120)
@@ -121,6 +172,30 @@ proptest! {
         }
         let kept = Rollup::read(&connection, "web-1").unwrap().unwrap();
         prop_assert_eq!((kept.events as usize, Some(kept.times)), (events.len(), piece.times()));
+    }
+
+    #[test]
+    fn a_list_has_of_each_value_what_a_filter_for_it_leaves(
+        events in events(), passes in 1..4_u64, has_several in any::<bool>()
+    ) {
+        let connection = segment(&events);
+        file::write_in_passes(&connection, (events.len() as u64).div_ceil(passes)).unwrap();
+        let piece = tally(&connection);
+        for filters in questions().map(|filters| filters.of_site(has_several)) {
+            for (selection, dimension) in SELECTIONS.into_iter().flat_map(|selection| Dimension::ALL.map(|of| (selection, of))) {
+                let list = list_of_tally(&piece, &filters, selection, dimension);
+                let mut all = 0;
+                for (value, (counts, _)) in &list {
+                    prop_assert_eq!(*counts, of_value(&piece, &filters, selection, (dimension, value)));
+                    all += counts.events;
+                }
+                let everything = of_tally(&piece, &filters, selection);
+                prop_assert_eq!(all, everything.quarters.values().map(|quarter| quarter.counts.events).sum::<i64>());
+                if filters.is_empty() && !selection.with_unwanted {
+                    prop_assert_eq!(list_of_file(&connection, filters.own(), dimension), list);
+                }
+            }
+        }
     }
 
     #[test]
