@@ -22,7 +22,7 @@
 //!
 //! [`cli`] is where a process begins, [`app`] builds the rooms, [`config`] says how; then along the path: [`http`],
 //! [`event`], [`queue`], [`writer`], [`store`], [`event_id`]; and [`ship`], which takes the log elsewhere. [`metrics`],
-//! [`clock`], [`calendar`], [`budget`], [`domain`], [`website`], [`command`] and `allocator` serve whoever needs them,
+//! [`clock`], [`calendar`], [`numbers`], [`budget`], [`domain`], [`website`], [`command`] and `allocator` serve whoever needs them,
 //! and beside the path stand the [`tools`] of the command line. Who may know whom is held by
 //! `tests/it/architecture.rs`.
 
@@ -44,6 +44,7 @@ pub mod event;
 pub mod event_id;
 pub mod http;
 pub mod metrics;
+pub mod numbers;
 pub mod queue;
 pub mod ship;
 pub mod store;

@@ -13,7 +13,7 @@ use std::{
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 /// The rooms, and the rooms that each may name. `main`, `cli` and `app` know everything.
-pub(crate) const ARROWS: [(&str, &[&str]); 17] = [
+pub(crate) const ARROWS: [(&str, &[&str]); 18] = [
     ("allocator", &[]),
     ("budget", &[]),
     ("calendar", &["event"]),
@@ -24,13 +24,23 @@ pub(crate) const ARROWS: [(&str, &[&str]); 17] = [
     ("event", &[]),
     ("event_id", &[]),
     ("metrics", &[]),
+    ("numbers", &["calendar", "event", "store"]),
     ("website", &["event", "store"]),
     ("queue", &["event", "metrics"]),
-    ("http", &["budget", "calendar", "clock", "domain", "event", "event_id", "queue", "metrics", "store", "website"]),
+    (
+        "http",
+        &[
+            "budget", "calendar", "clock", "domain", "event", "event_id", "numbers", "queue", "metrics", "store",
+            "website",
+        ],
+    ),
     ("writer", &["event", "queue", "metrics", "store"]),
     ("ship", &["budget", "clock", "event", "metrics", "store"]),
     ("store", &["allocator", "budget", "clock", "command", "domain", "event", "event_id", "metrics"]),
-    ("tools", &["clock", "command", "domain", "event", "event_id", "metrics", "store", "website"]),
+    (
+        "tools",
+        &["calendar", "clock", "command", "domain", "event", "event_id", "metrics", "numbers", "store", "website"],
+    ),
 ];
 
 /// The store's layers, the lowest first: a file may name its own room and those of lower layers.

@@ -6,12 +6,13 @@ use serde::Serialize;
 
 use super::{
     Asking, Plan, Question,
-    answer::{Meta, OfRange, scaled},
+    answer::Meta,
     hash_of, shown, span_of,
 };
 use crate::{
     calendar::Range,
     event::Faults,
+    numbers::{OfRange, scaled},
     store::{Dimension, Filter, Goal, GoalCounts, Span},
 };
 

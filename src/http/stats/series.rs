@@ -2,43 +2,16 @@
 
 use serde::Serialize;
 
-use super::{
-    Asking, Plan, Question,
-    answer::{Meta, Metrics, OfRange},
-    shown,
-};
+use super::{Asking, Plan, Question, answer::Meta, shown};
 use crate::{
     calendar::{Bucket, Range, buckets, buckets_like},
-    event::{Faults, time::time_text},
-    store::{NumbersReply, Span, SpanNumbers},
+    event::Faults,
+    numbers::{BucketNumbers, OfRange},
+    store::{NumbersReply, Span},
 };
 
 /// Most buckets of a series.
 const BUCKETS_MAX: usize = 2_000;
-
-/// A bucket of a series.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct BucketNumbers {
-    label: String,
-    at: String,
-    visitors: u64,
-    visits: i64,
-    pageviews: i64,
-    interactions: i64,
-    bounce_rate: f64,
-    visit_duration: f64,
-    partial: bool,
-}
-
-impl BucketNumbers {
-    fn new(bucket: Bucket, numbers: &SpanNumbers) -> Self {
-        let Metrics { visitors, visits, pageviews, interactions, bounce_rate, visit_duration, .. } = numbers.into();
-        let Bucket { label, at, is_partial: partial, .. } = bucket;
-        let at = time_text(at);
-        Self { label, at, visitors, visits, pageviews, interactions, bounce_rate, visit_duration, partial }
-    }
-}
 
 #[derive(Serialize)]
 struct Series {

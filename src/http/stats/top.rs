@@ -2,42 +2,13 @@
 
 use serde::Serialize;
 
-use super::{
-    Asking, Plan, Question,
-    answer::{Meta, Metrics, OfRange, scaled},
-    hash_of, shown, span_of,
-};
+use super::{Asking, Plan, Question, answer::Meta, hash_of, shown, span_of};
 use crate::{
     calendar::Range,
     event::Faults,
-    store::{ListPage, ListReply, ListRow, Listed, Span, SpanNumbers},
+    numbers::{OfRange, ValueNumbers},
+    store::{ListPage, ListReply, Listed, Span},
 };
-
-/// A value of the dimension.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Row {
-    value: Option<String>,
-    visitors: u64,
-    visits: i64,
-    pageviews: i64,
-    events: i64,
-    bounce_rate: f64,
-    visit_duration: f64,
-    share: f64,
-}
-
-impl Row {
-    fn new(row: ListRow, visitors_of_all: u64) -> Self {
-        let ListRow { value, counts, visitors, .. } = row;
-        let Metrics { visits, pageviews, bounce_rate, visit_duration, .. } =
-            Metrics::from(&SpanNumbers { counts, visitors });
-        // Where visitors are estimated, a part may come out larger than the whole.
-        let part = visitors.min(visitors_of_all);
-        let share = scaled(part.cast_signed(), visitors_of_all.cast_signed(), 1_000) as f64 / 10.0;
-        Self { value, visitors, visits, pageviews, events: counts.events, bounce_rate, visit_duration, share }
-    }
-}
 
 /// What values have that are not told apart.
 #[derive(Serialize)]
@@ -58,7 +29,7 @@ struct Pagination {
 struct Top {
     range: OfRange,
     dimension: String,
-    rows: Vec<Row>,
+    rows: Vec<ValueNumbers>,
     other: Other,
     pagination: Pagination,
     meta: Meta,
@@ -85,7 +56,7 @@ fn top(reply: ListReply, listed: &Listed, page: ListPage, range: OfRange) -> Top
     Top {
         range,
         dimension: listed.name(),
-        rows: rows.into_iter().map(|row| Row::new(row, visitors_of_all)).collect(),
+        rows: rows.into_iter().map(|row| ValueNumbers::new(row, visitors_of_all)).collect(),
         other: Other { visits: other.visits, pageviews: other.pageviews, events: other.events },
         pagination: Pagination { total, limit: page.limit, offset: page.offset },
         meta,

@@ -6,12 +6,13 @@ use serde::Serialize;
 
 use super::{
     Asking, Plan, Question,
-    answer::{Change, Meta, Metrics, OfRange, OfWebsite},
+    answer::{Meta, OfWebsite},
     shown, span_of,
 };
 use crate::{
     calendar::Range,
     event::Faults,
+    numbers::{Change, Metrics, OfRange},
     store::{NumbersReply, Span, SpanNumbers},
 };
 
