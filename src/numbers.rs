@@ -11,9 +11,12 @@ use crate::{
 /// A range of time.
 #[derive(Debug, Serialize)]
 pub struct OfRange {
-    from: String,
-    to: String,
-    timezone: String,
+    /// Its first instant, and the first one behind it.
+    pub from: String,
+    /// See `from`.
+    pub to: String,
+    /// The zone of its days.
+    pub timezone: String,
 }
 
 impl OfRange {

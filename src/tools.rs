@@ -11,6 +11,7 @@ pub mod client;
 pub mod export;
 pub mod export_websites;
 pub mod import;
+pub mod numbers;
 mod progress;
 pub mod quarantine;
 pub mod segments;

@@ -4,7 +4,10 @@
 
 use serde::Serialize;
 
-use crate::{event::time::time_text, store::Website};
+use crate::{
+    event::time::time_text,
+    store::{Own, Website},
+};
 
 /// A website as the API shows it, which is how an export writes it and an import takes it.
 #[derive(Serialize)]
@@ -31,6 +34,15 @@ impl<'a> From<&'a Website> for WebsiteJson<'a> {
             updated_at: time_text(website.updated_at),
         }
     }
+}
+
+/// What the website is to referrers and pages: its own hosts are its domain and those that it names, `www.` aside.
+pub fn own(website: &Website) -> Own {
+    let hosts = [&website.domain].into_iter();
+    let mut hosts: Vec<String> = hosts.map(|host| host.strip_prefix("www.").unwrap_or(host).to_owned()).collect();
+    hosts.sort_unstable();
+    hosts.dedup();
+    Own { has_several: hosts.len() > 1, hosts: hosts.into() }
 }
 
 /// Checks the name that people see; the limit is in characters.

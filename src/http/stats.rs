@@ -31,9 +31,10 @@ use crate::{
     clock::now_ms,
     event::Faults,
     store::{
-        Filter, GoalCounts, ListPage, ListReply, Listed, Numbers, NumbersQuestion, NumbersReply, Own, ReadError,
-        Readers, Snapshot, Span, Website, Websites,
+        Filter, GoalCounts, ListPage, ListReply, Listed, Numbers, NumbersQuestion, NumbersReply, ReadError, Readers,
+        Snapshot, Span, Website, Websites,
     },
+    website,
 };
 
 /// Answers questions about numbers.
@@ -160,7 +161,7 @@ impl Question {
             Ok(plan) => plan,
             Err(faults) => return Ok(Outcome::Invalid(faults)),
         };
-        let question = NumbersQuestion::new(Arc::clone(id), own(&self.website), filters.clone());
+        let question = NumbersQuestion::new(Arc::clone(id), website::own(&self.website), filters.clone());
         let question = question.with_bots(*with_bots).exactly(*is_exact);
         let version = hash_of(&(numbers.version(snapshot, &question, &lists), rest, self.query.kind));
         let tag = tag(version, self.now_ms, &range);
@@ -182,15 +183,6 @@ fn since_1970(mut earlier: Range) -> Range {
     const FIRST_MS: i64 = -24 * 60 * MINUTE_MS;
     (earlier.from, earlier.to) = (earlier.from.max(FIRST_MS), earlier.to.max(FIRST_MS));
     earlier
-}
-
-/// What the website is to referrers and pages.
-fn own(website: &Website) -> Own {
-    let hosts = [&website.domain].into_iter();
-    let mut hosts: Vec<String> = hosts.map(|host| host.strip_prefix("www.").unwrap_or(host).to_owned()).collect();
-    hosts.sort_unstable();
-    hosts.dedup();
-    Own { has_several: hosts.len() > 1, hosts: hosts.into() }
 }
 
 fn span_of(range: &Range) -> Span {

@@ -16,6 +16,7 @@ mod directory;
 mod error;
 mod export;
 mod holdings;
+mod numbers;
 mod segment_lines;
 
 pub use backup::{Backup, BackupReport, FileCount, Progress};
@@ -28,6 +29,7 @@ pub use error::OfflineError;
 pub use export::{EventChoice, Export};
 pub(super) use holdings::Holdings;
 pub use holdings::QuarantineLine;
+pub use numbers::{CountNumbers, NumbersFound, count_numbers, times_of_website};
 pub use segment_lines::{SegmentLine, segment_lines};
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ mod visit;
 mod visitors;
 
 pub(crate) use self::{
-    answer::{Answer, Collector, QUARTER_MS, Quarter, quarter_of},
+    answer::{Answer, Collector, QUARTER_MS, Quarter, first_whole_quarter, quarter_of},
     attributes::property,
     block::{FRAGMENTS_MAX, Fragments, Needed},
     bytes::Damaged,

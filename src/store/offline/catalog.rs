@@ -118,6 +118,11 @@ struct OfVisitor {
 }
 
 impl PendingErasures {
+    /// Whether events of any visitor are to be erased.
+    pub(super) fn is_any_under_way(&self) -> bool {
+        !self.visitors.is_empty()
+    }
+
     /// Whether an event is to be erased.
     pub(super) fn covers(&self, website_id: &[u8], visitor_id: &[u8], sequence: u64) -> bool {
         let is_meant = |of: &OfVisitor| {

@@ -51,7 +51,7 @@ use crate::{
         error::{OpenError, ReadError},
         options::NumbersOptions,
         priority::lower_priority,
-        rollup::{Answer, BlockEntry, Filter, Own, QUARTER_MS},
+        rollup::{Answer, BlockEntry, Filter, Own, first_whole_quarter},
         segments::{Content, Hidden, ReaderInterrupt, Segment, Segments, WatchState},
     },
 };
@@ -356,11 +356,6 @@ impl Shared {
 fn lock<'a>(entry: &'a Entry, snapshot: &Snapshot<'_>) -> Result<MutexGuard<'a, Site>, ReadError> {
     let wait_max = snapshot.time_left().min(LOCK_WAIT_MAX);
     entry.site.try_lock_for(wait_max).ok_or(ReadError::Refused(ReadRefused::PoolFull))
-}
-
-/// Where the first quarter of an hour begins that has not expired at all.
-fn first_whole_quarter(expired_before: i64) -> i64 {
-    if expired_before <= 0 { i64::MIN } else { (expired_before + QUARTER_MS - 1) / QUARTER_MS * QUARTER_MS }
 }
 
 fn pieces(snapshot: &Snapshot<'_>, website_id: &str) -> Pieces {

@@ -36,6 +36,11 @@ pub(crate) fn quarter_of(at: i64) -> u32 {
     u32::try_from(at.div_euclid(QUARTER_MS)).unwrap_or(if at < 0 { 0 } else { u32::MAX })
 }
 
+/// Where the first quarter of an hour begins that has not expired at all.
+pub(crate) fn first_whole_quarter(expired_before: i64) -> i64 {
+    if expired_before <= 0 { i64::MIN } else { (expired_before + QUARTER_MS - 1) / QUARTER_MS * QUARTER_MS }
+}
+
 impl Answer {
     /// Leaves some of the visitors of each quarter, from which their number can be estimated.
     pub(crate) fn thin(&mut self) {

@@ -107,7 +107,7 @@ pub(crate) enum Field {
 
 impl Field {
     /// What of an event's files it looks at.
-    pub(super) fn needed(self) -> Needed {
+    pub(crate) fn needed(self) -> Needed {
         Needed(match self {
             Self::Page | Self::Entry | Self::Exit => 1,
             Self::Name => 2,
@@ -130,6 +130,12 @@ impl Field {
 }
 
 impl Dimension {
+    /// Whether a value stands in its list. Page views have no name, and are no event that has none; and with
+    /// `$engagement` trackers report visible time, which is nothing that a visitor does.
+    pub fn lists(self, value: &[u8]) -> bool {
+        self != Self::Event || (!value.is_empty() && value != b"$engagement")
+    }
+
     /// What says its values.
     pub(crate) fn field(self) -> Field {
         match self {

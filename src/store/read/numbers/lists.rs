@@ -14,7 +14,7 @@ use xxhash_rust::xxh3::Xxh3;
 use super::{
     Shared,
     cache::{CacheKey, Generation},
-    first_whole_quarter, lock,
+    lock,
     merged::Merged,
     pieces,
     question::{Asked, GoalCounts, ListPage, ListReply, Listed, NumbersQuestion, NumbersReply, Span, SpanNumbers},
@@ -27,12 +27,9 @@ use crate::{
     store::{
         error::ReadError,
         read::snapshot::Snapshot,
-        rollup::{Counts, Dimension, Filter, List},
+        rollup::{Counts, Dimension, Filter, List, first_whole_quarter},
     },
 };
-
-/// The name of the events with which trackers report visible time: nothing that a visitor does.
-const ENGAGEMENT: &[u8] = b"$engagement";
 
 /// What a list is of.
 #[derive(Debug, Clone, Copy)]
@@ -67,8 +64,7 @@ impl Listing<'_> {
 /// events are listed that have it.
 fn is_listed(listed: &Listed, value: &[u8]) -> bool {
     match listed {
-        Listed::Dimension(Dimension::Event) => !value.is_empty() && value != ENGAGEMENT,
-        Listed::Dimension(_) => true,
+        Listed::Dimension(dimension) => dimension.lists(value),
         Listed::Property(_) => !value.is_empty(),
     }
 }

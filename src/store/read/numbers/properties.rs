@@ -6,7 +6,7 @@ use std::{collections::HashSet, sync::Arc};
 use rusqlite::params;
 
 use super::{
-    Shared, first_whole_quarter,
+    Shared,
     merged::Merged,
     question::{NumbersQuestion, NumbersReply, Span},
     scene::is_near,
@@ -20,7 +20,7 @@ use crate::{
         error::ReadError,
         format::{hash::visitor_hash, row, schema},
         read::snapshot::Snapshot,
-        rollup::{Evaluation, Lister, MemoryPiece, Selection, Values, property},
+        rollup::{Evaluation, Lister, MemoryPiece, Selection, Values, first_whole_quarter, property},
         segments::{Content, Hidden, Segment},
     },
 };
