@@ -25,7 +25,7 @@ const HEEDED: &[Key] = &[Key::data_dir, Key::retention_days];
 pub(super) fn command() -> Command {
     let days = flag("days", "COUNT", "How many of the newest days with events to show");
     Command::new("stats")
-        .about(format!("Counts events by day and type, and the busiest websites, from summaries; or shows the numbers of a website. {MAY_RUN}"))
+        .about(format!("Counts events by day and type, or shows the numbers of a website. {MAY_RUN}"))
         .arg(website())
         .arg(days.value_parser(value_parser!(u32).range(1..)).default_value("14"))
         .args(shown(HEEDED))

@@ -2,24 +2,23 @@
 
 mod answer;
 mod live;
+mod plan;
 mod question;
 mod series;
 mod top;
 mod totals;
 
-use std::{
-    hash::{Hash, Hasher},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use hyper::{
     StatusCode,
     header::{CACHE_CONTROL, ETAG, HeaderValue, IF_NONE_MATCH},
 };
-use serde::Serialize;
-use xxhash_rust::xxh3::Xxh3;
 
-use self::question::{Kind, StatsQuery};
+use self::{
+    plan::{Asking, Plan, Planner, Question, hash_of},
+    question::{Kind, StatsQuery},
+};
 use super::{
     asked::Asked,
     errors::{ErrorCode, error, invalid, read_error},
@@ -30,10 +29,7 @@ use crate::{
     calendar::{Range, Zone, comparison},
     clock::now_ms,
     event::Faults,
-    store::{
-        Filter, GoalCounts, ListPage, ListReply, Listed, Numbers, NumbersQuestion, NumbersReply, ReadError, Readers,
-        Snapshot, Span, Website, Websites,
-    },
+    store::{Numbers, NumbersQuestion, ReadError, Readers, Snapshot, Website, Websites},
     website,
 };
 
@@ -44,38 +40,6 @@ pub(super) struct StatsRoutes {
     websites: Arc<Websites>,
 }
 
-/// A question that can be asked.
-struct Question {
-    query: StatsQuery,
-    website: Arc<Website>,
-    /// Of days and hours.
-    zone: Zone,
-    /// What the client has already.
-    known_tag: Option<HeaderValue>,
-    now_ms: i64,
-}
-
-/// A question that is being asked.
-struct Asking<'a> {
-    numbers: &'a Numbers,
-    snapshot: &'a Snapshot<'a>,
-    question: NumbersQuestion,
-}
-
-impl Asking<'_> {
-    fn ask(&self, lists: &[Vec<Span>]) -> Result<Vec<NumbersReply>, ReadError> {
-        self.numbers.ask(self.snapshot, &self.question, lists)
-    }
-
-    fn list(&self, listed: &Listed, part: (Span, ListPage)) -> Result<ListReply, ReadError> {
-        self.numbers.list(self.snapshot, &self.question, listed, part)
-    }
-
-    fn goals(&self, span: Span, goals: &[Filter]) -> Result<(Vec<GoalCounts>, NumbersReply), ReadError> {
-        self.numbers.goals(self.snapshot, &self.question, span, goals)
-    }
-}
-
 /// What became of it.
 enum Outcome {
     /// The answer as JSON, and its tag; one that is not complete has none.
@@ -84,20 +48,6 @@ enum Outcome {
     Known(HeaderValue),
     Invalid(Faults),
 }
-
-/// What is to be counted for a question, and how that is shown.
-struct Plan {
-    /// The spans that the answer is of.
-    lists: Vec<Vec<Span>>,
-    /// A hash of what else it depends on.
-    rest: u64,
-    work: Work,
-}
-
-/// Makes an answer. The client may know it by a tag, if that is what comes with it.
-type Work = Box<dyn FnOnce(&Asking<'_>, &[Vec<Span>]) -> Result<(Vec<u8>, bool), ReadError>>;
-/// Makes a plan for a question about a range and an earlier one.
-type Planner = fn(&Question, Range, Option<Range>) -> Result<Plan, Faults>;
 
 impl StatsRoutes {
     pub(super) fn new(parts: &EdgeParts) -> Self {
@@ -183,21 +133,6 @@ fn since_1970(mut earlier: Range) -> Range {
     const FIRST_MS: i64 = -24 * 60 * MINUTE_MS;
     (earlier.from, earlier.to) = (earlier.from.max(FIRST_MS), earlier.to.max(FIRST_MS));
     earlier
-}
-
-fn span_of(range: &Range) -> Span {
-    Span { from: range.from, to: range.to }
-}
-
-/// An answer as JSON.
-fn shown(answer: &impl Serialize) -> Result<Vec<u8>, ReadError> {
-    serde_json::to_vec(answer).map_err(|failure| ReadError::Keys(Box::new(failure)))
-}
-
-fn hash_of(value: &impl Hash) -> u64 {
-    let mut hasher = Xxh3::new();
-    value.hash(&mut hasher);
-    hasher.finish()
 }
 
 /// What an answer is known by: the events that it is of, what was asked, and what has begun or ended by now.

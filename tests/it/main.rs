@@ -57,6 +57,7 @@ mod ship_queries;
 mod ship_tools;
 mod signals;
 mod smuggling;
+mod stats_command;
 mod streaming;
 mod tail;
 mod tail_command;

@@ -21,7 +21,7 @@ pub(crate) fn make_segments_older(data: &Path, version: i64) {
         let without_ids = if version < 2 { "ALTER TABLE Event DROP COLUMN eventIdHash;" } else { "" };
         let sql = format!(
             "ALTER TABLE Event DROP COLUMN flags; {without_ids} DROP TABLE IF EXISTS Rollup;
-             DROP TABLE IF EXISTS RollupBlock; PRAGMA user_version = {version};"
+             DROP TABLE IF EXISTS RollupBlock; DROP TABLE IF EXISTS RollupList; PRAGMA user_version = {version};"
         );
         let connection = Connection::open(&path).unwrap();
         connection.execute_batch(&sql).unwrap_or_else(|error| panic!("{}: {error}", path.display()));

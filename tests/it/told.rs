@@ -323,6 +323,6 @@ fn an_export_takes_the_retention_that_it_heeds() {
     assert_eq!((export(&[]), export(&["--retention-days=0"]), export(&["--retention-days", "1"])), (2, 2, 1));
     let help = ran(command(&["export", "--help"]));
     assert!(fine(&help).contains("--retention-days"), "{}", help.out);
-    let refused = tool(&data, &["stats", "--retention-days", "1"]);
-    assert_eq!(refused.code, 2, "it counts what is stored: {}", refused.out);
+    let refused = tool(&data, &["segments", "--retention-days", "1"]);
+    assert_eq!(refused.code, 2, "it lists what is stored: {}", refused.out);
 }

@@ -2,7 +2,10 @@
 
 use serde::Serialize;
 
-use super::{Asking, Plan, Question, answer::Meta, shown};
+use super::{
+    answer::Meta,
+    plan::{Asking, Plan, Question, shown},
+};
 use crate::{
     calendar::Range,
     event::{Faults, time::time_text},

@@ -2,7 +2,10 @@
 
 use serde::Serialize;
 
-use super::{Asking, Plan, Question, answer::Meta, hash_of, shown, span_of};
+use super::{
+    answer::Meta,
+    plan::{Asking, Plan, Question, hash_of, shown, span_of},
+};
 use crate::{
     calendar::Range,
     event::Faults,

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::{
-    Asking, Plan, Question,
     answer::{Meta, OfWebsite},
-    shown, span_of,
+    plan::{Asking, Plan, Question, shown, span_of},
 };
 use crate::{
     calendar::Range,

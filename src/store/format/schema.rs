@@ -221,7 +221,8 @@ pub(crate) fn select_events_of_website(version: i64) -> &'static str {
     }
 }
 
-/// Reads the properties of a website's events up to a sequence in which a text stands, or may stand in another spelling.
+/// Reads the properties of a website's events up to a sequence, where a text stands in them or may stand in another
+/// spelling.
 pub(crate) const SELECT_PROPERTIES_OF_WEBSITE: &str = "
     SELECT id, visitorId, properties FROM Event NOT INDEXED
     WHERE id <= ?1 AND websiteId = ?2 AND (instr(properties, ?3) > 0 OR instr(properties, '\\') > 0)";

@@ -5,7 +5,10 @@
 
 use std::collections::HashSet;
 
-use super::{lists::Listing, question::Asked, sum::Sign};
+use super::{
+    question::{Asked, Listing},
+    sum::Sign,
+};
 use crate::store::rollup::{
     Answer, Collector, Damaged, Dictionaries, Evaluation, FragmentKey, Hit, List, Lister, MemoryPiece, Selection, Sink,
 };

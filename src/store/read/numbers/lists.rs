@@ -4,22 +4,15 @@
 //! where filters leave something out, the events are gone through. What sealed segments have together is kept for the
 //! next question; what is not sealed yet is added to it.
 
-use std::{
-    hash::{Hash, Hasher},
-    sync::Arc,
-};
-
-use xxhash_rust::xxh3::Xxh3;
+use std::sync::Arc;
 
 use super::{
-    Shared,
     cache::{CacheKey, Generation},
-    lock,
     merged::Merged,
-    pieces,
-    question::{Asked, GoalCounts, ListPage, ListReply, Listed, NumbersQuestion, NumbersReply, Span, SpanNumbers},
+    question::{GoalCounts, ListPage, ListReply, Listed, Listing, NumbersQuestion, NumbersReply, Span, SpanNumbers},
     scene::{EVER, Piece, Scene},
     sealed::Sealed,
+    shared::{Shared, lock, pieces},
     sum::Sign,
 };
 use crate::{
@@ -31,37 +24,7 @@ use crate::{
     },
 };
 
-/// What a list is of.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Listing<'a> {
-    pub(super) asked: &'a Asked,
-    pub(super) dimension: Dimension,
-    pub(super) span: Span,
-}
-
-impl Listing<'_> {
-    /// What it is known by where it would take too much memory itself.
-    pub(super) fn id(&self) -> [u64; 2] {
-        self.id_with(())
-    }
-
-    /// The same, of a list that depends on more.
-    fn id_with(&self, more: impl Hash) -> [u64; 2] {
-        [1, 2].map(|seed| {
-            let mut hasher = Xxh3::with_seed(seed);
-            (self.asked, self.dimension, self.span, &more).hash(&mut hasher);
-            hasher.finish()
-        })
-    }
-
-    /// Its span as lists are made with it.
-    pub(super) fn times(&self) -> (i64, i64) {
-        (self.span.from, self.span.to)
-    }
-}
-
-/// Whether a value stands in its list. Page views have no name, and are no event that has none; of a property only those
-/// events are listed that have it.
+/// Whether a value stands in its list. Of a property only those events are listed that have it.
 fn is_listed(listed: &Listed, value: &[u8]) -> bool {
     match listed {
         Listed::Dimension(dimension) => dimension.lists(value),

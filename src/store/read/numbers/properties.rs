@@ -1,15 +1,15 @@
-//! Lists of the values of a property. Properties are in no rollup, since they may be anything: the events themselves are
-//! read, first to find the visitors who have the property, and then all that these visitors did.
+//! Lists of the values of a property. Properties are in no rollup, since they may be anything: the events themselves
+//! are read, first to find the visitors who have the property, and then all that these visitors did.
 
 use std::{collections::HashSet, sync::Arc};
 
 use rusqlite::params;
 
 use super::{
-    Shared,
     merged::Merged,
     question::{NumbersQuestion, NumbersReply, Span},
     scene::is_near,
+    shared::Shared,
     sum::Sign,
     tally::HiddenHash,
 };

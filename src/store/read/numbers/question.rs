@@ -130,6 +130,35 @@ impl Listed {
     }
 }
 
+/// What a list is of.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Listing<'a> {
+    pub(super) asked: &'a Asked,
+    pub(super) dimension: Dimension,
+    pub(super) span: Span,
+}
+
+impl Listing<'_> {
+    /// What it is known by where it would take too much memory itself.
+    pub(super) fn id(&self) -> [u64; 2] {
+        self.id_with(())
+    }
+
+    /// The same, of a list that depends on more.
+    pub(super) fn id_with(&self, more: impl Hash) -> [u64; 2] {
+        [1, 2].map(|seed| {
+            let mut hasher = Xxh3::with_seed(seed);
+            (self.asked, self.dimension, self.span, &more).hash(&mut hasher);
+            hasher.finish()
+        })
+    }
+
+    /// Its span as lists are made with it.
+    pub(super) fn times(&self) -> (i64, i64) {
+        (self.span.from, self.span.to)
+    }
+}
+
 /// Which rows of a list are asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ListPage {

@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use super::{
     cache::{Cache, CacheKey, Generation},
-    lists::Listing,
     merged::Merged,
-    question::{Asked, Span},
+    question::{Asked, Listing, Span},
     sum::Sign,
 };
 use crate::{

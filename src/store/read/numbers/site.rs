@@ -13,8 +13,7 @@ use xxhash_rust::xxh3::Xxh3;
 use super::{
     cache::Generation,
     joined::{Counted, Joined},
-    lists::Listing,
-    question::{Asked, Span},
+    question::{Asked, Listing, Span},
     scene::{
         EVER, JOINED_EVENTS_MAX, Piece, Scene, add_fragments, block_of, is_near, join_sealed, later_events, number_of,
     },
