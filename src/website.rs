@@ -1,10 +1,18 @@
-//! A website in the words of people and of the interface: one rule for its name and one for its description, wherever
-//! it is registered, changed or imported, and one form for answers and exports. Pure; where its pages are is the
-//! business of `domain`.
+//! A website in the words of people and of the interface: one rule for its name, its description, its time zone, its
+//! hosts and its goals, wherever it is registered, changed or imported, and one form for answers and exports. Pure;
+//! where its pages are is the business of `domain`.
 
+mod change;
+mod members;
+
+pub use change::{WebsiteLimits, check_change};
+pub use members::{Members, WEBSITE_MEMBERS, members_of, text};
 use serde::Serialize;
 
-use crate::{event::time::time_text, store::Website};
+use crate::{
+    event::time::time_text,
+    store::{Aim, Goal, Website},
+};
 
 /// A website as the API shows it, which is how an export writes it and an import takes it.
 #[derive(Serialize)]
@@ -15,8 +23,19 @@ pub struct WebsiteJson<'a> {
     name: &'a str,
     domain: &'a str,
     description: Option<&'a str>,
+    timezone: Option<&'a str>,
+    hosts: &'a [String],
+    goals: Vec<GoalJson<'a>>,
     created_at: String,
     updated_at: String,
+}
+
+/// A goal as the API shows it: what it is not about is null.
+#[derive(Serialize)]
+struct GoalJson<'a> {
+    name: &'a str,
+    event: Option<&'a str>,
+    page: Option<&'a str>,
 }
 
 impl<'a> From<&'a Website> for WebsiteJson<'a> {
@@ -27,46 +46,20 @@ impl<'a> From<&'a Website> for WebsiteJson<'a> {
             name: &website.name,
             domain: &website.domain,
             description: website.description.as_deref(),
+            timezone: website.timezone.as_deref(),
+            hosts: &website.hosts,
+            goals: website.goals.iter().map(GoalJson::from).collect(),
             created_at: time_text(website.created_at),
             updated_at: time_text(website.updated_at),
         }
     }
 }
 
-/// Checks the name that people see; the limit is in characters.
-pub fn check_name(text: &str, chars_max: usize) -> Result<String, String> {
-    if !(1..=chars_max).contains(&text.chars().count()) {
-        return Err(format!("Expected 1 to {chars_max} characters"));
-    }
-    if text.chars().any(char::is_control) {
-        return Err("Control characters are not taken".into());
-    }
-    Ok(text.to_owned())
-}
-
-/// Checks what people wrote about it; the limit is in characters.
-pub fn check_description(text: &str, chars_max: usize) -> Result<String, String> {
-    if text.chars().count() > chars_max {
-        return Err(format!("At most {chars_max} characters"));
-    }
-    Ok(text.to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_and_descriptions() {
-        for (text, is_name, is_description) in [
-            ("", false, true),
-            ("a", true, true),
-            ("\u{f1}\u{f1}\u{f1}", true, true),
-            ("four", false, false),
-            ("a\nb", false, true),
-        ] {
-            assert_eq!(check_name(text, 3).is_ok(), is_name, "{text:?}");
-            assert_eq!(check_description(text, 3).is_ok(), is_description, "{text:?}");
+impl<'a> From<&'a Goal> for GoalJson<'a> {
+    fn from(Goal { name, aim }: &'a Goal) -> Self {
+        match aim {
+            Aim::Event(event) => Self { name, event: Some(event), page: None },
+            Aim::Page(page) => Self { name, event: None, page: Some(page) },
         }
     }
 }

@@ -24,7 +24,7 @@ pub(crate) const ARROWS: [(&str, &[&str]); 17] = [
     ("event", &[]),
     ("event_id", &[]),
     ("metrics", &[]),
-    ("website", &["event", "store"]),
+    ("website", &["calendar", "domain", "event", "store"]),
     ("queue", &["event", "metrics"]),
     ("http", &["budget", "calendar", "clock", "domain", "event", "event_id", "queue", "metrics", "store", "website"]),
     ("writer", &["event", "queue", "metrics", "store"]),
