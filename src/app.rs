@@ -23,6 +23,7 @@ use crate::{
         self, DataDir, DirectoryLost, ErasureOptions, IdOptions, LogOptions, NumbersOptions, OpenError, ReadOptions,
         SegmentOptions, Shipping, SqliteBuild, Store, StoreOptions, TailOptions,
     },
+    website::WebsiteLimits,
     writer::{self, GroupLimits},
 };
 
@@ -296,6 +297,15 @@ pub fn rules(config: &Config) -> Rules {
     }
 }
 
+/// What a website may be like, whoever registers it.
+pub(crate) const WEBSITE_LIMITS: WebsiteLimits = WebsiteLimits {
+    name_chars_max: contract::WEBSITE_NAME_CHARS_MAX,
+    description_chars_max: contract::WEBSITE_DESCRIPTION_CHARS_MAX,
+    hosts_max: contract::WEBSITE_HOSTS_MAX,
+    goals_max: contract::WEBSITE_GOALS_MAX,
+    goal_bytes_max: contract::GOAL_BYTES_MAX,
+};
+
 fn request_limits(config: &Config) -> RequestLimits {
     RequestLimits {
         event_bytes_max: config.event_bytes_max,
@@ -303,8 +313,7 @@ fn request_limits(config: &Config) -> RequestLimits {
         errors_detailed_max: contract::ERRORS_DETAILED_MAX,
         id_bytes_max: contract::ID_BYTES_MAX,
         website_bytes_max: contract::WEBSITE_BODY_BYTES_MAX,
-        website_name_chars_max: contract::WEBSITE_NAME_CHARS_MAX,
-        website_description_chars_max: contract::WEBSITE_DESCRIPTION_CHARS_MAX,
+        website: WEBSITE_LIMITS,
         page_events_default: contract::PAGE_EVENTS_DEFAULT,
         page_events_max: contract::PAGE_EVENTS_MAX,
         page_websites_default: contract::PAGE_WEBSITES_DEFAULT,

@@ -38,8 +38,8 @@ use std::{
 };
 
 pub use catalog::{
-    Catalog, Erasure, NewWebsite, Pause, RangeEnd, Resume, ShipChange, ShipErasure, ShipErasureState, ShipNode,
-    ShipNow, ShipRange, ShipState, ShipTarget, Verify, VerifyDifference, VerifyWork, Website, WebsiteAge,
+    Aim, Catalog, Erasure, Goal, NewWebsite, Pause, RangeEnd, Resume, ShipChange, ShipErasure, ShipErasureState,
+    ShipNode, ShipNow, ShipRange, ShipState, ShipTarget, Verify, VerifyDifference, VerifyWork, Website, WebsiteAge,
     WebsiteChange, WebsitePage, Websites,
 };
 use catalog::{CatalogFile, Erasures, Shipped};

@@ -1,12 +1,18 @@
-//! A website in the words of people and of the interface: one rule for its name and one for its description, wherever
-//! it is registered, changed or imported, and one form for answers and exports. Pure; where its pages are is the
-//! business of `domain`.
+//! A website in the words of people and of the interface: one rule for its name, its description, its time zone, its
+//! hosts and its goals, wherever it is registered, changed or imported, and one form for answers and exports. Pure;
+//! where its pages are is the business of `domain`.
 
+mod change;
+mod members;
+
+pub use change::{WebsiteLimits, check_change};
+pub use members::{Members, WEBSITE_MEMBERS, members_of, text};
 use serde::Serialize;
 
 use crate::{
+    calendar::Zone,
     event::time::time_text,
-    store::{Own, Website},
+    store::{Aim, Goal, Own, Website},
 };
 
 /// A website as the API shows it, which is how an export writes it and an import takes it.
@@ -18,8 +24,19 @@ pub struct WebsiteJson<'a> {
     name: &'a str,
     domain: &'a str,
     description: Option<&'a str>,
+    timezone: Option<&'a str>,
+    hosts: &'a [String],
+    goals: Vec<GoalJson<'a>>,
     created_at: String,
     updated_at: String,
+}
+
+/// A goal as the API shows it: what it is not about is null.
+#[derive(Serialize)]
+struct GoalJson<'a> {
+    name: &'a str,
+    event: Option<&'a str>,
+    page: Option<&'a str>,
 }
 
 impl<'a> From<&'a Website> for WebsiteJson<'a> {
@@ -30,55 +47,34 @@ impl<'a> From<&'a Website> for WebsiteJson<'a> {
             name: &website.name,
             domain: &website.domain,
             description: website.description.as_deref(),
+            timezone: website.timezone.as_deref(),
+            hosts: &website.hosts,
+            goals: website.goals.iter().map(GoalJson::from).collect(),
             created_at: time_text(website.created_at),
             updated_at: time_text(website.updated_at),
         }
     }
 }
 
+impl<'a> From<&'a Goal> for GoalJson<'a> {
+    fn from(Goal { name, aim }: &'a Goal) -> Self {
+        match aim {
+            Aim::Event(event) => Self { name, event: Some(event), page: None },
+            Aim::Page(page) => Self { name, event: None, page: Some(page) },
+        }
+    }
+}
+
 /// What the website is to referrers and pages: its own hosts are its domain and those that it names, `www.` aside.
 pub fn own(website: &Website) -> Own {
-    let hosts = [&website.domain].into_iter();
+    let hosts = website.hosts.iter().chain([&website.domain]);
     let mut hosts: Vec<String> = hosts.map(|host| host.strip_prefix("www.").unwrap_or(host).to_owned()).collect();
     hosts.sort_unstable();
     hosts.dedup();
     Own { has_several: hosts.len() > 1, hosts: hosts.into() }
 }
 
-/// Checks the name that people see; the limit is in characters.
-pub fn check_name(text: &str, chars_max: usize) -> Result<String, String> {
-    if !(1..=chars_max).contains(&text.chars().count()) {
-        return Err(format!("Expected 1 to {chars_max} characters"));
-    }
-    if text.chars().any(char::is_control) {
-        return Err("Control characters are not taken".into());
-    }
-    Ok(text.to_owned())
-}
-
-/// Checks what people wrote about it; the limit is in characters.
-pub fn check_description(text: &str, chars_max: usize) -> Result<String, String> {
-    if text.chars().count() > chars_max {
-        return Err(format!("At most {chars_max} characters"));
-    }
-    Ok(text.to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_and_descriptions() {
-        for (text, is_name, is_description) in [
-            ("", false, true),
-            ("a", true, true),
-            ("\u{f1}\u{f1}\u{f1}", true, true),
-            ("four", false, false),
-            ("a\nb", false, true),
-        ] {
-            assert_eq!(check_name(text, 3).is_ok(), is_name, "{text:?}");
-            assert_eq!(check_description(text, 3).is_ok(), is_description, "{text:?}");
-        }
-    }
+/// The zone of its days and hours, where nobody names one.
+pub fn zone(website: &Website) -> Zone {
+    website.timezone.as_deref().and_then(Zone::find).unwrap_or_else(Zone::utc)
 }

@@ -80,8 +80,7 @@ fn options(arguments: &ArgMatches, config: Config, stop: Arc<Stop>) -> ImportOpt
         rules: import::rules(&app::rules(&config), line_bytes_max),
         line_bytes_max,
         website_rules: WebsiteRules {
-            name_chars_max: contract::WEBSITE_NAME_CHARS_MAX,
-            description_chars_max: contract::WEBSITE_DESCRIPTION_CHARS_MAX,
+            limits: app::WEBSITE_LIMITS,
             ahead_max_ms: i64::try_from(config.timestamp_ahead_max_seconds.as_millis()).unwrap_or(i64::MAX),
         },
         // Nothing is shipped meanwhile, so nothing has to leave the disk before it is.

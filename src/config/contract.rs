@@ -30,14 +30,21 @@ pub const PAGE_WEBSITES_MAX: u64 = 1_000;
 pub const WEBSITE_NAME_CHARS_MAX: usize = 255;
 /// Longest description of a website, in characters.
 pub const WEBSITE_DESCRIPTION_CHARS_MAX: usize = 1_000;
-/// Largest body about a website, in bytes: all its fields at their longest, escaped, and room to spare.
-pub const WEBSITE_BODY_BYTES_MAX: usize = 64 * 1024;
+/// Most hosts of a website, beside its domain.
+pub const WEBSITE_HOSTS_MAX: usize = 100;
+/// Most goals of a website.
+pub const WEBSITE_GOALS_MAX: usize = 100;
+/// Longest event and longest page of a goal, in bytes: as much of them as is told apart.
+pub const GOAL_BYTES_MAX: usize = 1_024;
+/// Largest body about a website, in bytes: all its fields at their longest take half of it, the rest is for escapes. A
+/// packed one and what it unpacks to have room in the smallest `body_bytes_max`.
+pub const WEBSITE_BODY_BYTES_MAX: usize = 512 * 1024;
 /// How much of a refused body is still read, in bytes, so that the client sees the answer.
 pub const DISCARD_BYTES_MAX: usize = 1024 * 1024;
 /// How long a refused body is still read.
 pub const DISCARD_TIME_MAX: Duration = Duration::from_secs(2);
-/// Longest line that an import takes, in bytes: an event with every field at its longest and escaped, and room to
-/// spare.
+/// Longest line that an import takes, in bytes: an event or a website with every field at its longest and escaped, and
+/// room to spare.
 pub const IMPORT_LINE_BYTES_MAX: usize = 1024 * 1024;
 /// Shortest token, in bytes.
 pub const TOKEN_BYTES_MIN: usize = 16;

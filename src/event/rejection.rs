@@ -23,12 +23,14 @@ pub struct Faults {
     pub form: Vec<Cow<'static, str>>,
     /// Faults by field, in the order in which they were found.
     pub fields: Vec<(&'static str, Vec<Cow<'static, str>>)>,
+    /// Faults of what stands within a field, by its place, such as `goals[0].page`, in the same order.
+    pub places: Vec<(String, Vec<Cow<'static, str>>)>,
 }
 
 impl Faults {
     /// One fault that belongs to no single field.
     pub fn of_form(text: impl Into<Cow<'static, str>>) -> Self {
-        Self { form: vec![text.into()], fields: Vec::new() }
+        Self { form: vec![text.into()], ..Self::default() }
     }
 
     /// One fault of one field.
@@ -47,6 +49,16 @@ impl Faults {
         }
     }
 
+    /// Adds a fault of what stands at a place within a field, as [`Faults::add`] does. How many places there may be is
+    /// bounded by whoever looks at them.
+    pub fn add_at(&mut self, place: impl Into<String>, text: impl Into<Cow<'static, str>>) {
+        let place = place.into();
+        match self.places.iter_mut().find(|(known, _)| *known == place) {
+            Some((_, texts)) => add_text(texts, text.into()),
+            None => self.places.push((place, vec![text.into()])),
+        }
+    }
+
     /// Adds a fault that belongs to no single field, as [`Faults::add`] does.
     pub(super) fn add_of_form(&mut self, text: impl Into<Cow<'static, str>>) {
         add_text(&mut self.form, text.into());
@@ -62,11 +74,16 @@ impl Faults {
                 self.add(field, text.clone());
             }
         }
+        for (place, texts) in &others.places {
+            for text in texts {
+                self.add_at(place.as_str(), text.clone());
+            }
+        }
     }
 
     /// Whether there are no faults.
     pub fn is_empty(&self) -> bool {
-        self.form.is_empty() && self.fields.is_empty()
+        self.form.is_empty() && self.fields.is_empty() && self.places.is_empty()
     }
 }
 
@@ -86,10 +103,12 @@ mod tests {
         for round in 0..1_000 {
             faults.add("os", "Given more than once");
             faults.add("url", format!("fault {round}"));
+            faults.add_at("goals[0]", format!("fault {round}"));
             faults.add_of_form(format!("fault {}", round / 2));
         }
         let texts = ["fault 0", "fault 1", "fault 2"].map(Cow::from).to_vec();
         assert_eq!(faults.fields, [("os", vec!["Given more than once".into()]), ("url", texts.clone())]);
+        assert_eq!(faults.places, [("goals[0]".to_owned(), texts.clone())]);
         assert_eq!(faults.form, texts);
     }
 }

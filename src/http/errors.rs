@@ -86,19 +86,18 @@ struct ErrorJson<'a> {
 struct Details<'a> {
     form_errors: &'a [Cow<'static, str>],
     #[serde(serialize_with = "by_field")]
-    field_errors: &'a [(&'static str, Vec<Cow<'static, str>>)],
+    field_errors: &'a Faults,
 }
 
-fn by_field<S: Serializer>(
-    fields: &[(&'static str, Vec<Cow<'static, str>>)],
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    serializer.collect_map(fields.iter().map(|(field, texts)| (field, texts)))
+fn by_field<S: Serializer>(faults: &Faults, serializer: S) -> Result<S::Ok, S::Error> {
+    let fields = faults.fields.iter().map(|(field, texts)| (*field, texts));
+    let places = faults.places.iter().map(|(place, texts)| (place.as_str(), texts));
+    serializer.collect_map(fields.chain(places))
 }
 
 impl<'a> ErrorJson<'a> {
     fn new(code: ErrorCode, message: impl Into<Cow<'a, str>>, faults: Option<&'a Faults>) -> Self {
-        let details = faults.map(|faults| Details { form_errors: &faults.form, field_errors: &faults.fields });
+        let details = faults.map(|faults| Details { form_errors: &faults.form, field_errors: faults });
         Self { error: code.as_str(), message: message.into(), details }
     }
 }
@@ -339,8 +338,9 @@ mod tests {
         faults.add("url", "Required");
         faults.add("os", "Too\tlong");
         faults.add("os", "Größe\u{1}");
+        faults.add_at("goals[0].page", "Too long");
         let details = r#""details":{"formErrors":["No \"way\""],"#.to_owned()
-            + r#""fieldErrors":{"url":["Required"],"os":["Too\tlong","Größe\u0001"]}"#;
+            + r#""fieldErrors":{"url":["Required"],"os":["Too\tlong","Größe\u0001"],"goals[0].page":["Too long"]}"#;
         for (response, wanted) in [
             (
                 error(ErrorCode::NotFound, "Not \\ here\n"),

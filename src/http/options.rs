@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::website::WebsiteLimits;
+
 /// Where events are shipped to, as configured.
 #[derive(Debug, Clone)]
 pub struct ShipTo {
@@ -24,10 +26,8 @@ pub struct RequestLimits {
     pub id_bytes_max: usize,
     /// Largest body about a website, in bytes.
     pub website_bytes_max: usize,
-    /// Longest name of a website, in characters.
-    pub website_name_chars_max: usize,
-    /// Longest description of a website, in characters.
-    pub website_description_chars_max: usize,
+    /// What a website may be like.
+    pub website: WebsiteLimits,
     /// Events of a page when the client names no limit.
     pub page_events_default: u64,
     /// Most events of a page; a larger limit becomes this.
@@ -47,8 +47,7 @@ impl RequestLimits {
         errors_detailed_max: 100,
         id_bytes_max: 128,
         website_bytes_max: 0,
-        website_name_chars_max: 255,
-        website_description_chars_max: 1_000,
+        website: WebsiteLimits::OF_TESTS,
         page_events_default: 100,
         page_events_max: 1_000,
         page_websites_default: 100,

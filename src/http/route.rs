@@ -86,6 +86,11 @@ static ROUTES: &[Route] = &[
         ..Route::at("/api/v1/stats/live")
     },
     Route {
+        is_for_pages: true,
+        methods: &[get(Holder(Role::Read), |handlers, asked| Box::pin(handlers.stats.goals(asked)))],
+        ..Route::at("/api/v1/stats/goals")
+    },
+    Route {
         methods: &[delete(Holder(Role::Admin), |handlers, asked| Box::pin(handlers.erasures.erase_visitor(asked)))
             .that_changes()],
         ..Route::at("/api/v1/visitors/:visitorId")

@@ -1,6 +1,7 @@
 //! Numbers of a website, for those who look at it. What they mean is in `docs/numbers.md`.
 
 mod answer;
+mod goals;
 mod live;
 mod plan;
 mod question;
@@ -26,10 +27,10 @@ use super::{
     response::{Response, empty, json},
 };
 use crate::{
-    calendar::{Range, Zone, comparison},
+    calendar::{Range, comparison},
     clock::now_ms,
     event::Faults,
-    store::{Numbers, NumbersQuestion, ReadError, Readers, Snapshot, Website, Websites},
+    store::{Numbers, NumbersQuestion, ReadError, Readers, Snapshot, Websites},
     website,
 };
 
@@ -74,6 +75,11 @@ impl StatsRoutes {
         self.answer(&asked, Kind::Live, live::plan).await
     }
 
+    /// `GET /api/v1/stats/goals`
+    pub(super) async fn goals(&self, asked: Asked<'_>) -> Response {
+        self.answer(&asked, Kind::Goals, goals::plan).await
+    }
+
     async fn answer(&self, asked: &Asked<'_>, kind: Kind<'_>, planner: Planner) -> Response {
         let query = match StatsQuery::parse(asked.query(), kind) {
             Ok(query) => query,
@@ -84,7 +90,7 @@ impl StatsRoutes {
             return error(ErrorCode::NotFound, "Website with this tracking code not found");
         };
         let known_tag = asked.head.headers.get(IF_NONE_MATCH).cloned();
-        let zone = query.zone.clone().unwrap_or_else(|| zone_of(&website));
+        let zone = query.zone.clone().unwrap_or_else(|| website::zone(&website));
         let question = Question { query, website, zone, known_tag, now_ms: now_ms() };
         let numbers = self.numbers.clone();
         let outcome = self.readers.ask(move |snapshot| question.answer(&numbers, snapshot, planner));
@@ -121,11 +127,6 @@ impl Question {
         let (body, has_tag) = work(&Asking { numbers, snapshot, question }, &lists)?;
         Ok(Outcome::Answer(body, has_tag.then_some(tag)))
     }
-}
-
-/// The zone of a website's days, where a question does not name one.
-fn zone_of(_: &Website) -> Zone {
-    Zone::utc()
 }
 
 /// An earlier range may begin before there are any times; nothing is before 1970 in any zone.

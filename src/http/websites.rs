@@ -1,10 +1,10 @@
 //! Registering, reading, changing and forgetting websites.
 
-use std::{borrow::Cow, sync::Arc};
+use std::sync::Arc;
 
 use hyper::StatusCode;
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use super::{
@@ -27,7 +27,7 @@ use crate::{
     event::Faults,
     queue::Queue,
     store::{Catalog, NewWebsite, Website, WebsiteChange, Websites},
-    website::{WebsiteJson, check_description, check_name},
+    website::{Members, WEBSITE_MEMBERS, WebsiteJson, WebsiteLimits, check_change, members_of, text},
 };
 
 /// Keeps the websites.
@@ -59,13 +59,9 @@ impl WebsiteRoutes {
 
     /// `POST /api/v1/websites`
     pub(super) async fn create(&self, asked: Asked<'_>) -> Response {
-        let members = match self.read_members(asked).await {
-            Ok(members) => members,
-            Err(refusal) => return refusal,
-        };
-        let new = match check_new(&members, &self.limits) {
+        let new = match self.read(asked, |sent| check_new(sent, &self.limits.website)).await {
             Ok(new) => new,
-            Err(faults) => return invalid("Invalid website data", &faults),
+            Err(refusal) => return refusal,
         };
         match self.catalog.create_website(new).await {
             Ok(website) => {
@@ -118,15 +114,13 @@ impl WebsiteRoutes {
     /// `PUT /api/v1/websites/:id`: changes what it names.
     pub(super) async fn update(&self, asked: Asked<'_>) -> Response {
         let id = asked.id;
-        let members = match self.read_members(asked).await {
-            Ok(members) => members,
-            Err(refusal) => return refusal,
+        let check = |sent: &Members<'_>| {
+            let current = self.websites.get(id);
+            check_changed(sent, current.as_ref().map(|website| website.domain.as_str()), &self.limits.website)
         };
-        let current = self.websites.get(id);
-        let current_domain = current.as_ref().map(|website| website.domain.as_str());
-        let change = match check_change(&members, current_domain, &self.limits) {
+        let change = match self.read(asked, check).await {
             Ok(change) => change,
-            Err(faults) => return invalid("Invalid website data", &faults),
+            Err(refusal) => return refusal,
         };
         match self.catalog.update_website(id.to_owned(), change).await {
             Ok(website) => {
@@ -156,29 +150,29 @@ impl WebsiteRoutes {
         }
     }
 
-    async fn read_members(&self, mut asked: Asked<'_>) -> Result<Map<String, Value>, Response> {
-        let bytes = asked
-            .read_body(0, &self.bodies)
-            .await
-            .map_err(|failure| body_error(&failure, self.queue.retry_after()))?
-            .into_parts()
-            .0;
+    /// Reads a body, and what its members make; or says what is wrong with them. The body is gone when that is known:
+    /// a change may wait for others.
+    async fn read<T>(
+        &self,
+        mut asked: Asked<'_>,
+        check: impl FnOnce(&Members<'_>) -> Result<T, Faults> + Send,
+    ) -> Result<T, Response> {
+        let body = asked.read_body(0, &self.bodies).await;
+        let (bytes, _holding) = body.map_err(|failure| body_error(&failure, self.queue.retry_after()))?.into_parts();
         // A byte-order mark is passed over.
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
-        match serde_json::from_slice(bytes) {
-            Ok(Value::Object(members)) => Ok(members),
-            Ok(_) => Err(invalid("Invalid website data", &Faults::of_form("Expected an object"))),
-            Err(fault) => {
-                let lines_before: usize = bytes
-                    .split_inclusive(|byte| *byte == b'\n')
-                    .take(fault.line().saturating_sub(1))
-                    .map(<[u8]>::len)
-                    .sum();
-                let byte = lines_before + fault.column();
-                Err(error(ErrorCode::MalformedJson, &format!("Invalid JSON near byte {byte}: {fault}")))
-            }
-        }
+        let object: &RawValue = serde_json::from_slice(bytes).map_err(|fault| malformed(bytes, &fault))?;
+        let checked = members_of(object, WEBSITE_MEMBERS).map_err(Faults::of_form).and_then(|sent| check(&sent));
+        checked.map_err(|faults| invalid("Invalid website data", &faults))
     }
+}
+
+/// What is told of a body that is no JSON.
+fn malformed(body: &[u8], fault: &serde_json::Error) -> Response {
+    let lines = body.split_inclusive(|byte| *byte == b'\n');
+    let lines_before: usize = lines.take(fault.line().saturating_sub(1)).map(<[u8]>::len).sum();
+    let byte = lines_before + fault.column();
+    error(ErrorCode::MalformedJson, &format!("Invalid JSON near byte {byte}: {fault}"))
 }
 
 /// What follows the websites in their listing.
@@ -211,8 +205,13 @@ impl RestOfWebsites {
     async fn next_chunk(mut self) -> Result<Chunk, OverBudget> {
         const BEGIN: &[u8] = b"{\"websites\":[";
         let (first, mut bytes) = (self.written, BEGIN.len() + self.end.len() + 2);
-        while self.written < self.websites.len() && bytes < CHUNK_BYTES {
-            bytes += json_bytes(&WebsiteJson::from(&*self.websites[self.written])) + 1;
+        while let Some(website) = self.websites.get(self.written) {
+            let more = json_bytes(&WebsiteJson::from(&**website)) + 1;
+            // One may take more than a chunk by itself; two such at once might find no memory ever.
+            if self.written > first && bytes + more > CHUNK_BYTES {
+                break;
+            }
+            bytes += more;
             self.written += 1;
         }
         let mut held = self.answers.hold();
@@ -274,72 +273,58 @@ impl ListQuery {
 }
 
 /// Checks the members of a new website; unknown ones are ignored.
-fn check_new(members: &Map<String, Value>, limits: &RequestLimits) -> Result<NewWebsite, Faults> {
+fn check_new(sent: &Members<'_>, limits: &WebsiteLimits) -> Result<NewWebsite, Faults> {
     let mut faults = Faults::default();
-    for field in ["name", "domain"] {
-        if !members.contains_key(field) {
+    // The first two: its name and its domain.
+    for (field, member) in WEBSITE_MEMBERS.into_iter().zip(sent).take(2) {
+        if member.is_none() {
             faults.add(field, "Required");
         }
     }
-    let name = text(members, "name", &mut faults, |text| check_name(text, limits.website_name_chars_max));
-    let domain = text(members, "domain", &mut faults, Domain::parse);
-    let description = description(members, limits.website_description_chars_max, &mut faults).flatten();
-    match (name, domain) {
-        (Some(name), Some(domain)) if faults.is_empty() => Ok(NewWebsite { name, domain, description }),
+    let change = check_change(sent, limits, &mut faults);
+    let domain = check_domain(sent, None, &mut faults);
+    match (change.name, domain) {
+        (Some(name), Some(domain)) if faults.is_empty() => Ok(NewWebsite {
+            name,
+            domain,
+            description: change.description.flatten(),
+            timezone: change.timezone.flatten(),
+            hosts: change.hosts.unwrap_or_default(),
+            goals: change.goals.unwrap_or_default(),
+        }),
         _ => Err(faults),
     }
 }
 
-/// Checks what is to change of a website; unknown members are ignored. The domain that it has may be said again: it may
-/// be one of an older hitlog, and none by today's rules.
-fn check_change(
-    members: &Map<String, Value>,
+/// Checks what is to change of a website; unknown members are ignored.
+fn check_changed(
+    sent: &Members<'_>,
     current_domain: Option<&str>,
-    limits: &RequestLimits,
+    limits: &WebsiteLimits,
 ) -> Result<WebsiteChange, Faults> {
     let mut faults = Faults::default();
-    let name = text(members, "name", &mut faults, |text| check_name(text, limits.website_name_chars_max));
-    let is_same = current_domain.is_some_and(|domain| members.get("domain").is_some_and(|new| new == domain));
-    let domain = if is_same { None } else { text(members, "domain", &mut faults, Domain::parse) };
-    let description = description(members, limits.website_description_chars_max, &mut faults);
-    if faults.is_empty() { Ok(WebsiteChange { name, domain, description }) } else { Err(faults) }
+    let change = check_change(sent, limits, &mut faults);
+    let domain = check_domain(sent, current_domain, &mut faults);
+    if faults.is_empty() { Ok(WebsiteChange { domain, ..change }) } else { Err(faults) }
 }
 
-/// The checked text of a member; `None` if it is absent or has a fault.
-fn text<T, F: Into<Cow<'static, str>>>(
-    members: &Map<String, Value>,
-    field: &'static str,
-    faults: &mut Faults,
-    check: impl FnOnce(&str) -> Result<T, F>,
-) -> Option<T> {
-    let fault = match members.get(field)? {
-        Value::String(text) => match check(text) {
-            Ok(value) => return Some(value),
-            Err(fault) => fault.into(),
-        },
-        _ => "Expected a string".into(),
-    };
-    faults.add(field, fault);
-    None
-}
-
-/// The description, which may be null; `None` if it is absent or has a fault.
-fn description(members: &Map<String, Value>, chars_max: usize, faults: &mut Faults) -> Option<Option<String>> {
-    let fault = match members.get("description")? {
-        Value::Null => return Some(None),
-        Value::String(text) => match check_description(text, chars_max) {
-            Ok(text) => return Some(Some(text)),
-            Err(fault) => fault,
-        },
-        _ => "Expected a string or null".into(),
-    };
-    faults.add("description", fault);
-    None
+/// The domain, if it is to be another; `None` if it is absent or has a fault. The one that a website has may be said
+/// again: it may be one of an older hitlog, and none by today's rules.
+fn check_domain([_, domain, ..]: &Members<'_>, current: Option<&str>, faults: &mut Faults) -> Option<Domain> {
+    let domain = text((*domain)?).and_then(|text| {
+        let is_same = current.is_some_and(|current| current == text);
+        if is_same { Ok(None) } else { Domain::parse(&text).map(Some) }
+    });
+    domain.map_err(|fault| faults.add("domain", fault)).ok().flatten()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn sent_of(json: &str) -> Members<'_> {
+        members_of(serde_json::from_str(json).unwrap(), WEBSITE_MEMBERS).unwrap()
+    }
 
     #[test]
     fn what_a_listing_may_ask() {
@@ -364,8 +349,8 @@ mod tests {
     #[test]
     fn a_website_may_keep_the_domain_that_it_has() {
         let change = |domain: &str, current| {
-            let members = Map::from_iter([("domain".to_owned(), Value::from(domain))]);
-            let change = check_change(&members, current, &RequestLimits::OF_TESTS);
+            let sent = format!(r#"{{"domain": "{domain}"}}"#);
+            let change = check_changed(&sent_of(&sent), current, &WebsiteLimits::OF_TESTS);
             change.map(|change| change.domain.map(Domain::into_string)).map_err(|_| ())
         };
         for (domain, current, wanted) in [
@@ -381,11 +366,10 @@ mod tests {
     #[test]
     fn members_of_a_website() {
         let faults = |text: &str, is_new| {
-            let members: Map<String, Value> = serde_json::from_str(text).unwrap();
             let checked = if is_new {
-                check_new(&members, &RequestLimits::OF_TESTS).map(|_| ())
+                check_new(&sent_of(text), &WebsiteLimits::OF_TESTS).map(|_| ())
             } else {
-                check_change(&members, None, &RequestLimits::OF_TESTS).map(|_| ())
+                check_changed(&sent_of(text), None, &WebsiteLimits::OF_TESTS).map(|_| ())
             };
             checked.map_err(|faults| faults.fields.iter().map(|(field, _)| *field).collect::<Vec<_>>())
         };
@@ -400,7 +384,7 @@ mod tests {
             ("{}", true, Err(vec!["name", "domain"])),
             ("{}", false, Ok(())),
             (&long, true, Err(vec!["name", "description"])),
-            (r#"{"name": null, "domain": 1, "description": []}"#, false, Err(vec!["name", "domain", "description"])),
+            (r#"{"name": null, "domain": 1, "description": []}"#, false, Err(vec!["name", "description", "domain"])),
             (r#"{"name": ""}"#, false, Err(vec!["name"])),
             (r#"{"name": "a\u0000"}"#, false, Err(vec!["name"])),
         ] {

@@ -24,7 +24,7 @@ use std::{
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use rand::RngExt;
-use rusqlite::{ErrorCode, params};
+use rusqlite::ErrorCode;
 use tokio::sync::oneshot;
 
 use self::erasure::VisitorSubject;
@@ -51,7 +51,7 @@ pub use self::{
         Verify, VerifyDifference, VerifyWork,
     },
     website_table::{NewWebsite, WebsiteChange},
-    websites::{Website, WebsiteAge, WebsitePage, Websites},
+    websites::{Aim, Goal, Website, WebsiteAge, WebsitePage, Websites},
 };
 use super::{
     error::{CatalogError, OnFailure, OpenError, is_disk_full},
@@ -126,6 +126,9 @@ impl CatalogFile {
             name: new.name,
             domain: new.domain.into_string(),
             description: new.description,
+            timezone: new.timezone,
+            hosts: new.hosts,
+            goals: new.goals,
             created_at: now,
             updated_at: now,
         };
@@ -133,28 +136,13 @@ impl CatalogFile {
     }
 
     fn insert(&mut self, website: Website) -> Result<Arc<Website>, ChangeError> {
-        self.connection.execute(
-            "INSERT INTO Website(id, trackingCode, name, domain, description, createdAt, updatedAt)
-             VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-            params![
-                &*website.id,
-                &*website.tracking_code,
-                website.name,
-                website.domain,
-                website.description,
-                website.created_at,
-                website.updated_at
-            ],
-        )?;
+        website_table::insert(&self.connection, &website)?;
         Ok(self.websites.insert(website))
     }
 
     fn fill_in(&mut self, website: Website) -> Result<Arc<Website>, ChangeError> {
         self.find(&website.id)?;
-        self.connection.execute(
-            "UPDATE Website SET name = ?2, description = ?3, createdAt = ?4, updatedAt = ?5 WHERE id = ?1",
-            params![&*website.id, website.name, website.description, website.created_at, website.updated_at],
-        )?;
+        website_table::update(&self.connection, &website)?;
         // It has another place in the order of age.
         self.websites.remove(&website.id);
         Ok(self.websites.insert(website))
@@ -165,11 +153,11 @@ impl CatalogFile {
         website.name = change.name.unwrap_or(website.name);
         website.domain = change.domain.map_or(website.domain, Domain::into_string);
         website.description = change.description.unwrap_or(website.description);
+        website.timezone = change.timezone.unwrap_or(website.timezone);
+        website.hosts = change.hosts.unwrap_or(website.hosts);
+        website.goals = change.goals.unwrap_or(website.goals);
         website.updated_at = now_ms().max(website.created_at);
-        self.connection.execute(
-            "UPDATE Website SET name = ?2, domain = ?3, description = ?4, updatedAt = ?5 WHERE id = ?1",
-            params![id, website.name, website.domain, website.description, website.updated_at],
-        )?;
+        website_table::update(&self.connection, &website)?;
         Ok(self.websites.insert(website))
     }
 
@@ -177,7 +165,7 @@ impl CatalogFile {
         let website = self.find(id)?;
         let (erasure, now) = self.new_erasure(false, memory)?;
         let transaction = self.connection.transaction()?;
-        transaction.execute("DELETE FROM Website WHERE id = ?1", [id])?;
+        website_table::remove(&transaction, id)?;
         erasure_table::insert_website(&transaction, &erasure, id, now)?;
         ship_table::insert_erasure(&transaction, &erasure, id, None)?;
         transaction.commit()?;
@@ -401,8 +389,8 @@ impl Catalog {
         self.ask_blocking(move |catalog, _| catalog.insert(website))
     }
 
-    /// Gives a website the name, the description and the times that it had elsewhere; all else of it stays. Blocks: for
-    /// the import, which has the store to itself.
+    /// Gives a website what it had elsewhere, but for its id, its code and its domain, which are the same here. Blocks:
+    /// for the import, which has the store to itself.
     pub fn fill_in_website(&self, website: Website) -> Result<Arc<Website>, CatalogError> {
         self.ask_blocking(move |catalog, _| catalog.fill_in(website))
     }

@@ -137,7 +137,10 @@ fn summary(events: u64, targets: &Destinations<'_>) -> String {
     if !other.is_empty() {
         let more = if other.len() > WEBSITES_TOLD { " and more" } else { "" };
         let named = other[..other.len().min(WEBSITES_TOLD)].join(", ");
-        text.push_str(&format!("of them with another name, domain or description than in the lines: {named}{more}\n"));
+        text.push_str(&format!(
+            "of them with another name, domain, description, time zone, hosts or goals than in the lines: \
+             {named}{more}\n"
+        ));
     }
     if targets.left_out() > 0 {
         let left_out = websites(targets.left_out());

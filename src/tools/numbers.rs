@@ -153,7 +153,7 @@ fn website_of(catalog: &CatalogContents, text: Option<&str>) -> Result<Arc<Websi
     }
 }
 
-fn zone_of(_: &Website, name: Option<&str>) -> Result<Zone, ToolError> {
+fn zone_of(website: &Website, name: Option<&str>) -> Result<Zone, ToolError> {
     let unknown = |name: &str| {
         ToolError::Arguments(format!(
             "{} is no time zone that is known; name one of IANA's, such as Europe/Berlin",
@@ -162,7 +162,7 @@ fn zone_of(_: &Website, name: Option<&str>) -> Result<Zone, ToolError> {
     };
     match name {
         Some(name) => Zone::find(name).ok_or_else(|| unknown(name)),
-        None => Ok(Zone::utc()),
+        None => Ok(website::zone(website)),
     }
 }
 

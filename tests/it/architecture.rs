@@ -25,7 +25,7 @@ pub(crate) const ARROWS: [(&str, &[&str]); 18] = [
     ("event_id", &[]),
     ("metrics", &[]),
     ("numbers", &["calendar", "event", "store"]),
-    ("website", &["event", "store"]),
+    ("website", &["calendar", "domain", "event", "store"]),
     ("queue", &["event", "metrics"]),
     (
         "http",

@@ -410,7 +410,12 @@ fn with_websites(data: &Path) -> Vec<Value> {
     }
     thread::sleep(Duration::from_millis(5));
     let path = format!("/api/v1/websites/{}", registered[2]["id"].as_str().unwrap());
-    registered[2] = client.put(&path, r#"{"name": "Renamed"}"#).json();
+    let change = json!({
+        "name": "Renamed", "timezone": "Europe/Berlin", "hosts": ["localhost:3001", "c.example"],
+        "goals": [{"name": "Büro", "event": "\"a\"\u{1}"}, {"name": "Docs", "page": "/docs/*\\*"}]
+    });
+    registered[2] = client.put(&path, change.to_string()).json();
+    assert_eq!(registered[2]["goals"][1], json!({"name": "Docs", "event": null, "page": "/docs/*\\*"}));
     assert_ne!(registered[2]["createdAt"], registered[2]["updatedAt"]);
     for at in [0, 2] {
         let code = registered[at]["trackingCode"].as_str().unwrap();
@@ -502,6 +507,9 @@ fn a_website_that_is_here_stays_and_one_that_conflicts_is_refused() {
         (json!({"id": "web-new", "name": ""}), "line 1: name: Expected 1 to 255 characters"),
         (json!({"id": "web-new", "description": "d".repeat(1_001)}), "description: At most 1000"),
         (json!({"id": "web-new", "description": 7}), "description: Expected a string"),
+        (json!({"id": "web-new", "timezone": "Europe/Bonn"}), "line 1: timezone: Unknown time zone"),
+        (json!({"id": "web-new", "hosts": ["a.example", "no host"]}), "line 1: hosts[1]: Expected a host name"),
+        (json!({"id": "web-new", "goals": [{"name": "A"}]}), "line 1: goals[0]: Expected either an event or a page"),
         (json!({"id": "web-new", "createdAt": "9999-01-01T00:00:00Z"}), "createdAt: It is too far ahead"),
         (json!({"id": "web-new", "createdAt": "1960-01-01T00:00:00Z"}), "createdAt: Expected a time"),
         (json!({"id": 7}), "id: Expected a string"),

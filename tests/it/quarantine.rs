@@ -471,7 +471,8 @@ fn a_catalog_of_an_older_hitlog_with_an_interrupted_rewriting() {
              ALTER TABLE Segment DROP COLUMN firstSequence; ALTER TABLE Segment DROP COLUMN lastSequence;
              ALTER TABLE Segment DROP COLUMN firstCreatedAt; ALTER TABLE Segment DROP COLUMN lastCreatedAt;
              DROP TABLE ShipTarget; DROP TABLE ShipNode; DROP TABLE ShipRange; DROP TABLE ShipDead;
-             DROP TABLE ShipErasure;
+             DROP TABLE ShipErasure; ALTER TABLE Website DROP COLUMN timezone;
+             ALTER TABLE Website DROP COLUMN hosts; ALTER TABLE Website DROP COLUMN goals;
              PRAGMA user_version = 2;",
         )
         .unwrap();

@@ -271,7 +271,8 @@ fn make_older(data: &Path) {
         &data.join("catalog.db"),
         "ALTER TABLE Log DROP COLUMN idHashKey; UPDATE Segment SET digest = NULL; DROP TABLE ShipTarget;
          DROP TABLE ShipNode; DROP TABLE ShipRange; DROP TABLE ShipDead; DROP TABLE ShipErasure;
-         PRAGMA user_version = 4;",
+         ALTER TABLE Website DROP COLUMN timezone; ALTER TABLE Website DROP COLUMN hosts;
+         ALTER TABLE Website DROP COLUMN goals; PRAGMA user_version = 4;",
     );
     fs::remove_dir_all(data.join("ids")).unwrap();
 }

@@ -1,9 +1,12 @@
-//! Websites: what a domain may be, and the pages of their list.
+//! Websites: what a domain may be, their zone, hosts and goals, and the pages of their list.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, path::Path};
 
-use harness::{Client, Daemon, Response};
+use harness::{Client, Daemon, Response, tool, work_dir};
+use rusqlite::Connection;
 use serde_json::{Value, json};
+
+use crate::imports::fine;
 
 fn register(client: &mut Client, domain: &str) -> Response {
     client.post("/api/v1/websites", json!({"name": "A", "domain": domain}).to_string())
@@ -46,6 +49,215 @@ fn domains_have_one_rule() {
         assert_eq!(register(&mut client, again).status, 409, "{again}");
     }
     daemon.stop();
+}
+
+/// A website with all that may be said of it.
+fn whole(domain: &str) -> Value {
+    json!({
+        "name": "Shop", "domain": domain, "description": "d", "timezone": "europe/berlin",
+        "hosts": ["www.Shop.example", "https://shop.example/x", "WWW.shop.example.", "localhost:3000"],
+        "goals": [{"name": "Signup", "event": "signup", "other": 1}, {"page": "/docs/*", "event": null, "name": "Docs"}]
+    })
+}
+
+/// The members of [`whole`] as they are answered.
+fn said() -> Value {
+    json!([
+        "d",
+        "Europe/Berlin",
+        ["www.shop.example", "shop.example", "localhost:3000"],
+        [{"name": "Signup", "event": "signup", "page": null}, {"name": "Docs", "event": null, "page": "/docs/*"}]
+    ])
+}
+
+fn said_of(website: &Value) -> Value {
+    json!(["description", "timezone", "hosts", "goals"].map(|member| &website[member]))
+}
+
+fn exported(data: &Path) -> Vec<Value> {
+    fine(&tool(data, &["export", "--websites"])).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn a_website_has_a_zone_hosts_and_goals() {
+    let work = work_dir();
+    let data = work.path().join("data");
+    let daemon = Daemon::start_in(&data, &[]);
+    let mut client = daemon.client();
+    let nothing = json!([null, null, [], []]);
+    let plain = register(&mut client, "plain.example").json();
+    assert_eq!(said_of(&plain), nothing);
+    let created = client.post("/api/v1/websites", whole("a.example").to_string());
+    assert_eq!((created.status, said_of(&created.json())), (201, said()), "{}", created.text());
+    let path = format!("/api/v1/websites/{}", created.json()["id"].as_str().unwrap());
+    assert_eq!(client.get(&path).json(), created.json());
+    assert_eq!(client.get("/api/v1/websites").json()["websites"], json!([created.json(), plain]));
+
+    // What is absent stays; null, or an empty list, takes away; and what was answered can be sent again.
+    let mut wanted = said();
+    for (change, member, value) in [
+        (json!({"name": "Renamed"}), 0, json!("d")),
+        (json!({"timezone": null}), 1, json!(null)),
+        (json!({"timezone": "utc"}), 1, json!("UTC")),
+        (json!({"hosts": []}), 2, json!([])),
+        (json!({"goals": [{"name": "A", "page": "\\!x"}]}), 3, json!([{"name": "A", "event": null, "page": "\\!x"}])),
+        (json!({"goals": null}), 3, json!([])),
+        (json!({"hosts": ["b.example"]}), 2, json!(["b.example"])),
+        (json!({"hosts": null, "description": null}), 2, json!([])),
+        (json!({"description": "d"}), 0, json!("d")),
+        (created.json(), 0, json!("d")),
+    ] {
+        wanted[member] = value;
+        if change["id"].is_string() {
+            wanted = said();
+        }
+        if change.get("description") == Some(&Value::Null) {
+            wanted[0] = Value::Null;
+        }
+        let changed = client.put(&path, change.to_string());
+        assert_eq!((changed.status, said_of(&changed.json())), (200, wanted.clone()), "{change}");
+    }
+    let (before, path) = (client.get("/api/v1/websites").json(), path.as_str());
+    daemon.stop();
+
+    let mut daemon = Daemon::start_in(&data, &[]);
+    assert_eq!(daemon.client().get("/api/v1/websites").json(), before, "a start reads them");
+    let goals = json!({"goals": [{"name": "Kept", "event": "kept"}]});
+    assert_eq!(daemon.client().put(path, goals.to_string()).status, 200);
+    daemon.crash();
+    let daemon = Daemon::start_in(&data, &[]);
+    let kept = daemon.client().get(path).json();
+    assert_eq!(kept["goals"], json!([{"name": "Kept", "event": "kept", "page": null}]), "after a kill");
+    let backup = work.path().join("backup");
+    assert_eq!(tool(&data, &["backup", backup.to_str().unwrap()]).code, 0);
+    daemon.stop();
+    assert_eq!(exported(&data)[1], kept);
+    assert_eq!(exported(&backup), exported(&data));
+}
+
+#[test]
+fn all_faults_of_a_website_are_told_with_their_places() {
+    let daemon = Daemon::start(&[]);
+    let mut client = daemon.client();
+    let id = register(&mut client, "a.example").json()["id"].as_str().unwrap().to_owned();
+    let sent = json!({
+        "name": "", "domain": "*", "timezone": "Europe/Bonn", "hosts": ["a.example", "not a host", 7],
+        "goals": [
+            {"name": "A", "event": "a"},
+            {"name": "A", "page": "!/x"},
+            {"event": "x".repeat(1_025), "name": null},
+            {"name": "n".repeat(256)},
+            {"name": "C", "event": "c", "page": "/c"},
+            "D"
+        ]
+    });
+    let wanted = json!({
+        "name": ["Expected 1 to 255 characters"],
+        "domain": ["Expected a host name such as example.com, or a URL such as https://example.com"],
+        "timezone": ["Unknown time zone; expected an IANA name such as Europe/Berlin"],
+        "hosts[1]": ["Expected a host name such as example.com, or a URL such as https://example.com"],
+        "hosts[2]": ["Expected a string"],
+        "goals[1].name": ["Another goal has this name"],
+        "goals[1].page": ["A goal cannot be all pages but some; write \\! for a page that begins with \"!\""],
+        "goals[2].name": ["Expected a string"],
+        "goals[2].event": ["Expected 1 to 1024 bytes"],
+        "goals[3].name": ["Expected 1 to 255 characters"],
+        "goals[3]": ["Expected either an event or a page"],
+        "goals[4]": ["Expected either an event or a page"],
+        "goals[5]": ["Expected an object"]
+    });
+    let path = format!("/api/v1/websites/{id}");
+    for refused in [client.post("/api/v1/websites", sent.to_string()), client.put(&path, sent.to_string())] {
+        assert_eq!((refused.status, refused.error().as_str()), (400, "VALIDATION_ERROR"));
+        assert_eq!(refused.json()["details"]["fieldErrors"], wanted);
+    }
+    let hosts = |count: usize| (0..count).map(|number| format!("{number}.example")).collect::<Vec<_>>();
+    let goals = |count: usize| (0..count).map(|at| json!({"name": at.to_string(), "event": "a"})).collect::<Vec<_>>();
+    assert_eq!(client.put(&path, json!({"hosts": hosts(100), "goals": goals(100)}).to_string()).status, 200);
+    let refused = client.put(&path, json!({"hosts": hosts(101), "goals": goals(101)}).to_string()).json();
+    let wanted = json!({"hosts": ["Expected at most 100"], "goals": ["Expected at most 100"]});
+    assert_eq!(refused["details"]["fieldErrors"], wanted);
+    assert_eq!(client.get(&path).json()["goals"].as_array().unwrap().len(), 100, "what is refused changes nothing");
+    for (body, error) in [("", "MALFORMED_JSON"), ("{\"goals\": [}", "MALFORMED_JSON"), ("[]", "VALIDATION_ERROR")] {
+        let refused = client.put(&path, body);
+        assert_eq!((refused.status, refused.error().as_str()), (400, error), "{body}");
+    }
+    daemon.stop();
+}
+
+/// The limits fit together: with the least memory that may be set, and as lines of an export.
+#[test]
+fn websites_with_as_much_as_may_be_said() {
+    let work = work_dir();
+    let at = |name: &str| work.path().join(name);
+    let least = ["body-bytes-max=2MiB", "small-body-bytes=1MiB", "answer-bytes-max=2MiB", "small-answer-bytes=1MiB"];
+    let mut flags = least.map(|flag| format!("--{flag}")).to_vec();
+    flags.push("--batch-bytes-max=256KiB".into());
+    let flags: Vec<_> = flags.iter().map(String::as_str).collect();
+    let daemon = Daemon::start_in(&at("data"), &flags);
+    let mut client = daemon.client();
+    let goal =
+        |number: usize| json!({"name": format!("{number:0>5}{}", "\u{10348}".repeat(250)), "page": "\"".repeat(1_024)});
+    let label = "x".repeat(60);
+    let host = |number: usize| format!("{number:0>3}.{label}.{label}.{label}.{label}");
+    let mut made = Vec::new();
+    for number in 0..3 {
+        let website = json!({
+            "name": "\u{10348}".repeat(255), "domain": host(number), "description": "\u{10348}".repeat(1_000),
+            "timezone": "America/Argentina/ComodRivadavia",
+            "hosts": (0..100).map(host).collect::<Vec<_>>(), "goals": (0..100).map(goal).collect::<Vec<_>>()
+        });
+        let created = client.post("/api/v1/websites", website.to_string());
+        assert_eq!(created.status, 201, "{}", created.text());
+        let (created, path) = (created.json(), format!("/api/v1/websites/{}", created.json()["id"].as_str().unwrap()));
+        assert_eq!(
+            (&created["hosts"], &created["goals"][99]["page"]),
+            (&website["hosts"], &website["goals"][99]["page"])
+        );
+        assert_eq!(client.get(&path).json(), created);
+        made.insert(0, created);
+    }
+    assert_eq!(client.get("/api/v1/websites").json()["websites"], json!(made));
+    let path = format!("/api/v1/websites/{}", made[0]["id"].as_str().unwrap());
+    for (bytes, status) in [(512 * 1_024, 200), (512 * 1_024 + 1, 413)] {
+        assert_eq!(client.put(&path, format!("{{}}{}", " ".repeat(bytes - 2))).status, status, "{bytes}");
+    }
+    daemon.stop();
+    let lines = tool(&at("data"), &["export", "--websites"]).out;
+    assert!(lines.lines().all(|line| line.len() > 300_000), "they are long");
+    std::fs::write(at("lines"), lines).unwrap();
+    fine(&tool(&at("copy"), &["import", at("lines").to_str().unwrap()]));
+    assert_eq!(exported(&at("copy")), exported(&at("data")));
+}
+
+/// The catalog of version 6 knew no zones, hosts and goals: tools read it as it is, and a start brings it up to date.
+#[test]
+fn a_catalog_of_an_older_hitlog_is_taken_over() {
+    let work = work_dir();
+    let data = work.path().join("data");
+    let daemon = Daemon::start_in(&data, &[]);
+    let mut client = daemon.client();
+    let plain = register(&mut client, "plain.example").json();
+    let website = client.post("/api/v1/websites", whole("a.example").to_string()).json();
+    daemon.stop();
+    let catalog = || Connection::open(data.join("catalog.db")).unwrap();
+    let version = || catalog().query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(version(), 7);
+    let older = "ALTER TABLE Website DROP COLUMN timezone; ALTER TABLE Website DROP COLUMN hosts;
+                 ALTER TABLE Website DROP COLUMN goals; PRAGMA user_version = 6;";
+    catalog().execute_batch(older).unwrap();
+    let mut bare = website.clone();
+    for (member, value) in [("timezone", json!(null)), ("hosts", json!([])), ("goals", json!([]))] {
+        bare[member] = value;
+    }
+    assert_eq!((exported(&data), version()), (vec![plain.clone(), bare.clone()], 6));
+    let daemon = Daemon::start_in(&data, &[]);
+    let mut client = daemon.client();
+    assert_eq!(client.get("/api/v1/websites").json()["websites"], json!([bare, plain]));
+    let path = format!("/api/v1/websites/{}", website["id"].as_str().unwrap());
+    assert_eq!(said_of(&client.put(&path, whole("a.example").to_string()).json()), said());
+    daemon.stop();
+    assert_eq!((said_of(&exported(&data)[1]), version()), (said(), 7));
 }
 
 #[test]

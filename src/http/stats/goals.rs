@@ -12,7 +12,7 @@ use crate::{
     calendar::Range,
     event::Faults,
     numbers::{OfRange, scaled},
-    store::{Dimension, Filter, Goal, GoalCounts, Span},
+    store::{Aim, Dimension, Filter, Goal, GoalCounts, Span},
 };
 
 /// What became of a goal.
@@ -36,11 +36,11 @@ struct Goals {
 
 pub(super) fn plan(question: &Question, range: Range, _: Option<Range>) -> Result<Plan, Faults> {
     let website = Arc::clone(&question.website);
-    let rest = hash_of(&website.goals);
+    let rest = hash_of(&website.goals.iter().map(|goal| (&goal.name, filter_of(goal))).collect::<Vec<_>>());
     let zone = question.zone.clone();
     let span = span_of(&range);
     let work = move |asking: &Asking<'_>, _: &[Vec<Span>]| {
-        let filters: Vec<Filter> = website.goals.iter().filter_map(filter_of).collect();
+        let filters: Vec<Filter> = website.goals.iter().map(filter_of).collect();
         let (counts, all) = asking.goals(span, &filters)?;
         let visitors = all.spans.first().map_or(0, |span| span.visitors);
         let meta = Meta::of([&all].into_iter()).with_errors(counts.iter().map(|goal| goal.converted_error));
@@ -52,19 +52,25 @@ pub(super) fn plan(question: &Question, range: Range, _: Option<Range>) -> Resul
 }
 
 /// What reaches a goal.
-fn filter_of(goal: &Goal) -> Option<Filter> {
-    let event = goal.event.as_ref().map(|event| Filter::literally(Dimension::Event, event));
-    event.or_else(|| goal.page.as_ref().map(|page| Filter::new(Dimension::Page, page)))
+fn filter_of(goal: &Goal) -> Filter {
+    match &goal.aim {
+        Aim::Event(event) => Filter::literally(Dimension::Event, event),
+        Aim::Page(page) => Filter::new(Dimension::Page, page),
+    }
 }
 
 impl OfGoal {
     fn new(goal: &Goal, counts: GoalCounts, visitors: u64) -> Self {
         let GoalCounts { conversions, converted, .. } = counts;
         let part = converted.min(visitors).cast_signed();
+        let (event, page) = match &goal.aim {
+            Aim::Event(event) => (Some(event.clone()), None),
+            Aim::Page(page) => (None, Some(page.clone())),
+        };
         Self {
             name: goal.name.clone(),
-            event: goal.event.clone(),
-            page: goal.page.clone(),
+            event,
+            page,
             conversions,
             converted,
             conversion_rate: scaled(part, visitors.cast_signed(), 1_000) as f64 / 10.0,

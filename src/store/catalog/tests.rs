@@ -24,7 +24,7 @@ fn memory(directory: &DataDir) -> InMemory {
 }
 
 fn new(name: &str, domain: &str) -> NewWebsite {
-    NewWebsite { name: name.into(), domain: Domain::parse(domain).unwrap(), description: None }
+    NewWebsite::named(name, domain)
 }
 
 fn refused<T>(result: Result<T, ChangeError>) -> CatalogError {
@@ -42,9 +42,20 @@ fn websites_outlive_the_process() {
     let first = catalog.create(new("First", "first.example")).unwrap_or_else(|_| panic!());
     let second = catalog.create(new("Second", "second.example")).unwrap_or_else(|_| panic!());
     assert_eq!(refused(catalog.create(new("Third", "first.example"))), CatalogError::DomainTaken);
-    let change = WebsiteChange { description: Some(Some("d".into())), ..WebsiteChange::default() };
+    let goals = [
+        Goal { name: "A".into(), aim: Aim::Event("a\"".into()) },
+        Goal { name: "B".into(), aim: Aim::Page("/b*".into()) },
+    ];
+    let change = WebsiteChange {
+        description: Some(Some("d".into())),
+        timezone: Some(Some("Europe/Berlin".into())),
+        hosts: Some(["www.second.example".to_owned()].into()),
+        goals: Some(goals.into()),
+        ..WebsiteChange::default()
+    };
     let changed = catalog.update(&second.id, change).unwrap_or_else(|_| panic!());
     assert_eq!((&changed.name, &changed.tracking_code), (&second.name, &second.tracking_code));
+    assert_eq!((changed.timezone.as_deref(), changed.hosts.len(), changed.goals.len()), (Some("Europe/Berlin"), 1, 2));
     let taken = WebsiteChange { domain: Some(Domain::parse("first.example").unwrap()), ..WebsiteChange::default() };
     assert_eq!(refused(catalog.update(&second.id, taken)), CatalogError::DomainTaken);
     let memory = memory(&directory);

@@ -9,6 +9,7 @@ use std::{
 };
 
 use parking_lot::RwLock;
+use serde::{Deserialize, Serialize};
 
 /// A registered website.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,10 +25,38 @@ pub struct Website {
     pub domain: String,
     /// What people wrote about it, if anything.
     pub description: Option<String>,
+    /// The zone of its days and hours, if people said one, as IANA writes it.
+    pub timezone: Option<String>,
+    /// The hosts that are its own, beside its domain: each once, by the rules of `Domain`, in the order in which people
+    /// named them.
+    pub hosts: Arc<[String]>,
+    /// What its visitors are to do; no two have the same name.
+    pub goals: Arc<[Goal]>,
     /// When it was registered, in milliseconds since 1970, UTC.
     pub created_at: i64,
     /// When it last changed, in milliseconds since 1970, UTC.
     pub updated_at: i64,
+}
+
+/// What visitors of a website are to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Goal {
+    /// The name that people see.
+    pub name: String,
+    /// What has to happen for it.
+    #[serde(flatten)]
+    pub aim: Aim,
+}
+
+/// What has to happen for a goal. The names are those of the catalog.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Aim {
+    /// An event with this name.
+    #[serde(rename = "event")]
+    Event(String),
+    /// A page view that fits this pattern, which is not negated.
+    #[serde(rename = "page")]
+    Page(String),
 }
 
 /// Every registered website.
@@ -134,6 +163,9 @@ mod tests {
             name: String::new(),
             domain: format!("{number}.example"),
             description: None,
+            timezone: None,
+            hosts: Arc::default(),
+            goals: Arc::default(),
             // In pairs of the same age.
             created_at: number / 2,
             updated_at: 0,

@@ -240,8 +240,15 @@ pub(crate) const CATALOG_MIGRATIONS: Migrations<'static> = Migrations::from_slic
 /// The version of the catalog's format that these steps lead to.
 pub(crate) const CATALOG_VERSION: i64 = CATALOG_STEPS.len() as i64;
 
-const CATALOG_STEPS: &[M<'static>] =
-    &[M::up(CATALOG_1), M::up(CATALOG_2), M::up(CATALOG_3), M::up(CATALOG_4), M::up(CATALOG_5), M::up(CATALOG_6)];
+const CATALOG_STEPS: &[M<'static>] = &[
+    M::up(CATALOG_1),
+    M::up(CATALOG_2),
+    M::up(CATALOG_3),
+    M::up(CATALOG_4),
+    M::up(CATALOG_5),
+    M::up(CATALOG_6),
+    M::up(CATALOG_7),
+];
 
 const CATALOG_1: &str = "
     CREATE TABLE Website(
@@ -439,6 +446,14 @@ const CATALOG_6: &str = "
         state TEXT NOT NULL CHECK (state IN ('waiting', 'masked', 'done')),
         changedAt INTEGER NOT NULL -- milliseconds since 1970, UTC
     ) STRICT;";
+
+const CATALOG_7: &str = "
+    -- The zone of its days and hours, by its name at IANA.
+    ALTER TABLE Website ADD COLUMN timezone TEXT;
+    -- The hosts that are its own, beside its domain: an array of JSON.
+    ALTER TABLE Website ADD COLUMN hosts TEXT NOT NULL DEFAULT '[]';
+    -- What its visitors are to do: an array of JSON, of objects with a name and either an event or a page.
+    ALTER TABLE Website ADD COLUMN goals TEXT NOT NULL DEFAULT '[]';";
 
 /// Refuses a file that is not hitlog's. A file without pages (made by a start that was cut short) passes.
 pub(crate) fn check_application_id(connection: &Connection, path: &Path) -> Result<(), OpenError> {

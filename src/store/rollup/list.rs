@@ -42,7 +42,7 @@ pub(crate) struct Grouping {
 pub(crate) const OTHER: u32 = Hit::TOO_MANY;
 
 impl Grouping {
-    /// By the values of a dimension as they are shown, which are put into `values`; a group has the number of its value.
+    /// By the values of a dimension as they are shown, which are put into `values`; a group has its number there.
     pub(crate) fn shown(
         dimension: Dimension,
         dictionaries: &Dictionaries,

@@ -10,7 +10,6 @@ use std::{
 };
 
 use crate::{
-    domain::Domain,
     event::{Arrival, EventRow, EventType, Original, Repeat, Rules, ValidEvents, parse_batch},
     metrics::{BuildInfo, Metrics, ReadRefused, SegmentLabel},
     store::*,
@@ -141,9 +140,7 @@ impl Pair {
             runtime,
         };
         for number in 0..3 {
-            let name = format!("Website {number}");
-            let domain = Domain::parse(&format!("website-{number}.example")).unwrap();
-            let new = NewWebsite { name, domain, description: None };
+            let new = NewWebsite::named(&format!("Website {number}"), &format!("website-{number}.example"));
             let website = pair.runtime.block_on(pair.store().catalog.create_website(new)).unwrap();
             pair.websites.push(Some(Arc::clone(&website.id)));
         }
@@ -240,7 +237,7 @@ impl Pair {
         let mut store = self.store.take().unwrap();
         assert!(matches!(store.log.append(std::iter::once(&group)), Err(AppendError::Lost(_))));
         assert!(matches!(store.log.maintain(), Err(AppendError::Lost(_))));
-        let new = NewWebsite { name: "New".into(), domain: Domain::parse("new.example").unwrap(), description: None };
+        let new = NewWebsite::named("New", "new.example");
         assert_eq!(self.runtime.block_on(store.catalog.create_website(new)), Err(CatalogError::Unknown));
         assert!(matches!(store.close(), Err(AppendError::Lost(_))));
     }

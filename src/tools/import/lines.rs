@@ -13,9 +13,9 @@ use xxhash_rust::xxh3::Xxh3Default;
 use super::{source::Reading, websites::Destinations};
 use crate::{
     clock::now_ms,
-    event::{Arrival, Rejection, Rules, ValidEvents, json, parse_batch, time::parse_time},
+    event::{Arrival, Faults, Rejection, Rules, ValidEvents, json, parse_batch, time::parse_time},
     store::Website,
-    website::{check_description, check_name},
+    website::{WebsiteLimits, check_change},
 };
 
 /// Lines of a group, whose events are committed together.
@@ -43,6 +43,12 @@ struct Line<'a> {
     name: Option<&'a RawValue>,
     #[serde(borrow, default)]
     description: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    timezone: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    hosts: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    goals: Option<&'a RawValue>,
     #[serde(borrow, default)]
     updated_at: Option<&'a RawValue>,
     #[serde(borrow, default)]
@@ -113,10 +119,8 @@ pub(super) struct LineRules<'a> {
 /// What a website may be like.
 #[derive(Debug, Clone, Copy)]
 pub struct WebsiteRules {
-    /// Longest name, in characters.
-    pub name_chars_max: usize,
-    /// Longest description, in characters.
-    pub description_chars_max: usize,
+    /// What is said of it.
+    pub limits: WebsiteLimits,
     /// How far ahead of this machine's clock it may have been registered, in milliseconds: new websites are later than
     /// all others, and one far in the future would take them along.
     pub ahead_max_ms: i64,
@@ -231,19 +235,17 @@ impl<'a> LineReader<'a> {
 
     /// The website of a line, by the rules of the HTTP interface.
     fn website_of(&self, line: &Line<'_>) -> Result<Website, String> {
-        let WebsiteRules { name_chars_max, description_chars_max, ahead_max_ms } = self.rules.website;
+        let WebsiteRules { limits, ahead_max_ms } = &self.rules.website;
         let required = |raw, member| name_of(raw, member)?.ok_or_else(|| format!("{member}: Required"));
-        let of = |member: &'static str| move |fault: String| format!("{member}: {fault}");
-        let name = check_name(&required(line.name, "name")?, name_chars_max).map_err(of("name"))?;
-        let description = match line.description.filter(|raw| raw.get() != "null") {
-            Some(_) => {
-                let text = required(line.description, "description")?;
-                Some(check_description(&text, description_chars_max).map_err(of("description"))?)
-            }
-            None => None,
-        };
+        let mut faults = Faults::default();
+        // Its domain may be one of an older hitlog.
+        let sent = [line.name, None, line.description, line.timezone, line.hosts, line.goals];
+        let said = check_change(&sent, limits, &mut faults);
+        if !faults.is_empty() {
+            return Err(told(&Rejection::Invalid(faults)));
+        }
         let time = |raw, member| {
-            let latest = now_ms().saturating_add(ahead_max_ms);
+            let latest = now_ms().saturating_add(*ahead_max_ms);
             match parse_time(&required(raw, member)?) {
                 Some(time) if time > latest => Err(format!("{member}: It is too far ahead of this machine's clock")),
                 Some(time) if time >= 0 => Ok(time),
@@ -255,9 +257,12 @@ impl<'a> LineReader<'a> {
         Ok(Website {
             id: required(line.id, "id")?.into(),
             tracking_code: required(line.tracking_code, "trackingCode")?.into(),
-            name,
+            name: said.name.ok_or("name: Required")?,
             domain: required(line.domain, "domain")?.into_owned(),
-            description,
+            description: said.description.flatten(),
+            timezone: said.timezone.flatten(),
+            hosts: said.hosts.unwrap_or_default(),
+            goals: said.goals.unwrap_or_default(),
             created_at,
             updated_at,
         })
@@ -372,7 +377,8 @@ fn told(rejection: &Rejection) -> String {
                 let field = if *field == "timestamp" { "createdAt" } else { field };
                 format!("{field}: {}", texts.iter().map(text).collect::<Vec<_>>().join(", "))
             });
-            form.chain(fields).collect::<Vec<_>>().join("; ")
+            let places = faults.places.iter().map(|(place, texts)| format!("{place}: {}", texts.join(", ")));
+            form.chain(fields).chain(places).collect::<Vec<_>>().join("; ")
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     clock::now_ms,
     domain::{Domain, is_of_older_rules},
     event::is_tracking_code,
-    store::{Website, offline::CatalogContents},
+    store::{Aim, Goal, Website, offline::CatalogContents},
 };
 
 /// Longest id of a website that is taken over, in bytes; those that hitlog makes have 16.
@@ -25,7 +25,7 @@ const ID_BYTES_MAX: usize = 64;
 /// Most websites that one import registers or leaves out, so that lines that are no export, each with a website of its
 /// own, end in a message and not in the memory of the machine.
 const WEBSITES_MAX: usize = 100_000;
-/// Most bytes of what the websites that one import registers are called, for the same reason: an older hitlog took
+/// Most bytes of what is said of the websites that one import registers, for the same reason: an older hitlog took
 /// domains of any length.
 const TEXT_BYTES_MAX: usize = 64 << 20;
 /// How many answers to "where does this line go" are kept, and the longest question; all others are asked again.
@@ -232,6 +232,9 @@ impl<'a> Destinations<'a> {
                     name: domain.clone(),
                     domain: domain.clone(),
                     description: None,
+                    timezone: None,
+                    hosts: Arc::default(),
+                    goals: Arc::default(),
                     created_at,
                     updated_at: created_at,
                 })
@@ -365,12 +368,19 @@ impl Known {
 /// somebody registered was named by them; its code ends with the time of that.
 fn is_of_events_only(here: &Website) -> bool {
     let is_registered_by_somebody = here.tracking_code.ends_with(&format!("-{:013}", here.created_at));
-    let is_unchanged = here.description.is_none() && here.updated_at == here.created_at;
+    let is_described =
+        here.description.is_some() || here.timezone.is_some() || !here.hosts.is_empty() || !here.goals.is_empty();
+    let is_unchanged = !is_described && here.updated_at == here.created_at;
     here.name == here.domain && is_unchanged && !is_registered_by_somebody
 }
 
-fn bytes_of(Website { id, tracking_code, name, domain, description, .. }: &Website) -> usize {
-    id.len() + tracking_code.len() + name.len() + domain.len() + description.as_ref().map_or(0, String::len)
+fn bytes_of(Website { id, tracking_code, name, domain, description, timezone, hosts, goals, .. }: &Website) -> usize {
+    let said = [description, timezone].into_iter().flatten().map(String::len).sum::<usize>();
+    let hosts = hosts.iter().map(|host| size_of::<String>() + host.len()).sum::<usize>();
+    let goals = goals
+        .iter()
+        .map(|Goal { name, aim: Aim::Event(text) | Aim::Page(text) }| size_of::<Goal>() + name.len() + text.len());
+    id.len() + tracking_code.len() + name.len() + domain.len() + said + hosts + goals.sum::<usize>()
 }
 
 /// Why no website can have this id, which is this member of its line, or this tracking code.
@@ -386,8 +396,8 @@ fn check_names(member: &str, id: &str, tracking_code: &str) -> Result<(), String
 
 fn too_many() -> String {
     format!(
-        "the lines tell of more than {WEBSITES_MAX} websites, or of names and domains of more than {TEXT_BYTES_MAX} \
-         bytes; split them into several files, and import these one after the other"
+        "the lines tell of more than {WEBSITES_MAX} websites, or of names, domains and goals of more than \
+         {TEXT_BYTES_MAX} bytes; split them into several files, and import these one after the other"
     )
 }
 
@@ -411,6 +421,9 @@ mod tests {
             name: format!("Name {number}"),
             domain: domain.into(),
             description: Some("Words".into()),
+            timezone: Some("Europe/Berlin".into()),
+            hosts: Arc::default(),
+            goals: Arc::default(),
             created_at: number,
             updated_at: number,
         }
@@ -457,9 +470,11 @@ mod tests {
 
     #[test]
     fn what_only_events_told_of_is_filled_in_unless_somebody_has_changed_it() {
-        let of_events = Website { name: "a.example".into(), description: None, ..website(9, "a.example") };
+        let of_events =
+            Website { name: "a.example".into(), description: None, timezone: None, ..website(9, "a.example") };
         let line = Website { id: "web-9".into(), tracking_code: "pm-0009".into(), ..website(3, "a.example") };
         let later = Website { name: "Later".into(), updated_at: 5, ..line.clone() };
+        let goal = Goal { name: "Signup".into(), aim: Aim::Event("signup".into()) };
         let with = |here: &Website, lines: &[&Website]| {
             let mut targets = Destinations::new(None, None);
             let (code, domain) = (Arc::clone(&here.tracking_code), here.domain.clone());
@@ -476,6 +491,9 @@ mod tests {
         for changed in [
             Website { name: "Named".into(), ..of_events.clone() },
             Website { description: Some(String::new()), ..of_events.clone() },
+            Website { timezone: Some("UTC".into()), ..of_events.clone() },
+            Website { hosts: ["www.a.example".to_owned()].into(), ..of_events.clone() },
+            Website { goals: [goal.clone()].into(), ..of_events.clone() },
             Website { updated_at: 10, ..of_events.clone() },
             Website { domain: "b.example".into(), name: "b.example".into(), ..of_events.clone() },
         ] {

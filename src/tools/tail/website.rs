@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Websites of a page: all that they may have, at their longest, fits into the bound on the page.
-const PAGE_WEBSITES: usize = 200;
+const PAGE_WEBSITES: usize = 20;
 const PAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Most websites that are shown to choose from, and most characters of a domain.
 const SHOWN_MAX: usize = 20;

@@ -139,7 +139,8 @@ fn rows(events: &ValidEvents) -> Vec<Stored> {
 fn refusal(rejection: &Rejection) -> Refusal {
     match rejection {
         Rejection::Malformed(_) => Refusal::Malformed,
-        Rejection::Invalid(Faults { form, fields }) => {
+        Rejection::Invalid(Faults { form, fields, places }) => {
+            assert!(places.is_empty(), "an event has no lists: {places:?}");
             Refusal::Invalid(!form.is_empty(), fields.iter().map(|(name, _)| (*name).to_owned()).collect())
         }
         Rejection::UnknownWebsite(_) => Refusal::Unknown,
