@@ -20,6 +20,10 @@ use serde::Serialize;
 use xxhash_rust::xxh3::Xxh3;
 
 use self::question::{Kind, StatsQuery};
+pub(super) use self::{
+    answer::{Meta, scaled},
+    question::bounded,
+};
 use super::{
     asked::Asked,
     errors::{ErrorCode, error, invalid, read_error},
@@ -185,7 +189,7 @@ fn since_1970(mut earlier: Range) -> Range {
 }
 
 /// What the website is to referrers and pages.
-fn own(website: &Website) -> Own {
+pub(super) fn own(website: &Website) -> Own {
     let hosts = [&website.domain].into_iter();
     let mut hosts: Vec<String> = hosts.map(|host| host.strip_prefix("www.").unwrap_or(host).to_owned()).collect();
     hosts.sort_unstable();
@@ -198,7 +202,7 @@ fn span_of(range: &Range) -> Span {
 }
 
 /// An answer as JSON.
-fn shown(answer: &impl Serialize) -> Result<Vec<u8>, ReadError> {
+pub(super) fn shown(answer: &impl Serialize) -> Result<Vec<u8>, ReadError> {
     serde_json::to_vec(answer).map_err(|failure| ReadError::Keys(Box::new(failure)))
 }
 
@@ -225,7 +229,7 @@ fn is_among(known: &HeaderValue, tag: &HeaderValue) -> bool {
     known.split(',').map(str::trim).any(|one| one == "*" || one.strip_prefix("W/").unwrap_or(one) == tag)
 }
 
-fn with_tag(mut response: Response, tag: Option<HeaderValue>) -> Response {
+pub(super) fn with_tag(mut response: Response, tag: Option<HeaderValue>) -> Response {
     let headers = response.headers_mut();
     // Of one website, for one who may see it; and never shown without being asked whether it is still so.
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
