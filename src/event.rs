@@ -10,6 +10,7 @@ mod field;
 mod fields;
 mod id_hash;
 pub mod json;
+mod naming;
 mod parse;
 mod record;
 mod rejection;
@@ -23,7 +24,8 @@ mod web_url;
 
 pub use arrival::Arrival;
 pub use id_hash::{IdHash, IdHasher, LookedUp, Original, Repeat};
-pub use parse::{ParsedBatch, parse_batch, parse_event};
+pub use naming::Naming;
+pub use parse::{ParsedBatch, parse_batch, parse_event, parse_named_event};
 pub use record::{DeviceType, EventRow, EventType, ValidEvents};
 pub use rejection::{Faults, Rejection};
 pub use rules::Rules;

@@ -13,6 +13,7 @@ use super::{
     body::Repairs,
     field::{Field, FieldSet},
     id_hash::IdHash,
+    naming::Naming,
     record::{DeviceType, EventType, Record, Span, ValidEvents},
     rejection::Faults,
     rules::Rules,
@@ -26,6 +27,7 @@ pub(super) struct Output<'r> {
     pub(super) events: ValidEvents,
     /// The address of the body, by which a text of the tape becomes a range of it.
     pub(super) body_start: usize,
+    naming: Naming,
     /// The most that the properties of all events may take together.
     properties_bytes_max: usize,
     arrival: &'r Arrival,
@@ -74,12 +76,12 @@ struct Oddities {
 }
 
 impl<'r> Output<'r> {
-    pub(super) fn new(arrival: &'r Arrival, body: &[u8], repairs: Repairs) -> Self {
+    pub(super) fn new(naming: Naming, arrival: &'r Arrival, body: &[u8], repairs: Repairs) -> Self {
         let received_at = arrival.received_at;
         let events = ValidEvents { websites: Vec::with_capacity(1), received_at, ..ValidEvents::default() };
         let properties_bytes_max = body.len() + PROPERTIES_GROWTH_BYTES_MAX;
         let body_start = body.as_ptr() as usize;
-        Self { events, body_start, properties_bytes_max, arrival, repairs, warnings: Warnings::default() }
+        Self { events, body_start, naming, properties_bytes_max, arrival, repairs, warnings: Warnings::default() }
     }
 
     pub(super) fn accept(&mut self, index: usize, event: ReadEvent<'_>, website: Arc<str>, rules: &Rules) {
@@ -133,12 +135,12 @@ impl<'r> Output<'r> {
         let mut seen = FieldSet::default();
         for _ in 0..members {
             let name = cursor.next_key();
-            let Some(field) = Field::from_name(name) else {
+            let Some(field) = self.naming.field(name) else {
                 cursor.skip();
                 continue;
             };
             if !seen.insert(field) {
-                event.faults.add(field.name(), "Given more than once");
+                event.faults.add(self.naming.name(field), "Given more than once");
                 cursor.skip();
                 continue;
             }
@@ -147,7 +149,7 @@ impl<'r> Output<'r> {
                 continue;
             }
             if let Err(fault) = self.read_field(field, cursor, place.rules, &mut event) {
-                event.faults.add(field.name(), fault);
+                event.faults.add(self.naming.name(field), fault);
             }
             if !self.repairs.is_empty() {
                 // Whatever was repaired between the member's name and the next string was repaired in its value.
@@ -156,15 +158,15 @@ impl<'r> Output<'r> {
                 if self.repairs.any_in(begin..end) {
                     if field == Field::EventId {
                         // Repaired, two ids could be one, and an event would be taken for another.
-                        event.faults.add(field.name(), "Half a surrogate pair is not taken in an id");
+                        event.faults.add(self.naming.name(field), "Half a surrogate pair is not taken in an id");
                     }
                     event.oddities.repaired.insert(field);
                 }
             }
         }
-        for field in Field::REQUIRED {
-            if !seen.contains(field) {
-                event.faults.add(field.name(), "Required");
+        for field in self.naming.required() {
+            if !seen.contains(*field) {
+                event.faults.add(self.naming.name(*field), "Required");
             }
         }
         if let Some(cut) = place.cut {
@@ -188,7 +190,7 @@ impl<'r> Output<'r> {
         match (field, node) {
             (Field::Timestamp, _) => {
                 (event.record.created_at, event.oddities.timestamp) =
-                    values::read_timestamp(node, self.events.received_at, rules)?;
+                    values::read_timestamp(self.naming, node, self.events.received_at, rules)?;
                 Ok(())
             }
             (Field::Referrer, _) => {
@@ -286,8 +288,9 @@ impl<'r> Output<'r> {
         if timestamp.is_none() && referrer.is_none() && repaired.is_empty() {
             return;
         }
+        let naming = self.naming;
         let mut warn = |field: Field, code, message| {
-            let warning = Warning { index, field: field.name(), code, message };
+            let warning = Warning { index, field: naming.name(field), code, message };
             self.warnings.add(warning, rules.warnings_told_max);
         };
         for field in Field::ALL {

@@ -13,6 +13,7 @@ use super::{
     arrival::Arrival,
     body::Body,
     fields::{Output, Place},
+    naming::Naming,
     record::ValidEvents,
     rejection::Rejection,
     rules::Rules,
@@ -32,8 +33,21 @@ pub fn parse_event(
     arrival: &Arrival,
     website_id: impl Fn(&str) -> Option<Arc<str>>,
 ) -> Result<(ValidEvents, Warnings), Rejection> {
+    parse_named_event(Naming::Own, body, rules, arrival, website_id)
+}
+
+/// Parses the body of one event whose members have these names.
+///
+/// `website_id` finds the website of a well-formed tracking code.
+pub fn parse_named_event(
+    naming: Naming,
+    body: Vec<u8>,
+    rules: &Rules,
+    arrival: &Arrival,
+    website_id: impl Fn(&str) -> Option<Arc<str>>,
+) -> Result<(ValidEvents, Warnings), Rejection> {
     let Body { mut bytes, len, has_escapes, repairs } = Body::prepare(body)?;
-    let mut out = Output::new(arrival, &bytes, repairs);
+    let mut out = Output::new(naming, arrival, &bytes, repairs);
     let place = Place { rules, end: len, cut: None };
     let read = with_tape(&mut bytes, has_escapes, rules.depth_max(), |nodes| {
         let event = out.read_event(&mut TapeCursor { nodes }, &place);
@@ -49,7 +63,7 @@ pub fn parse_event(
     });
     match read {
         Ok(read) => read?,
-        Err(_) => return Err(why_refused(&bytes[..len], rules)),
+        Err(_) => return Err(why_refused(naming, &bytes[..len], rules)),
     }
     Ok(out.finish(bytes))
 }
@@ -64,7 +78,7 @@ pub fn parse_batch(
     website_id: impl Fn(&str) -> Option<Arc<str>>,
 ) -> Result<ParsedBatch, Rejection> {
     let Body { mut bytes, len, has_escapes, repairs } = Body::prepare(body)?;
-    let out = Output::new(arrival, &bytes, repairs);
+    let out = Output::new(Naming::Own, arrival, &bytes, repairs);
     let mut batch = Batch::new(out, rules, website_id);
     if !batch.read_whole(&mut bytes, len, has_escapes)? {
         batch.read_by_items(&mut bytes, len, has_escapes)?;

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use simd_json::{Node, StaticNode};
 
-use super::{rules::Rules, tape::kind_of, warning::WarningCode, web_url};
+use super::{naming::Naming, rules::Rules, tape::kind_of, time::parse_time, warning::WarningCode, web_url};
 
 /// What is wrong with a value, in words for its sender.
 pub(super) type Fault = Cow<'static, str>;
@@ -63,6 +63,7 @@ pub(super) fn expected(what: &str, node: Node<'_>) -> Fault {
 
 /// Reads a timestamp: when the event happened, and what is odd about that.
 pub(super) fn read_timestamp(
+    naming: Naming,
     node: Node<'_>,
     received_at: i64,
     rules: &Rules,
@@ -73,6 +74,12 @@ pub(super) fn read_timestamp(
         Node::Static(StaticNode::U64(number)) => i64::try_from(number).ok(),
         // A cast from a double saturates; what saturates is out of range anyway. -0.5 is not "from 0".
         Node::Static(StaticNode::F64(number)) => (number >= 0.0).then_some(number as i64),
+        Node::String(text) if naming.takes_times_as_text() => {
+            Some(parse_time(text).ok_or("Expected RFC 3339 such as 2026-01-28T20:00:00Z, or milliseconds since 1970")?)
+        }
+        other if naming.takes_times_as_text() => {
+            return Err(expected("a number of milliseconds since 1970, or RFC 3339", other));
+        }
         other => return Err(expected("a number of milliseconds since 1970", other)),
     };
     let Some(timestamp) = milliseconds.filter(|at| (0..=TIMESTAMP_MAX_MS).contains(at)) else {

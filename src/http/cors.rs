@@ -26,11 +26,11 @@ const EXPOSED: HeaderValue = HeaderValue::from_static("retry-after, idempotency-
 const ASKED_NAMES_MAX: usize = 64;
 const ASKED_BYTES_MAX: usize = 1_024;
 /// What the paths of events begin with, and what their commonest misspellings begin with as well.
-const EVENT_PATHS: &str = "/api/v1/event";
+const EVENT_PATHS: [&str; 2] = ["/api/v1/event", "/api/v1/track"];
 
 /// Whether a page may be on its way with an event: the path is one for events, or nearly one.
 pub(super) fn is_event_path(path: &str) -> bool {
-    path.starts_with(EVENT_PATHS)
+    EVENT_PATHS.iter().any(|begin| path.starts_with(begin))
 }
 
 /// Whether a browser asks what other sites may send.
@@ -129,6 +129,8 @@ mod tests {
             ("/api/v1/events/batchx", true),
             ("/api/v1/events/a/b", true),
             ("/api/v1/event", true),
+            ("/api/v1/track", true),
+            ("/api/v1/tracks/", true),
             ("/api/v1/websites", false),
             ("/metrics", false),
         ] {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    erasures::ErasureRoutes, ingest::Ingest, ops::Ops, parts::EdgeParts, query::Query, shipping::ShippingRoutes,
-    stats::StatsRoutes, stop::Stop, tail::TailRoute, websites::WebsiteRoutes,
+    dashboard::DashboardRoutes, erasures::ErasureRoutes, ingest::Ingest, ops::Ops, parts::EdgeParts, query::Query,
+    shipping::ShippingRoutes, stats::StatsRoutes, stop::Stop, tail::TailRoute, websites::WebsiteRoutes,
 };
 
 /// What the table of routes leads to.
@@ -14,6 +14,7 @@ pub(super) struct Handlers {
     pub(super) tail: TailRoute,
     pub(super) websites: WebsiteRoutes,
     pub(super) stats: StatsRoutes,
+    pub(super) dashboard: DashboardRoutes,
     pub(super) erasures: ErasureRoutes,
     pub(super) shipping: ShippingRoutes,
     pub(super) ops: Ops,
@@ -27,6 +28,7 @@ impl Handlers {
             tail: TailRoute::new(parts, stop),
             websites: WebsiteRoutes::new(parts),
             stats: StatsRoutes::new(parts),
+            dashboard: DashboardRoutes::new(parts),
             erasures: ErasureRoutes::new(parts),
             shipping: ShippingRoutes::new(parts),
             ops: Ops::new(parts, stop),

@@ -29,7 +29,8 @@ use crate::{
     budget::OverBudget,
     clock::now_ms,
     event::{
-        self, Arrival, ParsedBatch, Rejection, Repeat, Rules, ValidEvents, WarningCode, Warnings, json as json_text,
+        self, Arrival, Naming, ParsedBatch, Rejection, Repeat, Rules, ValidEvents, WarningCode, Warnings,
+        json as json_text,
     },
     event_id::EventIds,
     metrics::{EventMetrics, Rejected, Shed, Warned},
@@ -72,17 +73,27 @@ impl Ingest {
     }
 
     /// `POST /api/v1/events`
-    pub(super) async fn event(&self, mut asked: Asked<'_>) -> Response {
+    pub(super) fn event(&self, asked: Asked<'_>) -> impl Future<Output = Response> {
+        self.one(Naming::Own, asked)
+    }
+
+    /// `POST /api/v1/track`
+    pub(super) fn beacon(&self, asked: Asked<'_>) -> impl Future<Output = Response> {
+        self.one(Naming::Beacon, asked)
+    }
+
+    async fn one(&self, naming: Naming, mut asked: Asked<'_>) -> Response {
         let (bytes, mut reading) = match self.read_body(&mut asked).await {
             Ok(read) => read.into_parts(),
             Err(refusal) => return refusal,
         };
         // Not named before it is taken apart: what has a name stays in the future, which every request takes room for.
-        let (mut events, warnings) = match self.parse_event(bytes, &asked.head.headers) {
+        let (mut events, warnings) = match self.parse_event(naming, bytes, &asked.head.headers) {
             Ok(parsed) => parsed,
             Err(fault) => return self.reject_whole("event", &fault),
         };
         let warned = event_warnings(&warnings, false);
+        // A beacon is answered without a body, but refused with one.
         let bytes_max = events.rows().map(|row| json_text::event_bytes_max(&row)).sum::<usize>() + warned.len();
         let put_aside = self.put_aside(&mut events, bytes_max, &mut reading, asked.body.activity()).await;
         // Counted only when nothing is waited for before it is counted on: who leaves earlier was never received.
@@ -94,15 +105,11 @@ impl Ingest {
         match self.commit(events, reading).await {
             Ok(stored) => {
                 self.count_warnings(&warnings);
-                let mut out = Vec::with_capacity(bytes_max);
-                self.for_each_stored(&stored, |id, row| json_text::write_event(&mut out, id, row));
-                if !warned.is_empty() {
-                    // Within the braces of the event.
-                    out.pop();
-                    out.extend_from_slice(&warned);
-                    out.push(b'}');
-                }
-                self.tell_stored(held_json(StatusCode::CREATED, out, held), &stored, asked.head)
+                let response = match naming {
+                    Naming::Own => self.event_response(&stored, &warned, (Vec::with_capacity(bytes_max), held)),
+                    Naming::Beacon => response::empty(StatusCode::NO_CONTENT),
+                };
+                self.tell_stored(response, &stored, asked.head)
             }
             Err(refusal) => response::held(refusal, held),
         }
@@ -194,8 +201,14 @@ impl Ingest {
         Ok(Arrival { received_at: now_ms(), idempotency_key, ids: Some(self.known_ids.hasher()) })
     }
 
-    fn parse_event(&self, bytes: Vec<u8>, headers: &HeaderMap) -> Result<(ValidEvents, Warnings), Rejection> {
-        event::parse_event(bytes, &self.rules, &self.arrival(headers)?, |code| self.websites.id_of_code(code))
+    fn parse_event(
+        &self,
+        naming: Naming,
+        bytes: Vec<u8>,
+        headers: &HeaderMap,
+    ) -> Result<(ValidEvents, Warnings), Rejection> {
+        let id_of_code = |code: &str| self.websites.id_of_code(code);
+        event::parse_named_event(naming, bytes, &self.rules, &self.arrival(headers)?, id_of_code)
     }
 
     /// Parses a batch, a large one on another thread. `None` if that panicked.
@@ -265,6 +278,17 @@ impl Ingest {
         drop(reading);
         // While the commit is waited for nothing else is held.
         async move { queued?.await.map_err(|failure| commit_error(failure, self.queue.retry_after())) }
+    }
+
+    fn event_response(&self, stored: &Stored, warned: &[u8], (mut out, held): (Vec<u8>, Holding)) -> Response {
+        self.for_each_stored(stored, |id, row| json_text::write_event(&mut out, id, row));
+        if !warned.is_empty() {
+            // Within the braces of the event.
+            out.pop();
+            out.extend_from_slice(warned);
+            out.push(b'}');
+        }
+        held_json(StatusCode::CREATED, out, held)
     }
 
     fn batch_response(

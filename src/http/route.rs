@@ -37,6 +37,13 @@ static ROUTES: &[Route] = &[
     },
     Route {
         is_for_pages: true,
+        methods: &[post(Everybody, |handlers, asked| Box::pin(handlers.ingest.beacon(asked)))
+            .with_body(|limits| limits.event_bytes_max)
+            .that_takes_events()],
+        ..Route::at("/api/v1/track")
+    },
+    Route {
+        is_for_pages: true,
         methods: &[get(Holder(Role::Read), |handlers, asked| Box::pin(handlers.tail.follow(asked)))],
         ..Route::at("/api/v1/events/tail")
     },
@@ -84,6 +91,30 @@ static ROUTES: &[Route] = &[
         is_for_pages: true,
         methods: &[get(Holder(Role::Read), |handlers, asked| Box::pin(handlers.stats.live(asked)))],
         ..Route::at("/api/v1/stats/live")
+    },
+    Route {
+        methods: &[get(Holder(Role::Read), |handlers, asked| Box::pin(handlers.dashboard.metrics(asked)))],
+        ..Route::at("/api/v1/dashboard/metrics")
+    },
+    Route {
+        methods: &[get(Holder(Role::Read), |handlers, asked| Box::pin(handlers.dashboard.pageviews(asked)))],
+        ..Route::at("/api/v1/dashboard/pageviews")
+    },
+    Route {
+        methods: &[get(Holder(Role::Read), |handlers, asked| Box::pin(handlers.dashboard.top_pages(asked)))],
+        ..Route::at("/api/v1/dashboard/top-pages")
+    },
+    Route {
+        methods: &[get(Holder(Role::Read), |handlers, asked| Box::pin(handlers.dashboard.referrers(asked)))],
+        ..Route::at("/api/v1/dashboard/referrers")
+    },
+    Route {
+        methods: &[get(Holder(Role::Read), |handlers, asked| Box::pin(handlers.dashboard.devices(asked)))],
+        ..Route::at("/api/v1/dashboard/devices")
+    },
+    Route {
+        methods: &[get(Holder(Role::Read), |handlers, asked| Box::pin(handlers.dashboard.locations(asked)))],
+        ..Route::at("/api/v1/dashboard/locations")
     },
     Route {
         is_for_pages: true,
@@ -371,6 +402,9 @@ mod tests {
             ("/health/", "/readyz", ""),
             ("/livez/", "/livez", ""),
             ("/api/v1/events/a/b", "unknown", ""),
+            ("/api/v1/track/", "/api/v1/track", ""),
+            ("/api/v1/dashboard/top-pages", "/api/v1/dashboard/top-pages", ""),
+            ("/api/v1/dashboard/chart-data", "unknown", ""),
             ("/api/v1/websites/web-1", "/api/v1/websites/:id", "web-1"),
             ("/api/v1/visitors/a%2Fb", "/api/v1/visitors/:visitorId", "a%2Fb"),
             ("/api/v1/erasures/era-1", "/api/v1/erasures/:id", "era-1"),
@@ -419,6 +453,9 @@ mod tests {
             ("/api/v1/events", "GET, HEAD, POST, OPTIONS", &["POST", "OPTIONS", "PUT"][..]),
             ("/api/v1/events/batch", "POST, OPTIONS", &["GET", "HEAD", "POST", "OPTIONS", "PUT"]),
             ("/api/v1/events/c1", "GET, HEAD, OPTIONS", &["POST", "OPTIONS", "PUT"]),
+            ("/api/v1/track", "POST, OPTIONS", &["GET", "HEAD", "POST", "OPTIONS", "PUT"]),
+            ("/api/v1/tracks", "", &["GET", "HEAD", "POST", "OPTIONS", "PUT"]),
+            ("/api/v1/dashboard/metrics", "GET, HEAD", &[]),
             ("/api/v1/events/a/b", "", &["GET", "HEAD", "POST", "OPTIONS", "PUT"]),
             ("/api/v1/websites", "GET, HEAD, POST", &[]),
             ("/api/v1/websites/a", "GET, HEAD, PUT, DELETE", &[]),

@@ -16,6 +16,7 @@ use hyper::{
     header::{CACHE_CONTROL, ETAG, HeaderValue, IF_NONE_MATCH},
 };
 
+pub(super) use self::{answer::Meta, plan::shown, question::bounded};
 use self::{
     plan::{Asking, Plan, Planner, Question, hash_of},
     question::{Kind, StatsQuery},
@@ -153,7 +154,7 @@ fn is_among(known: &HeaderValue, tag: &HeaderValue) -> bool {
     known.split(',').map(str::trim).any(|one| one == "*" || one.strip_prefix("W/").unwrap_or(one) == tag)
 }
 
-fn with_tag(mut response: Response, tag: Option<HeaderValue>) -> Response {
+pub(super) fn with_tag(mut response: Response, tag: Option<HeaderValue>) -> Response {
     let headers = response.headers_mut();
     // Of one website, for one who may see it; and never shown without being asked whether it is still so.
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));

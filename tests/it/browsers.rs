@@ -232,6 +232,8 @@ fn preflights_allow_what_pages_add_to_every_request() {
         "/api/v1/events/batchx",
         "/api/v1/events/a/b",
         "/api/v1/event",
+        "/api/v1/track",
+        "/api/v1/tracks",
     ] {
         for (names, allowed) in [
             ("content-type", standard.to_owned()),
@@ -271,6 +273,10 @@ fn a_page_is_told_what_went_wrong_on_the_paths_of_events() {
         ("PUT", "/api/v1/events", "", 405),
         ("GET", "/api/v1/events/batch", "", 405),
         ("GET", "/api/v1/eventz", "", 404),
+        ("POST", "/api/v1/track", "{}", 400),
+        ("POST", "/api/v1/track", &large, 413),
+        ("GET", "/api/v1/track", "", 405),
+        ("POST", "/api/v1/tracker", "{}", 404),
     ] {
         let told = daemon.client().send(method, path, &[ORIGIN], body.as_bytes());
         assert_eq!(told.status, status, "{method} {path}");

@@ -3,6 +3,7 @@
 
 mod api;
 mod architecture;
+mod beacon;
 mod beside;
 mod bounds;
 mod browsers;
@@ -11,6 +12,7 @@ mod clients;
 mod clocks;
 mod copies;
 mod crash;
+mod dashboard;
 mod denied;
 mod disk;
 mod docs;

@@ -5,8 +5,8 @@
 //! What a schema can't say is left out of the tries, here and in `openapi/hooks.py`, and nothing else:
 //! - lengths count bytes and a schema's count characters, so texts are ASCII;
 //! - an empty parameter is as if absent, whatever it takes when there is something in it;
-//! - `cursor` and `offset` exclude each other, a cursor belongs to one listing and a position to one website, `from` must
-//!   not be after `to`;
+//! - `cursor` and `offset` exclude each other, and so do a website's `websiteId` and `trackingCode`; a cursor belongs to
+//!   one listing and a position to one website, `from` must not be after `to`;
 //! - a website's zone is one that there is, and no two of its goals have the same name;
 //! - a head that is not HTTP never reaches a route (`smuggling.rs` tries those);
 //! - an answer without an end is never read to it: of events that are followed only the head is asked for (HEAD).

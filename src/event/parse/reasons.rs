@@ -1,7 +1,7 @@
 //! Why a body or an item is refused, in words, with the byte.
 
 use crate::event::{
-    field::Field,
+    naming::Naming,
     rejection::Rejection,
     rules::Rules,
     scan::{Excess, Fault, scan, text_of},
@@ -11,14 +11,14 @@ use crate::event::{
 pub(super) const ECHO_CHARS_MAX: usize = 64;
 
 /// Tells why the parser refused the body of an event, with the first byte that is wrong.
-pub(super) fn why_refused(body: &[u8], rules: &Rules) -> Rejection {
+pub(super) fn why_refused(naming: Naming, body: &[u8], rules: &Rules) -> Rejection {
     let mut excess = None;
     let scanned = scan(body, rules.depth_max(), |scanner| {
         if scanner.peek() == Some(b'{') {
             scanner.members(|scanner, name| {
                 scanner.value()?;
                 if let Some((at, kind)) = scanner.take_excess().filter(|_| excess.is_none()) {
-                    let field = Field::from_name(&text_of(name)).map(Field::name);
+                    let field = naming.field(&text_of(name)).map(|field| naming.name(field));
                     excess = Some((at, kind, field));
                 }
                 Ok(())

@@ -245,6 +245,7 @@ fn a_very_long_code_is_not_repeated_whole() {
     );
 }
 
+mod beacon;
 mod faults;
 mod ids;
 mod properties;

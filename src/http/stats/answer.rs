@@ -26,7 +26,7 @@ impl From<&Website> for OfWebsite {
 /// What the numbers are worth.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Meta {
+pub(crate) struct Meta {
     as_of: String,
     complete: bool,
     visitors: &'static str,
@@ -35,7 +35,7 @@ pub(super) struct Meta {
 
 impl Meta {
     /// Of one answer, or of several together.
-    pub(super) fn of<'a>(replies: impl Iterator<Item = &'a NumbersReply>) -> Self {
+    pub(crate) fn of<'a>(replies: impl Iterator<Item = &'a NumbersReply>) -> Self {
         let (mut as_of, mut complete, mut error) = (i64::MAX, true, None);
         for reply in replies {
             as_of = as_of.min(reply.as_of);
@@ -51,7 +51,7 @@ impl Meta {
     }
 
     /// The same where more is estimated: the error is the largest of all.
-    pub(super) fn with_errors(mut self, errors: impl Iterator<Item = Option<f64>>) -> Self {
+    pub(crate) fn with_errors(mut self, errors: impl Iterator<Item = Option<f64>>) -> Self {
         for error in errors.flatten() {
             self.visitors = "estimated";
             self.visitors_error = self.visitors_error.max((error * 10_000.0).ceil() / 10_000.0);

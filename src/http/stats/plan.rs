@@ -70,7 +70,7 @@ pub(super) fn span_of(range: &Range) -> Span {
 }
 
 /// An answer as JSON.
-pub(super) fn shown(answer: &impl Serialize) -> Result<Vec<u8>, ReadError> {
+pub(crate) fn shown(answer: &impl Serialize) -> Result<Vec<u8>, ReadError> {
     serde_json::to_vec(answer).map_err(|failure| ReadError::Keys(Box::new(failure)))
 }
 

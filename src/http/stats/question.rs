@@ -199,7 +199,12 @@ fn listed(kind: Kind<'_>, faults: &mut Faults) -> Listed {
     Listed::Dimension(dimension.unwrap_or(Dimension::Page))
 }
 
-fn bounded(field: &'static str, text: Option<String>, (min, max): (u64, u64), faults: &mut Faults) -> Option<usize> {
+pub(crate) fn bounded(
+    field: &'static str,
+    text: Option<String>,
+    (min, max): (u64, u64),
+    faults: &mut Faults,
+) -> Option<usize> {
     let value = number(field, text, min, faults)?;
     if value > max {
         faults.add(field, format!("Expected at most {max}"));
