@@ -5,7 +5,14 @@
 //! without HTTP, events of one website, a million a day. So that a hundred million fit on a small disk, sealed segments
 //! lose their events once they are sealed: numbers are not answered from these.
 //! With `HITLOG_STATS_DIR` the directory is kept there, and used again if it is there already.
+//!
+//! `cargo bench --bench stats -- EVENTS --sql`: how fast are they beside plain SQL? The same events in one indexed SQLite
+//! table, the same questions as SQL, and the answers must be equal. The table takes 490 bytes an event; with
+//! `HITLOG_STATS_DIR` it is kept beside the directory, under the same name with `.db`, where beside_duckdb.py, beside
+//! this file, finds it.
 
+mod beside;
+mod table;
 mod traffic;
 
 use std::{
@@ -57,17 +64,21 @@ fn main() {
     }
     let runtime = Builder::new_current_thread().build().unwrap();
     println!("\n{segments} segments of {per_segment} events\n");
+    if std::env::args().any(|argument| argument == "--sql") {
+        beside::compare(&path, &path.with_extension("db"), segments * per_segment, days, &runtime);
+        return;
+    }
     println!("{:<38}{:>12}{:>12}{:>12}{:>14}", "", "first", "again p50", "again p99", "resident MiB");
     let only = std::env::var("HITLOG_STATS_ONLY").unwrap_or_default();
     for question in Question::all(days).into_iter().filter(|question| question.name.contains(&only)) {
         let asked = Asked::open(&path);
         let begun = Instant::now();
-        let reply = asked.ask(&runtime, &question);
+        let reply = asked.ask(&runtime, &question, false);
         let first = begun.elapsed().as_secs_f64() * 1e3;
         let mut times: Vec<f64> = (0..WARM)
             .map(|_| {
                 let begun = Instant::now();
-                assert_eq!(asked.ask(&runtime, &question)[0].spans, reply[0].spans);
+                assert_eq!(asked.ask(&runtime, &question, false)[0].spans, reply[0].spans);
                 begun.elapsed().as_secs_f64() * 1e3
             })
             .collect();
@@ -86,13 +97,13 @@ fn shown(reply: &NumbersReply) -> String {
 }
 
 /// What is asked.
-struct Question {
+struct Question<'a> {
     name: &'static str,
-    filters: Vec<(Dimension, &'static str)>,
+    filters: Vec<(Dimension, &'a str)>,
     spans: Vec<Span>,
 }
 
-impl Question {
+impl Question<'static> {
     fn all(days: i64) -> Vec<Self> {
         let end = FIRST_TIME + days * DAY_MS;
         let all = vec![Span { from: FIRST_TIME, to: end }];
@@ -124,10 +135,10 @@ impl Asked {
         Self { store: open(path, SEGMENT).0 }
     }
 
-    fn ask(&self, runtime: &Runtime, question: &Question) -> Vec<NumbersReply> {
+    fn ask(&self, runtime: &Runtime, question: &Question<'_>, is_exact: bool) -> Vec<NumbersReply> {
         let filters = question.filters.iter().map(|(dimension, text)| Filter::new(*dimension, text)).collect();
         let own = Own { hosts: ["example.com".to_owned()].into(), has_several: false };
-        let asked = NumbersQuestion::new(WEBSITE.into(), own, filters);
+        let asked = NumbersQuestion::new(WEBSITE.into(), own, filters).exactly(is_exact);
         let (numbers, spans) = (self.store.numbers.clone(), vec![question.spans.clone()]);
         let reply = self.store.readers.ask(move |snapshot| numbers.ask(snapshot, &asked, &spans));
         runtime.block_on(reply).unwrap()

@@ -1,0 +1,125 @@
+//! Numbers beside the same questions as SQL: each side with a store or connection of its own, opened anew for each
+//! question, one after the other. What is counted one by one must be the same on both.
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use hitlog::store::{Dimension, NumbersReply, Span};
+use serde_json::Value;
+use tokio::runtime::Runtime;
+
+use super::{
+    Asked, DAY_MS, FIRST_TIME, Question, WARM,
+    table::{Rows, Sql, Table},
+};
+
+/// No question is asked for longer than this again, once it was asked some times.
+const AGAIN: Duration = Duration::from_secs(60);
+const AGAIN_MIN: usize = 3;
+
+/// Asks hitlog and the table, which is made if it is not there.
+pub fn compare(data: &Path, table: &Path, events: usize, days: i64, runtime: &Runtime) {
+    Table::make(table, events);
+    println!("{:<28}{:<20}{:>12}{:>14}{:>14}{:>10}", "", "", "first", "again p50", "again p99", "askings");
+    for Pair { question, sql } in pairs(days) {
+        let [estimated, exact] = [false, true].map(|is_exact| {
+            let asked = Asked::open(data);
+            let answer = Times::of(|| rows(&question.spans, &asked.ask(runtime, &question, is_exact)[0]));
+            asked.store.close().unwrap();
+            answer
+        });
+        let connection = Table::open(table, events);
+        let (times, answer) = Times::of(|| connection.ask(&sql));
+        assert_eq!(exact.1, answer, "{}", question.name);
+        connection.note(question.name, &sql, &answer);
+        estimated.0.show(question.name, "hitlog", times.p50);
+        exact.0.show("", "hitlog, exact=true", times.p50);
+        times.show("", "one table", times.p50);
+    }
+    compare_pages(data, table, events, days, runtime);
+}
+
+/// The pages that most visitors have seen. What is said of each is what hitlog says with that page as a filter.
+fn compare_pages(data: &Path, table: &Path, events: usize, days: i64, runtime: &Runtime) {
+    let span = Span { from: FIRST_TIME, to: FIRST_TIME + days * DAY_MS };
+    let (sql, connection) = (Sql::pages(span), Table::open(table, events));
+    let (times, answer) = Times::of(|| connection.ask(&sql));
+    connection.note("top pages of everything", &sql, &answer);
+    times.show("top pages of everything", "one table", times.p50);
+    let asked = Asked::open(data);
+    for row in &answer {
+        let page = row[0].as_str().unwrap();
+        let filters = vec![(Dimension::Page, page)];
+        let reply = asked.ask(runtime, &Question { name: "", filters, spans: vec![span] }, true).remove(0).spans[0];
+        let expected = [reply.visitors as i64, reply.counts.pageviews, reply.counts.visits];
+        assert_eq!(row[1..], expected.map(Value::from), "{page}");
+        println!("    {page}: {} visitors, {} page views, seen in {} visits", row[1], row[2], row[3]);
+    }
+    asked.store.close().unwrap();
+}
+
+/// The same question twice.
+struct Pair {
+    question: Question<'static>,
+    sql: Sql,
+}
+
+fn pairs(days: i64) -> Vec<Pair> {
+    let asked = ["totals of everything", "days of everything", "totals of a week"];
+    let all = Question::all(days).into_iter().filter(|question| asked.contains(&question.name));
+    all.map(|question| {
+        let range = Span { from: question.spans[0].from, to: question.spans[question.spans.len() - 1].to };
+        let is_series = question.name.starts_with("days");
+        Pair { sql: if is_series { Sql::days(range) } else { Sql::totals(range) }, question }
+    })
+    .collect()
+}
+
+/// An answer of hitlog's as the table gives it.
+fn rows(spans: &[Span], reply: &NumbersReply) -> Rows {
+    let of = spans.iter().zip(&reply.spans);
+    of.map(|(span, numbers)| {
+        let counts = numbers.counts;
+        let visits = [counts.visits, counts.bounces, counts.duration_ms];
+        let seen = [span.from, numbers.visitors as i64, counts.pageviews, counts.interactions];
+        seen.into_iter().chain(visits).map(Into::into).collect()
+    })
+    .collect()
+}
+
+/// What askings took, in milliseconds.
+struct Times {
+    first: f64,
+    p50: f64,
+    p99: f64,
+    askings: usize,
+}
+
+impl Times {
+    /// Asks once, and then again, which must be answered with the same.
+    fn of<T: PartialEq + std::fmt::Debug>(ask: impl Fn() -> T) -> (Self, T) {
+        let timed = || {
+            let begun = Instant::now();
+            let answer = ask();
+            (begun.elapsed().as_secs_f64() * 1e3, answer)
+        };
+        let (first, answer) = timed();
+        let (begun, mut times) = (Instant::now(), Vec::new());
+        while times.len() < WARM && (times.len() < AGAIN_MIN || begun.elapsed() < AGAIN) {
+            let (time, again) = timed();
+            assert_eq!(again, answer);
+            times.push(time);
+        }
+        times.sort_by(f64::total_cmp);
+        let askings = times.len();
+        (Self { first, p50: times[askings / 2], p99: times[askings * 99 / 100], askings }, answer)
+    }
+
+    fn show(&self, question: &str, side: &str, table: f64) {
+        let Self { first, p50, p99, askings } = self;
+        let ratio = table / p50;
+        println!("{question:<28}{side:<20}{first:>9.1} ms{p50:>11.1} ms{p99:>11.1} ms{askings:>10}{ratio:>9.1} times");
+    }
+}
