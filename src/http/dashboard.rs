@@ -1,5 +1,5 @@
-//! The routes of the dashboard project that the API guide belongs to, so that its client works with hitlog as it is: its
-//! paths and shapes, whole numbers as it rounds them, and hitlog's numbers in them (`docs/numbers.md`).
+//! The routes of the dashboard project that the API guide belongs to, so that its client works with hitlog as it is:
+//! its paths and shapes, whole numbers as it rounds them, and hitlog's numbers in them (`docs/numbers.md`).
 
 mod asking;
 mod lists;

@@ -75,16 +75,14 @@ fn a_beacon_comes_in_any_type_from_any_page() {
         assert!(stored.header("hitlog-position").is_none(), "a page of another site must not learn how much arrives");
     }
     assert!(send(&mut client, &beacon_with(&code, json!({})), &[]).header("hitlog-position").is_some());
-    for (time, created_at) in [
-        (json!("2026-01-01T01:00:00+01:00"), "2026-01-01T00:00:00.000Z"),
-        (json!("1767225600000"), "2026-01-01T00:00:00.000Z"),
-        (json!(THEN as f64 + 0.9), "2026-01-01T00:00:00.000Z"),
-    ] {
-        let other = daemon.register(&format!("{}.example", time.to_string().len()));
-        assert_stored(&send(&mut client, &beacon_with(&other, json!({ "t": time })), &[]));
-        assert_eq!(events(&mut client, &other)[0]["createdAt"], created_at, "{time}");
-    }
     assert_eq!(events(&mut client, &code).len(), 5);
+    for (number, time) in
+        [json!("2026-01-01T01:00:00+01:00"), json!("1767225600000"), json!(THEN as f64 + 0.9)].into_iter().enumerate()
+    {
+        let other = daemon.register(&format!("{number}.example.com"));
+        assert_stored(&send(&mut client, &beacon_with(&other, json!({ "t": time })), &[]));
+        assert_eq!(events(&mut client, &other)[0]["createdAt"], "2026-01-01T00:00:00.000Z", "{time}");
+    }
     daemon.stop();
 }
 

@@ -69,8 +69,8 @@ impl Metrics {
     }
 }
 
-/// A change in percent of what was, a whole number. As JavaScript's `Math.round` does it, halves go up, of negative ones
-/// too. What was nothing has doubled, if it is something now.
+/// A change in percent of what was, a whole number. As JavaScript's `Math.round` does it, halves go up, of negative
+/// ones too. What was nothing has grown by 100, if it is something now.
 fn change(now: i64, then: i64) -> i64 {
     if then <= 0 {
         return if now > 0 { 100 } else { 0 };

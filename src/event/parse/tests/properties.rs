@@ -109,7 +109,7 @@ fn by_one_way(body: &[u8], rules: &Rules, is_whole: bool) -> Option<Result<Parse
     };
     let sent = bytes.clone();
     let arrival = arrival();
-    let mut batch = Batch::new(Output::new(&arrival, &bytes, repairs), rules, website_id);
+    let mut batch = Batch::new(Output::new(Naming::Own, &arrival, &bytes, repairs), rules, website_id);
     if is_whole {
         match batch.read_whole(&mut bytes, len, has_escapes) {
             Ok(true) => {}
