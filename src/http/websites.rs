@@ -205,10 +205,10 @@ impl RestOfWebsites {
     async fn next_chunk(mut self) -> Result<Chunk, OverBudget> {
         const BEGIN: &[u8] = b"{\"websites\":[";
         let (first, mut bytes) = (self.written, BEGIN.len() + self.end.len() + 2);
-        while let Some(website) = self.websites.get(self.written) {
-            let more = json_bytes(&WebsiteJson::from(&**website)) + 1;
-            // One may take more than a chunk by itself; two such at once might find no memory ever.
-            if self.written > first && bytes + more > CHUNK_BYTES {
+        while self.written < self.websites.len() && bytes < CHUNK_BYTES {
+            let more = json_bytes(&WebsiteJson::from(&*self.websites[self.written])) + 1;
+            // One may take a chunk and a half. The least memory that answers may have is that of two chunks.
+            if self.written > first && bytes + more > 2 * CHUNK_BYTES {
                 break;
             }
             bytes += more;

@@ -141,7 +141,7 @@ fn all_faults_of_a_website_are_told_with_their_places() {
     let mut client = daemon.client();
     let id = register(&mut client, "a.example").json()["id"].as_str().unwrap().to_owned();
     let sent = json!({
-        "name": "", "domain": "*", "timezone": "Europe/Bonn", "hosts": ["a.example", "not a host", 7],
+        "name": "", "domain": "no host", "timezone": "Europe/Bonn", "hosts": ["a.example", "not a host", 7],
         "goals": [
             {"name": "A", "event": "a"},
             {"name": "A", "page": "!/x"},
