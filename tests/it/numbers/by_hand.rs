@@ -10,12 +10,12 @@ use super::{
     oracle::{Event, Oracle, Question, Totals, Website, change, expired_before, rounded},
 };
 
-const MINUTE: i64 = 60_000;
+pub const MINUTE: i64 = 60_000;
 const HOUR: i64 = 60 * MINUTE;
 const DAY: i64 = 24 * HOUR;
-const ALWAYS: Range = (0, i64::MAX - 1);
+pub const ALWAYS: Range = (0, i64::MAX - 1);
 
-fn event(kind: &'static str, path: &str, created_at: i64, properties: Value) -> Event {
+pub fn event(kind: &'static str, path: &str, created_at: i64, properties: Value) -> Event {
     Event {
         website: 0,
         kind,
@@ -33,15 +33,15 @@ fn event(kind: &'static str, path: &str, created_at: i64, properties: Value) -> 
     }
 }
 
-fn view(path: &str, created_at: i64) -> Event {
+pub fn view(path: &str, created_at: i64) -> Event {
     event("pageview", path, created_at, Value::Null)
 }
 
-fn of(visitor: &str, event: Event) -> Event {
+pub fn of(visitor: &str, event: Event) -> Event {
     Event { visitor: visitor.to_owned(), ..event }
 }
 
-fn oracle(events: impl IntoIterator<Item = Event>) -> Oracle {
+pub fn oracle(events: impl IntoIterator<Item = Event>) -> Oracle {
     let arrived = |(arrival, event)| Event { arrival, ..event };
     let website = Website { domain: "example.com".to_owned(), hosts: Vec::new() };
     Oracle {

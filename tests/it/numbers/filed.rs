@@ -1,5 +1,7 @@
 //! What an event and a visit are filed under.
 
+use serde_json::Value;
+
 use super::{
     fault::{Fault, Rules},
     oracle::{Event, Website},
@@ -7,6 +9,8 @@ use super::{
 
 /// What belongs to an event.
 pub const OF_EVENT: [&str; 3] = ["page", "hostname", "event"];
+/// What says where visits began, if it is asked for.
+pub const OF_PAGES: [&str; 2] = ["page", "hostname"];
 /// What belongs to a visit.
 pub const OF_VISIT: [&str; 13] = [
     "entryPage",
@@ -36,6 +40,8 @@ pub const SOURCES: [(&str, &str); 7] = [
     ("blog.example.com", "example.com"),
     ("a.b.example.co.uk", "example.co.uk"),
 ];
+/// What stands before the name of a property where the values of one are asked for.
+pub const PROPERTY: &str = "property:";
 const VALUE_BYTES_MAX: usize = 1_024;
 
 /// A URL with `://`, in its parts.
@@ -135,8 +141,23 @@ fn page(website: &Website, event: &Event, rules: Rules) -> String {
     format!("{host}{path}#{route}")
 }
 
-/// What an event has under one of the names of [`OF_EVENT`].
+/// The value of a property, whatever the type of its event is.
+fn property(event: &Event, name: &str, rules: Rules) -> Option<String> {
+    let of_actions_only = rules.lack(Fault::ViewsHaveNoProperties);
+    match event.properties.get(name).filter(|_| !of_actions_only || !event.is_view())? {
+        Value::String(text) => Some(text.clone()),
+        number @ Value::Number(_) if !rules.lack(Fault::NumbersAreNoProperties) => Some(number.to_string()),
+        Value::Bool(is_true) if !rules.lack(Fault::TruthIsNoProperty) => Some(is_true.to_string()),
+        other if rules.lack(Fault::AnythingIsAProperty) => Some(other.to_string()),
+        _ => None,
+    }
+}
+
+/// What an event has under one of the names of [`OF_EVENT`], or as a property.
 pub fn of_event(website: &Website, event: &Event, name: &str, rules: Rules) -> Option<String> {
+    if let Some(name) = name.strip_prefix(PROPERTY) {
+        return value(property(event, name, rules), rules);
+    }
     let text = match name {
         "hostname" => Some(Address::split(&event.url, rules).host),
         "page" => Some(page(website, event, rules)),
