@@ -201,10 +201,13 @@ fn what_an_event_is_filed_under() {
     ] {
         let event = Event { url: url.to_owned(), ..view("/", 0) };
         assert_eq!(filed::of_event(&site(&[]), &event, "page", rules).unwrap(), page, "{url}");
-        let one = filed::of_event(&site(&["example.com"]), &event, "page", rules);
-        assert_eq!(one.unwrap(), page, "{url}");
-        let many = filed::of_event(&site(&["example.com", "other.example"]), &event, "page", rules);
-        assert_eq!(many.unwrap(), format!("example.com{page}"), "{url}");
+        for hosts in [&["example.com"][..], &["example.com:80", "www.example.com"]] {
+            assert_eq!(filed::of_event(&site(hosts), &event, "page", rules).unwrap(), page, "{url} {hosts:?}");
+        }
+        for hosts in [&["other.example"][..], &["example.com", "other.example"]] {
+            let many = filed::of_event(&site(hosts), &event, "page", rules);
+            assert_eq!(many.unwrap(), format!("example.com{page}"), "{url} {hosts:?}");
+        }
         assert_eq!(filed::of_event(&site(&[]), &event, "hostname", rules).unwrap(), "example.com");
     }
     for (letters, kept) in [(1_021, 1_024), (1_022, 1_023), (1_023, 1_024)] {
@@ -240,6 +243,14 @@ fn what_a_visit_is_filed_under() {
         ("", "?utm_medium=a=b", "utmMedium", "a=b"),
     ] {
         assert_eq!(filed(referrer, query, name), value, "{referrer} {query} {name}");
+    }
+    let several =
+        Website { hosts: vec!["blog.example.com".to_owned(), "www.google.de:8080".to_owned()], ..site.clone() };
+    for referrer in
+        ["https://blog.example.com/", "https://google.de/", "https://www.google.de:81/", "http://example.com"]
+    {
+        let view = Event { referrer: Some(referrer.to_owned()), ..view("/", 0) };
+        assert_eq!(filed::of_visit(&several, &[&view], "source", Rules::default()), None, "{referrer}");
     }
     let run = [event("click", "/", 0, Value::Null), view("/a", 1), view("/b", 2), event("click", "/c", 3, Value::Null)];
     let run: Vec<&Event> = run.iter().collect();

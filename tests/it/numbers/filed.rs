@@ -1,5 +1,7 @@
 //! What an event and a visit are filed under.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use super::{
@@ -120,9 +122,26 @@ fn event_name_by<'a>(event: &Event, mut keys: impl Iterator<Item = &'a &'a str>)
     Some(name.unwrap_or(event.kind).to_owned())
 }
 
+/// A host as it is compared with others: without port and `www.`.
+fn bare(host: &str) -> &str {
+    let host = host.split(':').next().unwrap_or_default();
+    host.strip_prefix("www.").unwrap_or(host)
+}
+
+/// The different hosts of a website.
+fn own_hosts(website: &Website) -> BTreeSet<&str> {
+    website.hosts.iter().chain([&website.domain]).map(|host| bare(host)).collect()
+}
+
 fn page(website: &Website, event: &Event, rules: Rules) -> String {
     let address = Address::split(&event.url, rules);
-    let host = if website.hosts.len() > 1 { &*address.host } else { "" };
+    let mut hosts = own_hosts(website);
+    match rules.0 {
+        Some(Fault::DomainIsNoHost) => hosts = website.hosts.iter().map(|host| bare(host)).collect(),
+        Some(Fault::WwwIsAnotherHost) => hosts.extend(website.hosts.iter().map(|host| &**host)),
+        _ => {}
+    }
+    let host = if hosts.len() > 1 { &*address.host } else { "" };
     let path = if address.path.is_empty() { "/" } else { address.path };
     let fragment = address.fragment;
     let is_route = fragment.starts_with('/') || fragment.starts_with("!/");
@@ -210,11 +229,12 @@ pub fn of_visit(website: &Website, run: &[&Event], name: &str, rules: Rules) -> 
 /// The host that a page view came from, unless that is the website's own.
 fn referrer(website: &Website, view: &Event, rules: Rules) -> Option<String> {
     let host = Address::split(view.referrer.as_deref()?, rules).host;
+    let mut own = own_hosts(website);
+    if rules.lack(Fault::HostsAreStrangers) {
+        own = BTreeSet::from([bare(&website.domain)]);
+    }
     let bare = host.strip_prefix("www.").unwrap_or(&host);
-    let domain = website.domain.split(':').next().unwrap_or_default();
-    let mut own = website.hosts.iter().map(|host| &**host).chain([domain]);
-    let is_own = own.any(|own| own.strip_prefix("www.").unwrap_or(own) == bare);
-    if is_own && !rules.lack(Fault::OwnReferrersStay) {
+    if own.contains(bare) && !rules.lack(Fault::OwnReferrersStay) {
         return None;
     }
     Some(if rules.lack(Fault::WwwStays) { host } else { bare.to_owned() })

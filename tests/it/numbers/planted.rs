@@ -18,7 +18,7 @@ const FROM: i64 = 1_743_120_000_000;
 pub const NOW: i64 = FROM + 9 * 24 * 60 * 60 * 1_000;
 const QUESTIONS_MAX: usize = 4_000;
 const ROWS: usize = 60;
-const FAULTS: [Fault; 61] = [
+const FAULTS: [Fault; 64] = [
     Fault::PauseOfAMillisecondLess,
     Fault::PauseOfAMillisecondMore,
     Fault::SessionsJoinOverPauses,
@@ -60,6 +60,9 @@ const FAULTS: [Fault; 61] = [
     Fault::NotLeavesNoNone,
     Fault::RepeatedMeansAnd,
     Fault::RepeatedNotMeansOr,
+    Fault::DomainIsNoHost,
+    Fault::WwwIsAnotherHost,
+    Fault::HostsAreStrangers,
     Fault::ViewsHaveNoProperties,
     Fault::NumbersAreNoProperties,
     Fault::TruthIsNoProperty,
@@ -82,9 +85,20 @@ const FAULTS: [Fault; 61] = [
     Fault::ShareOfRows,
 ];
 
+/// What the hosts of a website may be, beside its domain.
+pub const HOSTS: [&[&str]; 5] =
+    [&[], &["www.example.com"], &["shop.example"], &["blog.example.com", "www.shop.example"], &["www.google.de"]];
+
 /// Websites of the tests: one whose domain has a `www.`, and one without.
 pub fn websites() -> Vec<Website> {
     ["example.com", "www.shop.example"].map(|domain| Website { domain: domain.to_owned(), hosts: Vec::new() }).to_vec()
+}
+
+/// The same, with some of the hosts.
+pub fn websites_with_hosts(dice: &mut Dice) -> Vec<Website> {
+    let with_hosts =
+        |website| Website { hosts: dice.pick(&HOSTS).iter().map(|&host| host.to_owned()).collect(), ..website };
+    websites().into_iter().map(with_hosts).collect()
 }
 
 #[test]
@@ -106,7 +120,7 @@ pub fn traffic_of(dice: &mut Dice) -> Oracle {
     let shape = Shape { websites: 2, events: 500, from: FROM, to: NOW, some_on_arrival: false };
     let arrived = |(arrival, event)| Event { arrival, ..event };
     let events = traffic::events(dice, shape).into_iter().enumerate().map(arrived).collect();
-    Oracle { websites: websites(), events, ..Oracle::default() }
+    Oracle { websites: websites_with_hosts(dice), events, ..Oracle::default() }
 }
 
 /// How many questions it took until an answer of an oracle with these rules was not the right one.
@@ -117,7 +131,11 @@ fn found_after(rules: Rules, seed: u64, questions_max: usize) -> Option<usize> {
     for oracle in [&mut right, &mut wrong] {
         oracle.erase(0, VISITORS[3]);
     }
-    (1..=questions_max).find(|_| {
+    (1..=questions_max).find(|at| {
+        if at % 50 == 0 {
+            right.websites = websites_with_hosts(dice);
+            wrong.websites.clone_from(&right.websites);
+        }
         let question = question(dice, &right, NOW);
         let cut = FROM + 24 * 4 * QUARTER_MS + dice.between(0, 40) * QUARTER_MS;
         let moment = Moment { now: NOW, expired_before: dice.once_in(4).then_some(cut) };

@@ -128,6 +128,20 @@ impl Site {
         body
     }
 
+    /// Tells hitlog what the hosts of a website are from now on.
+    pub fn set_hosts(&mut self, website: usize, hosts: &[&str]) {
+        self.change(website, json!({ "hosts": hosts }));
+        self.oracle.websites[website].hosts = hosts.iter().map(|&host| host.to_owned()).collect();
+    }
+
+    fn change(&mut self, website: usize, change: Value) {
+        let listed = self.client.get("/api/v1/websites").json();
+        let mut listed = listed["websites"].as_array().unwrap().iter();
+        let id = listed.find(|one| one["trackingCode"] == *self.codes[website]).unwrap()["id"].as_str().unwrap();
+        let response = self.client.put(&format!("/api/v1/websites/{id}"), change.to_string());
+        assert_eq!(response.status, 200, "seed {}: {}", self.seed, response.text());
+    }
+
     /// Erases a visitor; returns the erasure's id.
     pub fn erase(&mut self, website: usize, visitor: &str) -> String {
         // A `+` is one in a path, so spaces are not written so there.
