@@ -43,7 +43,7 @@ pub fn of(visitor: &str, event: Event) -> Event {
 
 pub fn oracle(events: impl IntoIterator<Item = Event>) -> Oracle {
     let arrived = |(arrival, event)| Event { arrival, ..event };
-    let website = Website { domain: "example.com".to_owned(), hosts: Vec::new() };
+    let website = Website { domain: "example.com".to_owned(), ..Website::default() };
     Oracle {
         websites: vec![website],
         events: events.into_iter().enumerate().map(arrived).collect(),
@@ -186,6 +186,7 @@ fn what_an_event_is_filed_under() {
     let site = |hosts: &[&str]| Website {
         domain: "www.example.com:8080".to_owned(),
         hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),
+        goals: Vec::new(),
     };
     let rules = Rules::default();
     for (url, page) in [
@@ -219,7 +220,7 @@ fn what_an_event_is_filed_under() {
 
 #[test]
 fn what_a_visit_is_filed_under() {
-    let site = Website { domain: "www.example.com:8080".to_owned(), hosts: Vec::new() };
+    let site = Website { domain: "www.example.com:8080".to_owned(), ..Website::default() };
     let filed = |referrer: &str, query: &str, name: &str| {
         let event = view(query, 0);
         let event = Event { referrer: (!referrer.is_empty()).then(|| referrer.to_owned()), ..event };

@@ -44,6 +44,7 @@ pub fn differences(oracle: &Oracle, question: &Question, answer: &Value, moment:
         Kind::Totals => comparison.totals(range),
         Kind::Series => comparison.series(range),
         Kind::Top(top) => comparison.list(oracle, top, range),
+        Kind::Goals => comparison.goals(oracle, range),
     }
     comparison.found
 }

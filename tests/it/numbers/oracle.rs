@@ -11,6 +11,7 @@ use super::{
     fault::{Fault, Rules},
     filed,
     filters::Filters,
+    goals::Goal,
 };
 
 /// The longest pause within a visit.
@@ -21,11 +22,12 @@ const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 const ENGAGED_MS_MAX: u64 = 86_400_000;
 
 /// A website, as far as its numbers depend on it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Website {
     pub domain: String,
     /// Empty if it was given none.
     pub hosts: Vec<String>,
+    pub goals: Vec<Goal>,
 }
 
 /// An event as it was sent.

@@ -8,7 +8,8 @@ use super::{
     compare::{Moment, differences},
     dice::Dice,
     fault::{Fault, Rules},
-    oracle::{Event, Left, Oracle, QUARTER_MS, Totals, Website, change},
+    goals::GOALS,
+    oracle::{self, Event, Left, Oracle, QUARTER_MS, Totals, Website, change},
     planted_lists,
     questions::{Kind, Question, question, text_of},
     traffic::{self, Shape, VISITORS},
@@ -18,7 +19,7 @@ const FROM: i64 = 1_743_120_000_000;
 pub const NOW: i64 = FROM + 9 * 24 * 60 * 60 * 1_000;
 const QUESTIONS_MAX: usize = 4_000;
 const ROWS: usize = 60;
-const FAULTS: [Fault; 64] = [
+const FAULTS: [Fault; 68] = [
     Fault::PauseOfAMillisecondLess,
     Fault::PauseOfAMillisecondMore,
     Fault::SessionsJoinOverPauses,
@@ -83,6 +84,10 @@ const FAULTS: [Fault; 64] = [
     Fault::TiesByValueBackwards,
     Fault::ShareOfVisits,
     Fault::ShareOfRows,
+    Fault::GoalsHaveNoFilters,
+    Fault::GoalEventsArePatterns,
+    Fault::ConversionsAreEvents,
+    Fault::RateOfVisits,
 ];
 
 /// What the hosts of a website may be, beside its domain.
@@ -91,7 +96,10 @@ pub const HOSTS: [&[&str]; 5] =
 
 /// Websites of the tests: one whose domain has a `www.`, and one without.
 pub fn websites() -> Vec<Website> {
-    ["example.com", "www.shop.example"].map(|domain| Website { domain: domain.to_owned(), hosts: Vec::new() }).to_vec()
+    let goals = |at: usize| GOALS.into_iter().skip(at).step_by(2).collect();
+    let website =
+        |(at, domain): (usize, &str)| Website { domain: domain.to_owned(), goals: goals(at), ..Website::default() };
+    ["example.com", "www.shop.example"].into_iter().enumerate().map(website).collect()
 }
 
 /// The same, with some of the hosts.
@@ -164,6 +172,12 @@ fn answer(oracle: &Oracle, question: &Question, moment: Moment) -> Value {
     let said =
         |range: Range| json!({"from": text_of(range.0), "to": text_of(range.1), "timezone": question.zone_name()});
     let meta = json!({"asOf": text_of(moment.now), "complete": true, "visitors": "exact", "visitorsError": 0.0});
+    if matches!(question.kind, Kind::Goals) {
+        let Question { website, filters, .. } = question;
+        let expired_before = moment.expired_before;
+        let asked = oracle::Question { website: *website, from: range.0, to: range.1, filters, expired_before };
+        return json!({"range": said(range), "goals": oracle.goals_shown(&asked), "meta": meta});
+    }
     if let Kind::Top(top) = &question.kind {
         let mut answer = planted_lists::list(oracle, question, top, range, moment.expired_before);
         answer["range"] = said(range);

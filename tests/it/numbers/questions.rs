@@ -47,6 +47,7 @@ pub enum Kind {
     Totals,
     Series,
     Top(Top),
+    Goals,
 }
 
 /// Which rows of which list.
@@ -78,6 +79,7 @@ impl Question {
         let route = match &self.kind {
             Kind::Totals => "/api/v1/stats".to_owned(),
             Kind::Series => "/api/v1/stats/series".to_owned(),
+            Kind::Goals => "/api/v1/stats/goals".to_owned(),
             // A `+` is one in a path.
             Kind::Top(top) => format!("/api/v1/stats/top/{}", encoded(&top.name).replace('+', "%20")),
         };
@@ -167,9 +169,10 @@ pub fn question(dice: &mut Dice, oracle: &Oracle, now: i64) -> Question {
         let website = dice.below(oracle.websites.len());
         let zone = (!dice.once_in(4)).then(|| *dice.pick(&ZONES));
         let range = asked(dice, oracle, zone.unwrap_or("UTC"), now);
-        let kind = match dice.below(6) {
+        let kind = match dice.below(7) {
             0 | 1 => Kind::Totals,
             2 => Kind::Series,
+            3 => Kind::Goals,
             _ => Kind::Top(top(dice)),
         };
         let interval = if matches!(kind, Kind::Series) { interval(dice, range) } else { None };
@@ -179,7 +182,7 @@ pub fn question(dice: &mut Dice, oracle: &Oracle, now: i64) -> Question {
             range,
             zone,
             interval,
-            compare: if matches!(kind, Kind::Top(_)) { None } else { *dice.pick(&compares) },
+            compare: if matches!(kind, Kind::Top(_) | Kind::Goals) { None } else { *dice.pick(&compares) },
             filters: filters(dice, oracle, website),
             idle: *dice.pick(&IDLE),
             kind,

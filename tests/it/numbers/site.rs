@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use super::{
     compare::{Moment, differences},
     dice::Dice,
+    goals::Goal,
     oracle::{Event, Oracle, Website, expired_before},
     questions::{Asked, Kind, Question, encoded, question},
     traffic::ON_ARRIVAL,
@@ -63,7 +64,7 @@ impl Site {
         let data = work.path().join("data");
         let daemon = Daemon::start_in(&data, flags);
         let codes = websites.iter().map(|website| daemon.register(&website.domain)).collect();
-        Self {
+        let mut site = Self {
             client: daemon.client(),
             daemon: Some(daemon),
             data,
@@ -77,6 +78,19 @@ impl Site {
             seed,
             arrivals: 0,
             asked: Vec::new(),
+        };
+        for website in 0..site.codes.len() {
+            site.set_goals(website);
+        }
+        site
+    }
+
+    /// Tells hitlog of the goals that the website has.
+    fn set_goals(&mut self, website: usize) {
+        let goal = |goal: &Goal| json!({"name": goal.name, "event": goal.event, "page": goal.page});
+        let goals: Vec<Value> = self.oracle.websites[website].goals.iter().map(goal).collect();
+        if !goals.is_empty() {
+            self.change(website, json!({ "goals": goals }));
         }
     }
 

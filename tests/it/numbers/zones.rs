@@ -82,7 +82,7 @@ fn events() -> Vec<Event> {
 
 #[test]
 fn hours_add_up_to_days_and_days_to_the_total_wherever_clocks_change() {
-    let website = |number: usize| Website { domain: format!("zone-{number}.example"), hosts: Vec::new() };
+    let website = |number: usize| Website { domain: format!("zone-{number}.example"), ..Website::default() };
     let websites = (0..CHANGES.len()).map(website).collect();
     let mut site = Site::start(seed(), websites, &["--segment-rows-max", "1000"]);
     let mut events = events();
