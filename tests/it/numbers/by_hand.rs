@@ -10,12 +10,12 @@ use super::{
     oracle::{Event, Oracle, Question, Totals, Website, change, expired_before, rounded},
 };
 
-const MINUTE: i64 = 60_000;
+pub const MINUTE: i64 = 60_000;
 const HOUR: i64 = 60 * MINUTE;
 const DAY: i64 = 24 * HOUR;
-const ALWAYS: Range = (0, i64::MAX - 1);
+pub const ALWAYS: Range = (0, i64::MAX - 1);
 
-fn event(kind: &'static str, path: &str, created_at: i64, properties: Value) -> Event {
+pub fn event(kind: &'static str, path: &str, created_at: i64, properties: Value) -> Event {
     Event {
         website: 0,
         kind,
@@ -33,17 +33,17 @@ fn event(kind: &'static str, path: &str, created_at: i64, properties: Value) -> 
     }
 }
 
-fn view(path: &str, created_at: i64) -> Event {
+pub fn view(path: &str, created_at: i64) -> Event {
     event("pageview", path, created_at, Value::Null)
 }
 
-fn of(visitor: &str, event: Event) -> Event {
+pub fn of(visitor: &str, event: Event) -> Event {
     Event { visitor: visitor.to_owned(), ..event }
 }
 
-fn oracle(events: impl IntoIterator<Item = Event>) -> Oracle {
+pub fn oracle(events: impl IntoIterator<Item = Event>) -> Oracle {
     let arrived = |(arrival, event)| Event { arrival, ..event };
-    let website = Website { domain: "example.com".to_owned(), hosts: Vec::new() };
+    let website = Website { domain: "example.com".to_owned(), ..Website::default() };
     Oracle {
         websites: vec![website],
         events: events.into_iter().enumerate().map(arrived).collect(),
@@ -186,6 +186,7 @@ fn what_an_event_is_filed_under() {
     let site = |hosts: &[&str]| Website {
         domain: "www.example.com:8080".to_owned(),
         hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),
+        goals: Vec::new(),
     };
     let rules = Rules::default();
     for (url, page) in [
@@ -201,10 +202,13 @@ fn what_an_event_is_filed_under() {
     ] {
         let event = Event { url: url.to_owned(), ..view("/", 0) };
         assert_eq!(filed::of_event(&site(&[]), &event, "page", rules).unwrap(), page, "{url}");
-        let one = filed::of_event(&site(&["example.com"]), &event, "page", rules);
-        assert_eq!(one.unwrap(), page, "{url}");
-        let many = filed::of_event(&site(&["example.com", "other.example"]), &event, "page", rules);
-        assert_eq!(many.unwrap(), format!("example.com{page}"), "{url}");
+        for hosts in [&["example.com"][..], &["example.com:80", "www.example.com"]] {
+            assert_eq!(filed::of_event(&site(hosts), &event, "page", rules).unwrap(), page, "{url} {hosts:?}");
+        }
+        for hosts in [&["other.example"][..], &["example.com", "other.example"]] {
+            let many = filed::of_event(&site(hosts), &event, "page", rules);
+            assert_eq!(many.unwrap(), format!("example.com{page}"), "{url} {hosts:?}");
+        }
         assert_eq!(filed::of_event(&site(&[]), &event, "hostname", rules).unwrap(), "example.com");
     }
     for (letters, kept) in [(1_021, 1_024), (1_022, 1_023), (1_023, 1_024)] {
@@ -216,7 +220,7 @@ fn what_an_event_is_filed_under() {
 
 #[test]
 fn what_a_visit_is_filed_under() {
-    let site = Website { domain: "www.example.com:8080".to_owned(), hosts: Vec::new() };
+    let site = Website { domain: "www.example.com:8080".to_owned(), ..Website::default() };
     let filed = |referrer: &str, query: &str, name: &str| {
         let event = view(query, 0);
         let event = Event { referrer: (!referrer.is_empty()).then(|| referrer.to_owned()), ..event };
@@ -240,6 +244,14 @@ fn what_a_visit_is_filed_under() {
         ("", "?utm_medium=a=b", "utmMedium", "a=b"),
     ] {
         assert_eq!(filed(referrer, query, name), value, "{referrer} {query} {name}");
+    }
+    let several =
+        Website { hosts: vec!["blog.example.com".to_owned(), "www.google.de:8080".to_owned()], ..site.clone() };
+    for referrer in
+        ["https://blog.example.com/", "https://google.de/", "https://www.google.de:81/", "http://example.com"]
+    {
+        let view = Event { referrer: Some(referrer.to_owned()), ..view("/", 0) };
+        assert_eq!(filed::of_visit(&several, &[&view], "source", Rules::default()), None, "{referrer}");
     }
     let run = [event("click", "/", 0, Value::Null), view("/a", 1), view("/b", 2), event("click", "/c", 3, Value::Null)];
     let run: Vec<&Event> = run.iter().collect();

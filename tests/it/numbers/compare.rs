@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::{
     calendar::{Bucket, Interval, Range, Zone},
     oracle::{Left, Oracle, Totals, change},
-    questions::{Question, text_of},
+    questions::{Kind, Question, text_of},
 };
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
@@ -22,13 +22,13 @@ pub struct Moment {
 }
 
 /// One comparison, and what was found.
-struct Comparison<'a> {
-    question: &'a Question,
-    answer: &'a Value,
-    moment: Moment,
+pub struct Comparison<'a> {
+    pub question: &'a Question,
+    pub answer: &'a Value,
+    pub moment: Moment,
     zone: Zone,
     left: Left,
-    found: Vec<String>,
+    pub found: Vec<String>,
 }
 
 /// Everything in which an answer is not what it should be, had it been made at this moment.
@@ -40,23 +40,24 @@ pub fn differences(oracle: &Oracle, question: &Question, answer: &Value, moment:
     let mut comparison = Comparison { question, answer, moment, zone, left, found: Vec::new() };
     let Some(range) = comparison.range(expected) else { return comparison.found };
     comparison.meta();
-    if question.is_series {
-        comparison.series(range);
-    } else {
-        comparison.totals(range);
+    match &question.kind {
+        Kind::Totals => comparison.totals(range),
+        Kind::Series => comparison.series(range),
+        Kind::Top(top) => comparison.list(oracle, top, range),
+        Kind::Goals => comparison.goals(oracle, range),
     }
     comparison.found
 }
 
 impl Comparison<'_> {
-    fn expect(&mut self, what: &str, got: &Value, is_right: bool, expected: impl std::fmt::Debug) {
+    pub fn expect(&mut self, what: &str, got: &Value, is_right: bool, expected: impl std::fmt::Debug) {
         if !is_right {
             self.found.push(format!("{what} is {got}, and should be {expected:?}"));
         }
     }
 
     /// A number that has this many units, of which so many make one; a whole one if that is one.
-    fn number(&mut self, what: &str, got: &Value, units: Option<i64>, per_one: u64) {
+    pub fn number(&mut self, what: &str, got: &Value, units: Option<i64>, per_one: u64) {
         let Some(units) = units else {
             self.expect(what, got, got.is_null(), "null");
             return;
@@ -201,6 +202,6 @@ struct Series {
     range: Range,
 }
 
-fn instant(text: &Value) -> Option<i64> {
+pub fn instant(text: &Value) -> Option<i64> {
     text.as_str()?.parse::<Timestamp>().ok().map(Timestamp::as_millisecond)
 }

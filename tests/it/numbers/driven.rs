@@ -2,7 +2,7 @@
 
 use super::{
     oracle::{Event, QUARTER_MS, expired_before},
-    planted::websites,
+    planted::{HOSTS, websites},
     site::{Site, now_ms, seed},
     traffic::{self, Shape, VISITORS},
 };
@@ -22,10 +22,21 @@ enum Step {
     EraseAndWait,
     Stop,
     Crash,
+    Hosts,
 }
 
-const STEPS: [Step; 8] =
-    [Step::Nothing, Step::Seal, Step::Seal, Step::Erase, Step::Erase, Step::EraseAndWait, Step::Stop, Step::Crash];
+const STEPS: [Step; 10] = [
+    Step::Nothing,
+    Step::Seal,
+    Step::Seal,
+    Step::Erase,
+    Step::Erase,
+    Step::EraseAndWait,
+    Step::Stop,
+    Step::Crash,
+    Step::Hosts,
+    Step::Hosts,
+];
 
 /// Sends so many events of so long a time, to segments of so many.
 fn drive(rows: usize, events: usize, span_ms: i64) {
@@ -60,6 +71,12 @@ fn take(site: &mut Site, step: Step) {
             site.start_again(&[]);
         }
         Step::Crash => site.start_again(&[]),
+        Step::Hosts => {
+            for website in 0..2 {
+                let hosts = *site.dice.pick(&HOSTS);
+                site.set_hosts(website, hosts);
+            }
+        }
     }
 }
 

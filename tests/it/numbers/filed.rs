@@ -1,5 +1,9 @@
 //! What an event and a visit are filed under.
 
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
 use super::{
     fault::{Fault, Rules},
     oracle::{Event, Website},
@@ -7,6 +11,8 @@ use super::{
 
 /// What belongs to an event.
 pub const OF_EVENT: [&str; 3] = ["page", "hostname", "event"];
+/// What says where visits began, if it is asked for.
+pub const OF_PAGES: [&str; 2] = ["page", "hostname"];
 /// What belongs to a visit.
 pub const OF_VISIT: [&str; 13] = [
     "entryPage",
@@ -36,6 +42,8 @@ pub const SOURCES: [(&str, &str); 7] = [
     ("blog.example.com", "example.com"),
     ("a.b.example.co.uk", "example.co.uk"),
 ];
+/// What stands before the name of a property where the values of one are asked for.
+pub const PROPERTY: &str = "property:";
 const VALUE_BYTES_MAX: usize = 1_024;
 
 /// A URL with `://`, in its parts.
@@ -114,9 +122,26 @@ fn event_name_by<'a>(event: &Event, mut keys: impl Iterator<Item = &'a &'a str>)
     Some(name.unwrap_or(event.kind).to_owned())
 }
 
+/// A host as it is compared with others: without port and `www.`.
+fn bare(host: &str) -> &str {
+    let host = host.split(':').next().unwrap_or_default();
+    host.strip_prefix("www.").unwrap_or(host)
+}
+
+/// The different hosts of a website.
+fn own_hosts(website: &Website) -> BTreeSet<&str> {
+    website.hosts.iter().chain([&website.domain]).map(|host| bare(host)).collect()
+}
+
 fn page(website: &Website, event: &Event, rules: Rules) -> String {
     let address = Address::split(&event.url, rules);
-    let host = if website.hosts.len() > 1 { &*address.host } else { "" };
+    let mut hosts = own_hosts(website);
+    match rules.0 {
+        Some(Fault::DomainIsNoHost) => hosts = website.hosts.iter().map(|host| bare(host)).collect(),
+        Some(Fault::WwwIsAnotherHost) => hosts.extend(website.hosts.iter().map(|host| &**host)),
+        _ => {}
+    }
+    let host = if hosts.len() > 1 { &*address.host } else { "" };
     let path = if address.path.is_empty() { "/" } else { address.path };
     let fragment = address.fragment;
     let is_route = fragment.starts_with('/') || fragment.starts_with("!/");
@@ -135,8 +160,23 @@ fn page(website: &Website, event: &Event, rules: Rules) -> String {
     format!("{host}{path}#{route}")
 }
 
-/// What an event has under one of the names of [`OF_EVENT`].
+/// The value of a property, whatever the type of its event is.
+fn property(event: &Event, name: &str, rules: Rules) -> Option<String> {
+    let of_actions_only = rules.lack(Fault::ViewsHaveNoProperties);
+    match event.properties.get(name).filter(|_| !of_actions_only || !event.is_view())? {
+        Value::String(text) => Some(text.clone()),
+        number @ Value::Number(_) if !rules.lack(Fault::NumbersAreNoProperties) => Some(number.to_string()),
+        Value::Bool(is_true) if !rules.lack(Fault::TruthIsNoProperty) => Some(is_true.to_string()),
+        other if rules.lack(Fault::AnythingIsAProperty) => Some(other.to_string()),
+        _ => None,
+    }
+}
+
+/// What an event has under one of the names of [`OF_EVENT`], or as a property.
 pub fn of_event(website: &Website, event: &Event, name: &str, rules: Rules) -> Option<String> {
+    if let Some(name) = name.strip_prefix(PROPERTY) {
+        return value(property(event, name, rules), rules);
+    }
     let text = match name {
         "hostname" => Some(Address::split(&event.url, rules).host),
         "page" => Some(page(website, event, rules)),
@@ -189,11 +229,12 @@ pub fn of_visit(website: &Website, run: &[&Event], name: &str, rules: Rules) -> 
 /// The host that a page view came from, unless that is the website's own.
 fn referrer(website: &Website, view: &Event, rules: Rules) -> Option<String> {
     let host = Address::split(view.referrer.as_deref()?, rules).host;
+    let mut own = own_hosts(website);
+    if rules.lack(Fault::HostsAreStrangers) {
+        own = BTreeSet::from([bare(&website.domain)]);
+    }
     let bare = host.strip_prefix("www.").unwrap_or(&host);
-    let domain = website.domain.split(':').next().unwrap_or_default();
-    let mut own = website.hosts.iter().map(|host| &**host).chain([domain]);
-    let is_own = own.any(|own| own.strip_prefix("www.").unwrap_or(own) == bare);
-    if is_own && !rules.lack(Fault::OwnReferrersStay) {
+    if own.contains(bare) && !rules.lack(Fault::OwnReferrersStay) {
         return None;
     }
     Some(if rules.lack(Fault::WwwStays) { host } else { bare.to_owned() })

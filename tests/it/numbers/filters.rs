@@ -80,11 +80,6 @@ impl Filters {
         Self { by_name, rules }
     }
 
-    /// Whether there is one of this name.
-    pub fn has(&self, name: &str) -> bool {
-        self.by_name.contains_key(name)
-    }
-
     /// Whether those of these names leave what has these values.
     pub fn leave(&self, names: &[&str], value: impl Fn(&str) -> Option<String>) -> bool {
         names.iter().filter_map(|name| self.by_name.get_key_value(*name)).all(|(name, conditions)| {

@@ -11,6 +11,7 @@ use super::{
     fault::{Fault, Rules},
     filed,
     filters::Filters,
+    goals::Goal,
 };
 
 /// The longest pause within a visit.
@@ -21,11 +22,12 @@ const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 const ENGAGED_MS_MAX: u64 = 86_400_000;
 
 /// A website, as far as its numbers depend on it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Website {
     pub domain: String,
     /// Empty if it was given none.
     pub hosts: Vec<String>,
+    pub goals: Vec<Goal>,
 }
 
 /// An event as it was sent.
@@ -119,28 +121,44 @@ impl Oracle {
 
     /// What the filters leave, at all times.
     pub fn left(&self, website: usize, filters: &[(String, String)], expired_before: Option<i64>) -> Left {
-        let filters = Filters::new(filters, self.rules);
-        let mut left = Left { by_entry: filters.has("page") || filters.has("hostname"), ..Left::new(self.rules) };
-        for run in self.runs(website, expired_before) {
-            let site = &self.websites[website];
-            let of_event = |event: &Event, name: &str| filed::of_event(site, event, name, self.rules);
-            if !filters.leave(&filed::OF_VISIT, |name| filed::of_visit(site, &run, name, self.rules)) {
-                continue;
-            }
-            let kept = |event: &Event, names: &[&str]| filters.leave(names, |name| of_event(event, name));
-            let hits: Vec<_> = run.iter().filter(|event| kept(event, &filed::OF_EVENT)).collect();
+        let by_entry = filters.iter().any(|(name, _)| filed::OF_PAGES.contains(&&**name));
+        self.left_of(&self.kept(website, filters, expired_before), by_entry)
+    }
+
+    /// What is to be counted of these runs; `by_entry`, if bounces are those of visits that began where filters say.
+    pub fn left_of(&self, kept: &[Kept], by_entry: bool) -> Left {
+        let mut left = Left { by_entry, ..Left::new(self.rules) };
+        for Kept { run, hits, began_there } in kept {
             left.hits.extend(hits.iter().map(|event| Hit {
                 at: event.created_at,
                 visitor: event.visitor.clone(),
                 is_view: event.is_view(),
                 interacts: event.interacts(self.rules),
             }));
-            if let Some(first_view) = run.iter().find(|event| event.is_view()).filter(|_| !hits.is_empty()) {
-                let began_there = kept(first_view, &["page", "hostname"]);
-                left.visits.push(Visit { began_there, ..self.visit(&run, first_view) });
+            if let Some(first_view) = first_view(run) {
+                left.visits.push(Visit { began_there: *began_there, ..self.visit(run, first_view) });
             }
         }
         left
+    }
+
+    /// The runs of events that the filters leave something of.
+    pub fn kept(&self, website: usize, filters: &[(String, String)], expired_before: Option<i64>) -> Vec<Kept<'_>> {
+        let (filters, site) = (Filters::new(filters, self.rules), &self.websites[website]);
+        let leave =
+            |event: &Event, names: &[&str]| filters.leave(names, |name| filed::of_event(site, event, name, self.rules));
+        let mut kept = Vec::new();
+        for run in self.runs(website, expired_before) {
+            if !filters.leave(&filed::OF_VISIT, |name| filed::of_visit(site, &run, name, self.rules)) {
+                continue;
+            }
+            let hits: Vec<_> = run.iter().copied().filter(|event| leave(event, &filed::OF_EVENT)).collect();
+            let began_there = first_view(&run).is_some_and(|view| leave(view, &filed::OF_PAGES));
+            if !hits.is_empty() {
+                kept.push(Kept { run, hits, began_there });
+            }
+        }
+        kept
     }
 
     fn visit(&self, run: &[&Event], first_view: &Event) -> Visit {
@@ -211,6 +229,21 @@ impl Oracle {
     }
 }
 
+/// A run of events, and what filters leave of it.
+#[derive(Debug, Clone)]
+pub struct Kept<'a> {
+    pub run: Vec<&'a Event>,
+    /// The events that are left.
+    pub hits: Vec<&'a Event>,
+    /// Whether filters by page and hostname leave its first page view.
+    pub began_there: bool,
+}
+
+/// The first page view of a run, if it is a visit.
+pub fn first_view<'a>(run: &[&'a Event]) -> Option<&'a Event> {
+    run.iter().copied().find(|event| event.is_view())
+}
+
 /// An event that is left, as far as it is counted.
 #[derive(Debug, Clone)]
 struct Hit {
@@ -247,10 +280,19 @@ impl Left {
         Self { hits: Vec::new(), visits: Vec::new(), by_entry: false, rules }
     }
 
+    /// How many events of any kind there are from one instant up to, not including, another.
+    pub fn events(&self, from: i64, to: i64) -> u64 {
+        self.hits_in(from, to).len() as u64
+    }
+
+    fn hits_in(&self, from: i64, to: i64) -> Vec<&Hit> {
+        self.hits.iter().filter(|hit| (from..to).contains(&hit.at)).collect()
+    }
+
     /// What is counted from one instant up to, not including, another.
     pub fn totals(&self, from: i64, to: i64) -> Totals {
         let to = to + i64::from(self.rules.lack(Fault::RangeHasItsEnd));
-        let hits: Vec<&Hit> = self.hits.iter().filter(|hit| (from..to).contains(&hit.at)).collect();
+        let hits = self.hits_in(from, to);
         let visits: Vec<&Visit> = self.visits.iter().filter(|visit| (from..to).contains(&visit.began)).collect();
         let by_entry = self.by_entry && !self.rules.lack(Fault::RateOfAllVisits);
         let rated: Vec<_> = visits.iter().filter(|visit| visit.began_there || !by_entry).collect();

@@ -8,16 +8,18 @@ use super::{
     compare::{Moment, differences},
     dice::Dice,
     fault::{Fault, Rules},
-    oracle::{Left, Oracle, QUARTER_MS, Totals, Website, change},
-    questions::{Question, question, text_of},
+    goals::GOALS,
+    oracle::{self, Event, Left, Oracle, QUARTER_MS, Totals, Website, change},
+    planted_lists,
+    questions::{Kind, Question, question, text_of},
     traffic::{self, Shape, VISITORS},
 };
 
 const FROM: i64 = 1_743_120_000_000;
-const NOW: i64 = FROM + 9 * 24 * 60 * 60 * 1_000;
+pub const NOW: i64 = FROM + 9 * 24 * 60 * 60 * 1_000;
 const QUESTIONS_MAX: usize = 4_000;
 const ROWS: usize = 60;
-const FAULTS: [Fault; 41] = [
+const FAULTS: [Fault; 68] = [
     Fault::PauseOfAMillisecondLess,
     Fault::PauseOfAMillisecondMore,
     Fault::SessionsJoinOverPauses,
@@ -59,11 +61,52 @@ const FAULTS: [Fault; 41] = [
     Fault::NotLeavesNoNone,
     Fault::RepeatedMeansAnd,
     Fault::RepeatedNotMeansOr,
+    Fault::DomainIsNoHost,
+    Fault::WwwIsAnotherHost,
+    Fault::HostsAreStrangers,
+    Fault::ViewsHaveNoProperties,
+    Fault::NumbersAreNoProperties,
+    Fault::TruthIsNoProperty,
+    Fault::AnythingIsAProperty,
+    Fault::VisitsForEachView,
+    Fault::RowsOfWholeVisits,
+    Fault::RowsRateAllVisits,
+    Fault::RowsMeanOrToFilters,
+    Fault::VisitsAreListedByEvent,
+    Fault::EventsAreInteractions,
+    Fault::NoneIsNotListed,
+    Fault::NoneIsAlwaysListed,
+    Fault::EngagementIsListed,
+    Fault::QuietValuesAreNotListed,
+    Fault::ValuesOfVisitsAloneAreNotListed,
+    Fault::ValuesOfAllTimeAreListed,
+    Fault::OrderIsOfVisitors,
+    Fault::TiesByValueBackwards,
+    Fault::ShareOfVisits,
+    Fault::ShareOfRows,
+    Fault::GoalsHaveNoFilters,
+    Fault::GoalEventsArePatterns,
+    Fault::ConversionsAreEvents,
+    Fault::RateOfVisits,
 ];
+
+/// What the hosts of a website may be, beside its domain.
+pub const HOSTS: [&[&str]; 5] =
+    [&[], &["www.example.com"], &["shop.example"], &["blog.example.com", "www.shop.example"], &["www.google.de"]];
 
 /// Websites of the tests: one whose domain has a `www.`, and one without.
 pub fn websites() -> Vec<Website> {
-    ["example.com", "www.shop.example"].map(|domain| Website { domain: domain.to_owned(), hosts: Vec::new() }).to_vec()
+    let goals = |at: usize| GOALS.into_iter().skip(at).step_by(2).collect();
+    let website =
+        |(at, domain): (usize, &str)| Website { domain: domain.to_owned(), goals: goals(at), ..Website::default() };
+    ["example.com", "www.shop.example"].into_iter().enumerate().map(website).collect()
+}
+
+/// The same, with some of the hosts.
+pub fn websites_with_hosts(dice: &mut Dice) -> Vec<Website> {
+    let with_hosts =
+        |website| Website { hosts: dice.pick(&HOSTS).iter().map(|&host| host.to_owned()).collect(), ..website };
+    websites().into_iter().map(with_hosts).collect()
 }
 
 #[test]
@@ -80,20 +123,27 @@ fn every_rule_that_is_taken_away_is_missed() {
     }
 }
 
+/// An oracle with random events of two websites.
+pub fn traffic_of(dice: &mut Dice) -> Oracle {
+    let shape = Shape { websites: 2, events: 500, from: FROM, to: NOW, some_on_arrival: false };
+    let arrived = |(arrival, event)| Event { arrival, ..event };
+    let events = traffic::events(dice, shape).into_iter().enumerate().map(arrived).collect();
+    Oracle { websites: websites_with_hosts(dice), events, ..Oracle::default() }
+}
+
 /// How many questions it took until an answer of an oracle with these rules was not the right one.
 fn found_after(rules: Rules, seed: u64, questions_max: usize) -> Option<usize> {
     let dice = &mut Dice(seed);
-    let shape = Shape { websites: 2, events: 500, from: FROM, to: NOW, some_on_arrival: false };
-    let mut right = Oracle { websites: websites(), ..Oracle::default() };
-    for (arrival, mut event) in traffic::events(dice, shape).into_iter().enumerate() {
-        event.arrival = arrival;
-        right.events.push(event);
-    }
+    let mut right = traffic_of(dice);
     let mut wrong = Oracle { rules, ..right.clone() };
     for oracle in [&mut right, &mut wrong] {
         oracle.erase(0, VISITORS[3]);
     }
-    (1..=questions_max).find(|_| {
+    (1..=questions_max).find(|at| {
+        if at % 50 == 0 {
+            right.websites = websites_with_hosts(dice);
+            wrong.websites.clone_from(&right.websites);
+        }
         let question = question(dice, &right, NOW);
         let cut = FROM + 24 * 4 * QUARTER_MS + dice.between(0, 40) * QUARTER_MS;
         let moment = Moment { now: NOW, expired_before: dice.once_in(4).then_some(cut) };
@@ -122,7 +172,19 @@ fn answer(oracle: &Oracle, question: &Question, moment: Moment) -> Value {
     let said =
         |range: Range| json!({"from": text_of(range.0), "to": text_of(range.1), "timezone": question.zone_name()});
     let meta = json!({"asOf": text_of(moment.now), "complete": true, "visitors": "exact", "visitorsError": 0.0});
-    if question.is_series {
+    if matches!(question.kind, Kind::Goals) {
+        let Question { website, filters, .. } = question;
+        let expired_before = moment.expired_before;
+        let asked = oracle::Question { website: *website, from: range.0, to: range.1, filters, expired_before };
+        return json!({"range": said(range), "goals": oracle.goals_shown(&asked), "meta": meta});
+    }
+    if let Kind::Top(top) = &question.kind {
+        let mut answer = planted_lists::list(oracle, question, top, range, moment.expired_before);
+        answer["range"] = said(range);
+        answer["meta"] = meta;
+        return answer;
+    }
+    if matches!(question.kind, Kind::Series) {
         let interval = question.interval(range).unwrap_or(super::calendar::Interval::Day);
         let buckets = zone.buckets(range, interval);
         let comparison = earlier.map(|earlier| {

@@ -5,9 +5,11 @@ use jiff::{Timestamp, civil::Date};
 use super::{
     calendar::{Interval, Range, Zone},
     dice::Dice,
-    filed::{self, OF_EVENT, OF_VISIT},
+    filed::{self, OF_EVENT, OF_VISIT, PROPERTY},
     filters::escaped,
+    lists::ORDERS,
     oracle::{Oracle, QUARTER_MS},
+    traffic::PROPERTIES,
 };
 
 const ZONES: [&str; 8] = [
@@ -22,6 +24,9 @@ const ZONES: [&str; 8] = [
 ];
 const PERIODS: [&str; 12] =
     ["today", "yesterday", "24h", "7d", "28d", "30d", "91d", "month", "lastmonth", "year", "12mo", "all"];
+/// None of the events is a bot's, and there are so few that all are counted one by one.
+const IDLE: [Option<(&str, &str)>; 5] =
+    [None, None, Some(("bots", "include")), Some(("exact", "true")), Some(("exact", "false"))];
 const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 /// A head of a request may have 16 KiB.
 const PATH_BYTES_MAX: usize = 12_000;
@@ -36,21 +41,48 @@ pub enum Asked {
     Period(&'static str),
 }
 
+/// What is to be known of the range.
+#[derive(Debug, Clone)]
+pub enum Kind {
+    Totals,
+    Series,
+    Top(Top),
+    Goals,
+}
+
+/// Which rows of which list.
+#[derive(Debug, Clone)]
+pub struct Top {
+    /// One of the names, or `property:` and that of a property.
+    pub name: String,
+    pub order: Option<&'static str>,
+    pub limit: Option<usize>,
+    pub offset: Option<usize>,
+}
+
 #[derive(Debug, Clone)]
 pub struct Question {
     pub website: usize,
-    pub is_series: bool,
+    pub kind: Kind,
     pub range: Asked,
     pub zone: Option<&'static str>,
     pub interval: Option<&'static str>,
     pub compare: Option<&'static str>,
     pub filters: Vec<(String, String)>,
+    /// A parameter that changes nothing here.
+    pub idle: Option<(&'static str, &'static str)>,
 }
 
 impl Question {
     /// What is asked in a URL.
     pub fn path(&self, code: &str) -> String {
-        let route = if self.is_series { "/api/v1/stats/series" } else { "/api/v1/stats" };
+        let route = match &self.kind {
+            Kind::Totals => "/api/v1/stats".to_owned(),
+            Kind::Series => "/api/v1/stats/series".to_owned(),
+            Kind::Goals => "/api/v1/stats/goals".to_owned(),
+            // A `+` is one in a path.
+            Kind::Top(top) => format!("/api/v1/stats/top/{}", encoded(&top.name).replace('+', "%20")),
+        };
         let mut path = format!("{route}?trackingCode={code}");
         let mut add = |name: &str, value: &str| path.push_str(&format!("&{name}={}", encoded(value)));
         match self.range {
@@ -69,10 +101,16 @@ impl Question {
             Asked::Period(name) => add("period", name),
         }
         let others = [("timezone", self.zone), ("interval", self.interval), ("compare", self.compare)];
-        for (name, value) in others {
-            if let Some(value) = value {
-                add(name, value);
-            }
+        let others = others.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        others.chain(self.idle).for_each(|(name, value)| add(name, value));
+        if let Kind::Top(Top { order, limit, offset, .. }) = &self.kind {
+            let numbers =
+                [("limit", limit), ("offset", offset)].map(|(name, number)| (name, number.map(|n| n.to_string())));
+            order.iter().for_each(|order| add("order", order));
+            numbers
+                .iter()
+                .filter_map(|(name, number)| Some((name, number.as_ref()?)))
+                .for_each(|(name, number)| add(name, number));
         }
         for (name, value) in &self.filters {
             add(name, value);
@@ -131,15 +169,23 @@ pub fn question(dice: &mut Dice, oracle: &Oracle, now: i64) -> Question {
         let website = dice.below(oracle.websites.len());
         let zone = (!dice.once_in(4)).then(|| *dice.pick(&ZONES));
         let range = asked(dice, oracle, zone.unwrap_or("UTC"), now);
-        let is_series = dice.once_in(3);
+        let kind = match dice.below(7) {
+            0 | 1 => Kind::Totals,
+            2 => Kind::Series,
+            3 => Kind::Goals,
+            _ => Kind::Top(top(dice)),
+        };
+        let interval = if matches!(kind, Kind::Series) { interval(dice, range) } else { None };
+        let compares = [None, None, Some("none"), Some("previous"), Some("year")];
         let question = Question {
             website,
-            is_series,
             range,
             zone,
-            interval: if is_series { interval(dice, range) } else { None },
-            compare: *dice.pick(&[None, None, Some("none"), Some("previous"), Some("year")]),
+            interval,
+            compare: if matches!(kind, Kind::Top(_) | Kind::Goals) { None } else { *dice.pick(&compares) },
             filters: filters(dice, oracle, website),
+            idle: *dice.pick(&IDLE),
+            kind,
         };
         if question.path("").len() <= PATH_BYTES_MAX {
             return question;
@@ -192,7 +238,20 @@ fn interval(dice: &mut Dice, range: Asked) -> Option<&'static str> {
     }
 }
 
-fn filters(dice: &mut Dice, oracle: &Oracle, website: usize) -> Vec<(String, String)> {
+/// Some rows of the list of any name, or of a property.
+fn top(dice: &mut Dice) -> Top {
+    let name = match dice.below(4) {
+        0 => format!("{PROPERTY}{}", dice.pick(&PROPERTIES)),
+        1 => (*dice.pick(&OF_EVENT)).to_owned(),
+        _ => (*dice.pick(&OF_VISIT)).to_owned(),
+    };
+    let order = if dice.once_in(2) { None } else { Some(*dice.pick(&ORDERS)) };
+    let limits = [None, None, Some(1), Some(3), Some(1_000), Some(1_000)];
+    let offsets = [None, None, None, Some(0), Some(1), Some(5), Some(200_000)];
+    Top { name, order, limit: *dice.pick(&limits), offset: *dice.pick(&offsets) }
+}
+
+pub fn filters(dice: &mut Dice, oracle: &Oracle, website: usize) -> Vec<(String, String)> {
     let mut filters = Vec::new();
     let names = *dice.pick(&[0, 0, 1, 1, 1, 2, 3]);
     for _ in 0..names {

@@ -14,8 +14,9 @@ use tempfile::TempDir;
 use super::{
     compare::{Moment, differences},
     dice::Dice,
+    goals::Goal,
     oracle::{Event, Oracle, Website, expired_before},
-    questions::{Asked, Question, encoded, question},
+    questions::{Asked, Kind, Question, encoded, question},
     traffic::ON_ARRIVAL,
 };
 
@@ -42,11 +43,13 @@ pub struct Site {
 
 /// The seed that the environment says, or another one each time.
 pub fn seed() -> u64 {
+    seed_or(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64)
+}
+
+/// The seed that the environment says, or this one.
+pub fn seed_or(other: u64) -> u64 {
     let said = std::env::var("HITLOG_NUMBERS_SEED").ok();
-    said.map_or_else(
-        || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64,
-        |seed| seed.parse().unwrap(),
-    )
+    said.map_or(other, |seed| seed.parse().unwrap())
 }
 
 pub fn now_ms() -> i64 {
@@ -61,7 +64,7 @@ impl Site {
         let data = work.path().join("data");
         let daemon = Daemon::start_in(&data, flags);
         let codes = websites.iter().map(|website| daemon.register(&website.domain)).collect();
-        Self {
+        let mut site = Self {
             client: daemon.client(),
             daemon: Some(daemon),
             data,
@@ -75,6 +78,19 @@ impl Site {
             seed,
             arrivals: 0,
             asked: Vec::new(),
+        };
+        for website in 0..site.codes.len() {
+            site.set_goals(website);
+        }
+        site
+    }
+
+    /// Tells hitlog of the goals that the website has.
+    fn set_goals(&mut self, website: usize) {
+        let goal = |goal: &Goal| json!({"name": goal.name, "event": goal.event, "page": goal.page});
+        let goals: Vec<Value> = self.oracle.websites[website].goals.iter().map(goal).collect();
+        if !goals.is_empty() {
+            self.change(website, json!({ "goals": goals }));
         }
     }
 
@@ -94,7 +110,12 @@ impl Site {
 
     fn send_batch(&mut self, events: &[Event]) {
         let bodies: Vec<_> = events.iter().map(|event| self.body(event)).collect();
-        let response = self.client.post("/api/v1/events/batch", json!({ "events": bodies }).to_string());
+        let mut body = json!({ "events": bodies }).to_string();
+        if self.dice.once_in(2) {
+            // The same in other letters: all of these stand in texts only.
+            body = body.replace('\u{e4}', "\\u00e4").replace('\u{fc}', "\\u00FC").replace('/', "\\/");
+        }
+        let response = self.client.post("/api/v1/events/batch", body);
         assert_eq!(response.status, 201, "seed {}: {}", self.seed, response.text());
         let stored = response.json();
         let stored = stored["events"].as_array().unwrap();
@@ -119,6 +140,20 @@ impl Site {
             body["timestamp"] = event.created_at.into();
         }
         body
+    }
+
+    /// Tells hitlog what the hosts of a website are from now on.
+    pub fn set_hosts(&mut self, website: usize, hosts: &[&str]) {
+        self.change(website, json!({ "hosts": hosts }));
+        self.oracle.websites[website].hosts = hosts.iter().map(|&host| host.to_owned()).collect();
+    }
+
+    fn change(&mut self, website: usize, change: Value) {
+        let listed = self.client.get("/api/v1/websites").json();
+        let mut listed = listed["websites"].as_array().unwrap().iter();
+        let id = listed.find(|one| one["trackingCode"] == *self.codes[website]).unwrap()["id"].as_str().unwrap();
+        let response = self.client.put(&format!("/api/v1/websites/{id}"), change.to_string());
+        assert_eq!(response.status, 200, "seed {}: {}", self.seed, response.text());
     }
 
     /// Erases a visitor; returns the erasure's id.
@@ -198,22 +233,33 @@ impl Site {
     /// An answer that has counted everything, and when it was asked for and was there.
     pub fn answer(&mut self, question: &Question) -> (i64, Value, i64) {
         let path = question.path(&self.codes[question.website]);
+        let answer = self.complete_answer(&path);
+        if matches!(question.kind, Kind::Totals) {
+            let website = &answer.1["website"];
+            assert_eq!(website["trackingCode"], *self.codes[question.website], "{path}");
+            assert_eq!(website["domain"], *self.oracle.websites[question.website].domain, "{path}");
+        }
+        answer
+    }
+
+    /// The same of any path.
+    pub fn complete_answer(&mut self, path: &str) -> (i64, Value, i64) {
         let started = Instant::now();
         loop {
             let before = now_ms();
-            let response = self.client.get(&path);
+            let response = self.client.get(path);
             assert_eq!(response.status, 200, "seed {}: {path}: {}", self.seed, response.text());
             let answer = response.json();
-            if !question.is_series {
-                let website = &answer["website"];
-                assert_eq!(website["trackingCode"], *self.codes[question.website], "{path}");
-                assert_eq!(website["domain"], *self.oracle.websites[question.website].domain, "{path}");
-            }
             if answer["meta"]["complete"] == true {
                 return (before, answer, now_ms());
             }
             assert!(started.elapsed() < COMPLETE_WITHIN, "seed {}: {path} is never complete: {answer}", self.seed);
             thread::sleep(Duration::from_millis(50));
         }
+    }
+
+    /// The tracking code of a website.
+    pub fn code(&self, website: usize) -> &str {
+        &self.codes[website]
     }
 }

@@ -33,6 +33,20 @@ const QUERIES: [&str; 11] = [
     "?utm_campaign&utm_source=News",
 ];
 const NAMES: [&str; 7] = ["signup", "$engagement", "buy*now!", "a\\b", "Sign up", "click", ""];
+/// Members of `properties` that lists are asked for: some that mean something to hitlog, some that do not, one that no
+/// event has.
+pub const PROPERTIES: [&str; 10] = [
+    "plan",
+    "gr\u{f6}\u{df}e/\u{fc}",
+    "a \"b\" \\ +c",
+    "%41",
+    "name",
+    "buttonId",
+    "engagedMs",
+    "interactive",
+    "eventName",
+    "nobody's",
+];
 const BROWSERS: [Option<&str>; 5] = [None, Some("Firefox"), Some("Chrome"), Some("Chrome*"), Some("")];
 const OS: [Option<&str>; 4] = [None, Some("Linux"), Some("Windows 11"), Some("!os")];
 const DEVICES: [Option<&str>; 4] = [None, Some("mobile"), Some("tablet"), Some("desktop")];
@@ -166,6 +180,34 @@ fn referrer(dice: &mut Dice) -> Option<String> {
 }
 
 fn properties(dice: &mut Dice) -> Value {
+    let mut properties = named_properties(dice);
+    while dice.once_in(2) {
+        if properties.is_null() {
+            properties = json!({});
+        }
+        properties[PROPERTIES[dice.below(4)]] = property(dice);
+    }
+    properties
+}
+
+/// A value that a list shows, or one that it does not.
+fn property(dice: &mut Dice) -> Value {
+    match dice.below(12) {
+        0 => json!(dice.between(-3, 3)),
+        1 => json!(*dice.pick(&[0.5, -2.25, 12_345.678, 1e-7, 1e300])),
+        2 => json!(*dice.pick(&[u64::MAX, u64::MAX - 1, 1 << 53])),
+        3 => json!(dice.once_in(2)),
+        4 => dice.pick(&[Value::Null, json!([]), json!(["gold"]), json!({"plan": "gold"}), json!({})]).clone(),
+        // Longer than a value may be, with a letter across the end.
+        5 => json!(format!("{}\u{fc}end", "x".repeat(1_023))),
+        _ => {
+            json!(*dice.pick(&["gold", "Gold", "silver", "", " ", "say \"hi\"\n", "a\\b/\u{e4}", "true", "1", "null"]))
+        }
+    }
+}
+
+/// Those by which an event has a name, engages, interacts.
+fn named_properties(dice: &mut Dice) -> Value {
     let mut properties = json!({});
     match dice.below(5) {
         0 => return Value::Null,

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{
     calendar::Zone,
     oracle::{Event, Website},
-    questions::{Asked, Question},
+    questions::{Asked, Kind, Question},
     site::{Site, seed},
 };
 
@@ -82,7 +82,7 @@ fn events() -> Vec<Event> {
 
 #[test]
 fn hours_add_up_to_days_and_days_to_the_total_wherever_clocks_change() {
-    let website = |number: usize| Website { domain: format!("zone-{number}.example"), hosts: Vec::new() };
+    let website = |number: usize| Website { domain: format!("zone-{number}.example"), ..Website::default() };
     let websites = (0..CHANGES.len()).map(website).collect();
     let mut site = Site::start(seed(), websites, &["--segment-rows-max", "1000"]);
     let mut events = events();
@@ -102,15 +102,17 @@ fn hours_add_up_to_days_and_days_to_the_total_wherever_clocks_change() {
 fn check(site: &mut Site, website: usize, change: &Change) {
     let question = Question {
         website,
-        is_series: false,
+        kind: Kind::Totals,
         range: Asked::Dates(date(change.first), date(change.last)),
         zone: Some(change.zone),
         interval: None,
         compare: Some("previous"),
         filters: Vec::new(),
+        idle: None,
     };
     let total = site.ask(&question);
-    let cut_into = |interval| Question { is_series: true, interval: Some(interval), compare: None, ..question.clone() };
+    let cut_into =
+        |interval| Question { kind: Kind::Series, interval: Some(interval), compare: None, ..question.clone() };
     let days = site.ask(&cut_into("day"));
     let hours = match change.hours {
         Some(_) => site.ask(&cut_into("hour")),
