@@ -67,14 +67,35 @@ impl<'a> From<&'a Goal> for GoalJson<'a> {
 
 /// What the website is to referrers and pages: its own hosts are its domain and those that it names, `www.` aside.
 pub fn own(website: &Website) -> Own {
-    let hosts = website.hosts.iter().chain([&website.domain]);
+    let hosts = website.hosts.iter().chain([&website.domain]).map(|host| without_port(host));
     let mut hosts: Vec<String> = hosts.map(|host| host.strip_prefix("www.").unwrap_or(host).to_owned()).collect();
     hosts.sort_unstable();
     hosts.dedup();
     Own { has_several: hosts.len() > 1, hosts: hosts.into() }
 }
 
+/// A host without its port, which no page and no referrer is filed under.
+fn without_port(host: &str) -> &str {
+    // The colons of an address of IPv6 stand in brackets.
+    let (name, port) = host.rsplit_once(':').unwrap_or((host, ""));
+    if port.ends_with(']') { host } else { name }
+}
+
 /// The zone of its days and hours, where nobody names one.
 pub fn zone(website: &Website) -> Zone {
     website.timezone.as_deref().and_then(Zone::find).unwrap_or_else(Zone::utc)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_have_no_ports() {
+        for (host, name) in
+            [("a.example", "a.example"), ("a.example:80", "a.example"), ("[::1]", "[::1]"), ("[::1]:80", "[::1]")]
+        {
+            assert_eq!(without_port(host), name);
+        }
+    }
 }

@@ -14,6 +14,7 @@ pub(super) mod last_backup;
 mod lock;
 mod names;
 pub(super) mod quarantine;
+pub(super) mod rollup_schema;
 pub(super) mod room;
 pub(super) mod row;
 pub(super) mod schema;

@@ -91,35 +91,6 @@ pub(crate) const SUMMARY_SQL: &str = "
         PRIMARY KEY(websiteId, eventType, day)
     ) WITHOUT ROWID;";
 
-/// What numbers are answered from: of each website the sums of quarters of an hour, and its events as fragments.
-pub(crate) const ROLLUP_SQL: &str = "
-    CREATE TABLE Rollup(
-        websiteId TEXT PRIMARY KEY,
-        events INTEGER NOT NULL,
-        unwanted INTEGER NOT NULL, -- of them, those with flags 1 or 2
-        firstCreatedAt INTEGER NOT NULL,
-        lastCreatedAt INTEGER NOT NULL,
-        quarters BLOB NOT NULL, -- sums and visitors of each quarter of an hour, UTC
-        blocks BLOB NOT NULL, -- ids, sizes and times of its blocks
-        hash INTEGER NOT NULL, -- XXH3 of all that stands before
-        dictionaries BLOB NOT NULL, -- what events are filed under
-        dictionariesHash INTEGER NOT NULL
-    );
-    CREATE TABLE RollupBlock(
-        id INTEGER PRIMARY KEY,
-        keys BLOB NOT NULL, -- whose its fragments are, and when they begin and end
-        keysHash INTEGER NOT NULL,
-        hits BLOB NOT NULL, -- their events
-        hitsHash INTEGER NOT NULL
-    );
-    CREATE TABLE RollupList(
-        websiteId TEXT NOT NULL,
-        kind INTEGER NOT NULL, -- what events are grouped by
-        groups BLOB NOT NULL, -- sums and visitors of each group
-        hash INTEGER NOT NULL, -- XXH3 of that
-        PRIMARY KEY(websiteId, kind)
-    );";
-
 /// Which segment a sealed file is: a copy under another's name is known for what it is.
 pub(crate) const IDENTITY_SQL: &str = "
     CREATE TABLE Identity(
@@ -220,12 +191,6 @@ pub(crate) fn select_events_of_website(version: i64) -> &'static str {
         SELECT_EVENTS_OF_WEBSITE_WITHOUT_FLAGS
     }
 }
-
-/// Reads the properties of a website's events up to a sequence, where a text stands in them or may stand in another
-/// spelling.
-pub(crate) const SELECT_PROPERTIES_OF_WEBSITE: &str = "
-    SELECT id, visitorId, properties FROM Event NOT INDEXED
-    WHERE id <= ?1 AND websiteId = ?2 AND (instr(properties, ?3) > 0 OR instr(properties, '\\') > 0)";
 
 /// Reads the events of a visitor of a website after a sequence with their flags, in the order of their arrival.
 pub(crate) const SELECT_FLAGGED_EVENTS_OF_VISITOR: &str = concat!(

@@ -17,7 +17,7 @@ use super::{
     memory::MemoryPiece,
     visit::{Evaluation, Selection},
 };
-use crate::store::format::{hash::visitor_hash, row, schema};
+use crate::store::format::{hash::visitor_hash, rollup_schema, row, schema};
 
 /// Events that are in memory at once while rollups are made: some 60 MB of them. Of a segment with more, those of some
 /// visitors are read after those of others.
@@ -201,7 +201,7 @@ pub(super) fn write_in_passes(connection: &Connection, events_per_pass: u64) -> 
     connection.execute_batch(
         "DROP TABLE IF EXISTS Rollup; DROP TABLE IF EXISTS RollupBlock; DROP TABLE IF EXISTS RollupList;",
     )?;
-    connection.execute_batch(schema::ROLLUP_SQL)?;
+    connection.execute_batch(rollup_schema::ROLLUP_SQL)?;
     let mut insert =
         connection.prepare("INSERT INTO RollupBlock(keys, keysHash, hits, hitsHash) VALUES(?1, ?2, ?3, ?4)")?;
     let built = build(connection, events_per_pass, |fragments| {

@@ -18,7 +18,7 @@ use crate::{
     metrics::ReadRefused,
     store::{
         error::ReadError,
-        format::{hash::visitor_hash, row, schema},
+        format::{hash::visitor_hash, rollup_schema, row, schema},
         read::snapshot::Snapshot,
         rollup::{Evaluation, Lister, MemoryPiece, Selection, Values, first_whole_quarter, property},
         segments::{Content, Hidden, Segment},
@@ -102,7 +102,7 @@ impl Reading<'_> {
         for (segment, up_to) in &self.segments {
             self.check(visitors.capacity() * 2 * size_of::<u64>())?;
             self.snapshot.on(segment, |connection| {
-                let mut select = connection.prepare_cached(schema::SELECT_PROPERTIES_OF_WEBSITE)?;
+                let mut select = connection.prepare_cached(rollup_schema::SELECT_PROPERTIES_OF_WEBSITE)?;
                 let mut rows = select.query(params![up_to.cast_signed(), self.website_id, needle])?;
                 while let Some(row) = rows.next()? {
                     let properties = row.get_ref(2)?.as_bytes().map_err(rusqlite::Error::from)?;
