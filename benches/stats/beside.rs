@@ -52,7 +52,9 @@ fn compare_pages(data: &Path, table: &Path, events: usize, days: i64, runtime: &
     for row in &answer {
         let page = row[0].as_str().unwrap();
         let filters = vec![(Dimension::Page, page)];
-        let reply = asked.ask(runtime, &Question { name: "", filters, spans: vec![span] }, true).remove(0).spans[0];
+        let reply =
+            asked.ask(runtime, &Question { name: "", filters, spans: vec![span], listed: None }, true).remove(0).spans
+                [0];
         let expected = [reply.visitors as i64, reply.counts.pageviews, reply.counts.visits];
         assert_eq!(row[1..], expected.map(Value::from), "{page}");
         println!("    {page}: {} visitors, {} page views, seen in {} visits", row[1], row[2], row[3]);

@@ -29,7 +29,10 @@ use hitlog::{
     config::{Config, RawSettings},
     event::{Arrival, parse_batch},
     metrics::{BuildInfo, Metrics},
-    store::{DataDir, Dimension, Filter, NumbersQuestion, NumbersReply, Own, Span, Store},
+    store::{
+        DataDir, Dimension, Filter, ListOrder, ListPage, ListReply, ListRow, Listed, NumbersQuestion, NumbersReply,
+        Own, Span, Store,
+    },
 };
 use rusqlite::Connection;
 use tokio::runtime::{Builder, Runtime};
@@ -73,19 +76,23 @@ fn main() {
     for question in Question::all(days).into_iter().filter(|question| question.name.contains(&only)) {
         let asked = Asked::open(&path);
         let begun = Instant::now();
-        let reply = asked.ask(&runtime, &question, false);
+        let reply = asked.answer(&runtime, &question);
         let first = begun.elapsed().as_secs_f64() * 1e3;
         let mut times: Vec<f64> = (0..WARM)
             .map(|_| {
                 let begun = Instant::now();
-                assert_eq!(asked.ask(&runtime, &question, false)[0].spans, reply[0].spans);
+                let again = asked.answer(&runtime, &question);
+                assert_eq!((again.0.spans, again.1), (reply.0.spans.clone(), reply.1.clone()));
                 begun.elapsed().as_secs_f64() * 1e3
             })
             .collect();
         times.sort_by(f64::total_cmp);
         let (p50, p99) = (times[WARM / 2], times[WARM * 99 / 100]);
         println!("{:<38}{first:>9.1} ms{p50:>9.1} ms{p99:>9.1} ms{:>14}", question.name, resident_mib());
-        println!("    {}", shown(&reply[0]));
+        println!("    {}", shown(&reply.0));
+        if let Some(ListRow { value, visitors, visitors_error, .. }) = reply.1.first() {
+            println!("    first of the list: {value:?}, {visitors} visitors (error {visitors_error:?})");
+        }
         asked.store.close().unwrap();
     }
 }
@@ -101,6 +108,8 @@ struct Question<'a> {
     name: &'static str,
     filters: Vec<(Dimension, &'a str)>,
     spans: Vec<Span>,
+    /// What is listed, of the first of them.
+    listed: Option<Dimension>,
 }
 
 impl Question<'static> {
@@ -111,7 +120,16 @@ impl Question<'static> {
         let daily = |from: i64, to: i64, step: i64| {
             (0..(to - from) / step).map(|at| Span { from: from + at * step, to: from + (at + 1) * step }).collect()
         };
-        let of = |name, filters: &[(Dimension, &'static str)], spans| Self { name, filters: filters.to_vec(), spans };
+        let of = |name, filters: &[(Dimension, &'static str)], spans| Self {
+            name,
+            filters: filters.to_vec(),
+            spans,
+            listed: None,
+        };
+        let list = |name, listed, filters: &[(Dimension, &'static str)]| Self {
+            listed: Some(listed),
+            ..of(name, filters, all.clone())
+        };
         vec![
             of("totals of everything", &[], all.clone()),
             of("days of everything", &[], daily(FIRST_TIME, end, DAY_MS)),
@@ -121,6 +139,12 @@ impl Question<'static> {
             of("one page, everything", &[(Dimension::Page, "/blog/article-7")], all.clone()),
             of("one country, everything", &[(Dimension::Location, "DE")], all.clone()),
             of("one country, days of everything", &[(Dimension::Location, "DE")], daily(FIRST_TIME, end, DAY_MS)),
+            list("list of pages", Dimension::Page, &[]),
+            list("list of entry pages", Dimension::EntryPage, &[]),
+            list("list of sources", Dimension::Source, &[]),
+            list("list of countries", Dimension::Location, &[]),
+            list("list of events", Dimension::Event, &[]),
+            list("list of pages, one country", Dimension::Page, &[(Dimension::Location, "DE")]),
         ]
     }
 }
@@ -135,14 +159,36 @@ impl Asked {
         Self { store: open(path, SEGMENT).0 }
     }
 
+    /// Numbers, and rows if the question is about a list.
+    fn answer(&self, runtime: &Runtime, question: &Question<'_>) -> (NumbersReply, Vec<ListRow>) {
+        let Some(dimension) = question.listed else {
+            return (self.ask(runtime, question, false).remove(0), Vec::new());
+        };
+        let ListReply { rows, all, .. } = self.list(runtime, question, dimension, false);
+        (all, rows)
+    }
+
+    /// The ten values with the most visitors.
+    fn list(&self, runtime: &Runtime, question: &Question<'_>, dimension: Dimension, is_exact: bool) -> ListReply {
+        let (numbers, asked, span) = (self.store.numbers.clone(), asked(question, is_exact), question.spans[0]);
+        let page = ListPage { order: ListOrder::Visitors, offset: 0, limit: 10 };
+        let listed = Listed::Dimension(dimension);
+        let reply = self.store.readers.ask(move |snapshot| numbers.list(snapshot, &asked, &listed, (span, page)));
+        runtime.block_on(reply).unwrap()
+    }
+
     fn ask(&self, runtime: &Runtime, question: &Question<'_>, is_exact: bool) -> Vec<NumbersReply> {
-        let filters = question.filters.iter().map(|(dimension, text)| Filter::new(*dimension, text)).collect();
-        let own = Own { hosts: ["example.com".to_owned()].into(), has_several: false };
-        let asked = NumbersQuestion::new(WEBSITE.into(), own, filters).exactly(is_exact);
+        let asked = asked(question, is_exact);
         let (numbers, spans) = (self.store.numbers.clone(), vec![question.spans.clone()]);
         let reply = self.store.readers.ask(move |snapshot| numbers.ask(snapshot, &asked, &spans));
         runtime.block_on(reply).unwrap()
     }
+}
+
+fn asked(question: &Question<'_>, is_exact: bool) -> NumbersQuestion {
+    let filters = question.filters.iter().map(|(dimension, text)| Filter::new(*dimension, text)).collect();
+    let own = Own { hosts: ["example.com".to_owned()].into(), has_several: false };
+    NumbersQuestion::new(WEBSITE.into(), own, filters).exactly(is_exact)
 }
 
 /// Fills a directory with sealed segments.
@@ -228,6 +274,7 @@ fn report_seal(path: &Path, lines: &Lines) {
     let parts = [
         ("quarters", "SELECT sum(length(quarters)) FROM Rollup"),
         ("dictionaries", "SELECT sum(length(dictionaries)) FROM Rollup"),
+        ("lists", "SELECT sum(length(groups)) FROM RollupList"),
         ("keys", "SELECT sum(length(keys)) FROM RollupBlock"),
         ("hits", "SELECT sum(length(hits)) FROM RollupBlock"),
     ];
