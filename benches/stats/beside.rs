@@ -3,9 +3,11 @@
 
 use std::{
     path::Path,
+    process,
     time::{Duration, Instant},
 };
 
+use harness::measure::cpu_seconds;
 use hitlog::store::{Dimension, NumbersReply, Span};
 use serde_json::Value;
 use tokio::runtime::Runtime;
@@ -22,7 +24,8 @@ const AGAIN_MIN: usize = 3;
 /// Asks hitlog and the table, which is made if it is not there.
 pub fn compare(data: &Path, table: &Path, events: usize, days: i64, runtime: &Runtime) {
     Table::make(table, events);
-    println!("{:<28}{:<20}{:>12}{:>14}{:>14}{:>10}", "", "", "first", "again p50", "again p99", "askings");
+    let head = ["first", "again p50", "again p99", "processor", "askings"].map(|name| format!("{name:>14}")).concat();
+    println!("{:48}{head}", "");
     for Pair { question, sql } in pairs(days) {
         let [estimated, exact] = [false, true].map(|is_exact| {
             let asked = Asked::open(data);
@@ -34,9 +37,9 @@ pub fn compare(data: &Path, table: &Path, events: usize, days: i64, runtime: &Ru
         let (times, answer) = Times::of(|| connection.ask(&sql));
         assert_eq!(exact.1, answer, "{}", question.name);
         connection.note(question.name, &sql, &answer);
-        estimated.0.show(question.name, "hitlog", times.p50);
-        exact.0.show("", "hitlog, exact=true", times.p50);
-        times.show("", "one table", times.p50);
+        estimated.0.show(question.name, "hitlog", &times);
+        exact.0.show("", "hitlog, exact=true", &times);
+        times.show("", "one table", &times);
     }
     compare_pages(data, table, events, days, runtime);
 }
@@ -47,7 +50,7 @@ fn compare_pages(data: &Path, table: &Path, events: usize, days: i64, runtime: &
     let (sql, connection) = (Sql::pages(span), Table::open(table, events));
     let (times, answer) = Times::of(|| connection.ask(&sql));
     connection.note("top pages of everything", &sql, &answer);
-    times.show("top pages of everything", "one table", times.p50);
+    times.show("top pages of everything", "one table", &times);
     let asked = Asked::open(data);
     for row in &answer {
         let page = row[0].as_str().unwrap();
@@ -96,6 +99,8 @@ struct Times {
     first: f64,
     p50: f64,
     p99: f64,
+    /// Of processor time, of all threads together, on average. It hardly depends on what else the machine does.
+    cpu: f64,
     askings: usize,
 }
 
@@ -108,7 +113,7 @@ impl Times {
             (begun.elapsed().as_secs_f64() * 1e3, answer)
         };
         let (first, answer) = timed();
-        let (begun, mut times) = (Instant::now(), Vec::new());
+        let (begun, cpu_before, mut times) = (Instant::now(), cpu_seconds(process::id()), Vec::new());
         while times.len() < WARM && (times.len() < AGAIN_MIN || begun.elapsed() < AGAIN) {
             let (time, again) = timed();
             assert_eq!(again, answer);
@@ -116,12 +121,15 @@ impl Times {
         }
         times.sort_by(f64::total_cmp);
         let askings = times.len();
-        (Self { first, p50: times[askings / 2], p99: times[askings * 99 / 100], askings }, answer)
+        let cpu = (cpu_seconds(process::id()) - cpu_before) * 1e3 / askings as f64;
+        (Self { first, p50: times[askings / 2], p99: times[askings * 99 / 100], cpu, askings }, answer)
     }
 
-    fn show(&self, question: &str, side: &str, table: f64) {
-        let Self { first, p50, p99, askings } = self;
-        let ratio = table / p50;
-        println!("{question:<28}{side:<20}{first:>9.1} ms{p50:>11.1} ms{p99:>11.1} ms{askings:>10}{ratio:>9.1} times");
+    /// Shows them, and how many times as long the table took: the middle asking, and the processor.
+    fn show(&self, question: &str, side: &str, table: &Self) {
+        let Self { first, p50, p99, cpu, askings } = self;
+        let times = [first, p50, p99, cpu].map(|time| format!("{time:>11.1} ms")).concat();
+        let ratios = format!("{:.1} and {:.1} times", table.p50 / p50, table.cpu / cpu);
+        println!("{question:<28}{side:<20}{times}{askings:>14}   {ratios}");
     }
 }

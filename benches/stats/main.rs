@@ -6,8 +6,8 @@
 //! lose their events once they are sealed: numbers are not answered from these.
 //! With `HITLOG_STATS_DIR` the directory is kept there, and used again if it is there already.
 //!
-//! `cargo bench --bench stats -- EVENTS --sql`: how fast are they beside plain SQL? The same events in one indexed SQLite
-//! table, the same questions as SQL, and the answers must be equal. The table takes 490 bytes an event; with
+//! `cargo bench --bench stats -- EVENTS --sql`: how fast are they beside plain SQL? The same events in one indexed
+//! SQLite table, the same questions as SQL, and the answers must be equal. The table takes 490 bytes an event; with
 //! `HITLOG_STATS_DIR` it is kept beside the directory, under the same name with `.db`, where beside_duckdb.py, beside
 //! this file, finds it.
 

@@ -32,8 +32,8 @@ const INDEXES: &str = "
     CREATE INDEX EventByPage ON Event(websiteId, page, visitorId, createdAt, pageview);
     CREATE INDEX EventByVisit ON Event(websiteId, sessionId, visitorId, createdAt, pageview, interaction, page);
     ANALYZE;";
-/// What a connection is given: the most that SQLite maps of a file unless it is compiled otherwise, a gibibyte of pages,
-/// no temporary files, and a thread that helps to sort.
+/// What a connection is given: the most of a file that SQLite maps unless it is compiled otherwise, a gibibyte of
+/// pages, no temporary files, and a thread that helps to sort.
 const SETTINGS: &str = "PRAGMA mmap_size = 2147418112; PRAGMA cache_size = -1048576; PRAGMA temp_store = MEMORY;
     PRAGMA threads = 1;";
 
@@ -170,7 +170,7 @@ const COUNTED: &str = "count(*) AS visits,
 /// The visits that began in a range. Whether one began earlier shows in the half hour before.
 ///
 /// What a visitor did in a session is one run of events if it took no longer than the pause that would end it: seen so,
-/// windows are needed for the few that took longer. With windows over everything SQLite takes five times as long.
+/// windows are needed for the few that took longer. With windows over everything SQLite takes several times as long.
 fn visits(Span { from, to }: Span) -> String {
     let of_range =
         format!("websiteId = '{WEBSITE}' AND createdAt >= {} AND createdAt < {}", from - PAUSE_MS, to + VISIT_MS);
