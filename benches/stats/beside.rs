@@ -8,7 +8,7 @@ use std::{
 };
 
 use harness::measure::cpu_seconds;
-use hitlog::store::{Dimension, NumbersReply, Span};
+use hitlog::store::{Dimension, ListRow, NumbersReply, Span};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
@@ -44,25 +44,27 @@ pub fn compare(data: &Path, table: &Path, events: usize, days: i64, runtime: &Ru
     compare_pages(data, table, events, days, runtime);
 }
 
-/// The pages that most visitors have seen. What is said of each is what hitlog says with that page as a filter.
+/// The pages that most visitors have seen.
 fn compare_pages(data: &Path, table: &Path, events: usize, days: i64, runtime: &Runtime) {
     let span = Span { from: FIRST_TIME, to: FIRST_TIME + days * DAY_MS };
+    let question = Question { name: "top pages of everything", filters: Vec::new(), spans: vec![span], listed: None };
+    let [estimated, exact] = [false, true].map(|is_exact| {
+        let asked = Asked::open(data);
+        let answer = Times::of(|| asked.list(runtime, &question, Dimension::Page, is_exact).rows);
+        asked.store.close().unwrap();
+        answer
+    });
     let (sql, connection) = (Sql::pages(span), Table::open(table, events));
     let (times, answer) = Times::of(|| connection.ask(&sql));
-    connection.note("top pages of everything", &sql, &answer);
-    times.show("top pages of everything", "one table", &times);
-    let asked = Asked::open(data);
-    for row in &answer {
-        let page = row[0].as_str().unwrap();
-        let filters = vec![(Dimension::Page, page)];
-        let reply =
-            asked.ask(runtime, &Question { name: "", filters, spans: vec![span], listed: None }, true).remove(0).spans
-                [0];
-        let expected = [reply.visitors as i64, reply.counts.pageviews, reply.counts.visits];
-        assert_eq!(row[1..], expected.map(Value::from), "{page}");
-        println!("    {page}: {} visitors, {} page views, seen in {} visits", row[1], row[2], row[3]);
-    }
-    asked.store.close().unwrap();
+    connection.note(question.name, &sql, &answer);
+    let row = |row: &ListRow| {
+        let numbers = [row.visitors as i64, row.counts.pageviews, row.counts.visits].map(Value::from);
+        [vec![Value::from(row.value.clone())], numbers.to_vec()].concat()
+    };
+    assert_eq!(exact.1.iter().map(row).collect::<Rows>(), answer);
+    estimated.0.show(question.name, "hitlog", &times);
+    exact.0.show("", "hitlog, exact=true", &times);
+    times.show("", "one table", &times);
 }
 
 /// The same question twice.
