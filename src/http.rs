@@ -5,8 +5,8 @@
 //! the writer: events go into the queue and come back as receipts.
 //!
 //! On the way of a request: `connection`; `handle`, which is what all have in common (with `body`, `access` and
-//! `cors`); `route`, which is THE table; then `ingest`, `query`, `tail`, `stats`, `dashboard`, `websites`, `erasures` or
-//! `ops`. Each of these takes the `parts` that it uses, is `asked`, and makes a `response`, whole or in `chunks`, or
+//! `cors`); `route`, which is THE table; then `ingest`, `query`, `tail`, `stats`, `dashboard`, `websites`, `erasures`
+//! or `ops`. Each of these takes the `parts` that it uses, is `asked`, and makes a `response`, whole or in `chunks`, or
 //! tells `errors`. What bounds clients: `activity` (what a connection is doing), `stream` (its socket, which tells
 //! that), `connections` (who gives way), `memory` (what is held for them), `heavy` (work that takes long).
 
