@@ -25,9 +25,14 @@ def before_call(context, case, **kwargs):
         domain = isinstance(case.body, dict) and case.body.get("domain")
         if isinstance(domain, str) and not PLAIN_HOST.fullmatch(domain):
             case.body["domain"] = "not a host"
-        # An empty parameter is as if absent, which is no fault.
-        for name, value in (case.query or {}).items():
-            if name != "trackingCode" and value in ("", [""]):
+        # An empty parameter is as if absent, which is no fault. An empty object is written as nothing, too.
+        empty = [name for name, value in (case.query or {}).items() if value in ("", [""], {})]
+        if case.path.startswith("/api/v1/dashboard") and {"websiteId", "trackingCode"} & set(empty):
+            # The other name may be that of a website, and of two only one is given.
+            case.query.pop("trackingCode", None)
+            case.query["websiteId"] = REFUSED
+        for name in empty:
+            if name != "trackingCode":
                 case.query[name] = REFUSED
         if case.headers and case.headers.get("Last-Event-ID") == "":
             case.headers["Last-Event-ID"] = REFUSED
