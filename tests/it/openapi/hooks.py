@@ -29,9 +29,14 @@ def before_call(context, case, **kwargs):
         for number, host in enumerate(hosts if isinstance(hosts, list) else []):
             if isinstance(host, str) and not PLAIN_HOST.fullmatch(host):
                 hosts[number] = "not a host"
-        # An empty parameter is as if absent, which is no fault.
-        for name, value in (case.query or {}).items():
-            if name != "trackingCode" and value in ("", [""]):
+        # An empty parameter is as if absent, which is no fault. An empty object is written as nothing, too.
+        empty = [name for name, value in (case.query or {}).items() if value in ("", [""], {})]
+        if case.path.startswith("/api/v1/dashboard") and {"websiteId", "trackingCode"} & set(empty):
+            # The other name may be that of a website, and of two only one is given.
+            case.query.pop("trackingCode", None)
+            case.query["websiteId"] = REFUSED
+        for name in empty:
+            if name != "trackingCode":
                 case.query[name] = REFUSED
         if case.headers and case.headers.get("Last-Event-ID") == "":
             case.headers["Last-Event-ID"] = REFUSED
