@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, Command, parser::ValueSource, value_parser};
 
 use super::{
     arguments::{MAY_RUN, flag, json, shown, text, website},
@@ -91,7 +91,9 @@ fn numbers_options(arguments: &ArgMatches, config: &Config) -> NumbersOptions {
 }
 
 pub(super) fn run(arguments: &ArgMatches, _: &Signals) -> ExitCode {
-    let is_of_numbers = ["period", "timezone", "top", "filter"].iter().any(|name| arguments.contains_id(name));
+    let is_of_numbers = ["period", "timezone", "top", "filter"].iter().any(|name| arguments.contains_id(name))
+        || arguments.get_flag("bots")
+        || arguments.value_source("limit") == Some(ValueSource::CommandLine);
     run_tool(arguments, |config| {
         if is_of_numbers {
             return numbers::run(&numbers_options(arguments, &config));

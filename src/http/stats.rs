@@ -120,7 +120,9 @@ impl Question {
         };
         let question = NumbersQuestion::new(Arc::clone(id), website::own(&self.website), filters.clone());
         let question = question.with_bots(*with_bots).exactly(*is_exact);
-        let version = hash_of(&(numbers.version(snapshot, &question, &lists), rest, self.query.kind));
+        // What is shown of the website, too, and how its days are named.
+        let shown = (self.website.updated_at, &self.website.domain, zone.name());
+        let version = hash_of(&(numbers.version(snapshot, &question, &lists), rest, self.query.kind, shown));
         let tag = tag(version, self.now_ms, &range);
         if self.known_tag.as_ref().is_some_and(|known| is_among(known, &tag)) {
             return Ok(Outcome::Known(tag));

@@ -29,7 +29,7 @@ pub use error::OfflineError;
 pub use export::{EventChoice, Export};
 pub(super) use holdings::Holdings;
 pub use holdings::QuarantineLine;
-pub use numbers::{CountNumbers, NumbersFound, count_numbers, times_of_website};
+pub use numbers::{CountNumbers, NumbersFound, count_numbers, first_event};
 pub use segment_lines::{SegmentLine, segment_lines};
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use super::{
     Outcome, ToolError, print, print_json,
     progress::{Unit, bar},
     stats::find_website,
-    table::{Align, Table, printable, shorten},
+    table::{Align, Table, pluralize, printable, shorten},
 };
 use crate::{
     calendar::{Bucket, Interval, Period, Range, Zone, buckets},
@@ -18,8 +18,8 @@ use crate::{
     event::time::time_text,
     numbers::{BucketNumbers, Metrics, OfRange, ValueNumbers},
     store::{
-        Dimension, Filter, ListRow, SpanNumbers, Website,
-        offline::{CatalogContents, CountNumbers, NumbersFound, OfflineDir, count_numbers, times_of_website},
+        Counts, Dimension, Filter, ListRow, SpanNumbers, Website,
+        offline::{CatalogContents, CountNumbers, NumbersFound, OfflineDir, count_numbers, first_event},
     },
     website,
 };
@@ -71,7 +71,16 @@ struct OfWebsite {
 struct Top {
     dimension: &'static str,
     rows: Vec<ValueNumbers>,
+    other: Other,
     total: usize,
+}
+
+/// What values have that are not told apart.
+#[derive(Serialize)]
+struct Other {
+    visits: i64,
+    pageviews: i64,
+    events: i64,
 }
 
 #[derive(Serialize)]
@@ -103,7 +112,7 @@ pub fn run(options: &NumbersOptions) -> Outcome {
     let website = website_of(&catalog, options.website.as_deref())?;
     let zone = zone_of(&website, options.timezone.as_deref())?;
     let first_event = match options.period {
-        Period::All => times_of_website(&directory, &catalog, &website)?.map(|(first, _)| first),
+        Period::All => first_event(&directory, &catalog, &website, options.expired_before)?,
         _ => None,
     };
     let range = Range::of_period(options.period, &zone, now_ms, first_event);
@@ -176,6 +185,8 @@ fn numbers(
     let numbers = |(counts, visitors)| SpanNumbers { counts, visitors };
     let mut spans = found.spans.into_iter().map(numbers);
     let all = spans.next().unwrap_or_default();
+    let other = found.values.get(&None).map_or(Counts::default(), |(counts, _)| *counts);
+    let other = Other { visits: other.visits, pageviews: other.pageviews, events: other.events };
     let top = options.top.map(|dimension| {
         let listed = |row: &ListRow| dimension.lists(row.value.as_deref().unwrap_or_default().as_bytes());
         let rows = found.values.into_iter().filter_map(|(value, (counts, visitors))| {
@@ -187,7 +198,7 @@ fn numbers(
         rows.sort_by(|one, other| (other.visitors, &one.value).cmp(&(one.visitors, &other.value)));
         let total = rows.len();
         let shown = rows.into_iter().take(options.limit).map(|row| ValueNumbers::new(row, all.visitors));
-        Top { dimension: dimension.as_str(), rows: shown.collect(), total }
+        Top { dimension: dimension.as_str(), rows: shown.collect(), other, total }
     });
     Numbers {
         website: OfWebsite {
@@ -235,7 +246,7 @@ fn text(numbers: &Numbers, period: Period) -> String {
     if series.iter().any(|bucket| bucket.partial) {
         out.push_str("* goes on, or is in the range only in part\n");
     }
-    let Some(Top { dimension, rows, total }) = top else { return out };
+    let Some(Top { dimension, rows, other, total }) = top else { return out };
     let most = rows.iter().map(|row| row.visitors).max().unwrap_or(0);
     let mut table = Table::new(&[
         (*dimension, Align::Left),
@@ -254,6 +265,9 @@ fn text(numbers: &Numbers, period: Period) -> String {
     out.push_str(&table.render());
     if *total > rows.len() {
         out.push_str(&format!("and {} more; --limit shows them\n", HumanCount((total - rows.len()) as u64)));
+    }
+    if other.events > 0 {
+        out.push_str(&format!("and {} of values that were not told apart\n", pluralize(other.events as u64, "event")));
     }
     out
 }
@@ -294,7 +308,7 @@ mod tests {
 
     #[test]
     fn the_text_fits_a_terminal() {
-        let counts = crate::store::Counts { pageviews: 99_999_999_999, visits: 9_999_999_999, ..Default::default() };
+        let counts = Counts { pageviews: 99_999_999_999, visits: 9_999_999_999, ..Default::default() };
         let metrics = Metrics::from(&SpanNumbers { counts, visitors: 9_999_999_999 });
         let row = |value: &str| {
             let value = Some(value.to_owned());
@@ -312,7 +326,12 @@ mod tests {
                 .into_iter()
                 .map(|bucket| BucketNumbers::new(bucket, &SpanNumbers { counts, visitors: 9_999_999 }))
                 .collect(),
-            top: Some(Top { dimension: "page", rows: vec![row(&"/é".repeat(99)), row("/\u{1b}[2J")], total: 3 }),
+            top: Some(Top {
+                dimension: "page",
+                rows: vec![row(&"/é".repeat(99)), row("/\u{1b}[2J")],
+                other: Other { visits: 1, pageviews: 1, events: 9_999_999_999 },
+                total: 3,
+            }),
             meta: Meta { as_of: time_text(0), complete: true, visitors: "exact", visitors_error: 0.0 },
         };
         let text = text(&numbers, Period::Days7);

@@ -71,7 +71,7 @@ fn older(data: &Path) -> usize {
     let is_older = |path: &Path| {
         // One that is gone has been replaced.
         Connection::open_with_flags(path, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY)
-            .is_ok_and(|connection| !connection.table_exists(None, "Rollup").unwrap_or(true))
+            .is_ok_and(|connection| !connection.table_exists(None, "RollupList").unwrap_or(true))
     };
     sealed.filter(|entry| is_older(&entry.path())).count()
 }

@@ -3,7 +3,7 @@
 use crate::{
     calendar::{Compare, IntervalChoice, Moment, Period, Range, Zone},
     event::Faults,
-    http::parameters::{lost_plus, number, tracking_code_of},
+    http::parameters::{lost_plus, tracking_code_of},
     store::{Dimension, Filter, ListOrder, ListPage, Listed},
 };
 
@@ -205,11 +205,13 @@ pub(crate) fn bounded(
     (min, max): (u64, u64),
     faults: &mut Faults,
 ) -> Option<usize> {
-    let value = number(field, text, min, faults)?;
-    if value > max {
-        faults.add(field, format!("Expected at most {max}"));
+    let text = text?;
+    let value = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<u64>().ok()).flatten();
+    let value = value.filter(|value| (min..=max).contains(value));
+    if value.is_none() {
+        faults.add(field, format!("Expected a whole number from {min} to {max}"));
     }
-    usize::try_from(value).ok()
+    usize::try_from(value?).ok()
 }
 
 fn with_bots(text: &str) -> Option<bool> {

@@ -25,7 +25,7 @@ pub(crate) const ROLLUP_SQL: &str = "
         websiteId TEXT NOT NULL,
         kind INTEGER NOT NULL, -- what events are grouped by
         groups BLOB NOT NULL, -- sums and visitors of each group
-        hash INTEGER NOT NULL, -- XXH3 of that
+        hash INTEGER NOT NULL, -- XXH3 of website, kind and that
         PRIMARY KEY(websiteId, kind)
     );";
 

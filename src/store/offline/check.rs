@@ -369,7 +369,7 @@ fn check_summary(path: &Path) -> rusqlite::Result<Vec<String>> {
 
 /// Compares what a sealed segment's numbers are answered from with its rows. One that an older hitlog sealed has none.
 fn check_rollups(connection: &Connection) -> rusqlite::Result<Option<String>> {
-    if !connection.table_exists(None, "Rollup")? {
+    if !connection.table_exists(None, "RollupList")? {
         return Ok(None);
     }
     match rollup::verify(connection) {

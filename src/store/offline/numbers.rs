@@ -54,30 +54,43 @@ pub struct NumbersFound {
     pub values: HashMap<Option<Vec<u8>>, (Counts, u64)>,
 }
 
-/// When the first and the last event of a website happened, in milliseconds since 1970, UTC; `None` if there is none.
-pub fn times_of_website(
+/// When the first event of a website happened that has not expired, in milliseconds since 1970, UTC; `None` if there is
+/// none. Where a segment has expired events, too, that is where the retention begins.
+pub fn first_event(
     directory: &OfflineDir,
     catalog: &CatalogContents,
     website: &Website,
-) -> Result<Option<(i64, i64)>, OfflineError> {
-    let mut times: Option<(i64, i64)> = None;
+    expired_before: i64,
+) -> Result<Option<i64>, OfflineError> {
+    let expired_before = first_whole_quarter(expired_before);
+    let mut first_of_all: Option<i64> = None;
     for mut segment in catalog.segments_in_use() {
-        let found = directory.on_segment(&mut segment, |open| times_in(open, &website.id))?.flatten();
-        if let Some((first, last)) = found {
-            times = Some(times.map_or((first, last), |known| (known.0.min(first), known.1.max(last))));
+        let found = directory.on_segment(&mut segment, |open| held(open, &website.id))?;
+        if let Some((first, last)) = found.and_then(|held| held.times).filter(|(_, last)| *last >= expired_before) {
+            let first = first.max(expired_before).min(last);
+            first_of_all = Some(first_of_all.map_or(first, |known| known.min(first)));
         }
     }
-    Ok(times)
+    Ok(first_of_all)
 }
 
-fn times_in(open: &OpenSegment<'_>, website_id: &str) -> rusqlite::Result<Option<(i64, i64)>> {
+/// What a segment has of a website.
+struct Held {
+    events: u64,
+    /// First and last `createdAt`.
+    times: Option<(i64, i64)>,
+}
+
+fn held(open: &OpenSegment<'_>, website_id: &str) -> rusqlite::Result<Held> {
     let of = if open.is_sealed() {
-        "SELECT min(firstCreatedAt), max(lastCreatedAt) FROM Summary WHERE websiteId = ?1"
+        "SELECT sum(count), min(firstCreatedAt), max(lastCreatedAt) FROM Summary WHERE websiteId = ?1"
     } else {
-        "SELECT min(createdAt), max(createdAt) FROM Event WHERE websiteId = ?1"
+        "SELECT count(*), min(createdAt), max(createdAt) FROM Event WHERE websiteId = ?1"
     };
-    open.connection
-        .query_row(of, [website_id], |row| Ok(row.get::<_, Option<i64>>(0)?.zip(row.get::<_, Option<i64>>(1)?)))
+    open.connection.query_row(of, [website_id], |row| {
+        let events = row.get::<_, Option<i64>>(0)?.unwrap_or(0).unsigned_abs();
+        Ok(Held { events, times: row.get::<_, Option<i64>>(1)?.zip(row.get::<_, Option<i64>>(2)?) })
+    })
 }
 
 /// Counts. `done` is told how much of the work is done, in parts of 1.
@@ -95,9 +108,15 @@ pub fn count_numbers(
     };
     let mut found = NumbersFound::default();
     found.spans.resize(wanted.spans.len(), (Counts::default(), 0));
-    let segments: Vec<_> = catalog.segments_in_use().collect();
-    let rows: u64 = segments.iter().map(|listed| listed.facts.map_or(EVENTS_PER_PASS / 4, |facts| facts.rows)).sum();
-    let passes = rows.div_ceil(EVENTS_PER_PASS).max(1);
+    let (mut segments, mut events) = (Vec::new(), 0);
+    for mut segment in catalog.segments_in_use() {
+        let held = directory.on_segment(&mut segment, |open| held(open, &wanted.website.id))?;
+        if let Some(held) = held.filter(|held| held.times.is_some_and(|times| counting.may_have(times))) {
+            events += held.events;
+            segments.push(segment);
+        }
+    }
+    let passes = events.div_ceil(EVENTS_PER_PASS).max(1);
     for pass in 0..passes {
         let mut piece = MemoryPiece::default();
         piece.dictionaries = Dictionaries::unlimited();
@@ -169,12 +188,12 @@ fn add(piece: &mut MemoryPiece, from: &Dictionaries, key: FragmentKey, mut hit: 
 impl Counting<'_> {
     /// The events of some visitors in a segment, as far as visits in the spans may have them.
     fn read(&self, open: &OpenSegment<'_>, is_of_pass: impl Fn(u64) -> bool) -> rusqlite::Result<Part> {
-        let has_rollups = open.is_sealed() && open.connection.table_exists(None, "Rollup")?;
+        let has_rollups = open.is_sealed() && open.connection.table_exists(None, "RollupList")?;
         // A rollup does not know which sequences events have, which an erasure is about.
         if has_rollups && !self.catalog.erasures.is_any_under_way() {
             match self.read_fragments(open.connection, &is_of_pass) {
                 Ok(part) => return Ok(part),
-                Err(RollupError::Sqlite(error)) => return Err(error),
+                Err(RollupError::Sqlite(error)) if error != rusqlite::Error::QueryReturnedNoRows => return Err(error),
                 // One that cannot be read is made anew by the daemon; the rows have the same events.
                 Err(_) => {}
             }
@@ -185,9 +204,8 @@ impl Counting<'_> {
     fn read_fragments(&self, connection: &Connection, is_of_pass: impl Fn(u64) -> bool) -> Result<Part, RollupError> {
         let website_id = &self.wanted.website.id;
         let mut fragments = Vec::new();
-        let Some(rollup) = Rollup::read(connection, website_id)? else {
-            return Ok(Part::Fragments(Dictionaries::default(), fragments));
-        };
+        // Only segments with events of the website are looked at.
+        let rollup = Rollup::read(connection, website_id)?.ok_or(Damaged)?;
         let dictionaries = Rollup::read_dictionaries(connection, website_id)?;
         let listed = self.wanted.listed.map_or(Needed::NONE, |dimension| dimension.field().needed());
         let needed = self.filters.look_up(&dictionaries)?.needed().and(listed);

@@ -102,7 +102,11 @@ impl Rollup {
         kind: ListKind,
     ) -> Result<Option<Vec<(u32, Group)>>, RollupError> {
         let select = "SELECT groups, hash FROM RollupList WHERE websiteId = ?1 AND kind = ?2";
-        let read = |row: &Row<'_>| Ok(checked(row, 0, 1)?.and_then(list::read));
+        let read = |row: &Row<'_>| {
+            let groups = row.get_ref(0)?.as_blob()?;
+            let is_whole = hash_of_list(website_id, kind, groups) == row.get::<_, i64>(1)?;
+            Ok(if is_whole { list::read(groups) } else { Err(Damaged) })
+        };
         let found =
             connection.prepare_cached(select)?.query_row(params![website_id, kind.number()], read).optional()?;
         Ok(found.transpose()?)
@@ -151,6 +155,16 @@ fn hash_of(events: u64, unwanted: u64, times: (i64, i64), quarters: &[u8], block
     hash.update(quarters);
     hash.update(blocks);
     hash.digest()
+}
+
+/// The hash of a list: of what it is, too.
+fn hash_of_list(website_id: &str, kind: ListKind, groups: &[u8]) -> i64 {
+    let mut hash = Xxh3::new();
+    hash.update(&kind.number().to_le_bytes());
+    hash.update(&(website_id.len() as u64).to_le_bytes());
+    hash.update(website_id.as_bytes());
+    hash.update(groups);
+    hash.digest().cast_signed()
 }
 
 fn write_entries(blocks: &[BlockEntry]) -> Vec<u8> {
@@ -234,7 +248,7 @@ pub(super) fn write_in_passes(connection: &Connection, events_per_pass: u64) -> 
             dictionaries_hash
         ])?;
         for (kind, groups) in lists.end() {
-            let hash = xxh3_64(&groups).cast_signed();
+            let hash = hash_of_list(&website_id, kind, &groups);
             insert_list.execute(params![website_id, kind.number(), groups, hash])?;
         }
     }

@@ -69,7 +69,14 @@ impl Grouping {
 
     /// How many groups there may be.
     pub(super) fn groups(&self) -> usize {
-        self.group_of.iter().max().map_or(0, |group| *group as usize)
+        // The number of a group is that of its first value.
+        let is_first = |(number, group): &(usize, &u32)| *number == **group as usize;
+        self.group_of.iter().enumerate().filter(is_first).count()
+    }
+
+    /// The highest number of a group, but for that of the other ones.
+    fn highest(&self) -> usize {
+        self.group_of.iter().filter(|group| **group != OTHER).max().map_or(0, |group| *group as usize)
     }
 
     /// The group of a number of the dictionary.
@@ -90,7 +97,7 @@ pub(crate) enum ListKind {
 }
 
 impl ListKind {
-    /// All of them, in the order of their numbers in the file.
+    /// All of them.
     pub(crate) const ALL: [Self; 9] = [
         Self::Host,
         Self::Path,
@@ -103,9 +110,19 @@ impl ListKind {
         Self::Of(Field::Location),
     ];
 
-    /// Its number in the file.
+    /// Its number in files: for good.
     pub(crate) fn number(self) -> i64 {
-        Self::ALL.iter().position(|kind| *kind == self).map_or(0, |at| at as i64)
+        match self {
+            Self::Host => 0,
+            Self::Path => 1,
+            Self::Of(Field::Page) => 2,
+            Self::Of(Field::Name) => 3,
+            Self::Of(Field::Entry) => 4,
+            Self::Of(Field::Exit) => 5,
+            Self::Of(Field::Acquisition) => 6,
+            Self::Of(Field::Client) => 7,
+            Self::Of(Field::Location) => 8,
+        }
     }
 
     /// The one from which a dimension's groups are put together without counting a visit twice.
@@ -170,7 +187,7 @@ const NONE: u32 = u32::MAX;
 impl Grouper {
     /// Of what happened from an instant up to, not including, another.
     pub(crate) fn new(grouping: Grouping, span: (i64, i64)) -> Self {
-        let groups = grouping.groups() + 1;
+        let groups = grouping.highest() + 1;
         Self {
             grouping,
             span,
@@ -373,7 +390,11 @@ pub(super) fn read(bytes: &[u8]) -> Result<Vec<(u32, Group)>, Damaged> {
     let mut groups = Vec::new();
     let mut number = 0_u32;
     for _ in 0..reader.number()? {
+        let before = number;
         number = number.checked_add(reader.small()?).ok_or(Damaged)?;
+        if number == before && !groups.is_empty() {
+            return Err(Damaged);
+        }
         let counts = Counts::read(&mut reader)?;
         groups.push((number, Group { counts, visitors: Visitors::read_coarse(&mut reader)? }));
     }

@@ -28,7 +28,10 @@ fn segment(events: &[Made]) -> Connection {
                 params![
                     id as i64 + 1,
                     event_type,
-                    format!("https://{}example.com/{page}?utm_source=s{}", ["", "shop."][usize::from(minute % 2 == 1)], page % 2),
+                    {
+                        let host = ["", "shop."][usize::from(minute % 2 == 1)];
+                        format!("https://{host}example.com/{page}?utm_source=s{}", page % 2)
+                    },
                     (page % 3 == 0).then_some("https://www.google.com/"),
                     format!("s{session}"),
                     format!("v{visitor}"),
@@ -219,6 +222,19 @@ proptest! {
         prop_assert_eq!(other, 1);
         let rollup = Rollup::read(&connection, "web-1").unwrap().unwrap();
         prop_assert!(read_block(&connection, &rollup.blocks[0], Needed::ALL).is_err());
+        let select = "SELECT groups FROM RollupList WHERE kind = 3";
+        let mut groups: Vec<u8> = connection.query_row(select, [], |row| row.get(0)).unwrap();
+        let place = at.index(groups.len());
+        groups[place] ^= flip;
+        if let Ok(read) = list::read(&groups) {
+            prop_assert!(list::write(&read).len() <= groups.len() * 2);
+        }
+        connection.execute("UPDATE RollupList SET groups = ?1 WHERE kind = 3", [&groups]).unwrap();
+        let kind = ListKind::of(Dimension::Event, &Own::default());
+        prop_assert!(Rollup::read_list(&connection, "web-1", kind).is_err());
+        connection.execute("UPDATE RollupList SET kind = kind + 100", []).unwrap();
+        connection.execute("UPDATE RollupList SET kind = 3 WHERE kind = 108", []).unwrap();
+        prop_assert!(Rollup::read_list(&connection, "web-1", kind).is_err(), "a list of another kind");
     }
 }
 

@@ -112,7 +112,7 @@ impl Summary {
         if facts.rows != streams.iter().map(|of| of.count).sum::<u64>() {
             return Err(SummaryError::Damaged("its counts do not add up"));
         }
-        let has_rollups = connection.table_exists(None, "Rollup")?.into();
+        let has_rollups = connection.table_exists(None, "RollupList")?.into();
         Ok(Self { streams, facts, has_rollups, filter: RwLock::new(filter), fence_posts: Mutex::default() })
     }
 

@@ -69,17 +69,25 @@ impl Shared {
                 continue;
             }
             let (merged, all, is_complete) = self.merged(snapshot, question, dimension, span)?;
-            reply = Some((all, is_complete));
+            let (mut all, mut is_complete) = match reply.take() {
+                Some((earlier, was_complete)) => (all.and(&earlier), is_complete && was_complete),
+                None => (all, is_complete),
+            };
             for (goal, at) in of() {
+                snapshot.check_limits()?;
                 counts[at] = Some(if merged.other() == Counts::default() {
                     let mut together = merged.together(goal);
                     let (converted, converted_error) = together.visitors();
                     GoalCounts { conversions: conversions(dimension, &together.counts), converted, converted_error }
                 } else {
                     // Some pages are not told apart: it takes to go through all events.
-                    self.goal(snapshot, &question.clone().and(vec![goal.clone()]), dimension, span)?
+                    let of_goal = question.clone().and(vec![goal.clone()]);
+                    let (counted, was_complete) = self.goal(snapshot, &of_goal, dimension, span)?;
+                    (is_complete, all.is_complete) = (is_complete && was_complete, all.is_complete && was_complete);
+                    counted
                 });
             }
+            reply = Some((all, is_complete));
         }
         let (all, is_complete) = match reply {
             Some(reply) => reply,
@@ -97,12 +105,13 @@ impl Shared {
         question: &NumbersQuestion,
         dimension: Dimension,
         span: Span,
-    ) -> Result<GoalCounts, ReadError> {
-        let (replies, _) = self.ask(snapshot, question, &[vec![span]])?;
+    ) -> Result<(GoalCounts, bool), ReadError> {
+        let (replies, is_complete) = self.ask(snapshot, question, &[vec![span]])?;
         let found = replies.first().and_then(|reply| Some((reply.spans.first()?, reply.visitors_error)));
         let (SpanNumbers { counts, visitors }, converted_error) =
             found.map_or_else(Default::default, |found| (*found.0, found.1));
-        Ok(GoalCounts { conversions: conversions(dimension, &counts), converted: visitors, converted_error })
+        let conversions = conversions(dimension, &counts);
+        Ok((GoalCounts { conversions, converted: visitors, converted_error }, is_complete))
     }
 
     /// All values of a dimension, with all that they have together, and whether that is complete.
@@ -113,69 +122,96 @@ impl Shared {
         dimension: Dimension,
         span: Span,
     ) -> Result<(Arc<Merged>, NumbersReply, bool), ReadError> {
-        let (mut replies, is_complete) = self.ask(snapshot, question, &[vec![span]])?;
-        let Some(all) = replies.pop() else { return Err(ReadError::Refused(ReadRefused::Keys)) };
-        let is_exact = all.visitors_error.is_none();
+        // Held from here on, so that what is counted now is not forgotten before it is listed.
+        let entry = self.entry(&question.website_id);
+        let (mut replies, mut is_complete) = self.ask(snapshot, question, &[vec![span]])?;
+        let Some(mut all) = replies.pop() else { return Err(ReadError::Refused(ReadRefused::Keys)) };
         let expired_before = first_whole_quarter(snapshot.expired_before);
         let from = span.from.max(expired_before);
         let span = Span { from, to: span.to.max(from) };
         let listing = Listing { asked: &question.asked, dimension, span };
-        let entry = self.entry(&question.website_id);
         let pieces = pieces(snapshot, &question.website_id);
         let scene = self.scene(snapshot, question, &pieces, expired_before);
         let mut site = lock(&entry, snapshot)?;
-        site.catch_up(&scene)?;
+        let progress = site.catch_up(&scene)?;
+        if !progress.is_complete {
+            (is_complete, all.is_complete) = (false, false);
+            all.as_of = all.as_of.min(progress.as_of);
+        }
         let open = site.open_lists(&scene, listing)?;
-        let key = CacheKey::Merged(
-            newest(&scene),
-            Arc::clone(&question.website_id),
-            listing.id_with((is_exact, site.sealed_state())),
-        );
-        let known = self.cache.get::<Merged>(&key);
-        let joined = if known.is_none() { Some(site.sealed_lists(&scene, listing)?) } else { None };
+        let sealed = (site.sealed_state(), site.sealed_lists(&scene, listing)?);
         self.note_bytes(&entry, &site);
         drop(site);
-        let mut merged = match (known, joined) {
-            (Some(known), _) => known,
-            (None, joined) => {
-                let made = Arc::new(self.merge_sealed(&scene, listing, is_exact, joined)?);
-                scene.kept.cache.put(key, &made, made.memory_bytes(), scene.kept.bytes_max);
-                made
+        let is_exact = all.visitors_error.is_none();
+        let merged = match self.sealed_merged(&scene, listing, is_exact, &sealed) {
+            // Many values of few visits may take more than the visits themselves: then they are estimated.
+            Err(ReadError::Refused(ReadRefused::Memory)) if is_exact && !question.is_exact => {
+                self.sealed_merged(&scene, listing, false, &sealed)
             }
+            merged => merged,
         };
-        if open.iter().any(|(list, _)| !list.is_empty()) {
-            let mut with_open = Merged::clone(&merged);
-            open.iter().for_each(|(list, sign)| with_open.add(list, *sign));
-            with_open.count();
-            merged = Arc::new(with_open);
-        }
+        let merged = with_open(merged?, &open);
         self.bound();
         Ok((merged, all, is_complete))
     }
 
-    /// What sealed segments have, and the visits that go on between them.
-    fn merge_sealed(
+    /// What sealed segments have, from memory if it is there.
+    fn sealed_merged(
         &self,
         scene: &Scene<'_>,
         listing: Listing<'_>,
         is_exact: bool,
-        joined: Option<[List; 2]>,
-    ) -> Result<Merged, ReadError> {
-        let mut merged = Merged::new(is_exact);
-        for piece in scene.sealed.iter().filter(|piece| is_in_part(piece, listing.span)) {
-            let sealed = scene.open(piece)?;
-            add_sealed(&mut merged, scene, &sealed, listing, is_exact)?;
-            scene.snapshot.check_limits()?;
-            if merged.memory_bytes() > scene.bytes_max {
-                return Err(ReadError::Refused(ReadRefused::Memory));
-            }
+        (state, joined): &(u64, [List; 2]),
+    ) -> Result<Arc<Merged>, ReadError> {
+        let id = listing.id_with((is_exact, state));
+        let key = CacheKey::Merged(newest(scene), Arc::clone(scene.website_id), id);
+        if let Some(known) = self.cache.get::<Merged>(&key) {
+            return Ok(known);
         }
-        for (list, sign) in joined.iter().flatten().zip([Sign::Plus, Sign::Minus]) {
-            merged.add(list, sign);
+        let made = Arc::new(merge_sealed(scene, listing, is_exact, joined)?);
+        if listing.is_lasting() {
+            self.cache.put(key, &made, made.memory_bytes(), scene.kept.bytes_max);
         }
-        merged.count();
-        Ok(merged)
+        Ok(made)
     }
+}
+
+/// The same with what is not sealed yet.
+fn with_open(sealed: Arc<Merged>, open: &[(Arc<List>, Sign)]) -> Arc<Merged> {
+    if open.iter().all(|(list, _)| list.is_empty()) {
+        return sealed;
+    }
+    let mut merged = Arc::unwrap_or_clone(sealed);
+    open.iter().for_each(|(list, sign)| merged.add(list, *sign));
+    merged.count();
+    Arc::new(merged)
+}
+
+/// What sealed segments have, and the visits that go on between them.
+fn merge_sealed(
+    scene: &Scene<'_>,
+    listing: Listing<'_>,
+    is_exact: bool,
+    joined: &[List; 2],
+) -> Result<Merged, ReadError> {
+    let mut merged = Merged::new(is_exact, scene.bytes_max);
+    for (list, sign) in joined.iter().zip([Sign::Plus, Sign::Minus]) {
+        merged.add(list, sign);
+    }
+    merged.keep_these();
+    for piece in scene.sealed.iter().filter(|piece| is_in_part(piece, listing.span)) {
+        let sealed = scene.open(piece)?;
+        add_sealed(&mut merged, scene, &sealed, listing, is_exact)?;
+        scene.snapshot.check_limits()?;
+        if merged.memory_bytes() > scene.bytes_max && !is_exact {
+            merged.lower();
+        }
+        if merged.memory_bytes() > scene.bytes_max {
+            return Err(ReadError::Refused(ReadRefused::Memory));
+        }
+    }
+    merged.count();
+    Ok(merged)
 }
 
 fn newest(scene: &Scene<'_>) -> Generation {

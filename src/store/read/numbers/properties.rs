@@ -64,7 +64,7 @@ impl Shared {
         let from = span.from.max(expired_before);
         let mut lister = Lister::by_order(values, numbers, (from, span.to.max(from)));
         piece.run(&Evaluation { selection, matcher: &matcher }, |_, _| {}, &mut lister);
-        let mut merged = Merged::new(true);
+        let mut merged = Merged::new(true, bytes_max);
         merged.add(&lister.end(), Sign::Plus);
         merged.count();
         Ok((Arc::new(merged), all, is_complete))

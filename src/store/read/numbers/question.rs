@@ -7,7 +7,7 @@ use std::{
 
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::store::rollup::{Counts, Dimension, Filter, Filters, Own};
+use crate::store::rollup::{Counts, Dimension, Filter, Filters, Own, QUARTER_MS};
 
 /// From one instant up to, not including, another; in milliseconds since 1970, UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -153,6 +153,12 @@ impl Listing<'_> {
         })
     }
 
+    /// Whether it will be asked for again: not if it is up to the moment of a question.
+    pub(super) fn is_lasting(&self) -> bool {
+        let Span { from, to } = self.span;
+        from % QUARTER_MS == 0 && to % QUARTER_MS == 0
+    }
+
     /// Its span as lists are made with it.
     pub(super) fn times(&self) -> (i64, i64) {
         (self.span.from, self.span.to)
@@ -219,4 +225,13 @@ pub struct NumbersReply {
     /// The relative standard error of the visitors of the span where it is largest; `None` if they were counted one by
     /// one.
     pub visitors_error: Option<f64>,
+}
+
+impl NumbersReply {
+    /// The same, only as complete as another one is.
+    pub(super) fn and(mut self, other: &Self) -> Self {
+        self.is_complete &= other.is_complete;
+        self.as_of = self.as_of.min(other.as_of);
+        self
+    }
 }

@@ -305,7 +305,7 @@ fn add_sealed(
         } else if !answer.is_whole() {
             answer = piece.answer(scene.snapshot, scene.kept, asked)?;
         }
-        sums.add(&answer, Sign::Plus);
+        sums.add(&answer, Sign::Plus, visits > exact_visits_max);
         if sums.memory_bytes() > scene.bytes_max {
             return Err(ReadError::Refused(ReadRefused::Memory));
         }

@@ -342,7 +342,7 @@ impl Site {
     /// Adds what tallies and joined visits answer.
     pub(super) fn add_to(&mut self, scene: &Scene<'_>, asked: &Asked, sums: &mut Sums) -> Result<(), ReadError> {
         for (answer, sign) in self.answers(scene, asked)? {
-            sums.add(&answer, sign);
+            sums.add(&answer, sign, false);
         }
         if sums.cut_quarters().is_empty() {
             return Ok(());
@@ -415,10 +415,13 @@ impl Site {
         }
         let bytes = |lists: &[(Arc<List>, Sign)]| lists.iter().map(|(list, _)| list.memory_bytes()).sum::<usize>();
         let kept: usize = self.open_lists.values().map(|(_, lists)| bytes(lists)).sum();
-        let fits = kept + bytes(&lists) <= scene.bytes_max / 4;
-        self.open_lists.retain(|_, (made_of, _)| fits && *made_of == version);
-        make_room(&mut self.open_lists);
-        self.open_lists.insert(key, (version, lists.clone()));
+        // A list up to this very moment is never asked for again.
+        let fits = listing.is_lasting() && kept + bytes(&lists) <= scene.bytes_max / 4;
+        self.open_lists.retain(|_, (made_of, _)| *made_of == version);
+        if fits {
+            make_room(&mut self.open_lists);
+            self.open_lists.insert(key, (version, lists.clone()));
+        }
         Ok(lists)
     }
 

@@ -81,9 +81,10 @@ impl Sums {
         self.spans.iter().map(of).sum()
     }
 
-    /// Adds the whole quarters of an answer; visitors up to a threshold.
-    pub(super) fn add(&mut self, answer: &Answer, sign: Sign) {
+    /// Adds the whole quarters of an answer; where visitors are estimated, those up to a threshold.
+    pub(super) fn add(&mut self, answer: &Answer, sign: Sign, is_estimated: bool) {
         let enough = (ESTIMATED_FROM / self.spans.len().max(1)).max(ESTIMATED_FROM_MIN);
+        let enough = is_estimated.then_some(enough);
         for (span, sum) in self.spans.iter().zip(&mut self.of) {
             for (_, Quarter { counts, visitors }) in quarters(answer, *span) {
                 sum.add(*counts, visitors, sign, enough);

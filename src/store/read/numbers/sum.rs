@@ -34,12 +34,12 @@ impl Sum {
         hashes.extend_from_slice(visitors);
     }
 
-    /// Adds counts and visitors up to their threshold; once they are estimated, so many visitors are enough.
-    pub(super) fn add(&mut self, counts: Counts, visitors: &Visitors, sign: Sign, enough: usize) {
+    /// Adds counts and visitors up to their threshold. Where they are estimated, so many visitors are enough.
+    pub(super) fn add(&mut self, counts: Counts, visitors: &Visitors, sign: Sign, enough: Option<usize>) {
         let threshold = self.threshold.unwrap_or(u64::MAX).min(visitors.threshold);
         self.threshold = Some(threshold);
         self.add_all(counts, visitors.below(threshold), sign);
-        if threshold < u64::MAX && self.plus.len().max(self.minus.len()) > 2 * enough {
+        if let Some(enough) = enough.filter(|enough| self.plus.len().max(self.minus.len()) > 2 * enough) {
             self.lower(enough);
         }
     }
@@ -64,6 +64,7 @@ impl Sum {
             self.plus.truncate(self.plus.partition_point(|hash| *hash < threshold));
         }
         self.minus.retain(|hash| *hash < threshold);
+        self.plus.shrink_to(self.plus.len() * 2);
         self.threshold = Some(threshold);
     }
 
