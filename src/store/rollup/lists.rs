@@ -15,10 +15,13 @@ use super::{
 /// themselves, and is made of these when it is asked for.
 const GROUPS_MAX: usize = 32_768;
 
+/// What each group has, by its number.
+type Groups = Vec<(u32, Group)>;
+
 /// A website's lists while they are made.
 #[derive(Default)]
 pub(super) struct ListsBuilder {
-    lists: BTreeMap<ListKind, Vec<(u32, Group)>>,
+    lists: BTreeMap<ListKind, Groups>,
     /// Those that have too many groups.
     dropped: Vec<ListKind>,
 }
@@ -43,7 +46,7 @@ impl ListsBuilder {
     }
 
     /// Adds what another pass has found, whose visitors are others.
-    pub(super) fn add(&mut self, found: Vec<(ListKind, Vec<(u32, Group)>)>) {
+    pub(super) fn add(&mut self, found: Vec<(ListKind, Groups)>) {
         for (kind, groups) in found {
             let own = self.lists.entry(kind).or_default();
             if own.is_empty() {
@@ -84,7 +87,7 @@ impl ListsSink {
     }
 
     /// Sums, and lists.
-    pub(super) fn end(self) -> (Collector, Vec<(ListKind, Vec<(u32, Group)>)>) {
+    pub(super) fn end(self) -> (Collector, Vec<(ListKind, Groups)>) {
         (self.collector, self.groupers.into_iter().map(|(kind, grouper)| (kind, grouper.end())).collect())
     }
 }

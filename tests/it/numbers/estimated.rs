@@ -15,6 +15,7 @@ const FROM: i64 = 1_743_120_000_000;
 const HOUR_MS: i64 = 60 * 60 * 1_000;
 const EVENTS: usize = 24_000;
 const VISITORS: usize = 30_000;
+const KINDS: [&str; 3] = ["pageview", "pageview", "click"];
 /// How many times its standard error an estimate may be off. Of hundreds of rows one in a thousand is further off by
 /// chance, so chance is the same each time, unless the environment says a seed.
 const ERRORS: f64 = 3.0;
@@ -32,7 +33,7 @@ fn events(site: &mut Site) -> Vec<Event> {
             let page = if dice.once_in(3) { dice.below(40) } else { dice.below(4) };
             events.push(Event {
                 website: 0,
-                kind: *dice.pick(&["pageview", "pageview", "click"]),
+                kind: KINDS[dice.below(KINDS.len())],
                 url: format!("https://example.com/{page}"),
                 referrer: None,
                 session: "s".to_owned(),

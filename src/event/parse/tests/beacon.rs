@@ -82,7 +82,8 @@ fn faults_and_warnings_have_the_names_that_were_sent() {
     ] {
         let mut found = field_faults(parse(&body, &Arrival::at(NOW)));
         let mut wanted = fields.to_vec();
-        (found.sort_unstable(), wanted.sort_unstable());
+        found.sort_unstable();
+        wanted.sort_unstable();
         assert_eq!(found, wanted, "{body}");
     }
     let twice = format!(r#"{{"code":"{CODE}","sid":"s","vid":"v","url":"https://a.example/","sid":"s"}}"#);

@@ -31,6 +31,9 @@ use crate::store::{
 /// Most answers of tallies and of joined visits that are kept.
 const ANSWERS_MAX: usize = 16;
 
+/// Lists that are to be added, or to be taken off.
+type SignedLists = Vec<(Arc<List>, Sign)>;
+
 /// What is known of a website.
 #[derive(Default)]
 pub(super) struct Site {
@@ -56,7 +59,7 @@ pub(super) struct Site {
     open_of: Option<OpenVersion>,
     tally_answers: HashMap<(Generation, [u64; 2]), (OpenVersion, Arc<Answer>)>,
     /// Lists of tallies and open visits, for lists and the start of the retention.
-    open_lists: HashMap<([u64; 2], i64), (OpenVersion, Vec<(Arc<List>, Sign)>)>,
+    open_lists: HashMap<([u64; 2], i64), (OpenVersion, SignedLists)>,
 }
 
 /// Of what tallies and open visits were made.
@@ -170,6 +173,8 @@ impl Site {
                 }
             }
             self.looked_at.insert(piece.generation());
+            // It may have fragments that have begun to expire already.
+            self.cut_at = None;
         }
         Ok(())
     }
@@ -391,11 +396,7 @@ impl Site {
     }
 
     /// What tallies and the visits that go on from them add to a list, or take off it.
-    pub(super) fn open_lists(
-        &mut self,
-        scene: &Scene<'_>,
-        listing: Listing<'_>,
-    ) -> Result<Vec<(Arc<List>, Sign)>, ReadError> {
+    pub(super) fn open_lists(&mut self, scene: &Scene<'_>, listing: Listing<'_>) -> Result<SignedLists, ReadError> {
         let version = self.open_of.clone().unwrap_or_default();
         let key = (listing.id(), scene.expired_before);
         if let Some((_, lists)) = self.open_lists.get(&key).filter(|(made_of, _)| *made_of == version) {
