@@ -384,7 +384,7 @@ pub(super) fn write(groups: &[(u32, Group)]) -> Vec<u8> {
     bytes
 }
 
-/// Reads what [`write`] has written.
+/// Reads what [`write()`] has written.
 pub(super) fn read(bytes: &[u8]) -> Result<Vec<(u32, Group)>, Damaged> {
     let mut reader = Reader(bytes);
     let mut groups = Vec::new();
