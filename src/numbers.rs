@@ -173,6 +173,21 @@ impl ValueNumbers {
     }
 }
 
+/// What values have together that are not told apart; a visit counts for each of them.
+#[allow(missing_docs, reason = "docs/numbers.md says what each is")]
+#[derive(Debug, Serialize)]
+pub struct OtherNumbers {
+    pub visits: i64,
+    pub pageviews: i64,
+    pub events: i64,
+}
+
+impl From<Counts> for OtherNumbers {
+    fn from(Counts { visits, pageviews, events, .. }: Counts) -> Self {
+        Self { visits, pageviews, events }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -16,7 +16,7 @@ use crate::{
     clock::now_ms,
     command::hitlog,
     event::time::time_text,
-    numbers::{BucketNumbers, Metrics, OfRange, ValueNumbers},
+    numbers::{BucketNumbers, Metrics, OfRange, OtherNumbers, ValueNumbers},
     store::{
         Counts, Dimension, Filter, ListRow, SpanNumbers, Website,
         offline::{CatalogContents, CountNumbers, NumbersFound, OfflineDir, count_numbers, first_event},
@@ -71,16 +71,8 @@ struct OfWebsite {
 struct Top {
     dimension: &'static str,
     rows: Vec<ValueNumbers>,
-    other: Other,
+    other: OtherNumbers,
     total: usize,
-}
-
-/// What values have that are not told apart.
-#[derive(Serialize)]
-struct Other {
-    visits: i64,
-    pageviews: i64,
-    events: i64,
 }
 
 #[derive(Serialize)]
@@ -186,7 +178,6 @@ fn numbers(
     let mut spans = found.spans.into_iter().map(numbers);
     let all = spans.next().unwrap_or_default();
     let other = found.values.get(&None).map_or(Counts::default(), |(counts, _)| *counts);
-    let other = Other { visits: other.visits, pageviews: other.pageviews, events: other.events };
     let top = options.top.map(|dimension| {
         let listed = |row: &ListRow| dimension.lists(row.value.as_deref().unwrap_or_default().as_bytes());
         let rows = found.values.into_iter().filter_map(|(value, (counts, visitors))| {
@@ -198,7 +189,7 @@ fn numbers(
         rows.sort_by(|one, other| (other.visitors, &one.value).cmp(&(one.visitors, &other.value)));
         let total = rows.len();
         let shown = rows.into_iter().take(options.limit).map(|row| ValueNumbers::new(row, all.visitors));
-        Top { dimension: dimension.as_str(), rows: shown.collect(), other, total }
+        Top { dimension: dimension.as_str(), rows: shown.collect(), other: other.into(), total }
     });
     Numbers {
         website: OfWebsite {
@@ -329,7 +320,7 @@ mod tests {
             top: Some(Top {
                 dimension: "page",
                 rows: vec![row(&"/é".repeat(99)), row("/\u{1b}[2J")],
-                other: Other { visits: 1, pageviews: 1, events: 9_999_999_999 },
+                other: OtherNumbers { visits: 1, pageviews: 1, events: 9_999_999_999 },
                 total: 3,
             }),
             meta: Meta { as_of: time_text(0), complete: true, visitors: "exact", visitors_error: 0.0 },

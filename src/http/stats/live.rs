@@ -9,7 +9,7 @@ use super::{
 use crate::{
     calendar::Range,
     event::{Faults, time::time_text},
-    store::{Dimension, ListOrder, ListPage, Listed, NumbersReply, ReadError, Span},
+    store::{Dimension, ListOrder, ListPage, ListRow, Listed, NumbersReply, ReadError, Span, SpanNumbers},
 };
 
 const MINUTE_MS: i64 = 60_000;
@@ -65,7 +65,7 @@ pub(super) fn plan(question: &Question, _: Range, _: Option<Range>) -> Result<Pl
         let replies = asking.ask(lists)?;
         let rows = |dimension| -> Result<Vec<Row>, ReadError> {
             let reply = asking.list(&Listed::Dimension(dimension), (last(MINUTES), PAGE))?;
-            let row = |row: crate::store::ListRow| Row { value: row.value, visitors: row.visitors };
+            let row = |row: ListRow| Row { value: row.value, visitors: row.visitors };
             Ok(reply.rows.into_iter().filter(|row| row.visitors > 0).map(row).collect())
         };
         let pages = rows(Dimension::Page)?;
@@ -74,7 +74,7 @@ pub(super) fn plan(question: &Question, _: Range, _: Option<Range>) -> Result<Pl
         let visitors =
             |reply: Option<&NumbersReply>| reply.and_then(|reply| reply.spans.first()).map_or(0, |span| span.visitors);
         let spans = minutes.map(|reply| reply.spans.as_slice()).unwrap_or_default();
-        let minute = |(span, numbers): (&Span, &crate::store::SpanNumbers)| Minute {
+        let minute = |(span, numbers): (&Span, &SpanNumbers)| Minute {
             at: time_text(span.from),
             visitors: numbers.visitors,
             pageviews: numbers.counts.pageviews,

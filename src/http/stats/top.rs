@@ -9,17 +9,9 @@ use super::{
 use crate::{
     calendar::Range,
     event::Faults,
-    numbers::{OfRange, ValueNumbers},
+    numbers::{OfRange, OtherNumbers, ValueNumbers},
     store::{ListPage, ListReply, Listed, Span},
 };
-
-/// What values have that are not told apart.
-#[derive(Serialize)]
-struct Other {
-    visits: i64,
-    pageviews: i64,
-    events: i64,
-}
 
 #[derive(Serialize)]
 struct Pagination {
@@ -33,7 +25,7 @@ struct Top {
     range: OfRange,
     dimension: String,
     rows: Vec<ValueNumbers>,
-    other: Other,
+    other: OtherNumbers,
     pagination: Pagination,
     meta: Meta,
 }
@@ -60,7 +52,7 @@ fn top(reply: ListReply, listed: &Listed, page: ListPage, range: OfRange) -> Top
         range,
         dimension: listed.name(),
         rows: rows.into_iter().map(|row| ValueNumbers::new(row, visitors_of_all)).collect(),
-        other: Other { visits: other.visits, pageviews: other.pageviews, events: other.events },
+        other: other.into(),
         pagination: Pagination { total, limit: page.limit, offset: page.offset },
         meta,
     }

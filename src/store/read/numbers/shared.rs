@@ -33,6 +33,7 @@ use crate::{
         segments::{Content, ReaderInterrupt, Segment, Segments, WatchState},
     },
 };
+
 /// How long an answer waits for events that were not counted yet.
 const WAIT_MAX: Duration = Duration::from_millis(200);
 /// How long a question waits for another one about the same website: it holds a reader meanwhile.
@@ -46,6 +47,7 @@ const READ_BEHIND_MAX: Duration = Duration::from_secs(60);
 /// For how long it keeps a website to itself, while questions wait.
 const READ_BEHIND_STEP: Duration = Duration::from_millis(50);
 
+/// What is kept between questions, of all websites together up to a number of bytes.
 pub(super) struct Shared {
     sites: Mutex<HashMap<Arc<str>, Arc<Entry>>>,
     pub(super) cache: Cache,
