@@ -100,8 +100,8 @@ impl Numbers {
         question: &NumbersQuestion,
         lists: &[Vec<Span>],
     ) -> Result<Vec<NumbersReply>, ReadError> {
-        let (replies, is_complete) = self.shared.ask(snapshot, question, lists)?;
-        self.order_rest(question, is_complete);
+        let replies = self.shared.ask(snapshot, question, lists)?;
+        self.order_rest(question, replies.iter().all(|reply| reply.is_complete));
         Ok(replies)
     }
 
@@ -113,8 +113,8 @@ impl Numbers {
         listed: &Listed,
         (span, page): (Span, ListPage),
     ) -> Result<ListReply, ReadError> {
-        let (reply, is_complete) = self.shared.list(snapshot, question, listed, (span, page))?;
-        self.order_rest(question, is_complete);
+        let reply = self.shared.list(snapshot, question, listed, (span, page))?;
+        self.order_rest(question, reply.all.is_complete);
         Ok(reply)
     }
 
@@ -126,8 +126,8 @@ impl Numbers {
         span: Span,
         goals: &[Filter],
     ) -> Result<(Vec<GoalCounts>, NumbersReply), ReadError> {
-        let (counts, all, is_complete) = self.shared.goals(snapshot, question, span, goals)?;
-        self.order_rest(question, is_complete);
+        let (counts, all) = self.shared.goals(snapshot, question, span, goals)?;
+        self.order_rest(question, all.is_complete);
         Ok((counts, all))
     }
 

@@ -44,13 +44,13 @@ impl Shared {
         question: &NumbersQuestion,
         listed: &Listed,
         (span, page): (Span, ListPage),
-    ) -> Result<(ListReply, bool), ReadError> {
-        let (merged, all, is_complete) = match listed {
+    ) -> Result<ListReply, ReadError> {
+        let (merged, all) = match listed {
             Listed::Dimension(dimension) => self.merged(snapshot, question, *dimension, span)?,
             Listed::Property(name) => self.properties(snapshot, question, name, span)?,
         };
         let (total, rows) = merged.rows(page.order, (page.offset, page.limit), |value| is_listed(listed, value));
-        Ok((ListReply { rows, total, other: merged.other(), all }, is_complete))
+        Ok(ListReply { rows, total, other: merged.other(), all })
     }
 
     /// How often each of these is reached: by events with a name, or by views of pages.
@@ -60,19 +60,15 @@ impl Shared {
         question: &NumbersQuestion,
         span: Span,
         goals: &[Filter],
-    ) -> Result<(Vec<GoalCounts>, NumbersReply, bool), ReadError> {
+    ) -> Result<(Vec<GoalCounts>, NumbersReply), ReadError> {
         let mut counts: Vec<Option<GoalCounts>> = vec![None; goals.len()];
-        let mut reply = None;
+        let mut all: Option<NumbersReply> = None;
         for dimension in [Dimension::Event, Dimension::Page] {
             let of = || goals.iter().zip(0..).filter(|(goal, _)| goal.dimension() == dimension);
             if of().next().is_none() {
                 continue;
             }
-            let (merged, all, is_complete) = self.merged(snapshot, question, dimension, span)?;
-            let (mut all, mut is_complete) = match reply.take() {
-                Some((earlier, was_complete)) => (all.and(&earlier), is_complete && was_complete),
-                None => (all, is_complete),
-            };
+            let (merged, mut of_list) = self.merged(snapshot, question, dimension, span)?;
             for (goal, at) in of() {
                 snapshot.check_limits()?;
                 counts[at] = Some(if merged.other() == Counts::default() {
@@ -81,51 +77,33 @@ impl Shared {
                     GoalCounts { conversions: conversions(dimension, &together.counts), converted, converted_error }
                 } else {
                     // Some pages are not told apart: it takes to go through all events.
-                    let of_goal = question.clone().and(vec![goal.clone()]);
-                    let (counted, was_complete) = self.goal(snapshot, &of_goal, dimension, span)?;
-                    (is_complete, all.is_complete) = (is_complete && was_complete, all.is_complete && was_complete);
-                    counted
+                    let reply = self.ask_one(snapshot, &question.clone().and(vec![goal.clone()]), span)?;
+                    let SpanNumbers { counts, visitors } = reply.spans.first().copied().unwrap_or_default();
+                    of_list = of_list.and(&reply);
+                    let conversions = conversions(dimension, &counts);
+                    GoalCounts { conversions, converted: visitors, converted_error: reply.visitors_error }
                 });
             }
-            reply = Some((all, is_complete));
+            all = Some(all.iter().fold(of_list, NumbersReply::and));
         }
-        let (all, is_complete) = match reply {
-            Some(reply) => reply,
-            None => {
-                let (mut replies, is_complete) = self.ask(snapshot, question, &[vec![span]])?;
-                (replies.swap_remove(0), is_complete)
-            }
+        let all = match all {
+            Some(all) => all,
+            None => self.ask_one(snapshot, question, span)?,
         };
-        Ok((counts.into_iter().flatten().collect(), all, is_complete))
+        Ok((counts.into_iter().flatten().collect(), all))
     }
 
-    fn goal(
-        &self,
-        snapshot: &Snapshot<'_>,
-        question: &NumbersQuestion,
-        dimension: Dimension,
-        span: Span,
-    ) -> Result<(GoalCounts, bool), ReadError> {
-        let (replies, is_complete) = self.ask(snapshot, question, &[vec![span]])?;
-        let found = replies.first().and_then(|reply| Some((reply.spans.first()?, reply.visitors_error)));
-        let (SpanNumbers { counts, visitors }, converted_error) =
-            found.map_or_else(Default::default, |found| (*found.0, found.1));
-        let conversions = conversions(dimension, &counts);
-        Ok((GoalCounts { conversions, converted: visitors, converted_error }, is_complete))
-    }
-
-    /// All values of a dimension, with all that they have together, and whether that is complete.
+    /// All values of a dimension, with all that they have together.
     pub(super) fn merged(
         &self,
         snapshot: &Snapshot<'_>,
         question: &NumbersQuestion,
         dimension: Dimension,
         span: Span,
-    ) -> Result<(Arc<Merged>, NumbersReply, bool), ReadError> {
+    ) -> Result<(Arc<Merged>, NumbersReply), ReadError> {
         // Held from here on, so that what is counted now is not forgotten before it is listed.
         let entry = self.entry(&question.website_id);
-        let (mut replies, mut is_complete) = self.ask(snapshot, question, &[vec![span]])?;
-        let Some(mut all) = replies.pop() else { return Err(ReadError::Refused(ReadRefused::Keys)) };
+        let mut all = self.ask_one(snapshot, question, span)?;
         let expired_before = first_whole_quarter(snapshot.expired_before);
         let from = span.from.max(expired_before);
         let span = Span { from, to: span.to.max(from) };
@@ -135,24 +113,27 @@ impl Shared {
         let mut site = lock(&entry, snapshot)?;
         let progress = site.catch_up(&scene)?;
         if !progress.is_complete {
-            (is_complete, all.is_complete) = (false, false);
+            all.is_complete = false;
             all.as_of = all.as_of.min(progress.as_of);
         }
         let open = site.open_lists(&scene, listing)?;
-        let sealed = (site.sealed_state(), site.sealed_lists(&scene, listing)?);
+        let is_exact = all.visitors_error.is_none();
+        let state = site.sealed_state();
+        let known = match self.cache.get::<Merged>(&merged_key(&scene, listing, is_exact, state)) {
+            Some(known) => Ok(known),
+            None => Err(site.sealed_lists(&scene, listing)?),
+        };
         self.note_bytes(&entry, &site);
         drop(site);
-        let is_exact = all.visitors_error.is_none();
-        let merged = match self.sealed_merged(&scene, listing, is_exact, &sealed) {
+        let made = |joined: &_, is_exact| self.sealed_merged(&scene, listing, is_exact, (state, joined));
+        let merged = known.or_else(|joined| match made(&joined, is_exact) {
             // Many values of few visits may take more than the visits themselves: then they are estimated.
-            Err(ReadError::Refused(ReadRefused::Memory)) if is_exact && !question.is_exact => {
-                self.sealed_merged(&scene, listing, false, &sealed)
-            }
+            Err(ReadError::Refused(ReadRefused::Memory)) if is_exact && !question.is_exact => made(&joined, false),
             merged => merged,
-        };
-        let merged = with_open(merged?, &open);
+        })?;
+        let merged = with_open(merged, &open);
         self.bound();
-        Ok((merged, all, is_complete))
+        Ok((merged, all))
     }
 
     /// What sealed segments have, from memory if it is there.
@@ -161,10 +142,9 @@ impl Shared {
         scene: &Scene<'_>,
         listing: Listing<'_>,
         is_exact: bool,
-        (state, joined): &(u64, [List; 2]),
+        (state, joined): (u64, &[List; 2]),
     ) -> Result<Arc<Merged>, ReadError> {
-        let id = listing.id_with((is_exact, state));
-        let key = CacheKey::Merged(newest(scene), Arc::clone(scene.website_id), id);
+        let key = merged_key(scene, listing, is_exact, state);
         if let Some(known) = self.cache.get::<Merged>(&key) {
             return Ok(known);
         }
@@ -174,6 +154,11 @@ impl Shared {
         }
         Ok(made)
     }
+}
+
+/// What the list of all sealed segments is kept under, with visits that go on between them in this state.
+fn merged_key(scene: &Scene<'_>, listing: Listing<'_>, is_exact: bool, state: u64) -> CacheKey {
+    CacheKey::Merged(newest(scene), Arc::clone(scene.website_id), listing.id_with((is_exact, state)))
 }
 
 /// The same with what is not sealed yet.

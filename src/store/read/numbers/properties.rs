@@ -8,7 +8,7 @@ use rusqlite::params;
 use super::{
     merged::Merged,
     question::{NumbersQuestion, NumbersReply, Span},
-    scene::is_near,
+    scene::{hidden_in, is_near},
     shared::Shared,
     sum::Sign,
     tally::HiddenHash,
@@ -21,7 +21,7 @@ use crate::{
         format::{hash::visitor_hash, rollup_schema, row, schema},
         read::snapshot::Snapshot,
         rollup::{Evaluation, Lister, MemoryPiece, Selection, Values, first_whole_quarter, property},
-        segments::{Content, Hidden, Segment},
+        segments::{Content, Segment},
     },
 };
 
@@ -40,16 +40,15 @@ struct Reading<'a> {
 }
 
 impl Shared {
-    /// The values of a property, with all that a question is about, and whether that is complete.
+    /// The values of a property, with all that a question is about.
     pub(super) fn properties(
         &self,
         snapshot: &Snapshot<'_>,
         question: &NumbersQuestion,
         name: &str,
         span: Span,
-    ) -> Result<(Arc<Merged>, NumbersReply, bool), ReadError> {
-        let (mut replies, is_complete) = self.ask(snapshot, question, &[vec![span]])?;
-        let all = replies.swap_remove(0);
+    ) -> Result<(Arc<Merged>, NumbersReply), ReadError> {
+        let all = self.ask_one(snapshot, question, span)?;
         let around = (span.from.saturating_sub(DAY_MS), span.to.saturating_add(DAY_MS));
         let segments = segments(snapshot, &question.website_id, around);
         let bytes_max = self.options.bytes_max / 2;
@@ -67,7 +66,7 @@ impl Shared {
         let mut merged = Merged::new(true, bytes_max);
         merged.add(&lister.end(), Sign::Plus);
         merged.count();
-        Ok((Arc::new(merged), all, is_complete))
+        Ok((Arc::new(merged), all))
     }
 }
 
@@ -83,11 +82,6 @@ fn segments(snapshot: &Snapshot<'_>, website_id: &str, span: (i64, i64)) -> Vec<
 }
 
 impl Reading<'_> {
-    fn hidden(&self, number: i64) -> Vec<HiddenHash> {
-        let hidden = self.snapshot.hidden(number).into_iter().flat_map(Hidden::visitors);
-        hidden.filter(|visitor| visitor.website_id == *self.website_id).map(HiddenHash::of).collect()
-    }
-
     fn check(&self, bytes: usize) -> Result<(), ReadError> {
         if bytes > self.bytes_max {
             return Err(ReadError::Refused(ReadRefused::Memory));
@@ -123,7 +117,7 @@ impl Reading<'_> {
             return Ok((piece, values, numbers));
         }
         for (segment, up_to) in &self.segments {
-            let hidden = self.hidden(segment.number);
+            let hidden = hidden_in(self.snapshot, self.website_id, segment.number);
             let is_wanted = |event: &EventRow<'_>, sequence: u64| {
                 let visitor = visitor_hash(event.visitor_id);
                 let is_hidden = |hidden: &HiddenHash| hidden.visitor == visitor && sequence <= hidden.up_to;

@@ -56,13 +56,18 @@ pub(super) struct Scene<'a> {
 impl Scene<'_> {
     /// Whose events of the website are hidden in a segment.
     pub(super) fn hidden(&self, number: i64) -> Vec<HiddenHash> {
-        let hidden = self.snapshot.hidden(number).into_iter().flat_map(Hidden::visitors);
-        hidden.filter(|visitor| visitor.website_id == *self.website_id).map(HiddenHash::of).collect()
+        hidden_in(self.snapshot, self.website_id, number)
     }
 
     pub(super) fn open(&self, piece: &Piece) -> Result<Sealed, ReadError> {
         Sealed::open(self.snapshot, self.kept, &piece.segment, self.website_id)
     }
+}
+
+/// Whose events of a website are hidden in a segment.
+pub(super) fn hidden_in(snapshot: &Snapshot<'_>, website_id: &str, number: i64) -> Vec<HiddenHash> {
+    let hidden = snapshot.hidden(number).into_iter().flat_map(Hidden::visitors);
+    hidden.filter(|visitor| *visitor.website_id == *website_id).map(HiddenHash::of).collect()
 }
 
 /// Whether events of the one may be of a visit with events of the other.

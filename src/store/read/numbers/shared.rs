@@ -78,7 +78,7 @@ impl Shared {
         snapshot: &Snapshot<'_>,
         question: &NumbersQuestion,
         lists: &[Vec<Span>],
-    ) -> Result<(Vec<NumbersReply>, bool), ReadError> {
+    ) -> Result<Vec<NumbersReply>, ReadError> {
         let as_of = now_ms();
         let expired_before = first_whole_quarter(snapshot.expired_before);
         let mut sums: Vec<Sums> = lists.iter().map(|spans| Sums::new(spans, expired_before)).collect();
@@ -103,7 +103,19 @@ impl Shared {
             replies.push(NumbersReply { spans, as_of, is_complete, visitors_error });
         }
         self.bound();
-        Ok((replies, is_complete))
+        Ok(replies)
+    }
+
+    /// Answers for one span.
+    pub(super) fn ask_one(
+        &self,
+        snapshot: &Snapshot<'_>,
+        question: &NumbersQuestion,
+        span: Span,
+    ) -> Result<NumbersReply, ReadError> {
+        // There is one reply for each list of spans.
+        let reply = self.ask(snapshot, question, &[vec![span]])?.pop();
+        reply.ok_or(ReadError::Refused(ReadRefused::Keys))
     }
 
     pub(super) fn first_event(&self, snapshot: &Snapshot<'_>, website_id: &Arc<str>) -> Result<Option<i64>, ReadError> {
