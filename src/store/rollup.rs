@@ -11,6 +11,7 @@
 mod answer;
 mod attributes;
 mod block;
+mod build;
 mod bytes;
 mod counts;
 mod dictionary;
@@ -25,6 +26,7 @@ mod pattern;
 mod source;
 mod visit;
 mod visitors;
+mod write;
 
 pub(crate) use self::{
     answer::{Answer, Collector, QUARTER_MS, Quarter, first_whole_quarter, quarter_of},
@@ -32,13 +34,14 @@ pub(crate) use self::{
     block::{FRAGMENTS_MAX, Fragments, Needed},
     bytes::Damaged,
     dictionary::{Dictionaries, Values},
-    file::{BlockEntry, Rollup, RollupError, read_block, read_keys, verify, write},
+    file::{BlockEntry, Rollup, RollupError, read_block, read_keys, read_some},
     filter::Filters,
     hit::{FragmentKey, Hit, PAUSE_MAX_MS},
-    list::{Group, Grouping, List, ListKind, Lister, OTHER},
+    list::{Group, Grouping, KeptGroup, List, ListKind, Lister, OTHER},
     memory::MemoryPiece,
     visit::{Evaluation, Selection, Sink, Visit},
-    visitors::Visitors,
+    visitors::{Visitors, high},
+    write::{Made, make, verify, write},
 };
 pub use self::{
     counts::Counts,

@@ -167,22 +167,21 @@ impl Part {
                 let mut hits = Vec::new();
                 for chain in 0..rows.chains() {
                     rows.sorted(chain, &mut hits);
-                    hits.iter().for_each(|hit| add(piece, &rows.dictionaries, rows.key(chain), *hit, segment));
+                    add(piece, &rows.dictionaries, rows.key(chain), &hits, segment);
                 }
             }
             Self::Fragments(dictionaries, fragments) => {
                 for (key, hits) in fragments {
-                    hits.into_iter().for_each(|hit| add(piece, &dictionaries, key, hit, segment));
+                    add(piece, &dictionaries, key, &hits, segment);
                 }
             }
         }
     }
 }
 
-/// Adds an event. Of events of the same time those of an earlier segment came in first, and those of one stay in order.
-fn add(piece: &mut MemoryPiece, from: &Dictionaries, key: FragmentKey, mut hit: Hit, segment: u32) {
-    hit.order = segment;
-    piece.add_of(from, key, hit);
+/// Adds events. Of those of the same time the ones of an earlier segment came in first, and those of one stay in order.
+fn add(piece: &mut MemoryPiece, from: &Dictionaries, key: FragmentKey, hits: &[Hit], segment: u32) {
+    piece.add_of(from, key, hits.iter().map(|hit| Hit { order: segment, ..*hit }));
 }
 
 impl Counting<'_> {

@@ -4,6 +4,7 @@
 //! from one segment to another are put together. What was read or worked out stays in memory for the next question, up
 //! to a number of bytes that all of it shares. Whoever asks for numbers costs the writer nothing.
 
+mod border;
 mod cache;
 mod joined;
 mod lists;
@@ -12,6 +13,7 @@ mod properties;
 mod question;
 mod scene;
 mod sealed;
+mod sealed_sums;
 mod shared;
 mod site;
 mod spans;

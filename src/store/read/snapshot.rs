@@ -86,6 +86,22 @@ impl<'a> Snapshot<'a> {
         Self::new(self.segments, self.interrupt.clone(), limits, i64::MIN, usize::MAX)
     }
 
+    /// Another of the same moment and for the same question, for a thread that reads beside this one. It has no keys of
+    /// rows without an index.
+    pub(crate) fn beside(&self) -> Self {
+        Self {
+            segments: self.segments,
+            durable: self.durable,
+            view: Arc::clone(&self.view),
+            keys: Vec::new(),
+            connection: RefCell::default(),
+            interrupt: self.interrupt.clone(),
+            limits: self.limits.clone(),
+            expired_before: self.expired_before,
+            keys_max: self.keys_max,
+        }
+    }
+
     /// Whether the question may go on, for what takes long without a statement.
     pub(crate) fn check_limits(&self) -> Result<(), ReadError> {
         if self.limits.is_gone() {

@@ -85,6 +85,33 @@ impl Fragments {
 
     /// Reads the events of fragments of which the keys were read, and of what they are filed under what is needed.
     pub(crate) fn read_hits(&mut self, packed: &[u8], needed: Needed) -> Result<(), Damaged> {
+        self.hits = self.decode(packed, needed, |_| true)?;
+        Ok(())
+    }
+
+    /// The same of some of the fragments only, the numbers of which are in order; what is read is theirs.
+    pub(crate) fn read_some(&self, packed: &[u8], wanted: &[usize]) -> Result<Self, Damaged> {
+        let hits = self.decode(packed, Needed::ALL, |at| wanted.binary_search(&at).is_ok())?;
+        let lens = wanted.iter().map(|at| self.starts[at + 1] - self.starts[*at]);
+        let ends = lens.scan(0, |end, len| {
+            *end += len;
+            Some(*end)
+        });
+        Ok(Self {
+            keys: wanted.iter().map(|at| self.keys[*at]).collect(),
+            times: wanted.iter().map(|at| self.times[*at]).collect(),
+            starts: std::iter::once(0).chain(ends).collect(),
+            hits,
+        })
+    }
+
+    /// The events of those fragments that are wanted.
+    fn decode(
+        &self,
+        packed: &[u8],
+        needed: Needed,
+        is_wanted: impl Fn(usize) -> bool + Copy,
+    ) -> Result<Vec<Hit>, Damaged> {
         let unpacked = unpack(packed)?;
         let mut outer = Reader(&unpacked);
         let mut columns = [Reader(&[]); COLUMNS];
@@ -94,50 +121,83 @@ impl Fragments {
         outer.end()?;
         let count = self.starts.last().copied().unwrap_or_default() as usize;
         // Every event has a byte in the columns of kinds and flags, so no more room is taken than was read.
-        if columns[KIND].0.len() != count || columns[FLAGS].0.len() != count {
+        let (kinds, flags) = (columns[KIND].0, columns[FLAGS].0);
+        if kinds.len() != count || flags.len() != count {
             return Err(Damaged);
         }
-        self.read_times(&mut columns[TIME])?;
-        let kinds = columns[KIND].0.iter().zip(columns[FLAGS].0);
-        for (hit, (kind, flags)) in self.hits.iter_mut().zip(kinds) {
-            (hit.kind, hit.flags) = (Kind(*kind), *flags);
-            if hit.kind.is_engagement() {
-                hit.engaged_ms = columns[ENGAGED].small()?;
+        let mut hits = self.decode_times(&mut columns[TIME], is_wanted)?;
+        let mut rest = hits.as_mut_slice();
+        for (at, (from, to)) in self.bounds().enumerate() {
+            if !is_wanted(at) {
+                let engagements = kinds[from..to].iter().filter(|kind| Kind(**kind).is_engagement());
+                columns[ENGAGED].skip(engagements.count())?;
+                continue;
             }
+            let (these, after) = rest.split_at_mut(to - from);
+            for (hit, (kind, flags)) in these.iter_mut().zip(kinds[from..to].iter().zip(&flags[from..to])) {
+                (hit.kind, hit.flags) = (Kind(*kind), *flags);
+                if hit.kind.is_engagement() {
+                    hit.engaged_ms = columns[ENGAGED].small()?;
+                }
+            }
+            rest = after;
         }
         columns[ENGAGED].end()?;
         for (at, field) in FIELDS.into_iter().enumerate() {
             if needed.0 & 1 << at != 0 {
-                self.read_filed(&mut columns[FILED + at], field)?;
+                self.decode_filed(&mut columns[FILED + at], is_wanted, &mut hits, field)?;
             }
         }
-        Ok(())
+        Ok(hits)
     }
 
-    fn read_times(&mut self, column: &mut Reader<'_>) -> Result<(), Damaged> {
-        self.hits = Vec::with_capacity(self.starts.last().copied().unwrap_or_default() as usize);
-        for (bounds, (first, last)) in self.starts.windows(2).zip(&self.times) {
+    /// Where the events of each fragment begin and end.
+    fn bounds(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.starts.windows(2).map(|bounds| (bounds[0] as usize, bounds[1] as usize))
+    }
+
+    fn decode_times(&self, column: &mut Reader<'_>, is_wanted: impl Fn(usize) -> bool) -> Result<Vec<Hit>, Damaged> {
+        let wanted = self.bounds().enumerate().filter(|(at, _)| is_wanted(*at)).map(|(_, (from, to))| to - from);
+        let mut hits = Vec::with_capacity(wanted.sum());
+        for (number, ((from, to), (first, last))) in self.bounds().zip(&self.times).enumerate() {
+            if !is_wanted(number) {
+                column.skip((to - from).saturating_sub(2))?;
+                continue;
+            }
             let mut at = *first;
-            for place in bounds[0]..bounds[1] {
-                if place > bounds[0] && place + 1 < bounds[1] {
+            for place in from..to {
+                if place > from && place + 1 < to {
                     let later = i64::try_from(column.number()?).map_err(|_| Damaged)?;
                     at = at.checked_add(later).ok_or(Damaged)?;
-                } else if place > bounds[0] {
+                } else if place > from {
                     at = at.max(*last);
                 }
                 if at > *last {
                     return Err(Damaged);
                 }
-                self.hits.push(Hit::at(at, place));
+                hits.push(Hit::at(at, place as u32));
             }
         }
-        column.end()
+        column.end()?;
+        Ok(hits)
     }
 
-    fn read_filed(&mut self, column: &mut Reader<'_>, field: fn(&mut Hit) -> &mut u32) -> Result<(), Damaged> {
-        for bounds in self.starts.windows(2) {
+    fn decode_filed(
+        &self,
+        column: &mut Reader<'_>,
+        is_wanted: impl Fn(usize) -> bool,
+        hits: &mut [Hit],
+        field: fn(&mut Hit) -> &mut u32,
+    ) -> Result<(), Damaged> {
+        let mut rest = hits;
+        for (at, (from, to)) in self.bounds().enumerate() {
+            if !is_wanted(at) {
+                column.skip(to - from)?;
+                continue;
+            }
+            let (these, after) = rest.split_at_mut(to - from);
             let mut before = 0;
-            for hit in &mut self.hits[bounds[0] as usize..bounds[1] as usize] {
+            for hit in these {
                 before = match column.small()? {
                     0 => before,
                     1 => Hit::TOO_MANY,
@@ -145,6 +205,7 @@ impl Fragments {
                 };
                 *field(hit) = before;
             }
+            rest = after;
         }
         column.end()
     }

@@ -1,5 +1,9 @@
 //! Numbers as few bytes: 7 bits in each, the low ones first, and a high bit where more follow.
 
+use std::cell::RefCell;
+
+use zstd::bulk::Decompressor;
+
 /// Bytes that are not what was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("its numbers are not what was written")]
@@ -58,6 +62,24 @@ impl<'a> Reader<'a> {
         Ok((number >> 1).cast_signed() ^ -((number & 1).cast_signed()))
     }
 
+    /// Goes past so many numbers.
+    pub(crate) fn skip(&mut self, count: usize) -> Result<(), Damaged> {
+        const WORD: usize = size_of::<u64>();
+        let (mut left, mut rest) = (count, self.0);
+        // Every number ends in a byte without the high bit: eight bytes are looked at at once.
+        while let Some((word, after)) = rest.split_first_chunk::<WORD>().filter(|_| left >= WORD) {
+            left -= (!u64::from_le_bytes(*word) & 0x8080_8080_8080_8080).count_ones() as usize;
+            rest = after;
+        }
+        while left > 0 {
+            let (byte, after) = rest.split_first().ok_or(Damaged)?;
+            left -= usize::from(byte & 0x80 == 0);
+            rest = after;
+        }
+        self.0 = rest;
+        Ok(())
+    }
+
     /// So many bytes.
     pub(crate) fn take(&mut self, count: usize) -> Result<&'a [u8], Damaged> {
         let (these, rest) = self.0.split_at_checked(count).ok_or(Damaged)?;
@@ -88,6 +110,11 @@ pub(crate) fn pack(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
     Ok(packed)
 }
 
+thread_local! {
+    /// Kept for the next part: to make one takes as long as to unpack some of them.
+    static UNPACKER: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+}
+
 /// Unpacks what [`pack`] has packed.
 pub(crate) fn unpack(packed: &[u8]) -> Result<Vec<u8>, Damaged> {
     let mut reader = Reader(packed);
@@ -95,7 +122,12 @@ pub(crate) fn unpack(packed: &[u8]) -> Result<Vec<u8>, Damaged> {
     if bytes > UNPACKED_MAX {
         return Err(Damaged);
     }
-    let unpacked = zstd::bulk::decompress(reader.0, bytes).map_err(|_| Damaged)?;
+    let unpacked = UNPACKER.with_borrow_mut(|unpacker| {
+        if unpacker.is_none() {
+            *unpacker = Some(Decompressor::new().map_err(|_| Damaged)?);
+        }
+        unpacker.as_mut().map_or(Err(Damaged), |unpacker| unpacker.decompress(reader.0, bytes).map_err(|_| Damaged))
+    })?;
     if unpacked.len() == bytes { Ok(unpacked) } else { Err(Damaged) }
 }
 
@@ -125,6 +157,9 @@ mod tests {
         assert_eq!(reader.end(), Err(Damaged));
         assert_eq!(reader.bytes(), Ok(&b"text"[..]));
         assert_eq!((reader.end(), reader.number()), (Ok(()), Err(Damaged)));
+        let mut reader = Reader(&bytes);
+        assert_eq!((reader.skip(3 * numbers.len()), reader.skip(0)), (Ok(()), Ok(())));
+        assert_eq!((reader.bytes(), reader.skip(1)), (Ok(&b"text"[..]), Err(Damaged)));
         assert_eq!(Reader(&[0xff; 20]).number(), Err(Damaged));
         assert_eq!(Reader(&[0xff, 0xff, 0xff, 0xff, 0xff, 1]).small(), Err(Damaged));
         assert_eq!(Reader(&[5, 1]).bytes(), Err(Damaged));

@@ -75,6 +75,14 @@ impl Values {
         number
     }
 
+    /// The number of a value that has one; not of values that were read.
+    pub(crate) fn find(&self, value: &[u8]) -> Option<u32> {
+        if value.is_empty() {
+            return Some(0);
+        }
+        self.numbers.find(xxh3_64(value), |number| slice(&self.bytes, &self.ends, *number) == value).copied()
+    }
+
     /// The value with this number; empty for 0, and for one that there was no room for.
     pub(crate) fn get(&self, number: u32) -> &[u8] {
         if number == 0 || number as usize > self.ends.len() { &[] } else { slice(&self.bytes, &self.ends, number) }
@@ -156,18 +164,23 @@ impl Dictionaries {
         hit.location = self.locations.number(cut(row.location.unwrap_or_default()));
     }
 
-    /// Files a hit of another piece here.
-    pub(crate) fn translate(&mut self, from: &Self, hit: &mut Hit) {
-        let number = |to: &mut Values, from: &Values, number: &mut u32| {
-            if *number != Hit::TOO_MANY {
-                *number = to.number(from.get(*number));
-            }
+    /// Files a hit of another piece here; `before` is another one and what became of it, with which it may share much.
+    pub(crate) fn translate(&mut self, from: &Self, mut hit: Hit, before: Option<(Hit, Hit)>) -> Hit {
+        let number = |to: &mut Values, from: &Values, field: fn(&mut Hit) -> &mut u32, hit: &mut Hit| {
+            let number = *field(hit);
+            let known = before.and_then(|(mut of, mut to)| (*field(&mut of) == number).then(|| *field(&mut to)));
+            *field(hit) = match known {
+                _ if number == Hit::TOO_MANY => number,
+                Some(known) => known,
+                None => to.number(from.get(number)),
+            };
         };
-        number(&mut self.pages, &from.pages, &mut hit.page);
-        number(&mut self.names, &from.names, &mut hit.name);
-        number(&mut self.acquisitions, &from.acquisitions, &mut hit.acquisition);
-        number(&mut self.clients, &from.clients, &mut hit.client);
-        number(&mut self.locations, &from.locations, &mut hit.location);
+        number(&mut self.pages, &from.pages, |hit| &mut hit.page, &mut hit);
+        number(&mut self.names, &from.names, |hit| &mut hit.name, &mut hit);
+        number(&mut self.acquisitions, &from.acquisitions, |hit| &mut hit.acquisition, &mut hit);
+        number(&mut self.clients, &from.clients, |hit| &mut hit.client, &mut hit);
+        number(&mut self.locations, &from.locations, |hit| &mut hit.location, &mut hit);
+        hit
     }
 
     /// The memory that they take, in bytes.

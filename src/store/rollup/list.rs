@@ -13,7 +13,7 @@ use super::{
     dimension::{Dimension, Field, Own},
     hit::Hit,
     visit::{Sink, Visit},
-    visitors::Visitors,
+    visitors::{HighVisitors, Visitors},
 };
 
 /// Different visitors of a value that are kept of a list that is thinned: the error of one value in one piece is 3.1 %
@@ -74,6 +74,11 @@ impl Grouping {
         self.group_of.iter().enumerate().filter(is_first).count()
     }
 
+    /// Whether each number is a group of its own.
+    pub(super) fn is_by_number(&self) -> bool {
+        self.group_of.iter().zip(0..).all(|(group, number)| *group == number)
+    }
+
     /// The highest number of a group, but for that of the other ones.
     fn highest(&self) -> usize {
         self.group_of.iter().filter(|group| **group != OTHER).max().map_or(0, |group| *group as usize)
@@ -89,7 +94,8 @@ impl Grouping {
 /// What events were filed under in a list that is kept in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum ListKind {
-    /// By host, and by path, of the page of each event: groups have the number of the first page that has it.
+    /// By host, and by path, of the page of each event: groups have the number of the first page that has it. There is
+    /// none of paths where it would be that of pages, as where all pages have one host.
     Host,
     Path,
     /// By the numbers of a field.
@@ -97,6 +103,8 @@ pub(crate) enum ListKind {
 }
 
 impl ListKind {
+    /// By the numbers of pages.
+    pub(crate) const PAGE: Self = Self::Of(Field::Page);
     /// All of them.
     pub(crate) const ALL: [Self; 9] = [
         Self::Host,
@@ -379,25 +387,33 @@ pub(super) fn write(groups: &[(u32, Group)]) -> Vec<u8> {
         put(&mut bytes, u64::from(number - before));
         before = *number;
         counts.write(&mut bytes);
-        visitors.write_coarse(&mut bytes);
+        visitors.write_high(&mut bytes);
     }
     bytes
 }
 
-/// Reads what [`write()`] has written.
-pub(super) fn read(bytes: &[u8]) -> Result<Vec<(u32, Group)>, Damaged> {
-    let mut reader = Reader(bytes);
-    let mut groups = Vec::new();
-    let mut number = 0_u32;
-    for _ in 0..reader.number()? {
-        let before = number;
-        number = number.checked_add(reader.small()?).ok_or(Damaged)?;
-        if number == before && !groups.is_empty() {
-            return Err(Damaged);
+/// A list as it is kept in a file: what [`write()`] has written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct KeptList<'a>(pub(super) &'a [u8]);
+
+/// What a group has in it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct KeptGroup<'a> {
+    pub(crate) counts: Counts,
+    pub(crate) visitors: HighVisitors<'a>,
+}
+
+impl KeptList<'_> {
+    /// Hands each group on, in the order of their numbers.
+    pub(crate) fn for_each(self, mut each: impl FnMut(u32, KeptGroup<'_>)) -> Result<(), Damaged> {
+        let mut reader = Reader(self.0);
+        let mut number = 0_u32;
+        for at in 0..reader.number()? {
+            let more = reader.small()?;
+            number = number.checked_add(more).filter(|_| at == 0 || more > 0).ok_or(Damaged)?;
+            let counts = Counts::read(&mut reader)?;
+            each(number, KeptGroup { counts, visitors: HighVisitors::read(&mut reader)? });
         }
-        let counts = Counts::read(&mut reader)?;
-        groups.push((number, Group { counts, visitors: Visitors::read_coarse(&mut reader)? }));
+        reader.end()
     }
-    reader.end()?;
-    Ok(groups)
 }

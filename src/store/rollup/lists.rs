@@ -35,14 +35,25 @@ impl ListsBuilder {
                 continue;
             }
             let grouping = kind.grouping(dictionaries)?;
+            if kind == ListKind::Path && grouping.is_by_number() {
+                continue;
+            }
             if grouping.groups() > GROUPS_MAX {
                 self.dropped.push(kind);
                 self.lists.remove(&kind);
-            } else {
-                groupings.push((kind, grouping));
+                continue;
             }
+            self.begin(kind);
+            groupings.push((kind, grouping));
         }
         Ok(groupings)
+    }
+
+    /// What the passes before have of a list that they had no need of: of paths where they are the pages.
+    fn begin(&mut self, kind: ListKind) {
+        if kind == ListKind::Path && !self.lists.contains_key(&kind) {
+            self.lists.extend(self.lists.get(&ListKind::PAGE).cloned().map(|groups| (kind, groups)));
+        }
     }
 
     /// Adds what another pass has found, whose visitors are others.

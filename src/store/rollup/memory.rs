@@ -47,10 +47,14 @@ impl MemoryPiece {
         self.add(key, hit);
     }
 
-    /// Adds an event of another piece.
-    pub(crate) fn add_of(&mut self, from: &Dictionaries, key: FragmentKey, mut hit: Hit) {
-        self.dictionaries.translate(from, &mut hit);
-        self.add(key, hit);
+    /// Adds events of another piece.
+    pub(crate) fn add_of(&mut self, from: &Dictionaries, key: FragmentKey, hits: impl IntoIterator<Item = Hit>) {
+        let mut before = None;
+        for hit in hits {
+            let translated = self.dictionaries.translate(from, hit, before);
+            before = Some((hit, translated));
+            self.add(key, translated);
+        }
     }
 
     fn add(&mut self, key: FragmentKey, hit: Hit) {

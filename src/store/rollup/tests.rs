@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, params, types::Value};
 
 use super::{
     block::Needed,
     filter::{Filter, Filters},
+    list::KeptList,
     memory::MemoryPiece,
     *,
 };
@@ -101,14 +102,7 @@ fn of_rollup(connection: &Connection, filters: &Filters, selection: Selection) -
 }
 
 /// What each value has: sums, and visitors by the high half of their hashes, once for each run.
-type Listed = BTreeMap<Vec<u8>, (Counts, Visitors)>;
-
-fn listed(groups: impl Iterator<Item = (Option<Vec<u8>>, Group)>) -> Listed {
-    let group = |(value, group): (Option<Vec<u8>>, Group)| {
-        (value.expect("every value has room"), (group.counts, group.visitors.coarse()))
-    };
-    groups.map(group).collect()
-}
+type Listed = BTreeMap<Vec<u8>, (Counts, Vec<u32>)>;
 
 fn list_of_tally(piece: &MemoryPiece, filters: &Filters, selection: Selection, dimension: Dimension) -> Listed {
     let matcher = filters.look_up(&piece.dictionaries).unwrap();
@@ -116,22 +110,30 @@ fn list_of_tally(piece: &MemoryPiece, filters: &Filters, selection: Selection, d
     let mut lister = Lister::new(dimension, &piece.dictionaries, filters.own(), ever).unwrap();
     piece.run(&Evaluation { selection, matcher: &matcher }, |_, _| {}, &mut lister);
     let list = lister.end();
-    listed(list.groups().map(|(value, group)| (value.map(<[u8]>::to_vec), group.clone())))
+    let group = |(value, group): (Option<&[u8]>, &Group)| {
+        let visitors = group.visitors.below(u64::MAX).iter().map(|hash| high(*hash)).collect();
+        (value.expect("every value has room").to_vec(), (group.counts, visitors))
+    };
+    list.groups().map(group).collect()
 }
 
 /// What the file has, with the groups of one value put together.
 fn list_of_file(connection: &Connection, own: &Own, dimension: Dimension) -> Listed {
     let dictionaries = Rollup::read_dictionaries(connection, "web-1").unwrap();
-    let groups = Rollup::read_list(connection, "web-1", ListKind::of(dimension, own)).unwrap().unwrap();
     let mut values = Values::unlimited();
     let grouping = Grouping::shown(dimension, &dictionaries, own, &mut values).unwrap();
     let mut listed = Listed::new();
-    for (number, group) in groups {
-        let value = values.get(grouping.group(number)).to_vec();
-        let (counts, visitors) = listed.entry(value).or_insert((Counts::default(), Visitors::all(Vec::new())));
-        *counts += group.counts;
-        visitors.add(&group.visitors);
-    }
+    let read = Rollup::read_list(connection, "web-1", ListKind::of(dimension, own), |kept| {
+        kept.for_each(|number, group| {
+            assert_eq!(group.visitors.threshold, u32::MAX);
+            let value = values.get(grouping.group(number)).to_vec();
+            let (counts, visitors) = listed.entry(value).or_default();
+            *counts += group.counts;
+            visitors.extend(group.visitors.below(u32::MAX));
+            visitors.sort_unstable();
+        })
+    });
+    assert_eq!(read.unwrap(), Some(()));
     listed
 }
 
@@ -149,6 +151,13 @@ fn of_value(
     counts
 }
 
+fn rows(connection: &Connection, table: &str) -> Vec<Vec<Value>> {
+    let mut select = connection.prepare(&format!("SELECT * FROM {table} ORDER BY 1, 2")).unwrap();
+    let columns = select.column_count();
+    let row = |row: &rusqlite::Row<'_>| (0..columns).map(|column| row.get(column)).collect();
+    select.query_map([], row).unwrap().map(Result::unwrap).collect()
+}
+
 fn events() -> impl Strategy<Value = Vec<Made>> {
     let event = (0..400_i64, 0..5_u8, 0..3_u8, 0..3_u8, 0..4_u8, prop_oneof![9 => Just(0_u8), 1 => 1..4_u8]);
     prop::collection::vec(event, 1..120)
@@ -160,7 +169,7 @@ proptest! {
     #[test]
     fn a_rollup_answers_as_a_tally_does(events in events(), passes in 1..4_u64) {
         let connection = segment(&events);
-        file::write_in_passes(&connection, (events.len() as u64).div_ceil(passes)).unwrap();
+        write::write_in_passes(&connection, (events.len() as u64).div_ceil(passes)).unwrap();
         let piece = tally(&connection);
         for filters in questions() {
             for selection in SELECTIONS {
@@ -182,7 +191,7 @@ proptest! {
         events in events(), passes in 1..4_u64, has_several in any::<bool>()
     ) {
         let connection = segment(&events);
-        file::write_in_passes(&connection, (events.len() as u64).div_ceil(passes)).unwrap();
+        write::write_in_passes(&connection, (events.len() as u64).div_ceil(passes)).unwrap();
         let piece = tally(&connection);
         for filters in questions().map(|filters| filters.of_site(has_several)) {
             for (selection, dimension) in SELECTIONS.into_iter().flat_map(|selection| Dimension::ALL.map(|of| (selection, of))) {
@@ -198,6 +207,19 @@ proptest! {
                     prop_assert_eq!(list_of_file(&connection, filters.own(), dimension), list);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn what_is_made_ahead_is_what_would_be_written(events in events()) {
+        let (written, copy) = (segment(&events), segment(&events));
+        write(&written).unwrap();
+        copy.pragma_update(None, "user_version", schema::SEGMENT_VERSION).unwrap();
+        let made = make(&copy).unwrap().unwrap();
+        made.write(&copy).unwrap();
+        prop_assert!(written.table_exists(None, "RollupList").unwrap());
+        for table in ["Rollup", "RollupBlock", "RollupList"] {
+            prop_assert_eq!(rows(&copy, table), rows(&written, table));
         }
     }
 
@@ -226,15 +248,16 @@ proptest! {
         let mut groups: Vec<u8> = connection.query_row(select, [], |row| row.get(0)).unwrap();
         let place = at.index(groups.len());
         groups[place] ^= flip;
-        if let Ok(read) = list::read(&groups) {
-            prop_assert!(list::write(&read).len() <= groups.len() * 2);
-        }
+        let mut visitors = 0;
+        let _ = KeptList(&groups).for_each(|_, group| visitors += group.visitors.below(u32::MAX).count());
+        prop_assert!(visitors <= groups.len());
         connection.execute("UPDATE RollupList SET groups = ?1 WHERE kind = 3", [&groups]).unwrap();
         let kind = ListKind::of(Dimension::Event, &Own::default());
-        prop_assert!(Rollup::read_list(&connection, "web-1", kind).is_err());
+        prop_assert!(Rollup::read_list(&connection, "web-1", kind, |_| Ok(())).is_err());
         connection.execute("UPDATE RollupList SET kind = kind + 100", []).unwrap();
         connection.execute("UPDATE RollupList SET kind = 3 WHERE kind = 108", []).unwrap();
-        prop_assert!(Rollup::read_list(&connection, "web-1", kind).is_err(), "a list of another kind");
+        let read = Rollup::read_list(&connection, "web-1", kind, |_| Ok(()));
+        prop_assert!(read.is_err(), "a list of another kind");
     }
 }
 

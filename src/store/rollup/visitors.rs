@@ -63,13 +63,6 @@ impl Visitors {
         &self.hashes[..self.hashes.partition_point(|hash| *hash < threshold)]
     }
 
-    /// The same with the high half of each hash only.
-    pub(crate) fn coarse(&self) -> Self {
-        let threshold = if self.threshold == u64::MAX { u64::MAX } else { coarse(self.threshold) };
-        let hashes = self.below(threshold).iter().map(|hash| coarse(*hash)).collect();
-        Self { threshold, hashes }
-    }
-
     /// The memory that they take, in bytes.
     pub(crate) fn memory_bytes(&self) -> usize {
         size_of::<Self>() + self.hashes.capacity() * size_of::<u64>()
@@ -82,21 +75,10 @@ impl Visitors {
     }
 
     /// The same with the high half of each hash only.
-    pub(super) fn write_coarse(&self, bytes: &mut Vec<u8>) {
+    pub(super) fn write_high(&self, bytes: &mut Vec<u8>) {
         bytes.extend_from_slice(&high(self.threshold).to_le_bytes());
         put(bytes, self.hashes.len() as u64);
         self.hashes.iter().for_each(|hash| bytes.extend_from_slice(&high(*hash).to_le_bytes()));
-    }
-
-    /// Reads what [`write_coarse`](Self::write_coarse) has written: as it was, but [`coarse`].
-    pub(super) fn read_coarse(reader: &mut Reader<'_>) -> Result<Self, Damaged> {
-        let whole = |bytes: &[u8]| u64_of(bytes) << 32;
-        let threshold = whole(reader.take(4)?);
-        let threshold = if threshold == coarse(u64::MAX) { u64::MAX } else { threshold };
-        let count = usize::try_from(reader.number()?).map_err(|_| Damaged)?;
-        let bytes = reader.take(count.checked_mul(4).ok_or(Damaged)?)?;
-        let hashes: Vec<u64> = bytes.chunks_exact(4).map(whole).collect();
-        if hashes.is_sorted() { Ok(Self { threshold, hashes }) } else { Err(Damaged) }
     }
 
     pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Damaged> {
@@ -108,14 +90,38 @@ impl Visitors {
     }
 }
 
-/// The high half of a hash, as it is written where numbers are estimated from it.
-fn high(hash: u64) -> u32 {
-    (hash >> 32) as u32
+/// The high halves of hashes of visitors, as they are written where numbers are estimated from them; sorted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct HighVisitors<'a> {
+    /// `u32::MAX` if all are kept.
+    pub(crate) threshold: u32,
+    hashes: &'a [[u8; 4]],
 }
 
-/// A hash without its low half.
-fn coarse(hash: u64) -> u64 {
-    u64::from(high(hash)) << 32
+impl<'a> HighVisitors<'a> {
+    /// Reads what [`Visitors::write_high`] has written.
+    pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, Damaged> {
+        let (threshold, _) = reader.take(4)?.as_chunks();
+        let threshold = threshold.first().map_or(0, |bytes| u32::from_le_bytes(*bytes));
+        let count = usize::try_from(reader.number()?).map_err(|_| Damaged)?;
+        let (hashes, _) = reader.take(count.checked_mul(4).ok_or(Damaged)?)?.as_chunks();
+        Ok(Self { threshold, hashes })
+    }
+
+    /// Those below a threshold; of the highest one, all.
+    pub(crate) fn below(self, threshold: u32) -> impl Iterator<Item = u32> + 'a {
+        let count = if threshold == u32::MAX {
+            self.hashes.len()
+        } else {
+            self.hashes.partition_point(|hash| u32::from_le_bytes(*hash) < threshold)
+        };
+        self.hashes[..count].iter().map(|hash| u32::from_le_bytes(*hash))
+    }
+}
+
+/// The high half of a hash.
+pub(crate) fn high(hash: u64) -> u32 {
+    (hash >> 32) as u32
 }
 
 pub(super) fn u64_of(bytes: &[u8]) -> u64 {

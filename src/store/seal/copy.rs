@@ -31,7 +31,7 @@ const PAGES_PER_LOOK: i32 = 256;
 /// How long the pages of a segment that is built may collect before they are written out.
 const SYNC_INTERVAL: Duration = Duration::from_millis(50);
 /// Instructions of SQLite's between two looks at the clock.
-const INSTRUCTIONS_PER_LOOK: i32 = 100_000;
+pub(super) const INSTRUCTIONS_PER_LOOK: i32 = 100_000;
 
 /// How long an erasure pauses after working for [`SYNC_INTERVAL`]: it is in no hurry, and requests are.
 const REST: Duration = SYNC_INTERVAL;

@@ -10,7 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    thread,
+    thread::{self, Scope, ScopedJoinHandle},
     time::{Duration, Instant},
 };
 
@@ -154,30 +154,64 @@ impl Rewriter {
         built.execute_batch("PRAGMA synchronous = OFF; PRAGMA journal_mode = OFF;")?;
         // Only an erasure rests: segments that wait for their indexes must not pile up for that.
         let pace = copy::Pace::new(&unfinished, segment.is_sealed())?;
-        let erased = if targets.is_empty() {
-            copy::pages(&segment.path, segment.is_sealed(), &mut built, &pace, stopping)?;
-            // The copied header says that the file has a write-ahead log.
-            built.execute_batch("PRAGMA journal_mode = DELETE; PRAGMA journal_mode = OFF;")?;
-            copy::upgrade(&built)?;
-            pace.set(&built, stopping)?;
-            Vec::new()
+        let (is_empty, erased) = if targets.is_empty() {
+            (self.build_copy(segment, &mut built, &pace, stopping)?, Vec::new())
         } else {
-            pace.set(&built, stopping)?;
-            pace.check(copy::rows_without(&segment.path, segment.is_sealed(), targets, &built))?
+            self.build_without(segment, targets, &built, (&pace, stopping))?
         };
-        let is_empty = built.query_row("SELECT NOT EXISTS (SELECT 1 FROM Event)", [], |row| row.get(0))?;
         if is_empty {
             drop(built);
             file::remove(&unfinished)?;
         } else {
-            let is_indexed = targets.is_empty() && segment.is_sealed();
-            pace.check(if is_indexed { Ok(()) } else { add_indexes(&built, self.cache_bytes) })?;
-            pace.check(add_rollups(&built))?;
             Identity { number: segment.number, generation: segment.generation + 1 }.write(&built)?;
             built.close().map_err(|(_, error)| error)?;
             pace.sync()?;
         }
         Ok(Built { is_empty, erased })
+    }
+
+    /// Builds a generation without the targets' events. Returns whether nothing is left, and how many events each had.
+    fn build_without(
+        &self,
+        segment: &Segment,
+        targets: &[Target],
+        built: &Connection,
+        (pace, stopping): (&copy::Pace, &Arc<AtomicBool>),
+    ) -> Result<(bool, Vec<u64>), RewriteError> {
+        pace.set(built, stopping)?;
+        let erased = pace.check(copy::rows_without(&segment.path, segment.is_sealed(), targets, built))?;
+        let is_empty = is_empty(built)?;
+        if !is_empty {
+            pace.check(add_indexes(built, self.cache_bytes))?;
+            pace.check(add_rollups(built, None))?;
+        }
+        Ok((is_empty, erased))
+    }
+
+    /// Builds a generation with all rows of the one before. Returns whether there are none.
+    fn build_copy(
+        &self,
+        segment: &Segment,
+        built: &mut Connection,
+        pace: &copy::Pace,
+        stopping: &Arc<AtomicBool>,
+    ) -> Result<bool, RewriteError> {
+        thread::scope(|scope| {
+            // A segment that was sealed already has its indexes, and nothing to do meanwhile.
+            let ahead = if segment.is_sealed() { None } else { RollupsAhead::begin(scope, segment, stopping) };
+            copy::pages(&segment.path, segment.is_sealed(), built, pace, stopping)?;
+            // The copied header says that the file has a write-ahead log.
+            built.execute_batch("PRAGMA journal_mode = DELETE; PRAGMA journal_mode = OFF;")?;
+            copy::upgrade(built)?;
+            pace.set(built, stopping)?;
+            if is_empty(built)? {
+                return Ok(true);
+            }
+            pace.check(if segment.is_sealed() { Ok(()) } else { add_indexes(built, self.cache_bytes) })?;
+            let made = ahead.map(RollupsAhead::end).transpose()?.flatten();
+            pace.check(add_rollups(built, made))?;
+            Ok(false)
+        })
     }
 
     fn read_sealed(&self, number: i64, generation: i64) -> Result<(Segment, Facts), RewriteError> {
@@ -221,6 +255,10 @@ struct Built {
     erased: Vec<u64>,
 }
 
+fn is_empty(built: &Connection) -> rusqlite::Result<bool> {
+    built.query_row("SELECT NOT EXISTS (SELECT 1 FROM Event)", [], |row| row.get(0))
+}
+
 /// Builds the indexes and the summary over the rows of a segment.
 fn add_indexes(built: &Connection, cache_bytes: u64) -> Result<(), RewriteError> {
     built.execute_batch(&format!("PRAGMA cache_size = -{};", cache_bytes / 1024))?;
@@ -235,10 +273,41 @@ fn add_indexes(built: &Connection, cache_bytes: u64) -> Result<(), RewriteError>
     Ok(())
 }
 
-/// Adds what numbers are answered from.
-fn add_rollups(built: &Connection) -> Result<(), RewriteError> {
+/// Adds what numbers are answered from, as it was made ahead, or made of its rows.
+fn add_rollups(built: &Connection, made: Option<rollup::Made>) -> Result<(), RewriteError> {
     let started = Instant::now();
-    rollup::write(built)?;
+    match made {
+        Some(made) => made.write(built)?,
+        None => rollup::write(built)?,
+    }
     tracing::debug!(seconds = started.elapsed().as_secs_f64(), "the rollups are written");
     Ok(())
+}
+
+/// Rollups that are made of a segment's rows while its next generation gets its indexes.
+struct RollupsAhead<'scope>(ScopedJoinHandle<'scope, Result<Option<rollup::Made>, RewriteError>>);
+
+impl<'scope> RollupsAhead<'scope> {
+    /// Begins; `None` where there is no thread for it: then they are made afterwards.
+    fn begin<'env>(
+        scope: &'scope Scope<'scope, 'env>,
+        segment: &'env Segment,
+        stopping: &'env Arc<AtomicBool>,
+    ) -> Option<Self> {
+        let make = move || {
+            let source = file::open_read_only(&segment.path, segment.is_sealed())?;
+            let stopping = Arc::clone(stopping);
+            source.progress_handler(copy::INSTRUCTIONS_PER_LOOK, Some(move || stopping.load(Ordering::Relaxed)))?;
+            let started = Instant::now();
+            let made = rollup::make(&source)?;
+            tracing::debug!(seconds = started.elapsed().as_secs_f64(), "the rollups are made");
+            Ok(made)
+        };
+        thread::Builder::new().name("rollup".into()).spawn_scoped(scope, make).ok().map(Self)
+    }
+
+    /// What was made; `None` if that could not be done ahead.
+    fn end(self) -> Result<Option<rollup::Made>, RewriteError> {
+        self.0.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
 }

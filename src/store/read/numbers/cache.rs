@@ -36,6 +36,8 @@ pub(super) enum CacheKey {
     List(Generation, Arc<str>, [u64; 2], bool),
     /// The list of all sealed segments, of which this is the newest.
     Merged(Generation, Arc<str>, [u64; 2]),
+    /// What all sealed segments have in spans, of which this is the newest.
+    Sums(Generation, Arc<str>, [u64; 2]),
 }
 
 impl CacheKey {
@@ -47,7 +49,8 @@ impl CacheKey {
             | Self::Keys(generation, _)
             | Self::Answer(generation, ..)
             | Self::List(generation, ..)
-            | Self::Merged(generation, ..) => *generation,
+            | Self::Merged(generation, ..)
+            | Self::Sums(generation, ..) => *generation,
         }
     }
 }

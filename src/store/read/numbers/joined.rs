@@ -57,14 +57,11 @@ impl Joined {
         {
             return;
         }
-        for hit in hits {
-            let mut hit = *hit;
-            // Of events of the same time those of an earlier segment came in first.
-            hit.order = segment as u32;
-            hit.flags |= if is_gone { Hit::GONE } else { 0 };
-            self.piece.add_of(from, key, hit);
-            self.counted.push(counted);
-        }
+        // Of events of the same time those of an earlier segment came in first.
+        let gone = if is_gone { Hit::GONE } else { 0 };
+        let of_piece = |hit: &Hit| Hit { order: segment as u32, flags: hit.flags | gone, ..*hit };
+        self.piece.add_of(from, key, hits.iter().map(of_piece));
+        self.counted.resize(self.piece.len(), counted);
     }
 
     /// Whether a fragment of a piece is in it.
@@ -75,10 +72,8 @@ impl Joined {
     /// Adds all that another has of a key, as what has counted together.
     pub(super) fn add_chain_of(&mut self, other: &Self, key: FragmentKey) {
         let Some(chain) = other.piece.chain(key) else { return };
-        for hit in other.piece.hits(chain) {
-            self.piece.add_of(&other.piece.dictionaries, key, *hit);
-            self.counted.push(Counted::Together);
-        }
+        self.piece.add_of(&other.piece.dictionaries, key, other.piece.hits(chain).copied());
+        self.counted.resize(self.piece.len(), Counted::Together);
     }
 
     /// The memory that it takes, in bytes.

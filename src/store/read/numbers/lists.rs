@@ -7,20 +7,23 @@
 use std::sync::Arc;
 
 use super::{
-    cache::{CacheKey, Generation},
+    cache::CacheKey,
     merged::Merged,
-    question::{GoalCounts, ListPage, ListReply, Listed, Listing, NumbersQuestion, NumbersReply, Span, SpanNumbers},
+    question::{
+        GoalCounts, ListOrder, ListPage, ListReply, ListRow, Listed, Listing, NumbersQuestion, NumbersReply, Span,
+        SpanNumbers,
+    },
     scene::{EVER, Piece, Scene},
     sealed::Sealed,
     shared::{Shared, lock, pieces},
-    sum::Sign,
+    sum::{Sign, VisitorHash},
 };
 use crate::{
     metrics::ReadRefused,
     store::{
         error::ReadError,
         read::snapshot::Snapshot,
-        rollup::{Counts, Dimension, Filter, List, first_whole_quarter},
+        rollup::{Counts, Dimension, Filter, KeptGroup, List, first_whole_quarter},
     },
 };
 
@@ -72,9 +75,8 @@ impl Shared {
             for (goal, at) in of() {
                 snapshot.check_limits()?;
                 counts[at] = Some(if merged.other() == Counts::default() {
-                    let mut together = merged.together(goal);
-                    let (converted, converted_error) = together.visitors();
-                    GoalCounts { conversions: conversions(dimension, &together.counts), converted, converted_error }
+                    let (counts, (converted, converted_error)) = merged.together(goal);
+                    GoalCounts { conversions: conversions(dimension, &counts), converted, converted_error }
                 } else {
                     // Some pages are not told apart: it takes to go through all events.
                     let reply = self.ask_one(snapshot, &question.clone().and(vec![goal.clone()]), span)?;
@@ -100,7 +102,7 @@ impl Shared {
         question: &NumbersQuestion,
         dimension: Dimension,
         span: Span,
-    ) -> Result<(Arc<Merged>, NumbersReply), ReadError> {
+    ) -> Result<(MergedList, NumbersReply), ReadError> {
         // Held from here on, so that what is counted now is not forgotten before it is listed.
         let entry = self.entry(&question.website_id);
         let mut all = self.ask_one(snapshot, question, span)?;
@@ -119,88 +121,179 @@ impl Shared {
         let open = site.open_lists(&scene, listing)?;
         let is_exact = all.visitors_error.is_none();
         let state = site.sealed_state();
-        let known = match self.cache.get::<Merged>(&merged_key(&scene, listing, is_exact, state)) {
-            Some(known) => Ok(known),
-            None => Err(site.sealed_lists(&scene, listing)?),
-        };
+        let known = MergedList::known(&scene, listing, is_exact, state);
+        let joined = if known.is_none() { Some(site.sealed_lists(&scene, listing)?) } else { None };
         self.note_bytes(&entry, &site);
         drop(site);
-        let made = |joined: &_, is_exact| self.sealed_merged(&scene, listing, is_exact, (state, joined));
-        let merged = known.or_else(|joined| match made(&joined, is_exact) {
-            // Many values of few visits may take more than the visits themselves: then they are estimated.
-            Err(ReadError::Refused(ReadRefused::Memory)) if is_exact && !question.is_exact => made(&joined, false),
-            merged => merged,
-        })?;
-        let merged = with_open(merged, &open);
+        let mut merged = match (known, joined) {
+            (Some(known), _) => known,
+            (None, joined) => {
+                let joined = (state, joined.as_ref().into_iter().flatten());
+                // Many values of few visits may take more than the visits themselves: then they are estimated.
+                let may_estimate = !question.is_exact;
+                MergedList::make(&scene, listing, (is_exact, may_estimate), joined)?
+            }
+        };
+        merged.add_open(&open);
         self.bound();
         Ok((merged, all))
     }
+}
 
-    /// What sealed segments have, from memory if it is there.
-    fn sealed_merged(
-        &self,
+/// The values of a dimension, with their visitors counted one by one, or estimated.
+#[derive(Clone)]
+pub(super) enum MergedList {
+    Exact(Arc<Merged<u64>>),
+    Estimated(Arc<Merged<u32>>),
+}
+
+impl MergedList {
+    /// What sealed segments have, with visits that go on between them in this state, if it is in memory.
+    fn known(scene: &Scene<'_>, listing: Listing<'_>, is_exact: bool, state: u64) -> Option<Self> {
+        let key = merged_key(scene, listing, is_exact, state);
+        if is_exact {
+            scene.kept.cache.get(&key).map(Self::Exact)
+        } else {
+            scene.kept.cache.get(&key).map(Self::Estimated)
+        }
+    }
+
+    /// The same, of the segments.
+    fn make<'j>(
         scene: &Scene<'_>,
         listing: Listing<'_>,
-        is_exact: bool,
-        (state, joined): (u64, &[List; 2]),
-    ) -> Result<Arc<Merged>, ReadError> {
-        let key = merged_key(scene, listing, is_exact, state);
-        if let Some(known) = self.cache.get::<Merged>(&key) {
-            return Ok(known);
+        (is_exact, may_estimate): (bool, bool),
+        (state, joined): (u64, impl Iterator<Item = &'j List> + Clone),
+    ) -> Result<Self, ReadError> {
+        if is_exact {
+            match merge_sealed(scene, listing, joined.clone(), None) {
+                Err(ReadError::Refused(ReadRefused::Memory)) if may_estimate => {}
+                made => return Ok(Self::Exact(keep(scene, listing, state, made?))),
+            }
+            if let Some(known) = Self::known(scene, listing, false, state) {
+                return Ok(known);
+            }
         }
-        let made = Arc::new(merge_sealed(scene, listing, is_exact, joined)?);
-        if listing.is_lasting() {
-            self.cache.put(key, &made, made.memory_bytes(), scene.kept.bytes_max);
+        let made = merge_sealed(scene, listing, joined, Some(Merged::add_kept))?;
+        Ok(Self::Estimated(keep(scene, listing, state, made)))
+    }
+
+    /// Adds what is not sealed yet.
+    fn add_open(&mut self, open: &[(Arc<List>, Sign)]) {
+        match self {
+            Self::Exact(merged) => add_open(merged, open),
+            Self::Estimated(merged) => add_open(merged, open),
         }
-        Ok(made)
+    }
+
+    /// How many values there are that are listed, and some of them.
+    fn rows(&self, order: ListOrder, page: (usize, usize), is_listed: impl Fn(&[u8]) -> bool) -> (usize, Vec<ListRow>) {
+        match self {
+            Self::Exact(merged) => merged.rows(order, page, is_listed),
+            Self::Estimated(merged) => merged.rows(order, page, is_listed),
+        }
+    }
+
+    /// Of values that are not told apart.
+    fn other(&self) -> Counts {
+        match self {
+            Self::Exact(merged) => merged.other(),
+            Self::Estimated(merged) => merged.other(),
+        }
+    }
+
+    /// What the values have together that a filter leaves, different visitors among it, and the error of these.
+    fn together(&self, filter: &Filter) -> (Counts, (u64, Option<f64>)) {
+        match self {
+            Self::Exact(merged) => merged.together(filter),
+            Self::Estimated(merged) => merged.together(filter),
+        }
     }
 }
 
 /// What the list of all sealed segments is kept under, with visits that go on between them in this state.
 fn merged_key(scene: &Scene<'_>, listing: Listing<'_>, is_exact: bool, state: u64) -> CacheKey {
-    CacheKey::Merged(newest(scene), Arc::clone(scene.website_id), listing.id_with((is_exact, state)))
+    CacheKey::Merged(scene.newest(), Arc::clone(scene.website_id), listing.id_with((is_exact, state)))
 }
 
-/// The same with what is not sealed yet.
-fn with_open(sealed: Arc<Merged>, open: &[(Arc<List>, Sign)]) -> Arc<Merged> {
-    if open.iter().all(|(list, _)| list.is_empty()) {
-        return sealed;
+/// Keeps a list of all sealed segments for the next question.
+fn keep<H: VisitorHash>(scene: &Scene<'_>, listing: Listing<'_>, state: u64, made: Merged<H>) -> Arc<Merged<H>> {
+    let made = Arc::new(made);
+    if listing.is_lasting() {
+        let key = merged_key(scene, listing, H::IS_WHOLE, state);
+        scene.kept.cache.put(key, &made, made.memory_bytes(), scene.kept.bytes_max);
     }
-    let mut merged = Arc::unwrap_or_clone(sealed);
-    open.iter().for_each(|(list, sign)| merged.add(list, *sign));
-    merged.count();
-    Arc::new(merged)
+    made
 }
+
+fn add_open<H: VisitorHash>(merged: &mut Arc<Merged<H>>, open: &[(Arc<List>, Sign)]) {
+    if open.iter().any(|(list, _)| !list.is_empty()) {
+        let merged = Arc::make_mut(merged);
+        open.iter().for_each(|(list, sign)| merged.add(list, *sign));
+        merged.count();
+    }
+}
+
+/// Adds a group of a list as it is kept in a file, if such a list is of use.
+type AddKept<H> = Option<fn(&mut Merged<H>, Option<&[u8]>, KeptGroup<'_>)>;
 
 /// What sealed segments have, and the visits that go on between them.
-fn merge_sealed(
+fn merge_sealed<'j, H: VisitorHash>(
     scene: &Scene<'_>,
     listing: Listing<'_>,
-    is_exact: bool,
-    joined: &[List; 2],
-) -> Result<Merged, ReadError> {
-    let mut merged = Merged::new(is_exact, scene.bytes_max);
-    for (list, sign) in joined.iter().zip([Sign::Plus, Sign::Minus]) {
-        merged.add(list, sign);
-    }
-    merged.keep_these();
-    for piece in scene.sealed.iter().filter(|piece| is_in_part(piece, listing.span)) {
-        let sealed = scene.open(piece)?;
-        add_sealed(&mut merged, scene, &sealed, listing, is_exact)?;
-        scene.snapshot.check_limits()?;
-        if merged.memory_bytes() > scene.bytes_max && !is_exact {
-            merged.lower();
-        }
-        if merged.memory_bytes() > scene.bytes_max {
-            return Err(ReadError::Refused(ReadRefused::Memory));
-        }
-    }
+    joined: impl Iterator<Item = &'j List>,
+    add_kept: AddKept<H>,
+) -> Result<Merged<H>, ReadError> {
+    let joined: Vec<_> = joined.zip([Sign::Plus, Sign::Minus]).collect();
+    let begun = |bytes_max: usize| {
+        let mut merged = Merged::new(bytes_max);
+        joined.iter().for_each(|(list, sign)| merged.add(list, *sign));
+        merged.keep_these();
+        merged
+    };
+    let pieces: Vec<&Piece> = scene.sealed.iter().filter(|piece| is_in_part(piece, listing.span)).collect();
+    let (first, rest) = pieces.split_at(pieces.len() / 2);
+    // Two halves, whether there are two threads or one: an estimate must not depend on that.
+    let bytes_max = scene.bytes_max / 2;
+    let merged = begun(bytes_max);
+    let halves = [(merged.emptied(), rest), (merged, first)];
+    let halves = scene.map(&halves, |scene, (begun, pieces)| {
+        merge_pieces(scene, listing, (begun.clone(), pieces), (add_kept, bytes_max))
+    });
+    let together = match halves {
+        Ok(halves) if halves.iter().all(Merged::has_all) => halves.into_iter().reduce(|own, other| own.with(&other)),
+        Ok(_) | Err(ReadError::Refused(ReadRefused::Memory)) => None,
+        Err(error) => return Err(error),
+    };
+    let mut merged = match together {
+        Some(together) => together,
+        // One alone has more room.
+        None => merge_pieces(scene, listing, (begun(scene.bytes_max), &pieces), (add_kept, scene.bytes_max))?,
+    };
     merged.count();
     Ok(merged)
 }
 
-fn newest(scene: &Scene<'_>) -> Generation {
-    scene.sealed.last().map_or(Generation { number: 0, generation: 0 }, Piece::generation)
+/// Adds what these segments have.
+fn merge_pieces<H: VisitorHash>(
+    scene: &Scene<'_>,
+    listing: Listing<'_>,
+    (mut merged, pieces): (Merged<H>, &[&Piece]),
+    (add_kept, bytes_max): (AddKept<H>, usize),
+) -> Result<Merged<H>, ReadError> {
+    for piece in pieces {
+        let sealed = scene.open(piece)?;
+        add_sealed(&mut merged, scene, &sealed, listing, add_kept)?;
+        merged.look_who_is_busy();
+        scene.snapshot.check_limits()?;
+        if merged.memory_bytes() > bytes_max {
+            merged.lower();
+        }
+        if merged.memory_bytes() > bytes_max {
+            return Err(ReadError::Refused(ReadRefused::Memory));
+        }
+    }
+    Ok(merged)
 }
 
 fn is_in_part(piece: &Piece, span: Span) -> bool {
@@ -208,21 +301,23 @@ fn is_in_part(piece: &Piece, span: Span) -> bool {
 }
 
 /// Adds what a sealed segment has, as though its fragments were all there is.
-fn add_sealed(
-    merged: &mut Merged,
+fn add_sealed<H: VisitorHash>(
+    merged: &mut Merged<H>,
     scene: &Scene<'_>,
     sealed: &Sealed,
     listing: Listing<'_>,
-    is_exact: bool,
+    add_kept: AddKept<H>,
 ) -> Result<(), ReadError> {
     let (first, last) = sealed.rollup.times;
     let is_whole = listing.span.from <= first && last < listing.span.to;
-    if is_whole && !is_exact && sealed.add_kept_list(scene.snapshot, scene.kept, listing, merged)? {
+    if let Some(add) = add_kept.filter(|_| is_whole)
+        && sealed.for_each_kept(scene.snapshot, scene.kept, listing, |value, group| add(merged, value, group))?
+    {
         return Ok(());
     }
     // Of a segment that lies in the range as a whole the list is that of all of time.
     let span = if is_whole { EVER } else { listing.span };
-    let list = sealed.list(scene.snapshot, scene.kept, Listing { span, ..listing }, is_exact)?;
+    let list = sealed.list(scene.snapshot, scene.kept, Listing { span, ..listing }, H::IS_WHOLE)?;
     merged.add(&list, Sign::Plus);
     Ok(())
 }

@@ -1,29 +1,32 @@
 //! The values of a dimension with what each of them has, put together of several pieces.
 
-use std::cmp::Reverse;
+use std::{cmp::Reverse, sync::Arc};
 
 use super::{
     question::{ListOrder, ListRow},
-    sum::{Sign, Sum},
+    sum::{Sign, Sum, VisitorHash},
 };
-use crate::store::rollup::{Counts, Filter, Group, List, Values};
+use crate::store::rollup::{Counts, Filter, Group, KeptGroup, List, Values};
 
 /// Most values that are told apart. Where there are more, those with the fewest visits are put together.
 const VALUES_MAX: usize = 200_000;
 /// What each takes beside its text, with one visitor.
-const VALUE_BYTES: usize = size_of::<Sum>() + size_of::<Option<(u64, Option<f64>)>>() + 4 * size_of::<u64>();
+const VALUE_BYTES: usize = SUM_BYTES + size_of::<Option<(u64, Option<f64>)>>() + 4 * size_of::<u64>();
+/// A sum with its place.
+const SUM_BYTES: usize = size_of::<Sum>() + 3 * size_of::<usize>();
 /// Visitors from which those of a value are estimated: it is off by 2.2 % then.
 const ESTIMATED_FROM: usize = 2_048;
 /// Values that keep as many; the rest keep fewer, and are off by 4.4 %.
 const BUSY_VALUES: usize = 250;
 const ESTIMATED_FROM_REST: usize = 512;
 
-/// Values with what they have.
+/// Values with what they have. Visitors are counted one by one where their hashes are whole, else estimated.
 #[derive(Debug, Clone)]
-pub(super) struct Merged {
-    values: Values,
+pub(super) struct Merged<H> {
+    /// Shared with a copy until one of them is changed, as the sums are.
+    values: Arc<Values>,
     /// By the number of the value; the first is of nothing.
-    sums: Vec<Sum>,
+    sums: Vec<Arc<Sum<H>>>,
     /// Different visitors of each, and the error of that, as far as they were counted.
     counted: Vec<Option<(u64, Option<f64>)>>,
     /// Of values that are not told apart.
@@ -32,15 +35,25 @@ pub(super) struct Merged {
     kept: usize,
     /// Most bytes of values, without most of their visitors.
     values_bytes_max: usize,
-    /// Whether visitors are counted one by one; if not, by the high half of their hashes.
-    is_exact: bool,
+    /// A value with fewer events is not one of the busy ones.
+    busy_from: i64,
+    /// Whether there was no room to tell all values apart.
+    has_lost: bool,
 }
 
-impl Merged {
+impl<H: VisitorHash> Merged<H> {
     /// One that is to take no more than so many bytes.
-    pub(super) fn new(is_exact: bool, bytes_max: usize) -> Self {
-        let (values, other, values_bytes_max) = (Values::unlimited(), Counts::default(), bytes_max / 4 * 3);
-        Self { values, sums: Vec::new(), counted: Vec::new(), other, kept: 0, values_bytes_max, is_exact }
+    pub(super) fn new(bytes_max: usize) -> Self {
+        Self {
+            values: Arc::new(Values::unlimited()),
+            sums: Vec::new(),
+            counted: Vec::new(),
+            other: Counts::default(),
+            kept: 0,
+            values_bytes_max: bytes_max / 4 * 3,
+            busy_from: 0,
+            has_lost: false,
+        }
     }
 
     /// Adds what a piece has, or takes it off.
@@ -51,26 +64,42 @@ impl Merged {
     }
 
     /// The same for one value; `None` stands for those that are not told apart.
-    pub(super) fn add_group(&mut self, value: Option<&[u8]>, group: &Group, sign: Sign) {
+    pub(super) fn add_group(&mut self, value: Option<&[u8]>, Group { counts, visitors }: &Group, sign: Sign) {
+        self.change(value, (*counts, sign), |sum, enough| {
+            if H::IS_WHOLE {
+                let all = visitors.below(u64::MAX).iter().map(|hash| H::of(*hash));
+                sum.add_all(*counts, all, sign);
+            } else {
+                sum.add(*counts, visitors, sign, enough);
+            }
+        });
+    }
+
+    /// Changes the sum of a value, or the counts of those that are not told apart. `change` is told how many visitors
+    /// are enough for an estimate.
+    fn change(
+        &mut self,
+        value: Option<&[u8]>,
+        (counts, sign): (Counts, Sign),
+        change: impl FnOnce(&mut Sum<H>, Option<usize>),
+    ) {
         let Some(value) = value else {
             match sign {
-                Sign::Plus => self.other += group.counts,
-                Sign::Minus => self.other -= group.counts,
+                Sign::Plus => self.other += counts,
+                Sign::Minus => self.other -= counts,
             }
             return;
         };
-        let number = self.values.number(value) as usize;
+        let number = self.number(value);
         if number >= self.sums.len() {
-            self.sums.resize_with(number + 1, Sum::default);
+            self.sums.resize_with(number + 1, Arc::default);
             self.counted.resize(number + 1, None);
         }
-        let (sum, visitors) = (&mut self.sums[number], &group.visitors);
         self.counted[number] = None;
-        if self.is_exact {
-            sum.add_all(group.counts, visitors.below(u64::MAX), sign);
-        } else {
-            sum.add(group.counts, &visitors.coarse(), sign, Some(ESTIMATED_FROM));
-        }
+        let sum = Arc::make_mut(&mut self.sums[number]);
+        let is_busy = sum.counts.events >= self.busy_from;
+        let enough = if is_busy { ESTIMATED_FROM } else { ESTIMATED_FROM_REST };
+        change(sum, (!H::IS_WHOLE).then_some(enough));
         // Nothing is the first of them, and no value.
         let bytes = self.sums.len() * VALUE_BYTES + self.values.memory_bytes();
         if self.sums.len() > VALUES_MAX + 1 || bytes > self.values_bytes_max {
@@ -78,10 +107,53 @@ impl Merged {
         }
     }
 
+    /// The number of a value, a new one if it has none yet.
+    fn number(&mut self, value: &[u8]) -> usize {
+        let known = self.values.find(value);
+        known.unwrap_or_else(|| Arc::make_mut(&mut self.values).number(value)) as usize
+    }
+
     /// Has all values that are there by now told apart, whatever comes: what visits that go on between segments take
     /// off must meet what it is taken off of.
     pub(super) fn keep_these(&mut self) {
         self.kept = self.sums.len();
+    }
+
+    /// One with the same values told apart, and nothing in it.
+    pub(super) fn emptied(&self) -> Self {
+        Self {
+            values: Arc::clone(&self.values),
+            sums: self.sums.iter().map(|_| Arc::default()).collect(),
+            counted: vec![None; self.sums.len()],
+            other: Counts::default(),
+            ..*self
+        }
+    }
+
+    /// With all that another has.
+    pub(super) fn with(mut self, other: &Self) -> Self {
+        self.other += other.other;
+        for (sum, number) in other.sums.iter().zip(0..) {
+            if !sum.is_empty() {
+                let value = other.values.get(number);
+                self.change(Some(value), (sum.counts, Sign::Plus), |own, enough| own.absorb(sum, enough));
+            }
+        }
+        self
+    }
+
+    /// Whether all values that were added are told apart.
+    pub(super) fn has_all(&self) -> bool {
+        !self.has_lost
+    }
+
+    /// Looks which values are busy by now: more of their visitors are kept.
+    pub(super) fn look_who_is_busy(&mut self) {
+        let mut events: Vec<i64> = self.sums.iter().map(|sum| sum.counts.events).collect();
+        if events.len() > BUSY_VALUES {
+            let (_, least, _) = events.select_nth_unstable_by_key(BUSY_VALUES, |events| Reverse(*events));
+            self.busy_from = *least;
+        }
     }
 
     /// Puts those with the fewest visits together.
@@ -95,12 +167,12 @@ impl Merged {
         numbers.sort_unstable_by_key(by_visits);
         let left = numbers.len() / 4 * 3;
         let values_bytes_max = self.values_bytes_max;
-        let mut kept = Self { kept: self.kept, other: self.other, values_bytes_max, ..Self::new(self.is_exact, 0) };
+        let mut kept = Self { kept: self.kept, other: self.other, values_bytes_max, has_lost: true, ..Self::new(0) };
         // Nothing has no number of its own to be given.
         kept.sums.push(std::mem::take(&mut self.sums[0]));
         for (at, number) in (1..first).chain(numbers).enumerate() {
             if at < first - 1 + left {
-                kept.values.number(self.values.get(number as u32));
+                kept.number(self.values.get(number as u32));
                 kept.sums.push(std::mem::take(&mut self.sums[number]));
             } else {
                 kept.other += self.sums[number].counts;
@@ -112,28 +184,35 @@ impl Merged {
 
     /// Counts the visitors of each value, and gives up those that an estimate does not need.
     pub(super) fn count(&mut self) {
-        let mut left: Vec<usize> = (0..self.sums.len()).filter(|number| self.counted[*number].is_none()).collect();
-        if !self.is_exact {
-            left.sort_by_key(|number| Reverse(self.sums[*number].counts.visits));
-            for (at, number) in left.iter().enumerate() {
-                let enough = if at < BUSY_VALUES { ESTIMATED_FROM } else { ESTIMATED_FROM_REST };
-                self.sums[*number].lower(enough);
-            }
-        }
+        let left: Vec<usize> = (0..self.sums.len()).filter(|number| self.counted[*number].is_none()).collect();
+        self.lower_these(left.clone());
         for number in left {
-            self.counted[number] = Some(self.sums[number].visitors());
+            let sum = Arc::make_mut(&mut self.sums[number]);
+            self.counted[number] = Some(sum.visitors());
+            sum.shrink();
         }
     }
 
-    /// Keeps as few visitors of each value as the least busy ones keep.
+    /// Gives up the visitors that an estimate does not need.
     pub(super) fn lower(&mut self) {
-        self.sums.iter_mut().for_each(|sum| sum.lower(ESTIMATED_FROM_REST));
+        self.lower_these((0..self.sums.len()).collect());
+    }
+
+    fn lower_these(&mut self, mut numbers: Vec<usize>) {
+        if H::IS_WHOLE {
+            return;
+        }
+        numbers.sort_by_key(|number| Reverse(self.sums[*number].counts.events));
+        for (at, number) in numbers.into_iter().enumerate() {
+            let enough = if at < BUSY_VALUES { ESTIMATED_FROM } else { ESTIMATED_FROM_REST };
+            Arc::make_mut(&mut self.sums[number]).lower(enough);
+        }
     }
 
     /// The memory that it takes, in bytes.
     pub(super) fn memory_bytes(&self) -> usize {
-        let sums = self.sums.capacity() * (size_of::<Sum>() + size_of::<Option<(u64, Option<f64>)>>());
-        self.values.memory_bytes() + sums + self.sums.iter().map(Sum::memory_bytes).sum::<usize>()
+        let sums = self.sums.capacity() * (SUM_BYTES + size_of::<Option<(u64, Option<f64>)>>());
+        self.values.memory_bytes() + sums + self.sums.iter().map(|sum| sum.memory_bytes()).sum::<usize>()
     }
 
     /// Of values that are not told apart.
@@ -187,15 +266,23 @@ impl Merged {
         (numbers.len(), numbers.iter().skip(offset).take(limit).map(row).collect())
     }
 
-    /// What the values have together that a filter leaves; a visit counts once for each of them.
-    pub(super) fn together(&self, filter: &Filter) -> Sum {
-        let mut together = Sum::default();
+    /// What the values have together that a filter leaves, a visit once for each of them; different visitors among it,
+    /// and the error of these.
+    pub(super) fn together(&self, filter: &Filter) -> (Counts, (u64, Option<f64>)) {
+        let mut together = Sum::<H>::default();
         for (number, sum) in self.sums.iter().enumerate() {
             if filter.leaves(self.values.get(number as u32)) {
                 together.add_sum(sum);
             }
         }
-        together
+        (together.counts, together.visitors())
+    }
+}
+
+impl Merged<u32> {
+    /// Adds what the list in a file has of a value; `None` stands for those that are not told apart.
+    pub(super) fn add_kept(&mut self, value: Option<&[u8]>, group: KeptGroup<'_>) {
+        self.change(value, (group.counts, Sign::Plus), |sum, enough| sum.add_kept(group, Sign::Plus, enough));
     }
 }
 
@@ -215,7 +302,7 @@ mod tests {
 
     #[test]
     fn values_that_are_not_told_apart_are_added_up_and_those_of_joined_visits_stay() {
-        let mut merged = Merged::new(true, 64 << 20);
+        let mut merged = Merged::<u64>::new(64 << 20);
         merged.add_group(Some(b"joined"), &group(1, &[7]), Sign::Plus);
         merged.add_group(Some(b"joined"), &group(3, &[7, 7, 7]), Sign::Minus);
         merged.keep_these();
@@ -239,7 +326,7 @@ mod tests {
 
     #[test]
     fn where_there_is_little_room_few_are_told_apart() {
-        let mut merged = Merged::new(false, 1 << 20);
+        let mut merged = Merged::<u32>::new(1 << 20);
         for number in 0..50_000_u32 {
             merged.add_group(Some(&value_of(number)), &group(1, &[u64::from(number)]), Sign::Plus);
         }
@@ -250,8 +337,32 @@ mod tests {
     }
 
     #[test]
+    fn two_halves_have_what_one_has_also_where_counts_add_up_to_nothing() {
+        let mut begun = Merged::<u64>::new(64 << 20);
+        // A visit that goes on: each half has counted its visitor, and together they have one.
+        begun.add_group(Some(b"/a"), &group(2, &[7]), Sign::Plus);
+        begun.add_group(Some(b"/a"), &group(2, &[7, 7]), Sign::Minus);
+        begun.keep_these();
+        let mut other = begun.emptied();
+        for (half, visitors) in [(&mut begun, [7, 1]), (&mut other, [7, 2])] {
+            half.add_group(Some(b"/a"), &group(2, &visitors), Sign::Plus);
+            half.add_group(None, &group(1, &[3]), Sign::Plus);
+        }
+        let mut joined = Merged::<u64>::new(64 << 20);
+        joined.add_group(Some(b"/a"), &group(0, &[7]), Sign::Plus);
+        joined.add_group(Some(b"/b"), &group(1, &[9]), Sign::Plus);
+        let mut merged = other.with(&begun).with(&joined);
+        merged.count();
+        let (total, rows) = merged.rows(ListOrder::Visits, (0, 10), |_| true);
+        assert_eq!((total, rows[0].counts.visits, rows[0].visitors, merged.other().visits), (2, 4, 3, 2));
+        assert!(merged.has_all());
+        merged.keep_busiest();
+        assert!(!merged.has_all());
+    }
+
+    #[test]
     fn estimates_hold_no_more_than_they_need_however_many_pieces_there_are() {
-        let mut merged = Merged::new(false, 64 << 20);
+        let mut merged = Merged::<u32>::new(64 << 20);
         for piece in 0..200_u64 {
             let visitors: Vec<u64> =
                 (0..500).map(|at| (piece * 500 + at).wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect();
@@ -267,7 +378,7 @@ mod tests {
 
     #[test]
     fn rows_come_in_order_and_ties_by_value() {
-        let mut merged = Merged::new(true, 64 << 20);
+        let mut merged = Merged::<u64>::new(64 << 20);
         for (value, visits, visitors) in [("b", 1, &[1, 2][..]), ("a", 5, &[3, 4]), ("", 9, &[1]), ("gone", 0, &[])] {
             merged.add_group(Some(value.as_bytes()), &group(visits, visitors), Sign::Plus);
         }
@@ -279,6 +390,6 @@ mod tests {
         assert_eq!(values(ListOrder::Visitors), [a.clone(), b.clone(), None]);
         assert_eq!(values(ListOrder::Visits), [None, a, b]);
         assert_eq!(merged.rows(ListOrder::Visits, (1, 1), |value| !value.is_empty()).0, 2);
-        assert_eq!(merged.together(&Filter::new(Dimension::Page, "*")).visitors(), (4, None));
+        assert_eq!(merged.together(&Filter::new(Dimension::Page, "*")).1, (4, None));
     }
 }

@@ -6,6 +6,7 @@ use std::{collections::HashSet, sync::Arc};
 use rusqlite::params;
 
 use super::{
+    lists::MergedList,
     merged::Merged,
     question::{NumbersQuestion, NumbersReply, Span},
     scene::{hidden_in, is_near},
@@ -47,7 +48,7 @@ impl Shared {
         question: &NumbersQuestion,
         name: &str,
         span: Span,
-    ) -> Result<(Arc<Merged>, NumbersReply), ReadError> {
+    ) -> Result<(MergedList, NumbersReply), ReadError> {
         let all = self.ask_one(snapshot, question, span)?;
         let around = (span.from.saturating_sub(DAY_MS), span.to.saturating_add(DAY_MS));
         let segments = segments(snapshot, &question.website_id, around);
@@ -63,10 +64,10 @@ impl Shared {
         let from = span.from.max(expired_before);
         let mut lister = Lister::by_order(values, numbers, (from, span.to.max(from)));
         piece.run(&Evaluation { selection, matcher: &matcher }, |_, _| {}, &mut lister);
-        let mut merged = Merged::new(true, bytes_max);
+        let mut merged = Merged::new(bytes_max);
         merged.add(&lister.end(), Sign::Plus);
         merged.count();
-        Ok((Arc::new(merged), all))
+        Ok((MergedList::Exact(Arc::new(merged)), all))
     }
 }
 

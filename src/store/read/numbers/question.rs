@@ -39,12 +39,17 @@ pub(crate) struct Asked {
 impl Asked {
     /// What it is known by where it would take too much memory itself.
     pub(crate) fn id(&self) -> [u64; 2] {
-        [1, 2].map(|seed| {
-            let mut hasher = Xxh3::with_seed(seed);
-            self.hash(&mut hasher);
-            hasher.finish()
-        })
+        id_of(self)
     }
+}
+
+/// What a question is known by where it would take too much memory itself.
+pub(super) fn id_of(question: impl Hash) -> [u64; 2] {
+    [1, 2].map(|seed| {
+        let mut hasher = Xxh3::with_seed(seed);
+        question.hash(&mut hasher);
+        hasher.finish()
+    })
 }
 
 impl NumbersQuestion {
@@ -146,11 +151,7 @@ impl Listing<'_> {
 
     /// The same, of a list that depends on more.
     pub(super) fn id_with(&self, more: impl Hash) -> [u64; 2] {
-        [1, 2].map(|seed| {
-            let mut hasher = Xxh3::with_seed(seed);
-            (self.asked, self.dimension, self.span, &more).hash(&mut hasher);
-            hasher.finish()
-        })
+        id_of((self.asked, self.dimension, self.span, &more))
     }
 
     /// Whether it will be asked for again: not if it is up to the moment of a question.

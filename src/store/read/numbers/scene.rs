@@ -1,10 +1,17 @@
-//! What a question is about: the segments of one moment, and how fragments of them are found that are of one visit.
+//! What a question is about: the segments of one moment.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    panic::resume_unwind,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
+};
 
 use super::{
     cache::Generation,
-    joined::{Counted, Joined},
     question::Span,
     sealed::{Kept, Sealed},
     tally::HiddenHash,
@@ -13,13 +20,9 @@ use crate::store::{
     error::ReadError,
     format::{row, schema},
     read::snapshot::Snapshot,
-    rollup::{FRAGMENTS_MAX, FragmentKey, MemoryPiece, Needed, PAUSE_MAX_MS},
+    rollup::{FRAGMENTS_MAX, MemoryPiece, PAUSE_MAX_MS},
     segments::{Hidden, Segment},
 };
-
-/// Most events that a session has in one segment if its visit is to go on in another: one id for everything, as of a
-/// program that watches a website, must not take the memory of all.
-pub(super) const JOINED_EVENTS_MAX: usize = 10_000;
 
 /// All of time.
 pub(super) const EVER: Span = Span { from: i64::MIN, to: i64::MAX };
@@ -59,9 +62,57 @@ impl Scene<'_> {
         hidden_in(self.snapshot, self.website_id, number)
     }
 
+    /// The newest of the sealed segments.
+    pub(super) fn newest(&self) -> Generation {
+        self.sealed.last().map_or(Generation { number: 0, generation: 0 }, Piece::generation)
+    }
+
+    /// What becomes of each item, with two threads on it where there are several, so that the first question after a
+    /// start, which has everything to read, has both of two cores.
+    pub(super) fn map<I: Sync, T: Send>(
+        &self,
+        items: &[I],
+        each: impl Fn(&Scene<'_>, &I) -> Result<T, ReadError> + Sync,
+    ) -> Result<Vec<T>, ReadError> {
+        let next = AtomicUsize::new(0);
+        let work = |scene: &Scene<'_>| {
+            let mut done = Vec::new();
+            while let Some((at, item)) = next_of(items, &next) {
+                // The first one that fails ends the other thread's work, too.
+                done.push((at, each(scene, item).inspect_err(|_| next.store(items.len(), Ordering::Relaxed))?));
+            }
+            Ok::<_, ReadError>(done)
+        };
+        let beside = self.snapshot.beside();
+        let Self { kept, website_id, sealed, open, expired_before, wait_max, bytes_max, .. } = *self;
+        let mut done = thread::scope(|scope| {
+            let work_beside = || {
+                let snapshot = beside;
+                let snapshot = &snapshot;
+                work(&Scene { snapshot, kept, website_id, sealed, open, expired_before, wait_max, bytes_max })
+            };
+            // Where there is no thread to be had, this one does it all.
+            let thread = thread::Builder::new().name("reader-beside".into());
+            let other = if items.len() > 1 { thread.spawn_scoped(scope, work_beside).ok() } else { None };
+            let own = work(self);
+            let other = other.map_or(Ok(Vec::new()), |other| other.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            own.and_then(|mut done| {
+                done.extend(other?);
+                Ok(done)
+            })
+        })?;
+        done.sort_unstable_by_key(|(at, _)| *at);
+        Ok(done.into_iter().map(|(_, done)| done).collect())
+    }
+
     pub(super) fn open(&self, piece: &Piece) -> Result<Sealed, ReadError> {
         Sealed::open(self.snapshot, self.kept, &piece.segment, self.website_id)
     }
+}
+
+fn next_of<'i, I>(items: &'i [I], next: &AtomicUsize) -> Option<(usize, &'i I)> {
+    let at = next.fetch_add(1, Ordering::Relaxed);
+    items.get(at).map(|item| (at, item))
 }
 
 /// Whose events of a website are hidden in a segment.
@@ -82,90 +133,6 @@ pub(super) fn number_of(block: u32, at: usize) -> u32 {
 
 pub(super) fn block_of(fragment: u32) -> u32 {
     fragment / FRAGMENTS_MAX as u32
-}
-
-/// Adds those fragments of a piece that are wanted. Returns whether there were any.
-pub(super) fn add_fragments(
-    joined: &mut Joined,
-    scene: &Scene<'_>,
-    sealed: &Sealed,
-    span: Span,
-    is_wanted: impl Fn(FragmentKey, (i64, i64)) -> bool,
-    is_gone: bool,
-) -> Result<bool, ReadError> {
-    let number = sealed.segment.number;
-    let mut has_any = false;
-    for (block, entry) in sealed.blocks(span) {
-        scene.snapshot.check_limits()?;
-        let keys = sealed.keys(scene.snapshot, scene.kept, entry)?;
-        let wanted: Vec<usize> = (0..keys.len()).filter(|at| is_wanted(keys.key(*at), keys.times(*at))).collect();
-        if wanted.is_empty() {
-            continue;
-        }
-        has_any = true;
-        let dictionaries = sealed.dictionaries(scene.snapshot, scene.kept)?;
-        // Needed once only, and large: not kept.
-        let fragments = sealed.read(scene.snapshot, entry, Needed::ALL)?;
-        for at in wanted {
-            if !is_gone && fragments.hits(at).len() > JOINED_EVENTS_MAX {
-                continue;
-            }
-            let counted = Counted::Alone { segment: number, fragment: number_of(block, at) };
-            joined.add((number, &dictionaries), fragments.key(at), fragments.hits(at), counted, is_gone);
-        }
-    }
-    Ok(has_any)
-}
-
-/// Joins the visits that go on from one of two sealed segments to the other.
-pub(super) fn join_sealed(joined: &mut Joined, scene: &Scene<'_>, one: &Piece, other: &Piece) -> Result<(), ReadError> {
-    if !is_near(one.times, other.times) {
-        return Ok(());
-    }
-    let (one, other) = (scene.open(one)?, scene.open(other)?);
-    let around = |sealed: &Sealed| {
-        let (first, last) = sealed.rollup.times;
-        Span { from: first - PAUSE_MAX_MS, to: last + PAUSE_MAX_MS + 1 }
-    };
-    let fragments =
-        |sealed: &Sealed, span: Span| sealed.blocks(span).map(|(_, block)| u64::from(block.fragments)).sum::<u64>();
-    let (one_near, other_near) = (around(&other), around(&one));
-    // The fewer of them are kept while the others pass.
-    let (few, few_near, many, many_near) = if fragments(&one, one_near) <= fragments(&other, other_near) {
-        (&one, one_near, &other, other_near)
-    } else {
-        (&other, other_near, &one, one_near)
-    };
-    let mut times: HashMap<FragmentKey, Vec<(i64, i64)>> = HashMap::new();
-    for (_, entry) in few.blocks(few_near) {
-        let keys = few.keys(scene.snapshot, scene.kept, entry)?;
-        let near = (0..keys.len()).filter(|at| overlaps(few_near, keys.times(*at)));
-        near.for_each(|at| times.entry(keys.key(at)).or_default().push(keys.times(at)));
-    }
-    let mut met: HashMap<FragmentKey, Vec<(i64, i64)>> = HashMap::new();
-    for (_, entry) in many.blocks(many_near) {
-        scene.snapshot.check_limits()?;
-        let keys = many.keys(scene.snapshot, scene.kept, entry)?;
-        for at in 0..keys.len() {
-            let (key, own) = (keys.key(at), keys.times(at));
-            if times.get(&key).is_some_and(|of_few| of_few.iter().any(|times| is_near(*times, own))) {
-                met.entry(key).or_default().push(own);
-            }
-        }
-    }
-    if met.is_empty() {
-        return Ok(());
-    }
-    let meets = |of: &HashMap<FragmentKey, Vec<(i64, i64)>>, key: FragmentKey, own| {
-        of.get(&key).is_some_and(|times| times.iter().any(|times| is_near(*times, own)))
-    };
-    add_fragments(joined, scene, few, few_near, |key, own| meets(&met, key, own), false)?;
-    add_fragments(joined, scene, many, many_near, |key, own| meets(&times, key, own), false)?;
-    Ok(())
-}
-
-fn overlaps(span: Span, (first, last): (i64, i64)) -> bool {
-    first < span.to && span.from <= last
 }
 
 /// The events of a visitor after a sequence, from the rows of a sealed segment.

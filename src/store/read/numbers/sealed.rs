@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use super::{
     cache::{Cache, CacheKey, Generation},
-    merged::Merged,
     question::{Asked, Listing, Span},
-    sum::Sign,
 };
 use crate::{
     metrics::ReadRefused,
@@ -14,8 +12,9 @@ use crate::{
         error::ReadError,
         read::snapshot::Snapshot,
         rollup::{
-            Answer, BlockEntry, Collector, Damaged, Dictionaries, Evaluation, Fragments, Grouping, List, ListKind,
-            Lister, Needed, OTHER, Rollup, RollupError, Selection, Sink, Values, read_block, read_keys,
+            Answer, BlockEntry, Collector, Damaged, Dictionaries, Evaluation, Fragments, Grouping, KeptGroup, List,
+            ListKind, Lister, Needed, OTHER, Rollup, RollupError, Selection, Sink, Values, read_block, read_keys,
+            read_some,
         },
         segments::{Segment, Summary},
     },
@@ -111,6 +110,17 @@ impl Sealed {
         })
     }
 
+    /// Reads some of a block's fragments anew: those with these numbers, which are in order.
+    pub(super) fn read_some(
+        &self,
+        snapshot: &Snapshot<'_>,
+        block: &BlockEntry,
+        keys: &Fragments,
+        wanted: &[usize],
+    ) -> Result<Fragments, ReadError> {
+        snapshot.on(&self.segment, |connection| checked(&self.segment, read_some(connection, block, keys, wanted)))
+    }
+
     /// Reads a block anew.
     pub(super) fn read(
         &self,
@@ -155,32 +165,33 @@ impl Sealed {
         thinned
     }
 
-    /// Adds the list that its file has to another; returns whether there is one that will do.
-    pub(super) fn add_kept_list(
+    /// Hands on the groups of the list that its file has, each with its value, `None` for those that are not told
+    /// apart; returns whether there is one that will do.
+    pub(super) fn for_each_kept(
         &self,
         snapshot: &Snapshot<'_>,
         kept: Kept<'_>,
         Listing { asked, dimension, .. }: Listing<'_>,
-        merged: &mut Merged,
+        mut each: impl FnMut(Option<&[u8]>, KeptGroup<'_>),
     ) -> Result<bool, ReadError> {
         if !asked.filters.is_empty() || (asked.with_unwanted && self.rollup.unwanted > 0) {
             return Ok(false);
         }
-        let read = |kind| {
-            snapshot.on(&self.segment, |connection| {
-                checked(&self.segment, Rollup::read_list(connection, &self.website_id, kind))
-            })
-        };
-        let Some(groups) = read(ListKind::of(dimension, asked.filters.own()))? else { return Ok(false) };
         let dictionaries = self.dictionaries(snapshot, kept)?;
         let mut values = Values::unlimited();
         let grouping = Grouping::shown(dimension, &dictionaries, asked.filters.own(), &mut values);
         let grouping = checked(&self.segment, grouping.map_err(RollupError::from))?;
-        for (number, group) in &groups {
-            let value = grouping.group(*number);
-            merged.add_group((value != OTHER).then(|| values.get(value)), group, Sign::Plus);
-        }
-        Ok(true)
+        let kind = ListKind::of(dimension, asked.filters.own());
+        let found = snapshot.on(&self.segment, |connection| {
+            let read = Rollup::read_list(connection, &self.website_id, kind, |list| {
+                list.for_each(|number, group| {
+                    let value = grouping.group(number);
+                    each((value != OTHER).then(|| values.get(value)), group);
+                })
+            });
+            checked(&self.segment, read)
+        })?;
+        Ok(found.is_some())
     }
 
     /// The list of what lies in its span; thinned unless it is to be exact.

@@ -18,6 +18,7 @@ use super::{
     question::{NumbersQuestion, NumbersReply, Span},
     scene::{Piece, Scene},
     sealed::Kept,
+    sealed_sums::add_sealed,
     site::{Progress, Site},
     spans::{Quarters, Sums},
     sum::Sign,
@@ -29,7 +30,7 @@ use crate::{
         error::ReadError,
         options::NumbersOptions,
         read::snapshot::Snapshot,
-        rollup::{Answer, BlockEntry, Own, first_whole_quarter},
+        rollup::{Own, first_whole_quarter},
         segments::{Content, ReaderInterrupt, Segment, Segments, WatchState},
     },
 };
@@ -91,13 +92,14 @@ impl Shared {
             Ok(_) => sums.iter_mut().try_for_each(|sums| site.add_to(&scene, &question.asked, sums)),
             Err(_) => Ok(()),
         };
+        let state = site.sealed_state();
         self.note_bytes(&entry, &site);
         drop(site);
         let Progress { is_complete, as_of: behind_as_of } = progress?;
         added?;
         let mut replies = Vec::with_capacity(lists.len());
         for mut sums in sums {
-            add_sealed(&scene, question, &mut sums, self.options.exact_visits_max)?;
+            add_sealed(&scene, question, &mut sums, (state, self.options.exact_visits_max))?;
             let (spans, visitors_error) = sums.end();
             let as_of = if is_complete { as_of } else { behind_as_of.min(as_of) };
             replies.push(NumbersReply { spans, as_of, is_complete, visitors_error });
@@ -278,61 +280,4 @@ pub(super) fn pieces(snapshot: &Snapshot<'_>, website_id: &str) -> Pieces {
         }
     }
     pieces
-}
-
-/// Adds what sealed segments answer.
-fn add_sealed(
-    scene: &Scene<'_>,
-    question: &NumbersQuestion,
-    sums: &mut Sums,
-    exact_visits_max: u64,
-) -> Result<(), ReadError> {
-    let reach = sums.reach();
-    let mut sealed = Vec::new();
-    for piece in scene.sealed.iter().filter(|piece| piece.times.0 < reach.to && reach.from <= piece.times.1) {
-        sealed.push(scene.open(piece)?);
-    }
-    let asked = &question.asked;
-    // What is known says how many visits there are; the rest is counted, with every visitor as long as they are few.
-    let exact_visits_max = if question.is_exact { i64::MAX } else { exact_visits_max.cast_signed() };
-    let mut visits = sums.counted_visits();
-    let mut answers: Vec<Option<Arc<Answer>>> = Vec::new();
-    for piece in &sealed {
-        let known = piece.known(scene.kept, asked);
-        visits += known.as_ref().map_or(0, |answer| sums.weight(answer));
-        answers.push(known);
-    }
-    for (piece, answer) in sealed.iter().zip(&mut answers) {
-        if answer.is_none() {
-            let counted = piece.answer(scene.snapshot, scene.kept, asked)?;
-            visits += sums.weight(&counted);
-            // Once it is clear that all is estimated, less is held.
-            let is_estimated = visits > exact_visits_max;
-            *answer = Some(if is_estimated { piece.thin(scene.kept, asked, &counted) } else { counted });
-        }
-    }
-    for (piece, answer) in sealed.iter().zip(answers) {
-        let Some(mut answer) = answer else { continue };
-        if visits > exact_visits_max {
-            // An estimate must not depend on what happens to be known of the piece.
-            answer = if answer.is_thinned() { answer } else { piece.thin(scene.kept, asked, &answer) };
-        } else if !answer.is_whole() {
-            answer = piece.answer(scene.snapshot, scene.kept, asked)?;
-        }
-        sums.add(&answer, Sign::Plus, visits > exact_visits_max);
-        if sums.memory_bytes() > scene.bytes_max {
-            return Err(ReadError::Refused(ReadRefused::Memory));
-        }
-    }
-    let quarters = sums.cut_quarters();
-    if !quarters.is_empty() {
-        for piece in &sealed {
-            let is_cut =
-                |block: &&BlockEntry| quarters.iter().any(|span| block.times.0 < span.to && span.from <= block.times.1);
-            let mut sink = sums.cut_sink();
-            piece.run(scene.snapshot, scene.kept, asked, piece.rollup.blocks.iter().filter(is_cut), &mut sink)?;
-            sums.add_cuts(sink, Sign::Plus);
-        }
-    }
-    Ok(())
 }

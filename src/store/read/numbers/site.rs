@@ -11,12 +11,11 @@ use std::{
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{
+    border::{JOINED_EVENTS_MAX, PAIRS_AT_ONCE, find_fragments, join_pairs},
     cache::Generation,
     joined::{Counted, Joined},
     question::{Asked, Listing, Span},
-    scene::{
-        EVER, JOINED_EVENTS_MAX, Piece, Scene, add_fragments, block_of, is_near, join_sealed, later_events, number_of,
-    },
+    scene::{EVER, Piece, Scene, block_of, is_near, later_events, number_of},
     sealed::Sealed,
     spans::{Quarters, Sums},
     sum::Sign,
@@ -153,30 +152,36 @@ impl Site {
         Ok(())
     }
 
-    /// Whether there is room for more visits that go on from one segment to another. Where there is none, they count
-    /// once for each segment, and the answer is not complete.
-    fn has_room(&mut self, scene: &Scene<'_>) -> bool {
-        self.has_unjoined |= self.sealed.memory_bytes() > scene.bytes_max;
-        !self.has_unjoined
-    }
-
     fn look_at_new(&mut self, scene: &Scene<'_>) -> Result<(), ReadError> {
-        for piece in scene.sealed {
-            if self.looked_at.contains(&piece.generation()) {
-                continue;
-            }
+        let is_new = |piece: &&Piece| !self.looked_at.contains(&piece.generation());
+        let (new, mut old): (Vec<&Piece>, Vec<&Piece>) = scene.sealed.iter().partition(is_new);
+        let mut pairs = Vec::new();
+        for (at, piece) in new.iter().enumerate() {
             self.sealed_answers.clear();
             self.take_hidden(scene, piece)?;
-            for other in scene.sealed.iter().filter(|other| other.generation() != piece.generation()) {
-                if self.looked_at.contains(&other.generation()) && self.has_room(scene) {
-                    join_sealed(&mut self.sealed, scene, piece, other)?;
-                }
+            let near = old.iter().filter(|other| is_near(piece.times, other.times));
+            pairs.extend(near.map(|other| (*piece, *other)));
+            old.push(piece);
+            if pairs.len() >= PAIRS_AT_ONCE || at + 1 == new.len() {
+                self.join(scene, &pairs)?;
+                pairs.clear();
+                // What was looked at stays so, however far the question comes.
+                self.looked_at.extend(old.iter().map(|piece| piece.generation()));
+                // They may have fragments that have begun to expire already.
+                self.cut_at = None;
             }
-            self.looked_at.insert(piece.generation());
-            // It may have fragments that have begun to expire already.
-            self.cut_at = None;
         }
         Ok(())
+    }
+
+    /// Joins the visits that go on between the segments of each pair. Where there is no room for more of them, they
+    /// count once for each segment, and the answer is not complete.
+    fn join(&mut self, scene: &Scene<'_>, pairs: &[(&Piece, &Piece)]) -> Result<(), ReadError> {
+        let has_unjoined = &mut self.has_unjoined;
+        join_pairs(&mut self.sealed, scene, pairs, |joined| {
+            *has_unjoined |= joined.memory_bytes() > scene.bytes_max;
+            !*has_unjoined
+        })
     }
 
     /// Takes off what a visitor has that is hidden, and adds what came in later.
@@ -185,7 +190,10 @@ impl Site {
         let Some(hidden) = self.hidden.get(&number) else { return Ok(()) };
         let sealed = scene.open(piece)?;
         let is_hidden = |key: FragmentKey, _| hidden.iter().any(|hidden| hidden.visitor == key.visitor);
-        add_fragments(&mut self.sealed, scene, &sealed, EVER, is_hidden, true)?;
+        find_fragments(scene, &sealed, EVER, is_hidden, &mut |found| {
+            found.add_to(&mut self.sealed, true);
+            true
+        })?;
         let last = piece.segment.sequences().map_or(0, |(_, last)| last);
         let visitors = scene.snapshot.hidden(number).into_iter().flat_map(Hidden::visitors);
         let mut done = HashSet::new();
@@ -211,9 +219,11 @@ impl Site {
             let sealed = scene.open(piece)?;
             let is_cut = |_, (first, last): (i64, i64)| first < cut_at && cut_at <= last;
             let at = Span { from: cut_at, to: cut_at.saturating_add(1) };
-            if add_fragments(&mut self.sealed, scene, &sealed, at, is_cut, false)? {
+            find_fragments(scene, &sealed, at, is_cut, &mut |found| {
+                found.add_to(&mut self.sealed, false);
                 self.sealed_answers.clear();
-            }
+                true
+            })?;
         }
         Ok(())
     }

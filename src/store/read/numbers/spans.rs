@@ -1,9 +1,9 @@
 //! Sums over spans of what pieces answer by quarters of an hour.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, hash::Hash};
 
 use super::{
-    question::{Span, SpanNumbers},
+    question::{Span, SpanNumbers, id_of},
     sum::{Sign, Sum},
 };
 use crate::store::rollup::{Answer, Counts, Hit, QUARTER_MS, Quarter, Sink, Visit, quarter_of};
@@ -83,8 +83,7 @@ impl Sums {
 
     /// Adds the whole quarters of an answer; where visitors are estimated, those up to a threshold.
     pub(super) fn add(&mut self, answer: &Answer, sign: Sign, is_estimated: bool) {
-        let enough = (ESTIMATED_FROM / self.spans.len().max(1)).max(ESTIMATED_FROM_MIN);
-        let enough = is_estimated.then_some(enough);
+        let enough = is_estimated.then_some(self.enough());
         for (span, sum) in self.spans.iter().zip(&mut self.of) {
             for (_, Quarter { counts, visitors }) in quarters(answer, *span) {
                 sum.add(*counts, visitors, sign, enough);
@@ -95,7 +94,7 @@ impl Sums {
     /// Adds what [`CutSink`] has collected.
     pub(super) fn add_cuts(&mut self, sink: CutSink, sign: Sign) {
         for (Cut { of, .. }, (counts, visitors)) in self.cuts.iter().zip(sink.parts) {
-            self.of[*of].add_all(counts, &visitors, sign);
+            self.of[*of].add_all(counts, visitors, sign);
         }
     }
 
@@ -103,6 +102,36 @@ impl Sums {
     pub(super) fn cut_sink(&self) -> CutSink {
         let parts = self.cuts.iter().map(|_| Default::default()).collect();
         CutSink { cuts: self.cuts.iter().map(|cut| cut.part).collect(), parts, noted: None }
+    }
+
+    /// Others of the same spans, with nothing in them.
+    pub(super) fn emptied(&self) -> Self {
+        let of = self.spans.iter().map(|_| Sum::default()).collect();
+        Self { spans: self.spans.clone(), of, cuts: self.cuts.clone() }
+    }
+
+    /// What its spans are known by, with more on which their sums depend.
+    pub(super) fn id(&self, more: impl Hash) -> [u64; 2] {
+        id_of((&self.spans, more))
+    }
+
+    /// What counts in each span. Where visitors are estimated, no more of them than that takes.
+    pub(super) fn into_parts(mut self, is_estimated: bool) -> Vec<Sum> {
+        if is_estimated {
+            let enough = self.enough();
+            self.of.iter_mut().for_each(|sum| sum.lower(enough));
+        }
+        self.of
+    }
+
+    /// Adds what counts in each span.
+    pub(super) fn add_of(&mut self, of: &[Sum]) {
+        self.of.iter_mut().zip(of).for_each(|(own, other)| own.add_sum(other));
+    }
+
+    /// Visitors that are enough for an estimate of each span.
+    fn enough(&self) -> usize {
+        (ESTIMATED_FROM / self.spans.len().max(1)).max(ESTIMATED_FROM_MIN)
     }
 
     /// The memory that it takes, in bytes.
