@@ -25,8 +25,8 @@ const LARGE_BODY_BYTES_EACH: f64 = 3.5;
 const TAIL_BYTES: usize = 4 << 10;
 /// A sealed segment's connection with its cache, in bytes.
 const SEGMENT_CONNECTION_BYTES: usize = 300 << 10;
-/// What rollups take while they are made, in bytes; measured.
-const ROLLUP_BYTES: usize = 72 << 20;
+/// What rollups take while they are made and until they are written, in bytes; measured, with the most that may wait.
+const ROLLUP_BYTES: usize = 92 << 20;
 /// The keys of an event that has no index yet, in bytes.
 const ROW_BYTES: usize = 14;
 /// What laying the keys of a segment down takes beside them, for each event, in bytes.
@@ -88,7 +88,7 @@ pub fn parts(config: &Config) -> Vec<MemoryPart> {
             config.tail_bytes_max + app::tails_max(config) * TAIL_BYTES,
         ),
         part("writing", "writer_cache_bytes", config.writer_cache_bytes as usize),
-        part("sealing", "seal_cache_bytes + 72 MiB", config.seal_cache_bytes as usize + ROLLUP_BYTES),
+        part("sealing", "seal_cache_bytes + 92 MiB", config.seal_cache_bytes as usize + ROLLUP_BYTES),
         // While the keys of one segment are laid down, the next may fill.
         part(
             "keys without an index",

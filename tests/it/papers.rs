@@ -495,7 +495,7 @@ fn the_table_of_threads_is_the_daemons() {
     seen.extend(threads(&daemon));
     daemon.stop();
     assert_eq!(seen.difference(&told).collect::<Vec<_>>(), Vec::<&String>::new(), "not in the table");
-    let short_lived = ["seal", "ready line"].map(str::to_owned).into();
+    let short_lived = ["seal", "rollup", "reader-beside", "ready line"].map(str::to_owned).into();
     let missing = &(&told - &seen) - &short_lived;
     assert!(missing.is_empty(), "in the table and not there: {missing:?}");
 }

@@ -95,15 +95,7 @@ impl Rollup {
         let select = "SELECT groups, hash FROM RollupList WHERE websiteId = ?1 AND kind = ?2";
         let mut select = connection.prepare_cached(select)?;
         let mut rows = select.query(params![website_id, kind.number()])?;
-        let Some(row) = rows.next()? else {
-            drop(rows);
-            drop(select);
-            return match kind {
-                // Either it is that of pages, or there are too many paths, and pages.
-                ListKind::Path => Self::read_list(connection, website_id, ListKind::PAGE, each),
-                _ => Ok(None),
-            };
-        };
+        let Some(row) = rows.next()? else { return Ok(None) };
         // Not copied: a list may have megabytes.
         let groups = row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?;
         if hash_of_list(website_id, kind, groups) != row.get::<_, i64>(1)? {

@@ -75,7 +75,7 @@ impl Grouping {
     }
 
     /// Whether each number is a group of its own.
-    pub(super) fn is_by_number(&self) -> bool {
+    pub(crate) fn is_by_number(&self) -> bool {
         self.group_of.iter().zip(0..).all(|(group, number)| *group == number)
     }
 
@@ -134,12 +134,13 @@ impl ListKind {
     }
 
     /// The one from which a dimension's groups are put together without counting a visit twice.
-    pub(crate) fn of(dimension: Dimension, own: &Own) -> Self {
-        match dimension {
+    pub(crate) fn of(dimension: Dimension, own: &Own, dictionaries: &Dictionaries) -> Result<Self, Damaged> {
+        Ok(match dimension {
             Dimension::Hostname => Self::Host,
-            Dimension::Page if !own.has_several => Self::Path,
+            // Where that would be the list of pages, there is no other.
+            Dimension::Page if !own.has_several && !Self::Path.grouping(dictionaries)?.is_by_number() => Self::Path,
             _ => Self::Of(dimension.field()),
-        }
+        })
     }
 
     /// How it groups.

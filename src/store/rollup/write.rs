@@ -15,6 +15,9 @@ use super::{
 };
 use crate::store::format::{rollup_schema, schema};
 
+/// Most bytes of blocks that wait in memory until they are written: a million events of a usual website have 9 MB.
+const AHEAD_BYTES_MAX: usize = 20 << 20;
+
 /// Rollups of all websites of a segment that are not written yet.
 pub(crate) struct Made {
     /// Keys and hits of all blocks.
@@ -32,12 +35,15 @@ pub(crate) fn make(connection: &Connection) -> Result<Option<Made>, RollupError>
     if version < schema::SEGMENT_VERSION_OF_ROLLUPS || events(connection)? > EVENTS_PER_PASS {
         return Ok(None);
     }
-    let mut blocks = Vec::new();
+    let (mut blocks, mut bytes) = (Vec::new(), 0);
     let built = build(connection, EVENTS_PER_PASS, |fragments| {
-        blocks.push(write_block(fragments)?);
+        let (keys, hits) = write_block(fragments)?;
+        bytes += keys.len() + hits.len();
+        // Those that are too many are counted, and made again.
+        blocks.push(if bytes <= AHEAD_BYTES_MAX { (keys, hits) } else { PackedBlock::default() });
         Ok(blocks.len() as i64)
     })?;
-    Ok(Some(Made { blocks, built }))
+    Ok((bytes <= AHEAD_BYTES_MAX).then_some(Made { blocks, built }))
 }
 
 impl Made {

@@ -199,19 +199,35 @@ impl Rewriter {
         thread::scope(|scope| {
             // A segment that was sealed already has its indexes, and nothing to do meanwhile.
             let ahead = if segment.is_sealed() { None } else { RollupsAhead::begin(scope, segment, stopping) };
-            copy::pages(&segment.path, segment.is_sealed(), built, pace, stopping)?;
-            // The copied header says that the file has a write-ahead log.
-            built.execute_batch("PRAGMA journal_mode = DELETE; PRAGMA journal_mode = OFF;")?;
-            copy::upgrade(built)?;
-            pace.set(built, stopping)?;
-            if is_empty(built)? {
-                return Ok(true);
+            let has_rows = self.copy_and_index(segment, built, pace, stopping);
+            if !matches!(has_rows, Ok(true)) {
+                ahead.iter().for_each(RollupsAhead::give_up);
+                return Ok(!has_rows?);
             }
-            pace.check(if segment.is_sealed() { Ok(()) } else { add_indexes(built, self.cache_bytes) })?;
-            let made = ahead.map(RollupsAhead::end).transpose()?.flatten();
+            let made = ahead.and_then(RollupsAhead::end);
             pace.check(add_rollups(built, made))?;
             Ok(false)
         })
+    }
+
+    /// Copies all rows and gives them their indexes. Returns whether there are any.
+    fn copy_and_index(
+        &self,
+        segment: &Segment,
+        built: &mut Connection,
+        pace: &copy::Pace,
+        stopping: &Arc<AtomicBool>,
+    ) -> Result<bool, RewriteError> {
+        copy::pages(&segment.path, segment.is_sealed(), built, pace, stopping)?;
+        // The copied header says that the file has a write-ahead log.
+        built.execute_batch("PRAGMA journal_mode = DELETE; PRAGMA journal_mode = OFF;")?;
+        copy::upgrade(built)?;
+        pace.set(built, stopping)?;
+        if is_empty(built)? {
+            return Ok(false);
+        }
+        pace.check(if segment.is_sealed() { Ok(()) } else { add_indexes(built, self.cache_bytes) })?;
+        Ok(true)
     }
 
     fn read_sealed(&self, number: i64, generation: i64) -> Result<(Segment, Facts), RewriteError> {
@@ -285,7 +301,11 @@ fn add_rollups(built: &Connection, made: Option<rollup::Made>) -> Result<(), Rew
 }
 
 /// Rollups that are made of a segment's rows while its next generation gets its indexes.
-struct RollupsAhead<'scope>(ScopedJoinHandle<'scope, Result<Option<rollup::Made>, RewriteError>>);
+struct RollupsAhead<'scope> {
+    thread: ScopedJoinHandle<'scope, Result<Option<rollup::Made>, RewriteError>>,
+    /// Whether nobody waits for them any more.
+    is_given_up: Arc<AtomicBool>,
+}
 
 impl<'scope> RollupsAhead<'scope> {
     /// Begins; `None` where there is no thread for it: then they are made afterwards.
@@ -294,20 +314,32 @@ impl<'scope> RollupsAhead<'scope> {
         segment: &'env Segment,
         stopping: &'env Arc<AtomicBool>,
     ) -> Option<Self> {
+        let is_given_up = Arc::new(AtomicBool::new(false));
+        let must_end = [Arc::clone(stopping), Arc::clone(&is_given_up)];
         let make = move || {
             let source = file::open_read_only(&segment.path, segment.is_sealed())?;
-            let stopping = Arc::clone(stopping);
-            source.progress_handler(copy::INSTRUCTIONS_PER_LOOK, Some(move || stopping.load(Ordering::Relaxed)))?;
+            let must_end = move || must_end.iter().any(|must_end| must_end.load(Ordering::Relaxed));
+            source.progress_handler(copy::INSTRUCTIONS_PER_LOOK, Some(must_end))?;
             let started = Instant::now();
             let made = rollup::make(&source)?;
             tracing::debug!(seconds = started.elapsed().as_secs_f64(), "the rollups are made");
             Ok(made)
         };
-        thread::Builder::new().name("rollup".into()).spawn_scoped(scope, make).ok().map(Self)
+        let thread = thread::Builder::new().name("rollup".into()).spawn_scoped(scope, make).ok()?;
+        Some(Self { thread, is_given_up })
     }
 
     /// What was made; `None` if that could not be done ahead.
-    fn end(self) -> Result<Option<rollup::Made>, RewriteError> {
-        self.0.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    fn end(self) -> Option<rollup::Made> {
+        let made = self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        made.unwrap_or_else(|error| {
+            tracing::debug!(%error, "the rollups could not be made ahead; they are made of the copy");
+            None
+        })
+    }
+
+    /// Has the thread end as soon as it can.
+    fn give_up(&self) {
+        self.is_given_up.store(true, Ordering::Relaxed);
     }
 }

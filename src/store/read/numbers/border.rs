@@ -23,6 +23,9 @@ pub(super) const PAIRS_AT_ONCE: usize = 16;
 /// is added at once.
 const FOUND_BYTES_MAX: usize = 256 << 10;
 
+/// The part of dictionaries that counts beside that: those of a usual segment must not be too much.
+const DICTIONARIES_PART: usize = 16;
+
 /// Some fragments of a block of a sealed segment.
 pub(super) struct Found {
     segment: i64,
@@ -55,6 +58,7 @@ pub(super) fn find_fragments(
     is_wanted: impl Fn(FragmentKey, (i64, i64)) -> bool,
     each: &mut impl FnMut(Found) -> bool,
 ) -> Result<bool, ReadError> {
+    let mut of_segment = None;
     for (block, entry) in sealed.blocks(span) {
         scene.snapshot.check_limits()?;
         let keys = sealed.keys(scene.snapshot, scene.kept, entry)?;
@@ -63,7 +67,12 @@ pub(super) fn find_fragments(
         if numbers.is_empty() {
             continue;
         }
-        let dictionaries = sealed.dictionaries(scene.snapshot, scene.kept)?;
+        // Once for all blocks: very large ones are not kept.
+        let dictionaries = match of_segment.take() {
+            Some(dictionaries) => dictionaries,
+            None => sealed.dictionaries(scene.snapshot, scene.kept)?,
+        };
+        of_segment = Some(Arc::clone(&dictionaries));
         // Needed once only, and large: not kept.
         let fragments = sealed.read_some(scene.snapshot, entry, &keys, &numbers)?;
         if !each(Found { segment: sealed.segment.number, dictionaries, block, numbers, fragments }) {
@@ -82,6 +91,9 @@ pub(super) fn join_pairs(
     mut has_room: impl FnMut(&Joined) -> bool,
 ) -> Result<(), ReadError> {
     for pairs in pairs.chunks(PAIRS_AT_ONCE) {
+        if !has_room(joined) {
+            return Ok(());
+        }
         for (pair, found) in pairs.iter().zip(scene.map(pairs, |scene, pair| find_few(scene, *pair))?) {
             if !has_room(joined) {
                 return Ok(());
@@ -102,7 +114,8 @@ pub(super) fn join_pairs(
 fn find_few(scene: &Scene<'_>, pair: (&Piece, &Piece)) -> Result<Option<Vec<Found>>, ReadError> {
     let (mut found, mut bytes) = (Vec::new(), 0);
     let is_all = find(scene, pair, &mut |of_block: Found| {
-        bytes += of_block.fragments.memory_bytes();
+        // What all blocks of a segment share is counted for each, so that very large dictionaries are not held.
+        bytes += of_block.fragments.memory_bytes() + of_block.dictionaries.memory_bytes() / DICTIONARIES_PART;
         found.push(of_block);
         bytes <= FOUND_BYTES_MAX
     })?;

@@ -41,6 +41,10 @@ pub(super) enum CacheKey {
 }
 
 impl CacheKey {
+    fn is_of_all(&self) -> bool {
+        matches!(self, Self::Merged(..) | Self::Sums(..))
+    }
+
     fn generation(&self) -> Generation {
         match self {
             Self::Rollup(generation, _)
@@ -70,7 +74,12 @@ struct Contents {
 
 /// Values by their keys, up to a number of bytes.
 #[derive(Default)]
-pub(super) struct Cache(Mutex<Contents>);
+pub(super) struct Cache {
+    /// Of one segment each: read again in a moment, but there are many of them.
+    parts: Mutex<Contents>,
+    /// Of all segments together: made of all parts, which would push them out again and again.
+    wholes: Mutex<Contents>,
+}
 
 /// What a key and its place take, in bytes.
 const OVERHEAD_BYTES: usize = 200;
@@ -78,7 +87,7 @@ const OVERHEAD_BYTES: usize = 200;
 impl Cache {
     /// What is kept under a key.
     pub(super) fn get<T: Send + Sync + 'static>(&self, key: &CacheKey) -> Option<Arc<T>> {
-        let mut contents = self.0.lock();
+        let mut contents = self.contents(key).lock();
         contents.uses += 1;
         let uses = contents.uses;
         let kept = contents.kept.get_mut(key)?;
@@ -89,39 +98,53 @@ impl Cache {
     /// Keeps a value, unless it is too large for what may be kept in all.
     pub(super) fn put<T: Send + Sync + 'static>(&self, key: CacheKey, value: &Arc<T>, bytes: usize, bytes_max: usize) {
         let bytes = bytes + OVERHEAD_BYTES;
-        if bytes > bytes_max / 4 {
+        if bytes > bytes_max / if key.is_of_all() { 2 } else { 4 } {
             return;
         }
-        let mut contents = self.0.lock();
-        contents.uses += 1;
-        let kept = Kept { value: Arc::<T>::clone(value), bytes, used: contents.uses };
-        contents.bytes += bytes;
-        if let Some(old) = contents.kept.insert(key, kept) {
-            contents.bytes -= old.bytes;
+        {
+            let mut contents = self.contents(&key).lock();
+            contents.uses += 1;
+            let kept = Kept { value: Arc::<T>::clone(value), bytes, used: contents.uses };
+            contents.bytes += bytes;
+            if let Some(old) = contents.kept.insert(key, kept) {
+                contents.bytes -= old.bytes;
+            }
         }
-        contents.shrink(bytes_max);
+        self.shrink(bytes_max);
     }
 
-    /// Gives up what was not used for the longest time until no more than this is kept.
+    fn contents(&self, key: &CacheKey) -> &Mutex<Contents> {
+        if key.is_of_all() { &self.wholes } else { &self.parts }
+    }
+
+    /// Gives up what was not used for the longest time until no more than this is kept: of all segments together three
+    /// quarters of it at most.
     pub(super) fn shrink(&self, bytes_max: usize) {
-        self.0.lock().shrink(bytes_max);
+        let of_wholes = {
+            let mut wholes = self.wholes.lock();
+            wholes.shrink(bytes_max / 4 * 3);
+            wholes.bytes
+        };
+        self.parts.lock().shrink(bytes_max - of_wholes);
     }
 
     /// Forgets everything of generations that are no longer read.
     pub(super) fn retain(&self, is_current: impl Fn(Generation) -> bool) {
-        let mut contents = self.0.lock();
-        let mut freed = 0;
-        contents.kept.retain(|key, kept| {
-            let keeps = is_current(key.generation());
-            freed += if keeps { 0 } else { kept.bytes };
-            keeps
-        });
-        contents.bytes -= freed;
+        for contents in [&self.parts, &self.wholes] {
+            let mut contents = contents.lock();
+            let mut freed = 0;
+            contents.kept.retain(|key, kept| {
+                let keeps = is_current(key.generation());
+                freed += if keeps { 0 } else { kept.bytes };
+                keeps
+            });
+            contents.bytes -= freed;
+        }
     }
 
     /// The memory that all of it takes.
     pub(super) fn bytes(&self) -> usize {
-        self.0.lock().bytes
+        self.parts.lock().bytes + self.wholes.lock().bytes
     }
 }
 
@@ -166,5 +189,18 @@ mod tests {
         assert!(cache.get::<String>(&key(1, 10)).is_none() && cache.get::<String>(&key(0, 0)).is_some());
         cache.shrink(0);
         assert_eq!(cache.bytes(), 0);
+    }
+
+    #[test]
+    fn what_is_made_of_all_segments_is_not_pushed_out_by_them() {
+        let cache = Cache::default();
+        let of = |number| Generation { number, generation: 2 };
+        let whole = |id| CacheKey::Sums(of(9), "web-1".into(), [id, 0]);
+        let value = Arc::new(String::from("value"));
+        (0..4).for_each(|id| cache.put(whole(id), &value, 1_800, 10_000));
+        (0..20).for_each(|number| cache.put(CacheKey::Block(of(number), number), &value, 800, 10_000));
+        assert!(cache.bytes() <= 10_000);
+        assert!(cache.get::<String>(&whole(3)).is_some() && cache.get::<String>(&whole(0)).is_none());
+        assert!(cache.get::<String>(&CacheKey::Block(of(19), 19)).is_some());
     }
 }

@@ -258,30 +258,40 @@ fn merge_sealed<'j, H: VisitorHash>(
     let merged = begun(bytes_max);
     let halves = [(merged.emptied(), rest), (merged, first)];
     let halves = scene.map(&halves, |scene, (begun, pieces)| {
-        merge_pieces(scene, listing, (begun.clone(), pieces), (add_kept, bytes_max))
+        merge_pieces(scene, listing, (begun.clone(), pieces), (add_kept, bytes_max), Merged::has_all)
     });
     let together = match halves {
-        Ok(halves) if halves.iter().all(Merged::has_all) => halves.into_iter().reduce(|own, other| own.with(&other)),
+        Ok(halves) if halves.iter().all(Merged::has_all) => {
+            let both = halves.into_iter().reduce(|own, other| own.with_room(scene.bytes_max).with(&other));
+            both.filter(Merged::has_all)
+        }
         Ok(_) | Err(ReadError::Refused(ReadRefused::Memory)) => None,
         Err(error) => return Err(error),
     };
     let mut merged = match together {
         Some(together) => together,
         // One alone has more room.
-        None => merge_pieces(scene, listing, (begun(scene.bytes_max), &pieces), (add_kept, scene.bytes_max))?,
+        None => {
+            let begun = (begun(scene.bytes_max), &*pieces);
+            merge_pieces(scene, listing, begun, (add_kept, scene.bytes_max), |_| true)?
+        }
     };
     merged.count();
     Ok(merged)
 }
 
-/// Adds what these segments have.
+/// Adds what these segments have, as long as what was made so far will do.
 fn merge_pieces<H: VisitorHash>(
     scene: &Scene<'_>,
     listing: Listing<'_>,
     (mut merged, pieces): (Merged<H>, &[&Piece]),
     (add_kept, bytes_max): (AddKept<H>, usize),
+    will_do: impl Fn(&Merged<H>) -> bool,
 ) -> Result<Merged<H>, ReadError> {
     for piece in pieces {
+        if !will_do(&merged) {
+            break;
+        }
         let sealed = scene.open(piece)?;
         add_sealed(&mut merged, scene, &sealed, listing, add_kept)?;
         merged.look_who_is_busy();

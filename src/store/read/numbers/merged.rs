@@ -130,6 +130,11 @@ impl<H: VisitorHash> Merged<H> {
         }
     }
 
+    /// With so many bytes for it.
+    pub(super) fn with_room(self, bytes_max: usize) -> Self {
+        Self { values_bytes_max: Self::new(bytes_max).values_bytes_max, ..self }
+    }
+
     /// With all that another has.
     pub(super) fn with(mut self, other: &Self) -> Self {
         self.other += other.other;
@@ -150,7 +155,7 @@ impl<H: VisitorHash> Merged<H> {
     /// Looks which values are busy by now: more of their visitors are kept.
     pub(super) fn look_who_is_busy(&mut self) {
         let mut events: Vec<i64> = self.sums.iter().map(|sum| sum.counts.events).collect();
-        if events.len() > BUSY_VALUES {
+        if events.len() > BUSY_VALUES && !H::IS_WHOLE {
             let (_, least, _) = events.select_nth_unstable_by_key(BUSY_VALUES, |events| Reverse(*events));
             self.busy_from = *least;
         }
@@ -358,6 +363,14 @@ mod tests {
         assert!(merged.has_all());
         merged.keep_busiest();
         assert!(!merged.has_all());
+        // What fits into two small ones fits into one large one.
+        let [one, other] = [0, 3_000].map(|first| {
+            let mut small = Merged::<u32>::new(1 << 20);
+            (first..first + 3_000).for_each(|at| small.add_group(Some(&value_of(at)), &group(1, &[1]), Sign::Plus));
+            small
+        });
+        assert!(one.has_all() && other.has_all() && !one.clone().with(&other).has_all());
+        assert!(one.with_room(8 << 20).with(&other).has_all());
     }
 
     #[test]

@@ -1,12 +1,12 @@
-//! What sealed segments have in spans, all of them together; kept, so that who asks the same again need not wait for
-//! every segment.
+//! What sealed segments have in spans, each as though its fragments were all there is. What they have together is kept,
+//! so that who asks the same again need not wait for every segment.
 
 use std::sync::Arc;
 
 use super::{
-    cache::CacheKey,
+    cache::{CacheKey, Generation},
     question::NumbersQuestion,
-    scene::Scene,
+    scene::{Piece, Scene},
     sealed::Sealed,
     spans::Sums,
     sum::{Sign, Sum},
@@ -37,18 +37,19 @@ impl SealedSums {
     }
 }
 
-/// Adds what sealed segments have, with visits that go on between them in this state. Up to `exact_visits_max` visits
-/// in all spans together visitors are counted one by one.
+/// Adds what sealed segments have. Up to `exact_visits_max` visits in all spans together visitors are counted one by
+/// one.
 pub(super) fn add_sealed(
     scene: &Scene<'_>,
     question: &NumbersQuestion,
     sums: &mut Sums,
-    (state, exact_visits_max): (u64, u64),
+    exact_visits_max: u64,
 ) -> Result<(), ReadError> {
     let exact_visits_max = if question.is_exact { i64::MAX } else { exact_visits_max.cast_signed() };
     let own_visits = sums.counted_visits();
+    let generations: Vec<Generation> = scene.sealed.iter().map(Piece::generation).collect();
     let key = |is_estimated: bool| {
-        let id = sums.id((&question.asked, state, is_estimated));
+        let id = sums.id((&question.asked, &generations, is_estimated));
         CacheKey::Sums(scene.newest(), Arc::clone(scene.website_id), id)
     };
     let is_lasting = sums.cut_quarters().is_empty();
@@ -68,7 +69,11 @@ pub(super) fn add_sealed(
     if is_lasting {
         scene.kept.cache.put(key(is_estimated), &made, made.memory_bytes(), scene.kept.bytes_max);
     }
-    sums.add_of(&made.of);
+    match Arc::try_unwrap(made) {
+        // Not kept: it need not be there twice.
+        Ok(made) => sums.take_in(made.of),
+        Err(kept) => sums.add_of(&kept.of),
+    }
     Ok(())
 }
 
@@ -106,18 +111,19 @@ fn add_pieces(
     let is_estimated = visits > exact_visits_max;
     let found: Vec<(&Sealed, Arc<Answer>)> =
         sealed.iter().zip(answers).filter_map(|(piece, answer)| Some((piece, answer?))).collect();
-    for found in found.chunks(PIECES_AT_ONCE) {
-        let answers = scene.map(found, |scene, (piece, answer)| {
-            Ok(if is_estimated {
-                // An estimate must not depend on what happens to be known of the piece.
-                piece.thin(scene.kept, asked, answer)
-            } else if answer.is_whole() {
-                Arc::clone(answer)
-            } else {
-                piece.answer(scene.snapshot, scene.kept, asked)?
-            })
-        })?;
-        for answer in answers {
+    let to_add = |scene: &Scene<'_>, (piece, answer): &(&Sealed, Arc<Answer>)| {
+        Ok::<_, ReadError>(if is_estimated {
+            // An estimate must not depend on what happens to be known of the piece.
+            piece.thin(scene.kept, asked, answer)
+        } else if answer.is_whole() {
+            Arc::clone(answer)
+        } else {
+            piece.answer(scene.snapshot, scene.kept, asked)?
+        })
+    };
+    let has_all = is_estimated || found.iter().all(|(_, answer)| answer.is_whole());
+    for found in found.chunks(if has_all { 1 } else { PIECES_AT_ONCE }) {
+        for answer in scene.map(found, to_add)? {
             sums.add(&answer, Sign::Plus, is_estimated);
             if sums.memory_bytes() > scene.bytes_max {
                 return Err(ReadError::Refused(ReadRefused::Memory));

@@ -92,14 +92,13 @@ impl Shared {
             Ok(_) => sums.iter_mut().try_for_each(|sums| site.add_to(&scene, &question.asked, sums)),
             Err(_) => Ok(()),
         };
-        let state = site.sealed_state();
         self.note_bytes(&entry, &site);
         drop(site);
         let Progress { is_complete, as_of: behind_as_of } = progress?;
         added?;
         let mut replies = Vec::with_capacity(lists.len());
         for mut sums in sums {
-            add_sealed(&scene, question, &mut sums, (state, self.options.exact_visits_max))?;
+            add_sealed(&scene, question, &mut sums, self.options.exact_visits_max)?;
             let (spans, visitors_error) = sums.end();
             let as_of = if is_complete { as_of } else { behind_as_of.min(as_of) };
             replies.push(NumbersReply { spans, as_of, is_complete, visitors_error });
@@ -244,6 +243,9 @@ impl Shared {
                 bytes_max: self.options.bytes_max / 2,
             };
             let mut site = entry.site.lock();
+            if !site.is_behind() {
+                break;
+            }
             let before = site.memory_bytes();
             let progress = site.read_tallies(&scene)?;
             self.note_bytes(&entry, &site);

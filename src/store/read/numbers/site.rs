@@ -1,34 +1,38 @@
 //! What is known of one website between two questions: tallies of the segments without rollups, and the visits that go
 //! on from one segment to another.
 
+mod answers;
+
 use std::{
     collections::{HashMap, HashSet},
-    hash::{Hash, Hasher},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
-
-use xxhash_rust::xxh3::Xxh3;
 
 use super::{
     border::{JOINED_EVENTS_MAX, PAIRS_AT_ONCE, find_fragments, join_pairs},
     cache::Generation,
     joined::{Counted, Joined},
-    question::{Asked, Listing, Span},
+    question::Span,
     scene::{EVER, Piece, Scene, block_of, is_near, later_events, number_of},
     sealed::Sealed,
-    spans::{Quarters, Sums},
     sum::Sign,
     tally::{HiddenHash, Tally},
 };
-use crate::store::{
-    error::ReadError,
-    rollup::{Answer, Collector, Damaged, FragmentKey, List, Lister, PAUSE_MAX_MS, Sink},
-    segments::Hidden,
+use crate::{
+    clock::now_ms,
+    store::{
+        error::ReadError,
+        rollup::{Answer, FragmentKey, List, PAUSE_MAX_MS},
+        segments::{Hidden, Segment},
+    },
 };
 
-/// Most answers of tallies and of joined visits that are kept.
-const ANSWERS_MAX: usize = 16;
+/// Events in tallies from which on answers may be as old as [`RECENT_MAX`]: to go through fewer takes some ten
+/// milliseconds.
+const MANY_EVENTS: usize = 100_000;
+/// How old: however often somebody asks, no more than a part of a core goes into it.
+const RECENT_MAX: Duration = Duration::from_secs(1);
 
 /// Lists that are to be added, or to be taken off.
 type SignedLists = Vec<(Arc<List>, Sign)>;
@@ -56,6 +60,8 @@ pub(super) struct Site {
     has_unjoined_open: bool,
     /// What it was made of.
     open_of: Option<OpenVersion>,
+    /// When all rows that there were by then were read, in milliseconds since 1970, UTC, and by the other clock.
+    caught_up_at: Option<(i64, Instant)>,
     tally_answers: HashMap<(Generation, [u64; 2]), (OpenVersion, Arc<Answer>)>,
     /// Lists of tallies and open visits, for lists and the start of the retention.
     open_lists: HashMap<([u64; 2], i64), (OpenVersion, SignedLists)>,
@@ -90,13 +96,48 @@ impl Site {
             + self.open_lists.values().flat_map(|(_, lists)| lists).map(|(list, _)| list.memory_bytes()).sum::<usize>()
     }
 
-    /// Brings everything to the moment of the scene, as far as there is time.
+    /// Brings everything to the moment of the scene, as far as there is time; or leaves it as it was a moment ago,
+    /// where very many events would be gone through for a few new ones.
     pub(super) fn catch_up(&mut self, scene: &Scene<'_>) -> Result<Progress, ReadError> {
         self.look_at_sealed(scene)?;
+        if let Some(as_of) = self.is_recent(scene) {
+            return Ok(Progress { is_complete: false, as_of });
+        }
+        let begun_at = now_ms();
         let progress = self.read_tallies(scene)?;
         let all_are_joined = self.join_open(scene)?;
+        self.caught_up_at = progress.is_complete.then(|| (begun_at, Instant::now()));
         let is_complete = progress.is_complete && all_are_joined && !self.has_unjoined;
         Ok(Progress { is_complete, ..progress })
+    }
+
+    /// When it was brought up to date, in milliseconds since 1970, UTC, if that is recent enough for the many events
+    /// that it has, and nothing has happened since but that events came in.
+    fn is_recent(&self, scene: &Scene<'_>) -> Option<i64> {
+        let (as_of, _) = self.caught_up_at.filter(|(_, at)| at.elapsed() < RECENT_MAX)?;
+        let made_of = self.open_of.as_ref()?;
+        let events: usize = made_of.tallies.iter().map(|(_, events, _)| events).sum();
+        let is_hidden_as_before = |(of, _, hidden): &(Generation, usize, _)| *hidden == scene.hidden(of.number);
+        let is_same = events >= MANY_EVENTS
+            && made_of.sealed == self.looked_at_sorted()
+            && made_of.cut_at == self.cut_at
+            && made_of.tallies.iter().all(is_hidden_as_before);
+        let is_read = |(segment, up_to): &(Arc<Segment>, u64)| {
+            self.tallies.get(&Generation::of(segment)).is_some_and(|tally| tally.read_up_to >= *up_to)
+        };
+        // Where nothing came in, all is as it is now.
+        (is_same && !scene.open.iter().all(is_read)).then_some(as_of)
+    }
+
+    fn looked_at_sorted(&self) -> Vec<Generation> {
+        let mut sealed: Vec<Generation> = self.looked_at.iter().copied().collect();
+        sealed.sort_unstable();
+        sealed
+    }
+
+    /// Whether rows are left that a question had no time to read.
+    pub(super) fn is_behind(&self) -> bool {
+        self.caught_up_at.is_none()
     }
 
     /// Reads the rows that came in since, as far as there is time.
@@ -234,9 +275,7 @@ impl Site {
         let mut tallies: Vec<_> =
             self.tallies.iter().map(|(of, tally)| (*of, tally.piece.len(), scene.hidden(of.number))).collect();
         tallies.sort_unstable_by_key(|(of, ..)| *of);
-        let mut sealed: Vec<Generation> = self.looked_at.iter().copied().collect();
-        sealed.sort_unstable();
-        let version = OpenVersion { tallies, sealed, cut_at: self.cut_at };
+        let version = OpenVersion { tallies, sealed: self.looked_at_sorted(), cut_at: self.cut_at };
         if self.open_of.as_ref() == Some(&version) {
             return Ok(!self.has_unjoined_open);
         }
@@ -340,151 +379,4 @@ impl Site {
             }
         }
     }
-
-    /// Adds in which quarters of an hour somebody was there.
-    pub(super) fn quarters(
-        &mut self,
-        scene: &Scene<'_>,
-        asked: &Asked,
-        quarters: &mut Quarters,
-    ) -> Result<(), ReadError> {
-        for (answer, sign) in self.answers(scene, asked)? {
-            quarters.add(&answer, sign);
-        }
-        Ok(())
-    }
-
-    /// Adds what tallies and joined visits answer.
-    pub(super) fn add_to(&mut self, scene: &Scene<'_>, asked: &Asked, sums: &mut Sums) -> Result<(), ReadError> {
-        for (answer, sign) in self.answers(scene, asked)? {
-            sums.add(&answer, sign, false);
-        }
-        if sums.cut_quarters().is_empty() {
-            return Ok(());
-        }
-        for (of, tally) in &self.tallies {
-            let mut sink = sums.cut_sink();
-            self.run_tally(scene, asked, *of, tally, &mut sink)?;
-            sums.add_cuts(sink, Sign::Plus);
-        }
-        for (joined, sign) in [&self.sealed, &self.open].into_iter().flat_map(|joined| SIGNS.map(|sign| (joined, sign)))
-        {
-            let mut sink = sums.cut_sink();
-            joined.run(asked, scene.expired_before, sign, &mut sink).map_err(damaged)?;
-            sums.add_cuts(sink, sign);
-        }
-        Ok(())
-    }
-
-    fn run_tally(
-        &self,
-        scene: &Scene<'_>,
-        asked: &Asked,
-        of: Generation,
-        tally: &Tally,
-        sink: &mut impl Sink,
-    ) -> Result<(), ReadError> {
-        let is_left_out = |key| self.open_keys.contains(&key);
-        tally.run(asked, scene.expired_before, &scene.hidden(of.number), is_left_out, sink).map_err(damaged)
-    }
-
-    /// A hash of what visits that go on between sealed segments depend on.
-    pub(super) fn sealed_state(&self) -> u64 {
-        let mut looked_at: Vec<Generation> = self.looked_at.iter().copied().collect();
-        looked_at.sort_unstable();
-        let mut hidden: Vec<_> = self.hidden.iter().collect();
-        hidden.sort_unstable_by_key(|(number, _)| **number);
-        let mut hasher = Xxh3::new();
-        (looked_at, hidden, self.cut_at, self.has_unjoined).hash(&mut hasher);
-        hasher.finish()
-    }
-
-    /// What visits that go on between sealed segments add to a list, and what they take off it.
-    pub(super) fn sealed_lists(&self, scene: &Scene<'_>, listing: Listing<'_>) -> Result<[List; 2], ReadError> {
-        let [plus, minus] = SIGNS.map(|sign| self.sealed.list(listing, scene.expired_before, sign));
-        Ok([plus.map_err(damaged)?, minus.map_err(damaged)?])
-    }
-
-    /// What tallies and the visits that go on from them add to a list, or take off it.
-    pub(super) fn open_lists(&mut self, scene: &Scene<'_>, listing: Listing<'_>) -> Result<SignedLists, ReadError> {
-        let version = self.open_of.clone().unwrap_or_default();
-        let key = (listing.id(), scene.expired_before);
-        if let Some((_, lists)) = self.open_lists.get(&key).filter(|(made_of, _)| *made_of == version) {
-            return Ok(lists.clone());
-        }
-        let mut lists = Vec::new();
-        for (of, tally) in &self.tallies {
-            let Listing { asked, dimension, .. } = listing;
-            let lister = Lister::new(dimension, &tally.piece.dictionaries, asked.filters.own(), listing.times());
-            let mut lister = lister.map_err(damaged)?;
-            self.run_tally(scene, asked, *of, tally, &mut lister)?;
-            lists.push((Arc::new(lister.end()), Sign::Plus));
-        }
-        for sign in SIGNS {
-            let list = self.open.list(listing, scene.expired_before, sign).map_err(damaged)?;
-            lists.push((Arc::new(list), sign));
-        }
-        let bytes = |lists: &[(Arc<List>, Sign)]| lists.iter().map(|(list, _)| list.memory_bytes()).sum::<usize>();
-        let kept: usize = self.open_lists.values().map(|(_, lists)| bytes(lists)).sum();
-        // A list up to this very moment is never asked for again.
-        let fits = listing.is_lasting() && kept + bytes(&lists) <= scene.bytes_max / 4;
-        self.open_lists.retain(|_, (made_of, _)| *made_of == version);
-        if fits {
-            make_room(&mut self.open_lists);
-            self.open_lists.insert(key, (version, lists.clone()));
-        }
-        Ok(lists)
-    }
-
-    /// What tallies and joined visits answer.
-    fn answers(&mut self, scene: &Scene<'_>, asked: &Asked) -> Result<Vec<(Arc<Answer>, Sign)>, ReadError> {
-        let version = self.open_of.clone().unwrap_or_default();
-        let mut answers = Vec::new();
-        let mut made = Vec::new();
-        for (of, tally) in &self.tallies {
-            let key = (*of, asked.id());
-            if let Some((_, answer)) = self.tally_answers.get(&key).filter(|(made_of, _)| *made_of == version) {
-                answers.push((Arc::clone(answer), Sign::Plus));
-                continue;
-            }
-            let mut collector = Collector::default();
-            self.run_tally(scene, asked, *of, tally, &mut collector)?;
-            let answer = Arc::new(collector.end());
-            answers.push((Arc::clone(&answer), Sign::Plus));
-            made.push((key, (version.clone(), answer)));
-        }
-        for (key, answer) in made {
-            let bytes: usize = self.tally_answers.values().map(|(_, answer)| answer.memory_bytes()).sum();
-            let fits = bytes + answer.1.memory_bytes() <= scene.bytes_max / 2;
-            self.tally_answers.retain(|_, (made_of, _)| fits && *made_of == version);
-            make_room(&mut self.tally_answers);
-            self.tally_answers.insert(key, answer);
-        }
-        let key = (asked.id(), scene.expired_before);
-        if !self.sealed_answers.contains_key(&key) {
-            let [plus, minus] = SIGNS.map(|sign| self.sealed.answer(asked, scene.expired_before, sign));
-            make_room(&mut self.sealed_answers);
-            self.sealed_answers.insert(key, [plus.map_err(damaged)?, minus.map_err(damaged)?].map(Arc::new));
-        }
-        let of_sealed = self.sealed_answers.get(&key).into_iter().flatten();
-        answers.extend(of_sealed.map(Arc::clone).zip(SIGNS));
-        for sign in SIGNS {
-            let of_open = self.open.answer(asked, scene.expired_before, sign).map_err(damaged)?;
-            answers.push((Arc::new(of_open), sign));
-        }
-        Ok(answers)
-    }
-}
-
-const SIGNS: [Sign; 2] = [Sign::Plus, Sign::Minus];
-
-fn make_room<K, V>(answers: &mut HashMap<K, V>) {
-    if answers.len() >= ANSWERS_MAX {
-        answers.clear();
-    }
-}
-
-/// What is in memory is not damaged by a disk.
-fn damaged(damaged: Damaged) -> ReadError {
-    ReadError::Keys(Box::new(damaged))
 }

@@ -129,6 +129,14 @@ impl Sums {
         self.of.iter_mut().zip(of).for_each(|(own, other)| own.add_sum(other));
     }
 
+    /// The same, of what nobody else has.
+    pub(super) fn take_in(&mut self, of: Vec<Sum>) {
+        for (own, mut other) in self.of.iter_mut().zip(of) {
+            other.add_sum(own);
+            *own = other;
+        }
+    }
+
     /// Visitors that are enough for an estimate of each span.
     fn enough(&self) -> usize {
         (ESTIMATED_FROM / self.spans.len().max(1)).max(ESTIMATED_FROM_MIN)

@@ -124,7 +124,7 @@ impl<H: VisitorHash> Sum<H> {
         self.counts == Counts::default() && self.plus.is_empty() && self.minus.is_empty()
     }
 
-    /// The same; so many visitors are enough where they are estimated.
+    /// Adds all of another sum; so many visitors are enough where they are estimated.
     pub(super) fn absorb(&mut self, other: &Self, enough: Option<usize>) {
         self.add_sum(other);
         self.lower_above(enough);
