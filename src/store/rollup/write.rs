@@ -29,7 +29,7 @@ pub(crate) struct Made {
 type PackedBlock = (Vec<u8>, Vec<u8>);
 
 /// Makes the rollups of all websites of a segment of which the rows are complete. `None` if they were too large to be
-/// in memory until they are written, or if its rows have no flags yet: [`write`] makes them of a copy with flags.
+/// in memory until they are written, or if its rows have no flags yet: [`write()`] makes them of a copy with flags.
 pub(crate) fn make(connection: &Connection) -> Result<Option<Made>, RollupError> {
     let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     if version < schema::SEGMENT_VERSION_OF_ROLLUPS || events(connection)? > EVENTS_PER_PASS {
