@@ -21,7 +21,7 @@ use std::{
 use tempfile::TempDir;
 
 pub use self::options::Options;
-use crate::{Client, TIMEOUT, port::HeldPort, scratch_dir, wait_until, work_dir};
+use crate::{Client, port::HeldPort, scratch_dir, wait_until, work_dir};
 
 /// A code of an exception that ClickHouse has not: it did not answer.
 pub const NO_ANSWER: u32 = 0;
