@@ -31,13 +31,13 @@ pub(super) struct Builder {
     pub(super) blocks: Vec<BlockEntry>,
 }
 
-/// Makes the rollups of all websites, sorted by website; `each` takes the fragments of a block and says its number.
+/// Makes the rollups of all websites in so many [`passes()`], sorted by website; `each` takes the fragments of a block
+/// and says its number.
 pub(super) fn build(
     connection: &Connection,
-    events_per_pass: u64,
+    passes: u64,
     mut each: impl FnMut(&[Fragment<'_>]) -> Result<i64, RollupError>,
 ) -> Result<Vec<(Vec<u8>, Builder)>, RollupError> {
-    let passes = events(connection)?.div_ceil(events_per_pass).max(1);
     let mut builders: HashMap<Vec<u8>, Builder> = HashMap::new();
     for pass in 0..passes {
         read_pass(connection, &mut builders, |visitor_id| visitor_hash(visitor_id) % passes == pass)?;
@@ -50,9 +50,11 @@ pub(super) fn build(
     Ok(built)
 }
 
-pub(super) fn events(connection: &Connection) -> rusqlite::Result<u64> {
+/// In how many passes the rollups of a segment are made, with at most about so many events in memory at once.
+pub(super) fn passes(connection: &Connection, events_per_pass: u64) -> rusqlite::Result<u64> {
     let select = "SELECT count(*) FROM Event NOT INDEXED";
-    connection.query_row(select, [], |row| row.get(0)).map(i64::cast_unsigned)
+    let events = connection.query_row(select, [], |row| row.get(0)).map(i64::cast_unsigned)?;
+    Ok(events.div_ceil(events_per_pass).max(1))
 }
 
 fn read_pass(

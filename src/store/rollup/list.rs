@@ -75,7 +75,7 @@ impl Grouping {
     }
 
     /// Whether each number is a group of its own.
-    pub(crate) fn is_by_number(&self) -> bool {
+    pub(super) fn is_by_number(&self) -> bool {
         self.group_of.iter().zip(0..).all(|(group, number)| *group == number)
     }
 
@@ -133,14 +133,15 @@ impl ListKind {
         }
     }
 
-    /// The one from which a dimension's groups are put together without counting a visit twice.
-    pub(crate) fn of(dimension: Dimension, own: &Own, dictionaries: &Dictionaries) -> Result<Self, Damaged> {
-        Ok(match dimension {
+    /// The one from which a dimension's groups are put together without counting a visit twice, where they are grouped
+    /// as they are shown.
+    pub(crate) fn of(dimension: Dimension, own: &Own, shown: &Grouping) -> Self {
+        match dimension {
             Dimension::Hostname => Self::Host,
-            // Where that would be the list of pages, there is no other.
-            Dimension::Page if !own.has_several && !Self::Path.grouping(dictionaries)?.is_by_number() => Self::Path,
+            // Where each page is shown by itself, the list of pages is that of paths, and there is no other.
+            Dimension::Page if !own.has_several && !shown.is_by_number() => Self::Path,
             _ => Self::Of(dimension.field()),
-        })
+        }
     }
 
     /// How it groups.

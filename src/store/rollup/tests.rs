@@ -123,7 +123,7 @@ fn list_of_file(connection: &Connection, own: &Own, dimension: Dimension) -> Lis
     let mut values = Values::unlimited();
     let grouping = Grouping::shown(dimension, &dictionaries, own, &mut values).unwrap();
     let mut listed = Listed::new();
-    let kind = ListKind::of(dimension, own, &dictionaries).unwrap();
+    let kind = ListKind::of(dimension, own, &grouping);
     let read = Rollup::read_list(connection, "web-1", kind, |kept| {
         kept.for_each(|number, group| {
             assert_eq!(group.visitors.threshold, u32::MAX);
@@ -253,7 +253,7 @@ proptest! {
         let _ = KeptList(&groups).for_each(|_, group| visitors += group.visitors.below(u32::MAX).count());
         prop_assert!(visitors <= groups.len());
         connection.execute("UPDATE RollupList SET groups = ?1 WHERE kind = 3", [&groups]).unwrap();
-        let kind = ListKind::of(Dimension::Event, &Own::default(), &Dictionaries::default()).unwrap();
+        let kind = ListKind::Of(Dimension::Event.field());
         prop_assert!(Rollup::read_list(&connection, "web-1", kind, |_| Ok(())).is_err());
         connection.execute("UPDATE RollupList SET kind = kind + 100", []).unwrap();
         connection.execute("UPDATE RollupList SET kind = 3 WHERE kind = 108", []).unwrap();

@@ -7,7 +7,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
     block::{Fragment, Fragments, Needed, write as write_block},
-    build::{Builder, EVENTS_PER_PASS, build, events},
+    build::{Builder, EVENTS_PER_PASS, build, passes},
     bytes::{Damaged, pack, put, put_signed},
     file::{BlockEntry, Rollup, RollupError, hash_of, hash_of_list, read_block},
     hit::Hit,
@@ -32,11 +32,11 @@ type PackedBlock = (Vec<u8>, Vec<u8>);
 /// in memory until they are written, or if its rows have no flags yet: [`write()`] makes them of a copy with flags.
 pub(crate) fn make(connection: &Connection) -> Result<Option<Made>, RollupError> {
     let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    if version < schema::SEGMENT_VERSION_OF_ROLLUPS || events(connection)? > EVENTS_PER_PASS {
+    if version < schema::SEGMENT_VERSION_OF_ROLLUPS || passes(connection, EVENTS_PER_PASS)? > 1 {
         return Ok(None);
     }
     let (mut blocks, mut bytes) = (Vec::new(), 0);
-    let built = build(connection, EVENTS_PER_PASS, |fragments| {
+    let built = build(connection, 1, |fragments| {
         let (keys, hits) = write_block(fragments)?;
         bytes += keys.len() + hits.len();
         // Those that are too many are counted, and made again.
@@ -65,7 +65,7 @@ pub(crate) fn write(connection: &Connection) -> Result<(), RollupError> {
 pub(super) fn write_in_passes(connection: &Connection, events_per_pass: u64) -> Result<(), RollupError> {
     create_tables(connection)?;
     let mut insert = connection.prepare(INSERT_BLOCK)?;
-    let built = build(connection, events_per_pass, |fragments| {
+    let built = build(connection, passes(connection, events_per_pass)?, |fragments| {
         insert_block(&mut insert, &write_block(fragments)?)?;
         Ok(connection.last_insert_rowid())
     })?;
@@ -127,7 +127,7 @@ fn write_built(connection: &Connection, built: Vec<(Vec<u8>, Builder)>) -> Resul
 pub(crate) fn verify(connection: &Connection) -> Result<Option<String>, RollupError> {
     let mut id = 0;
     let mut differing = None;
-    let built = build(connection, EVENTS_PER_PASS, |fragments| {
+    let built = build(connection, passes(connection, EVENTS_PER_PASS)?, |fragments| {
         id += 1;
         let entry = BlockEntry { id, fragments: fragments.len() as u32, times: (0, 0) };
         let stored = read_block(connection, &entry, Needed::ALL);

@@ -68,11 +68,10 @@ pub(super) fn find_fragments(
             continue;
         }
         // Once for all blocks: very large ones are not kept.
-        let dictionaries = match of_segment.take() {
-            Some(dictionaries) => dictionaries,
-            None => sealed.dictionaries(scene.snapshot, scene.kept)?,
+        let dictionaries = match &of_segment {
+            Some(dictionaries) => Arc::clone(dictionaries),
+            None => Arc::clone(of_segment.insert(sealed.dictionaries(scene.snapshot, scene.kept)?)),
         };
-        of_segment = Some(Arc::clone(&dictionaries));
         // Needed once only, and large: not kept.
         let fragments = sealed.read_some(scene.snapshot, entry, &keys, &numbers)?;
         if !each(Found { segment: sealed.segment.number, dictionaries, block, numbers, fragments }) {

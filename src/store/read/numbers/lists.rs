@@ -256,7 +256,7 @@ fn merge_sealed<'j, H: VisitorHash>(
     // Two halves, whether there are two threads or one: an estimate must not depend on that.
     let bytes_max = scene.bytes_max / 2;
     let merged = begun(bytes_max);
-    let halves = [(merged.emptied(), rest), (merged, first)];
+    let halves = if first.is_empty() { vec![(merged, rest)] } else { vec![(merged.emptied(), rest), (merged, first)] };
     let halves = scene.map(&halves, |scene, (begun, pieces)| {
         merge_pieces(scene, listing, (begun.clone(), pieces), (add_kept, bytes_max), Merged::has_all)
     });

@@ -74,10 +74,15 @@ impl Scene<'_> {
         items: &[I],
         each: impl Fn(&Scene<'_>, &I) -> Result<T, ReadError> + Sync,
     ) -> Result<Vec<T>, ReadError> {
+        if items.len() < 2 {
+            return items.iter().map(|item| each(self, item)).collect();
+        }
         let next = AtomicUsize::new(0);
         let work = |scene: &Scene<'_>| {
             let mut done = Vec::new();
-            while let Some((at, item)) = next_of(items, &next) {
+            loop {
+                let at = next.fetch_add(1, Ordering::Relaxed);
+                let Some(item) = items.get(at) else { break };
                 // The first one that fails ends the other thread's work, too.
                 done.push((at, each(scene, item).inspect_err(|_| next.store(items.len(), Ordering::Relaxed))?));
             }
@@ -93,7 +98,7 @@ impl Scene<'_> {
             };
             // Where there is no thread to be had, this one does it all.
             let thread = thread::Builder::new().name("reader-beside".into());
-            let other = if items.len() > 1 { thread.spawn_scoped(scope, work_beside).ok() } else { None };
+            let other = thread.spawn_scoped(scope, work_beside).ok();
             let own = work(self);
             let other = other.map_or(Ok(Vec::new()), |other| other.join().unwrap_or_else(|panic| resume_unwind(panic)));
             own.and_then(|mut done| {
@@ -108,11 +113,6 @@ impl Scene<'_> {
     pub(super) fn open(&self, piece: &Piece) -> Result<Sealed, ReadError> {
         Sealed::open(self.snapshot, self.kept, &piece.segment, self.website_id)
     }
-}
-
-fn next_of<'i, I>(items: &'i [I], next: &AtomicUsize) -> Option<(usize, &'i I)> {
-    let at = next.fetch_add(1, Ordering::Relaxed);
-    items.get(at).map(|item| (at, item))
 }
 
 /// Whose events of a website are hidden in a segment.

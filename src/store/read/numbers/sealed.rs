@@ -181,8 +181,7 @@ impl Sealed {
         let mut values = Values::unlimited();
         let grouping = Grouping::shown(dimension, &dictionaries, asked.filters.own(), &mut values);
         let grouping = checked(&self.segment, grouping.map_err(RollupError::from))?;
-        let kind = ListKind::of(dimension, asked.filters.own(), &dictionaries);
-        let kind = checked(&self.segment, kind.map_err(RollupError::from))?;
+        let kind = ListKind::of(dimension, asked.filters.own(), &grouping);
         let found = snapshot.on(&self.segment, |connection| {
             let read = Rollup::read_list(connection, &self.website_id, kind, |list| {
                 list.for_each(|number, group| {
