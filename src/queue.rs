@@ -20,7 +20,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, SendError, Sender, TryRecvError};
+use crossbeam_channel::{Receiver, SendError, Sender, TryRecvError};
+use crossbeam_utils::sync::{Parker, Unparker};
 use tokio::sync::oneshot;
 
 use crate::{
@@ -150,14 +151,28 @@ pub fn bounded(limits: Limits, metrics: Arc<EventMetrics>) -> (Queue, Requests) 
         oldest_queued_at: AtomicU64::new(0),
         metrics,
     });
-    (Queue { sender, shared: Arc::clone(&shared) }, Requests { receiver, shared })
+    let parker = Parker::new();
+    let alarm = Alarm(parker.unparker().clone());
+    (Queue { sender, alarm, shared: Arc::clone(&shared) }, Requests { receiver, parker, shared })
 }
 
 /// The edge's end.
 #[derive(Clone)]
 pub struct Queue {
     sender: Sender<Request>,
+    /// Dropped after the sender, so that whoever it wakes finds that one gone.
+    alarm: Alarm,
     shared: Arc<Shared>,
+}
+
+/// Wakes the writer, and when dropped, too: nothing may come any more then.
+#[derive(Clone)]
+struct Alarm(Unparker);
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        self.0.unpark();
+    }
 }
 
 impl Queue {
@@ -177,7 +192,11 @@ impl Queue {
         let (answer, ack) = oneshot::channel();
         let request = Request { inner: Some((events, answer)), permit, queued_at: Instant::now() };
         match self.sender.send(request) {
-            Ok(()) => Ok(Ack(ack)),
+            Ok(()) => {
+                // After the sending: whoever is woken, or finds on the way to sleep that it was, looks once more.
+                self.alarm.0.unpark();
+                Ok(Ack(ack))
+            }
             Err(SendError(request)) => Err(self.refuse(&request.withdraw(), Shed::Stopping)),
         }
     }
@@ -379,6 +398,7 @@ pub enum Taken {
 /// The writer's end.
 pub struct Requests {
     receiver: Receiver<Request>,
+    parker: Parker,
     shared: Arc<Shared>,
 }
 
@@ -391,14 +411,10 @@ impl Requests {
         timeout: Option<Duration>,
         mut more: impl FnMut(&Request) -> bool,
     ) -> Taken {
-        let first = match timeout {
-            None => self.receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some(timeout) => self.receiver.recv_timeout(timeout),
-        };
-        let mut request = match first {
+        let mut request = match self.wait(timeout) {
             Ok(request) => request,
-            Err(RecvTimeoutError::Timeout) => return Taken::Nothing,
-            Err(RecvTimeoutError::Disconnected) => return Taken::Closed,
+            Err(TryRecvError::Empty) => return Taken::Nothing,
+            Err(TryRecvError::Disconnected) => return Taken::Closed,
         };
         let queued_at = request.queued_at.saturating_duration_since(self.shared.started_at);
         self.shared.oldest_queued_at.store(queued_at.as_nanos() as u64 + 1, Ordering::Relaxed);
@@ -411,6 +427,26 @@ impl Requests {
         }
         group.push(request);
         Taken::Group
+    }
+
+    /// Waits for a request, for `timeout` at most.
+    ///
+    /// Not by the channel's own waiting, which takes milliseconds where all processors are busy: it gives the
+    /// processor up some times before it sleeps, which the scheduler takes to mean that anybody else may have it, and
+    /// it wakes a sleeper while it holds a lock that the sleeper wants next.
+    fn wait(&self, timeout: Option<Duration>) -> Result<Request, TryRecvError> {
+        let begun_at = Instant::now();
+        loop {
+            match self.receiver.try_recv() {
+                Err(TryRecvError::Empty) => {}
+                found => return found,
+            }
+            match timeout.map(|timeout| timeout.saturating_sub(begun_at.elapsed())) {
+                None => self.parker.park(),
+                Some(Duration::ZERO) => return Err(TryRecvError::Empty),
+                Some(left) => self.parker.park_timeout(left),
+            }
+        }
     }
 
     /// Notes that the group in hand is answered: `events` events, `elapsed` after they were taken.

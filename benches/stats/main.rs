@@ -10,8 +10,12 @@
 //! SQLite table, the same questions as SQL, and the answers must be equal. The table takes 490 bytes an event; with
 //! `HITLOG_STATS_DIR` it is kept beside the directory, under the same name with `.db`, where beside_duckdb.py, beside
 //! this file, finds it.
+//!
+//! `cargo bench --bench stats -- EVENTS [EVENTS_PER_SEGMENT [SECONDS]] --ingest`: how long does a single event take over HTTP, alone and beside eight
+//! clients that ask for numbers without pause? On a copy of the directory.
 
 mod beside;
+mod ingest;
 mod table;
 mod traffic;
 
@@ -69,6 +73,10 @@ fn main() {
     println!("\n{segments} segments of {per_segment} events\n");
     if std::env::args().any(|argument| argument == "--sql") {
         beside::compare(&path, &path.with_extension("db"), segments * per_segment, days, &runtime);
+        return;
+    }
+    if std::env::args().any(|argument| argument == "--ingest") {
+        ingest::measure(&path, numbers.next().map_or(10.0, |seconds| seconds as f64));
         return;
     }
     println!("{:<38}{:>12}{:>12}{:>12}{:>14}", "", "first", "again p50", "again p99", "resident MiB");

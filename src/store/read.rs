@@ -30,7 +30,7 @@ use self::{budget::PageBuffer, snapshot::Snapshot};
 use super::{
     error::{OpenError, ReadError, lacks_room},
     options::ReadOptions,
-    priority::lower_priority,
+    priority::{Aside, lower_priority},
     segments::{Key, ReaderInterrupt, Segments, WatchState, Woken, retention},
 };
 use crate::{
@@ -142,6 +142,7 @@ impl Readers {
             let receiver: Receiver<Work> = receiver.clone();
             let thread = thread::Builder::new().name(pool.thread_name(number)).spawn(move || {
                 lower_priority(pool.niceness());
+                let mut aside = Aside::default();
                 for work in receiver {
                     let question = match work {
                         Work::Answer(question) => question,
@@ -150,6 +151,7 @@ impl Readers {
                             continue;
                         }
                     };
+                    aside.look(reader.segments.newest_arrival());
                     // Whoever asked hears that the reader failed; the thread goes on with the next question.
                     pool.note_busy(&reader.metrics, 1.0);
                     if catch_unwind(AssertUnwindSafe(|| question(&reader))).is_err() {

@@ -1,14 +1,16 @@
 //! A model of the queue's protocol: every request has exactly one answer, and the right one, in all schedules.
 //!
 //! `src/queue.rs` and `src/writer.rs` are compiled here as they are, over other parts: this crate calls itself `std`,
-//! `tokio` and `crossbeam_channel`, and what the two take from there is in `parts`. For that it has to be a crate of
-//! its own, beside `tests/it`; nothing of SQLite is linked into it. loom then runs a scenario once for each schedule of
+//! `tokio`, `crossbeam_channel` and `crossbeam_utils`, and what the two take from there is in `parts`. For that it has
+//! to be a crate of its own, beside `tests/it`; nothing of SQLite is linked into it. loom then runs a scenario once for each schedule of
 //! its threads up to a number of preemptions, and for each older value that a relaxed load may be shown. The log is
 //! modelled, too: it commits, is full, fails or panics as the scenario says.
 //!
-//! What is not modelled: the inside of the channels, which are taken at their documentation's word.
+//! What is not modelled: the inside of the channels and of the parker, which are taken at their documentation's word. A
+//! receiver that looks finds all that was sent before it looks.
 
 extern crate self as crossbeam_channel;
+extern crate self as crossbeam_utils;
 extern crate self as std;
 extern crate self as tokio;
 extern crate std as real;
@@ -18,14 +20,17 @@ mod parts;
 // The roots of the paths that the sources name.
 pub use core::{any, future, mem, pin, task};
 pub use parts::{
-    channel::{Receiver, RecvTimeoutError, SendError, Sender, TryRecvError, unbounded},
+    channel::{Receiver, SendError, Sender, TryRecvError, unbounded},
     clock as time, metrics, panic,
 };
 pub use product::{queue, writer};
 pub use real::io;
 
 pub mod sync {
-    pub use crate::parts::{atomic, oneshot};
+    pub use crate::parts::{
+        atomic, oneshot,
+        parker::{Parker, Unparker},
+    };
     pub use real::sync::Arc;
 }
 
@@ -251,6 +256,7 @@ fn planted_faults_are_found() {
     for (fault, scenario, verdict) in [
         (Fault::ChannelKeepsRequests, &COMMIT_FAILS, "deadlock"),
         (Fault::ChannelKeepsRequests, &WRITER_PANICS, "deadlock"),
+        (Fault::ParkerForgets, &TWO_EDGES, "deadlock"),
         (Fault::DropIsSilent, &COMMIT_FAILS, "deadlock"),
         (Fault::ChannelIsAStack, &SMALL_GROUPS, "the sequences are not in the order of the requests"),
         (Fault::AnswerIsRelaxed, &ALONE, "a request is answered, and still counted as in the queue"),

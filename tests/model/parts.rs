@@ -10,6 +10,7 @@ pub mod clock;
 pub mod metrics;
 pub mod oneshot;
 pub mod panic;
+pub mod parker;
 pub mod scenario;
 pub mod store;
 pub mod world;
@@ -29,6 +30,8 @@ pub enum Fault {
     ChannelKeepsRequests,
     /// The channel hands out the newest first.
     ChannelIsAStack,
+    /// A parker that is unparked while awake sleeps the next time all the same.
+    ParkerForgets,
     /// A sender of an answer that goes without one wakes nobody.
     DropIsSilent,
     /// An answer does not pass on what its sender did before it.

@@ -9,22 +9,12 @@ use real::{
         Arc,
         atomic::Ordering::{AcqRel, Acquire, Release},
     },
-    time::Duration,
     vec::Vec,
 };
 
-use super::{Fault, Steps, meet, panic::is_lost, planted};
+use super::{Fault, Steps, meet, planted};
 
 pub struct SendError<T>(pub T);
-
-#[derive(Debug, PartialEq, Eq)]
-pub struct RecvError;
-
-#[derive(Debug, PartialEq, Eq)]
-pub enum RecvTimeoutError {
-    Timeout,
-    Disconnected,
-}
 
 #[derive(Debug, PartialEq, Eq)]
 pub enum TryRecvError {
@@ -36,7 +26,6 @@ struct State<T> {
     queued: VecDeque<T>,
     senders: usize,
     has_receiver: bool,
-    sleeper: Option<loom::thread::Thread>,
 }
 
 impl<T> State<T> {
@@ -47,7 +36,7 @@ impl<T> State<T> {
 }
 
 pub fn unbounded<T>() -> (Sender<T>, Receiver<T>) {
-    let state = State { queued: VecDeque::new(), senders: 1, has_receiver: true, sleeper: None };
+    let state = State { queued: VecDeque::new(), senders: 1, has_receiver: true };
     let state = Arc::new(Steps::new(state));
     (Sender(Arc::clone(&state)), Receiver(state))
 }
@@ -56,16 +45,14 @@ pub struct Sender<T>(Arc<Steps<State<T>>>);
 
 impl<T> Sender<T> {
     pub fn send(&self, message: T) -> Result<(), SendError<T>> {
-        let sleeper = self.0.step(Release, |state| {
+        self.0.step(Release, |state| {
             if !state.has_receiver {
                 meet("sent to nobody");
                 return Err(SendError(message));
             }
             state.queued.push_back(message);
-            Ok(state.sleeper.take())
-        })?;
-        wake(sleeper);
-        Ok(())
+            Ok(())
+        })
     }
 }
 
@@ -79,46 +66,13 @@ impl<T> Clone for Sender<T> {
 
 impl<T> Drop for Sender<T> {
     fn drop(&mut self) {
-        let sleeper = self.0.step(Release, |state| {
-            state.senders -= 1;
-            if state.senders == 0 { state.sleeper.take() } else { None }
-        });
-        wake(sleeper);
-    }
-}
-
-fn wake(sleeper: Option<loom::thread::Thread>) {
-    if let Some(sleeper) = sleeper.filter(|_| !is_lost()) {
-        sleeper.unpark();
+        self.0.step(Release, |state| state.senders -= 1);
     }
 }
 
 pub struct Receiver<T>(Arc<Steps<State<T>>>);
 
 impl<T> Receiver<T> {
-    pub fn recv(&self) -> Result<T, RecvError> {
-        loop {
-            let taken = self.0.step(Acquire, |state| {
-                let taken = state.take();
-                state.sleeper = Some(loom::thread::current());
-                taken
-            });
-            match taken {
-                Ok(message) => return Ok(message),
-                Err(TryRecvError::Disconnected) => return Err(RecvError),
-                Err(TryRecvError::Empty) => loom::thread::park(),
-            }
-        }
-    }
-
-    /// Any timeout may end before the next message: to wait and then find one is to have begun later.
-    pub fn recv_timeout(&self, _timeout: Duration) -> Result<T, RecvTimeoutError> {
-        self.try_recv().map_err(|error| match error {
-            TryRecvError::Empty => RecvTimeoutError::Timeout,
-            TryRecvError::Disconnected => RecvTimeoutError::Disconnected,
-        })
-    }
-
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
         self.0.step(Acquire, State::take)
     }

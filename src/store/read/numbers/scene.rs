@@ -68,7 +68,7 @@ impl Scene<'_> {
     }
 
     /// What becomes of each item, with two threads on it where there are several, so that the first question after a
-    /// start, which has everything to read, has both of two cores.
+    /// start, which has everything to read, has both of two cores, unless events come in.
     pub(super) fn map<I: Sync, T: Send>(
         &self,
         items: &[I],

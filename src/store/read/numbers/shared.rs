@@ -29,6 +29,7 @@ use crate::{
     store::{
         error::ReadError,
         options::NumbersOptions,
+        priority::Aside,
         read::snapshot::Snapshot,
         rollup::{Own, first_whole_quarter},
         segments::{Content, ReaderInterrupt, Segment, Segments, WatchState},
@@ -203,10 +204,11 @@ impl Shared {
         interrupt: &ReaderInterrupt,
         orders: &Receiver<Arc<str>>,
     ) {
+        let mut aside = Aside::default();
         loop {
             match orders.recv_timeout(SWEEP) {
                 Ok(website_id) => {
-                    if let Err(error) = self.read_website(segments, interrupt, &website_id) {
+                    if let Err(error) = self.read_website(segments, interrupt, &website_id, &mut aside) {
                         tracing::debug!(%error, "numbers could not be read ahead; the next question tries again");
                     }
                 }
@@ -225,10 +227,12 @@ impl Shared {
         segments: &Arc<Segments>,
         interrupt: &ReaderInterrupt,
         website_id: &Arc<str>,
+        aside: &mut Aside,
     ) -> Result<(), ReadError> {
         let deadline = Instant::now() + READ_BEHIND_MAX;
         let Some(entry) = self.sites.lock().get(website_id).map(Arc::clone) else { return Ok(()) };
         while Instant::now() < deadline {
+            aside.look(segments.newest_arrival());
             let limits = WatchState::new(deadline, interrupt.count());
             let snapshot = Snapshot::new(segments, interrupt.clone(), limits, i64::MIN, 0);
             let pieces = pieces(&snapshot, website_id);
