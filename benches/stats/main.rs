@@ -11,8 +11,9 @@
 //! `HITLOG_STATS_DIR` it is kept beside the directory, under the same name with `.db`, where beside_duckdb.py, beside
 //! this file, finds it.
 //!
-//! `cargo bench --bench stats -- EVENTS [EVENTS_PER_SEGMENT [SECONDS]] --ingest`: how long does a single event take over HTTP, alone and beside eight
-//! clients that ask for numbers without pause? On a copy of the directory.
+//! `cargo bench --bench stats -- EVENTS [EVENTS_PER_SEGMENT [SECONDS]] --ingest`: how long does a single event take
+//! over HTTP, alone and beside eight clients that ask for numbers without pause? On a copy of the directory, SECONDS
+//! of each.
 
 mod beside;
 mod ingest;

@@ -2,9 +2,9 @@
 //!
 //! `src/queue.rs` and `src/writer.rs` are compiled here as they are, over other parts: this crate calls itself `std`,
 //! `tokio`, `crossbeam_channel` and `crossbeam_utils`, and what the two take from there is in `parts`. For that it has
-//! to be a crate of its own, beside `tests/it`; nothing of SQLite is linked into it. loom then runs a scenario once for each schedule of
-//! its threads up to a number of preemptions, and for each older value that a relaxed load may be shown. The log is
-//! modelled, too: it commits, is full, fails or panics as the scenario says.
+//! to be a crate of its own, beside `tests/it`; nothing of SQLite is linked into it. loom then runs a scenario once for
+//! each schedule of its threads up to a number of preemptions, and for each older value that a relaxed load may be
+//! shown. The log is modelled, too: it commits, is full, fails or panics as the scenario says.
 //!
 //! What is not modelled: the inside of the channels and of the parker, which are taken at their documentation's word. A
 //! receiver that looks finds all that was sent before it looks.
