@@ -37,6 +37,7 @@ use super::{
     segments::{Segment, retention},
 };
 use crate::{
+    allocator,
     clock::{now_ms, since_boot},
     command::{hitlog, write_off},
     metrics::Outcome,
@@ -184,6 +185,9 @@ impl Sealing {
                     plan.unsealed.retain(|unsealed| unsealed.number != segment.number);
                     plan.retry_at.remove(&segment.number);
                     self.rewriter.segments.note_rewriting(segment.number, None);
+                    if plan.unsealed.is_empty() {
+                        allocator::give_back();
+                    }
                 }
                 Err(RewriteError::Stopping) => return,
                 Err(error) => {

@@ -36,7 +36,7 @@ pub(crate) const ARROWS: [(&str, &[&str]); 18] = [
     ),
     ("writer", &["event", "queue", "metrics", "store"]),
     ("ship", &["budget", "clock", "event", "metrics", "store"]),
-    ("store", &["budget", "clock", "command", "domain", "event", "event_id", "metrics"]),
+    ("store", &["allocator", "budget", "clock", "command", "domain", "event", "event_id", "metrics"]),
     (
         "tools",
         &["calendar", "clock", "command", "domain", "event", "event_id", "metrics", "numbers", "store", "website"],
