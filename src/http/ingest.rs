@@ -427,8 +427,8 @@ fn reason_of(fault: &Rejection) -> Rejected {
 mod tests {
     use super::*;
 
-    /// The most that glibc's allocator hands out from the list that each thread has for itself, in bytes.
-    const AT_HAND_BYTES_MAX: usize = 1_032;
+    /// The most that mimalloc finds without a search, in bytes (`MI_SMALL_SIZE_MAX` of `mimalloc.h`).
+    const AT_HAND_BYTES_MAX: usize = 1_024;
 
     #[test]
     fn an_event_takes_no_more_room_than_there_is_at_hand() {
