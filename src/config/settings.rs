@@ -419,7 +419,9 @@ settings! {
         rollup_bytes_max: usize = Bytes(8 * MIB, 64 * GIB), "128MiB",
             "Memory of what is kept for the next question about numbers: about 0.4 MB a million sealed events of a \
              website that is asked about, and 45 MB a million of those that wait to be sealed. Past it what was not \
-             asked for lately goes, and the newest events of very large segments are not counted until they are sealed";
+             asked for lately goes, and the newest events of very large segments are not counted until they are \
+             sealed. Each reader may take as much again while it answers; where half of it is too little for visitors \
+             one by one, those of lists are estimated, and other questions refused";
         stats_exact_visits_max: u64 = Count(0, 1_000_000_000), "2000000",
             "Visits in a range up to which visitors are counted one by one; past it their number is estimated, and the \
              answer says how well. Counting takes some 0.05 s a million visits, and 16 MB";

@@ -257,17 +257,19 @@ fn merge_sealed<'j, H: VisitorHash>(
     let bytes_max = scene.bytes_max / 2;
     let merged = begun(bytes_max);
     let halves = if first.is_empty() { vec![(merged, rest)] } else { vec![(merged.emptied(), rest), (merged, first)] };
-    let halves = scene.map(&halves, |scene, (begun, pieces)| {
+    let made = scene.map(&halves, |scene, (begun, pieces)| {
         merge_pieces(scene, listing, (begun.clone(), pieces), (add_kept, bytes_max), Merged::has_all)
     });
-    let together = match halves {
-        Ok(halves) if halves.iter().all(Merged::has_all) => {
-            let both = halves.into_iter().reduce(|own, other| own.with_room(scene.bytes_max).with(&other));
-            both.filter(Merged::has_all)
-        }
-        Ok(_) | Err(ReadError::Refused(ReadRefused::Memory)) => None,
+    drop(halves);
+    let made = match made {
+        Ok(made) => made,
+        Err(ReadError::Refused(ReadRefused::Memory)) => Vec::new(),
         Err(error) => return Err(error),
     };
+    // What lacks values is given up before anything is made in its place.
+    let made = if made.iter().all(Merged::has_all) { made } else { Vec::new() };
+    let both = made.into_iter().reduce(|own, other| own.with_room(scene.bytes_max).with(&other));
+    let together = both.filter(Merged::has_all);
     let mut merged = match together {
         Some(together) => together,
         // One alone has more room.

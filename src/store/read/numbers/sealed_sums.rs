@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{
     cache::{CacheKey, Generation},
-    question::NumbersQuestion,
+    question::{Asked, NumbersQuestion},
     scene::{Piece, Scene},
     sealed::Sealed,
     spans::Sums,
@@ -13,13 +13,10 @@ use super::{
 };
 use crate::{
     metrics::ReadRefused,
-    store::{
-        error::ReadError,
-        rollup::{Answer, BlockEntry},
-    },
+    store::{error::ReadError, rollup::Answer},
 };
 
-/// Segments of which what they have is in memory before it is added up.
+/// Segments of which what they have is in memory before it is added up, unless it is few visits.
 const PIECES_AT_ONCE: usize = 8;
 
 /// What is kept of them.
@@ -85,43 +82,60 @@ fn add_pieces(
     (own_visits, exact_visits_max): (i64, i64),
 ) -> Result<i64, ReadError> {
     let reach = sums.reach();
-    let mut sealed = Vec::new();
-    for piece in scene.sealed.iter().filter(|piece| piece.times.0 < reach.to && reach.from <= piece.times.1) {
-        sealed.push(scene.open(piece)?);
-    }
+    let is_asked = |piece: &&Piece| piece.times.0 < reach.to && reach.from <= piece.times.1;
+    let pieces: Vec<&Piece> = scene.sealed.iter().filter(is_asked).collect();
     let asked = &question.asked;
-    // What is known says how many visits there are; the rest is counted, with every visitor as long as they are few.
+    // Whether visitors are estimated, once that is certain. What is not added before that has few visits.
+    let mut is_estimated = question.is_exact.then_some(false);
     let mut visits = own_visits;
-    let mut answers: Vec<Option<Arc<Answer>>> = Vec::new();
-    for piece in &sealed {
-        let known = piece.known(scene.kept, asked);
-        visits += known.as_ref().map_or(0, |answer| sums.weight(answer));
-        answers.push(known);
-    }
-    let unknown: Vec<usize> = (0..sealed.len()).filter(|at| answers[*at].is_none()).collect();
-    for unknown in unknown.chunks(PIECES_AT_ONCE) {
-        let counted = scene.map(unknown, |scene, at| sealed[*at].answer(scene.snapshot, scene.kept, asked))?;
-        for (at, counted) in unknown.iter().zip(counted) {
-            visits += sums.weight(&counted);
-            // Once it is clear that all is estimated, less is held.
-            let is_estimated = visits > exact_visits_max;
-            answers[*at] = Some(if is_estimated { sealed[*at].thin(scene.kept, asked, &counted) } else { counted });
+    let mut held: Vec<(&Piece, Arc<Answer>)> = Vec::new();
+    for pieces in pieces.chunks(PIECES_AT_ONCE) {
+        for (piece, answer) in pieces.iter().zip(answers(scene, pieces, asked)?) {
+            visits += sums.weight(&answer);
+            held.push((piece, answer));
+        }
+        is_estimated = is_estimated.or((visits > exact_visits_max).then_some(true));
+        if let Some(is_estimated) = is_estimated {
+            add(scene, asked, &held, is_estimated, sums)?;
+            held.clear();
         }
     }
-    let is_estimated = visits > exact_visits_max;
-    let found: Vec<(&Sealed, Arc<Answer>)> =
-        sealed.iter().zip(answers).filter_map(|(piece, answer)| Some((piece, answer?))).collect();
-    let to_add = |scene: &Scene<'_>, (piece, answer): &(&Sealed, Arc<Answer>)| {
-        Ok::<_, ReadError>(if is_estimated {
-            // An estimate must not depend on what happens to be known of the piece.
-            piece.thin(scene.kept, asked, answer)
-        } else if answer.is_whole() {
-            Arc::clone(answer)
+    add(scene, asked, &held, false, sums)?;
+    add_cuts(scene, asked, &pieces, sums)?;
+    Ok(visits - own_visits)
+}
+
+/// What pieces answer: with some of the visitors of each quarter if that is known, else with every visitor.
+fn answers(scene: &Scene<'_>, pieces: &[&Piece], asked: &Asked) -> Result<Vec<Arc<Answer>>, ReadError> {
+    let sealed = pieces.iter().map(|piece| scene.open(piece)).collect::<Result<Vec<_>, _>>()?;
+    let known: Vec<_> = sealed.iter().map(|piece| piece.known(scene.kept, asked)).collect();
+    let unknown: Vec<&Sealed> =
+        sealed.iter().zip(&known).filter(|(_, known)| known.is_none()).map(|(piece, _)| piece).collect();
+    let mut counted = scene.map(&unknown, |scene, piece| piece.answer(scene.snapshot, scene.kept, asked))?.into_iter();
+    Ok(known.into_iter().filter_map(|known| known.or_else(|| counted.next())).collect())
+}
+
+/// Adds what pieces answer: with every visitor, or with some of them, whatever happens to be known of a piece.
+fn add(
+    scene: &Scene<'_>,
+    asked: &Asked,
+    found: &[(&Piece, Arc<Answer>)],
+    is_estimated: bool,
+    sums: &mut Sums,
+) -> Result<(), ReadError> {
+    let will_do = |answer: &Arc<Answer>| if is_estimated { answer.is_thinned() } else { answer.is_whole() };
+    let to_add = |scene: &Scene<'_>, (piece, answer): &(&Piece, Arc<Answer>)| {
+        if will_do(answer) {
+            return Ok(Arc::clone(answer));
+        }
+        let sealed = scene.open(piece)?;
+        if is_estimated {
+            Ok(sealed.thin(scene.kept, asked, answer))
         } else {
-            piece.answer(scene.snapshot, scene.kept, asked)?
-        })
+            sealed.answer(scene.snapshot, scene.kept, asked)
+        }
     };
-    let has_all = is_estimated || found.iter().all(|(_, answer)| answer.is_whole());
+    let has_all = found.iter().all(|(_, answer)| will_do(answer));
     for found in found.chunks(if has_all { 1 } else { PIECES_AT_ONCE }) {
         for answer in scene.map(found, to_add)? {
             sums.add(&answer, Sign::Plus, is_estimated);
@@ -130,15 +144,19 @@ fn add_pieces(
             }
         }
     }
+    Ok(())
+}
+
+/// Adds what the pieces have in the quarters of an hour of which the spans have a part only.
+fn add_cuts(scene: &Scene<'_>, asked: &Asked, pieces: &[&Piece], sums: &mut Sums) -> Result<(), ReadError> {
     let quarters = sums.cut_quarters();
-    if !quarters.is_empty() {
-        for piece in &sealed {
-            let is_cut =
-                |block: &&BlockEntry| quarters.iter().any(|span| block.times.0 < span.to && span.from <= block.times.1);
-            let mut sink = sums.cut_sink();
-            piece.run(scene.snapshot, scene.kept, asked, piece.rollup.blocks.iter().filter(is_cut), &mut sink)?;
-            sums.add_cuts(sink, Sign::Plus);
-        }
+    let is_cut = |times: (i64, i64)| quarters.iter().any(|span| times.0 < span.to && span.from <= times.1);
+    for piece in pieces.iter().filter(|piece| is_cut(piece.times)) {
+        let sealed = scene.open(piece)?;
+        let blocks = sealed.rollup.blocks.iter().filter(|block| is_cut(block.times));
+        let mut sink = sums.cut_sink();
+        sealed.run(scene.snapshot, scene.kept, asked, blocks, &mut sink)?;
+        sums.add_cuts(sink, Sign::Plus);
     }
-    Ok(visits - own_visits)
+    Ok(())
 }
