@@ -40,7 +40,12 @@ const STEPS: [Step; 10] = [
 
 /// Sends so many events of so long a time, to segments of so many.
 fn drive(rows: usize, events: usize, span_ms: i64) {
-    let mut site = Site::start(seed(), websites(), &["--segment-rows-max", &rows.to_string()]);
+    drive_with(&[], rows, events, span_ms);
+}
+
+fn drive_with(flags: &[&str], rows: usize, events: usize, span_ms: i64) {
+    let rows_max = rows.to_string();
+    let mut site = Site::start(seed(), websites(), &[&["--segment-rows-max", &rows_max], flags].concat());
     site.batch_events_max = rows.min(60);
     let shape = Shape { websites: 2, events, from: FROM, to: FROM + span_ms, some_on_arrival: true };
     let events = traffic::events(&mut site.dice, shape);
@@ -83,6 +88,12 @@ fn take(site: &mut Site, step: Step) {
 #[test]
 fn many_small_segments_count_as_one_list() {
     drive(20, 600, 6 * DAY_MS);
+}
+
+/// Where visits are too many is certain only after some of the segments.
+#[test]
+fn many_small_segments_count_as_one_list_where_visitors_are_estimated() {
+    drive_with(&["--stats-exact-visits-max", "30"], 20, 600, 6 * DAY_MS);
 }
 
 #[test]
