@@ -12,7 +12,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::{Client, turn, wait_until};
+use crate::{Client, TIMEOUT, turn, wait_until};
 
 /// The hitlog that cargo built together with the running test or bench, and so of the same profile: it is beside the
 /// folder with their executables.
@@ -103,7 +103,10 @@ impl Daemon {
     fn serve(binary: &Path, data: &Path, flags: &[&str]) -> Self {
         let mut arguments = vec!["serve", "--listen", "127.0.0.1:0", "--data-dir", data.to_str().unwrap()];
         arguments.extend(flags);
-        Self::spawn(&mut command_of(binary, &arguments), data)
+        let mut command = command_of(binary, &arguments);
+        // A disk that stands still for a while is no fault; a flag still says otherwise.
+        command.env("HITLOG_DRAIN_TIMEOUT_SECONDS", (TIMEOUT / 2).as_secs().to_string());
+        Self::spawn(&mut command, data)
     }
 
     /// Waits for the ready line of a hitlog that `command` starts.
