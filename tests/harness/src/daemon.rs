@@ -105,7 +105,7 @@ impl Daemon {
         arguments.extend(flags);
         let mut command = command_of(binary, &arguments);
         // A disk that stands still for a while is no fault; a flag still says otherwise.
-        command.env("HITLOG_DRAIN_TIMEOUT_SECONDS", (TIMEOUT / 2).as_secs().to_string());
+        command.env("HITLOG_DRAIN_TIMEOUT_SECONDS", (TIMEOUT * 3 / 4).as_secs().to_string());
         Self::spawn(&mut command, data)
     }
 

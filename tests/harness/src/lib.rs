@@ -37,8 +37,8 @@ pub use tampering::Tampering;
 pub use tls_front::{Certificate, TlsFront};
 
 /// How long anything may take that is not itself about time. On a machine shared with others a disk was seen to stand
-/// still for half a minute, and that is no fault of what is tested.
-pub const TIMEOUT: Duration = Duration::from_secs(120);
+/// still for more than a minute, and that is no fault of what is tested.
+pub const TIMEOUT: Duration = Duration::from_secs(240);
 
 /// Runs the parts of a test that mostly waits, each in a thread of its own.
 pub fn side_by_side<P: Send, T: Send>(parts: impl IntoIterator<Item = P>, run: impl Fn(P) -> T + Sync) -> Vec<T> {
