@@ -175,13 +175,11 @@ const SHORT: [&str; 9] = [
     "--worker-threads=2",
 ];
 
-/// Waits for the end of a connection, which must not come sooner than after so many seconds. How much later it comes is
-/// for the machine to say; which limit has ended it, for the metrics.
-fn ends_after(what: &str, seconds: f64, mut wait: impl FnMut()) {
+fn ends_within(what: &str, from: f64, to: f64, mut wait: impl FnMut()) {
     let started = Instant::now();
     wait();
     let took = started.elapsed().as_secs_f64();
-    assert!(took >= seconds, "{what} took {took} s, not {seconds}");
+    assert!((from..to).contains(&took), "{what} took {took} s, not {from} to {to}");
 }
 
 #[test]
@@ -190,38 +188,38 @@ fn slow_clients_are_ended_in_time() {
     let connect = || daemon.client();
 
     let mut silent = connect();
-    ends_after("a connection without a request", 0.9, || assert!(silent.is_closed()));
+    ends_within("a connection without a request", 0.9, 3.0, || assert!(silent.is_closed()));
 
     let mut slow_head = connect();
     slow_head.write(b"GET /livez HTT").unwrap();
-    ends_after("half a head", 0.4, || assert_eq!(slow_head.read_response(false).unwrap().status, 408));
+    ends_within("half a head", 0.4, 2.0, || assert_eq!(slow_head.read_response(false).unwrap().status, 408));
     assert!(slow_head.is_closed());
 
     let mut kept = connect();
     assert_eq!(kept.get("/livez").status, 200);
     kept.write(b"GET /livez HTT").unwrap();
-    ends_after("half a head after a request", 0.4, || assert_eq!(kept.read_response(false).unwrap().status, 408));
+    ends_within("half a head after a request", 0.4, 2.0, || assert_eq!(kept.read_response(false).unwrap().status, 408));
 
     let mut behind = connect();
     behind.write(b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\nGET /livez HTT").unwrap();
     assert_eq!(behind.read_response(false).unwrap().status, 200);
-    ends_after("half a head behind one", 0.4, || assert_eq!(behind.read_response(false).unwrap().status, 408));
+    ends_within("half a head behind one", 0.4, 2.0, || assert_eq!(behind.read_response(false).unwrap().status, 408));
 
     let mut refused = connect();
     assert_eq!(refused.send("POST", "/nowhere", &[], b"unwanted").status, 404);
     refused.write(b"GET /livez HTT").unwrap();
-    ends_after("half a head after a refused body", 0.4, || {
+    ends_within("half a head after a refused body", 0.4, 2.0, || {
         assert_eq!(refused.read_response(false).unwrap().status, 408);
     });
 
     let mut idle = connect();
     assert_eq!(idle.get("/livez").status, 200);
-    ends_after("an idle connection", 0.9, || assert!(idle.is_closed()));
+    ends_within("an idle connection", 0.9, 3.0, || assert!(idle.is_closed()));
 
     let post = b"POST /api/v1/events HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\r\n{";
     let mut stalled = connect();
     stalled.write(post).unwrap();
-    ends_after("a body that stalls", 0.4, || {
+    ends_within("a body that stalls", 0.4, 2.0, || {
         let response = stalled.read_response(false).unwrap();
         assert_eq!((response.status, response.error().as_str()), (408, "REQUEST_TIMEOUT"));
     });
@@ -234,7 +232,7 @@ fn slow_clients_are_ended_in_time() {
             std::thread::sleep(Duration::from_millis(100));
         }
     });
-    ends_after("a body that drips", 1.3, || assert_eq!(dripping.read_response(false).unwrap().status, 408));
+    ends_within("a body that drips", 1.3, 4.0, || assert_eq!(dripping.read_response(false).unwrap().status, 408));
     drop(dripping);
     dripper.join().unwrap();
 

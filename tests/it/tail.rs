@@ -229,8 +229,7 @@ fn a_heartbeat_moves_on_with_the_events_of_others_and_sees_that_the_website_is_g
 
     let piece = tails[0].piece().unwrap().unwrap();
     let waited = opened_at.elapsed();
-    // The second would come after 30.
-    assert!(waited > Duration::from_secs(14) && waited < Duration::from_secs(29), "{waited:?}");
+    assert!(waited > Duration::from_secs(14) && waited < Duration::from_secs(18), "{waited:?}");
     let moved = piece.strip_prefix(": heartbeat\nid: ").and_then(|rest| rest.strip_suffix("\n\n")).unwrap();
     assert_ne!(moved, begin, "it is behind the event of another");
     assert_eq!(tails[1].piece().unwrap().unwrap(), "\n");
@@ -343,7 +342,7 @@ fn only_so_many_follow_at_once() {
         let gone_at = Instant::now();
         drop(first);
         first = wait_until("there is a place", || Tail::open(&daemon.address, &query, &[]).ok());
-        assert!(gone_at.elapsed() < Duration::from_secs(10), "{is_reset} {:?}", gone_at.elapsed());
+        assert!(gone_at.elapsed() < Duration::from_secs(5), "{is_reset} {:?}", gone_at.elapsed());
     }
     // One that is only done sending goes on.
     first.stream().shutdown(Shutdown::Write).unwrap();

@@ -103,15 +103,14 @@ impl Daemon {
     fn serve(binary: &Path, data: &Path, flags: &[&str]) -> Self {
         let mut arguments = vec!["serve", "--listen", "127.0.0.1:0", "--data-dir", data.to_str().unwrap()];
         arguments.extend(flags);
-        let mut command = command_of(binary, &arguments);
-        // A disk that stands still for a while is no fault; a flag still says otherwise.
-        command.env("HITLOG_DRAIN_TIMEOUT_SECONDS", (TIMEOUT * 3 / 4).as_secs().to_string());
-        Self::spawn(&mut command, data)
+        Self::spawn(&mut command_of(binary, &arguments), data)
     }
 
     /// Waits for the ready line of a hitlog that `command` starts.
     pub fn spawn(command: &mut Command, data: &Path) -> Self {
         turn::share();
+        // A disk that stands still for a while is no fault; a flag still says otherwise.
+        command.env("HITLOG_DRAIN_TIMEOUT_SECONDS", (TIMEOUT * 3 / 4).as_secs().to_string());
         let mut process = command.spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         // Unless the test has put something else there.

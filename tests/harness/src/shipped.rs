@@ -1,16 +1,11 @@
 //! What was shipped, field by field: the events of data directories beside the rows of a table in ClickHouse.
 
-use std::{
-    collections::BTreeMap,
-    path::Path,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, path::Path};
 
 use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
 
-use crate::{ClickHouse, Daemon, TIMEOUT};
+use crate::{ClickHouse, Daemon, wait_until};
 
 /// The fields of an event but its sequence, as texts; what is absent is empty.
 pub type Fields = Vec<String>;
@@ -85,14 +80,9 @@ pub fn differences(clickhouse: &ClickHouse, table: &str, nodes: &[(u32, &Path)])
 
 /// Waits until a daemon has shipped all that it has.
 pub fn wait_until_shipped(daemon: &Daemon) {
-    let begun = Instant::now();
-    let is_shipped = || {
+    wait_until("all is shipped", || {
         let metrics = daemon.try_metrics()?;
-        let value = |name: &str| metrics.get(name).copied();
-        Some(value("hitlog_ship_lag_events") == Some(0.0) && value("hitlog_ship_open_ranges") == Some(0.0))
-    };
-    while is_shipped() != Some(true) {
-        assert!(begun.elapsed() < TIMEOUT, "waited too long until all is shipped");
-        thread::sleep(Duration::from_millis(10));
-    }
+        let is_none = |name: &str| metrics.get(name) == Some(&0.0);
+        (is_none("hitlog_ship_lag_events") && is_none("hitlog_ship_open_ranges")).then_some(())
+    });
 }
