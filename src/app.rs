@@ -4,11 +4,12 @@
 //! from the channels: the edge answers what it took in and drops its ends of the queue, the readers and the catalog;
 //! each of these finishes what waits and ends. No flag has to agree with another.
 
-use std::{io, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{io, path::PathBuf, sync::Arc, thread::JoinHandle, time::Duration};
 
-use tokio::{net::TcpListener, sync::mpsc, time};
+use tokio::{net::TcpListener, sync::mpsc, task, time};
 
 use crate::{
+    clock::now_ms,
     config::{self, Config, Durability, FileAccess, ShipCompression, contract},
     event::Rules,
     event_id::EventIds,
@@ -23,6 +24,7 @@ use crate::{
         self, DataDir, DirectoryLost, ErasureOptions, IdOptions, LogOptions, NumbersOptions, OpenError, ReadOptions,
         SegmentOptions, Shipping, SqliteBuild, Store, StoreOptions, TailOptions,
     },
+    visitor::{Countries, CountriesError, VisitorIds},
     website::WebsiteLimits,
     writer::{self, GroupLimits},
 };
@@ -36,6 +38,14 @@ pub enum StartError {
     /// The metrics could not be registered.
     #[error("cannot register the metrics: {0}")]
     Metrics(#[from] metrics_exporter_prometheus::BuildError),
+    /// The database of countries is not good.
+    #[error("cannot use geoip_database {}: {error}. Name another file, or none", path.display())]
+    Countries {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: CountriesError,
+    },
     /// A thread could not be started.
     #[error("cannot start a thread: {0}; raise the limit on processes and threads (ulimit -u)")]
     Thread(#[from] io::Error),
@@ -102,6 +112,7 @@ impl App {
             sqlite_build: sqlite_build.as_str(),
             durability: config.durability.as_str(),
         })?);
+        let countries = Arc::new(read_countries(config)?);
         let directory = DataDir::open(&config.data_dir)?;
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
@@ -148,6 +159,8 @@ impl App {
             shipping,
             ship_to: ship_to(config),
             known_ids,
+            visitor_ids: Arc::new(VisitorIds::open(&directory, config.visitors_seen_max, now_ms())),
+            countries,
             ids: EventIds::of(&epochs),
             cursors: Cursors::new(&epochs),
             obstacles: Arc::default(),
@@ -171,10 +184,17 @@ impl App {
         move |new| tokens.replace(new.iter().map(role_and_token))
     }
 
+    /// What reads the database of countries anew, while the daemon serves; `None` where there is none. The one before
+    /// stays if the file is not good.
+    pub fn countries_change(&self, config: &Config) -> Option<impl Fn() -> Result<(), CountriesError> + Send + use<>> {
+        let (path, countries) = (config.geoip_database.clone()?, Arc::clone(&self.edge.countries));
+        Some(move || countries.read(&path))
+    }
+
     /// Serves until `shutdown`, then drains; or until the storage fails, then says so. Returns `Ok` only if every
     /// request that was taken in was answered, however much of the answer its client read, and the store was closed.
     pub async fn serve(mut self, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Result<(), StopError> {
-        let upkeep = tokio::spawn(upkeep(Arc::clone(&self.metrics)));
+        let upkeep = tokio::spawn(upkeep(Arc::clone(&self.metrics), Arc::clone(&self.edge.visitor_ids)));
         let drain_timeout = self.drain_timeout;
         let mut failure = None;
         let stop = async {
@@ -261,12 +281,24 @@ async fn storage_end(ended: &mut mpsc::UnboundedReceiver<Ended>) -> Result<(), S
     }
 }
 
-async fn upkeep(metrics: Arc<Metrics>) {
+async fn upkeep(metrics: Arc<Metrics>, visitor_ids: Arc<VisitorIds>) {
     let mut interval = time::interval(metrics::UPKEEP_INTERVAL);
     loop {
         interval.tick().await;
         metrics.upkeep();
+        let visitor_ids = Arc::clone(&visitor_ids);
+        // It may wait for the disk.
+        let _ = task::spawn_blocking(move || visitor_ids.keep(now_ms())).await;
     }
+}
+
+/// The database of countries, if one is configured.
+fn read_countries(config: &Config) -> Result<Countries, StartError> {
+    let countries = Countries::default();
+    if let Some(path) = &config.geoip_database {
+        countries.read(path).map_err(|error| StartError::Countries { path: path.clone(), error })?;
+    }
+    Ok(countries)
 }
 
 fn role_and_token(token: &config::Token) -> (Role, &str) {

@@ -26,7 +26,7 @@ pub use arrival::Arrival;
 pub use id_hash::{IdHash, IdHasher, LookedUp, Original, Repeat};
 pub use naming::Naming;
 pub use parse::{ParsedBatch, parse_batch, parse_event, parse_named_event};
-pub use record::{DeviceType, EventRow, EventType, ValidEvents};
+pub use record::{DeviceType, EventFlags, EventRow, EventType, SERVER_ID_BYTES, SenderFacts, ValidEvents};
 pub use rejection::{Faults, Rejection};
 pub use rules::Rules;
 pub use tape::BODY_PADDING;

@@ -46,7 +46,12 @@ use catalog::{CatalogFile, Erasures, Shipped};
 use crossbeam_channel::Receiver;
 pub use erase::{EraseError, Eraser};
 pub use error::{AppendError, CatalogError, DirectoryLost, OnFailure, OpenError, ReadError};
-pub use format::{DataDir, FileAccess, SqliteBuild, scratch::SpoolError, set_file_access};
+pub use format::{
+    DataDir, FileAccess, SqliteBuild,
+    salts::{Salt, SaltFile},
+    scratch::SpoolError,
+    set_file_access,
+};
 use format::{
     SCRATCH,
     room::{Room, open_with_room},

@@ -1,19 +1,33 @@
-//! Reads the file of tokens anew, in a thread of its own: the file may be a pipe or on a disk that stalls.
+//! Reads the file of tokens and the database of countries anew, in a thread of its own: a file may be a pipe or on a
+//! disk that stalls.
 
 use std::{io, thread};
 
-use crate::config::{Role, Token, TokenSources};
+use crate::{
+    config::{Role, Token, TokenSources},
+    visitor::CountriesError,
+};
 
-/// Starts the thread, and returns what asks it to read the file. The tokens that are valid stay so if the file is bad.
+/// Starts the thread, and returns what asks it to read the files. What was valid stays so if a file is bad.
 pub(super) fn spawn(
     sources: TokenSources,
     change: impl Fn(&[Token]) + Send + 'static,
+    read_countries: Option<impl Fn() -> Result<(), CountriesError> + Send + 'static>,
 ) -> io::Result<impl Fn() + Send + 'static> {
     // One that waits is enough, however often it is asked for: it has not begun to read.
     let (ask, asked) = crossbeam_channel::bounded(1);
     thread::Builder::new().name("reload".into()).spawn(move || {
         for () in asked {
             reload(&sources, &change);
+            match read_countries.as_ref().map(|read| read()) {
+                None => {}
+                Some(Ok(())) => tracing::info!("geoip_database was read anew"),
+                Some(Err(error)) => tracing::error!(
+                    %error,
+                    "geoip_database is not good; the one that was read before stays. Put a good one there, and send \
+                     SIGHUP again"
+                ),
+            }
         }
     })?;
     Ok(move || {

@@ -95,8 +95,8 @@ async fn start_and_serve(config: &Config, is_restored: bool, signals: &Signals) 
     } else {
         reload::tell("requests other than sending events need one of these tokens", &config.tokens);
     }
-    let reload = reload::spawn(config.token_sources.clone(), app.token_change())
-        .map_err(|error| format!("cannot start the thread that reads token_file anew: {error}"))?;
+    let reload = reload::spawn(config.token_sources.clone(), app.token_change(), app.countries_change(config))
+        .map_err(|error| format!("cannot start the thread that reads files anew: {error}"))?;
     let (asks_for_stop, mut stop) = mpsc::unbounded_channel();
     let ask_for_stop = move || {
         let _ = asks_for_stop.send(());

@@ -248,7 +248,8 @@ settings! {
             "When nine tenths of connections_max are taken, the most of all that one client address (in IPv6 a /64) \
              may hold, in percent; below that nobody is bounded";
         trusted_proxies: Vec<IpNet> = Networks, "",
-            "Networks, such as 10.0.0.0/8, of proxies that speak for many clients: their addresses have no share";
+            "Networks, such as 10.0.0.0/8, of proxies that speak for many clients: their addresses have no share, and the \
+             client's address is the rightmost in X-Forwarded-For (or, without that, Forwarded) that is in none of them";
         head_bytes_max: usize = Bytes(KIB, 256 * KIB), "16KiB", "Largest head of a request (request line and headers)";
         head_timeout_seconds: Duration = Seconds(0.1, 3_600.0), "10",
             "Time from the first byte of a request to the end of its head; then 408. Slow heads hold connections";
@@ -299,6 +300,14 @@ settings! {
             "Most events of a batch. They are committed together, even if they are more than group_events_max";
         timestamp_ahead_max_seconds: Duration = Seconds(0.0, 3_153_600_000.0), "86400",
             "How far ahead of the server's clock a timestamp may be before the arrival takes its place";
+    }
+    "Visitors whose ids are left to hitlog" {
+        geoip_database: Option<PathBuf> = OptionalPath("FILE"), "",
+            "A database of countries in MaxMind's format, such as GeoLite2-Country.mmdb: events whose ids are left to \
+             hitlog get the country of their address. It is in memory as a whole; SIGHUP reads it anew";
+        visitors_seen_max: usize = Count(0, 100_000_000), "1000000",
+            "Visitors that are remembered around midnight (UTC), when ids change, so that visits go on: 32 bytes each, \
+             from half an hour before to half an hour after. Of those past it a visit over midnight is two";
     }
     "Queue and groups" {
         queue_events_max: usize = Count(1, 100_000_000), "262144",

@@ -14,7 +14,7 @@ use super::{
     field::{Field, FieldSet},
     id_hash::IdHash,
     naming::Naming,
-    record::{DeviceType, EventType, Record, Span, ValidEvents},
+    record::{DeviceType, EventType, LeftToServer, Record, Span, ValidEvents},
     rejection::Faults,
     rules::Rules,
     tape::{TapeCursor, kind_of, write_value},
@@ -229,8 +229,14 @@ impl<'r> Output<'r> {
                     Some(DeviceType::from_name(text).ok_or("Expected one of: mobile, tablet, desktop, or null")?);
             }
             Field::Url => record.url = values::check_url(text, rules).map(|()| span)?,
-            Field::SessionId => record.session_id = values::check_id(text, rules).map(|()| span)?,
-            Field::VisitorId => record.visitor_id = values::check_id(text, rules).map(|()| span)?,
+            Field::SessionId => {
+                record.session_id = values::check_id(text, rules).map(|()| span)?;
+                record.left.session = text == LeftToServer::WORD;
+            }
+            Field::VisitorId => {
+                record.visitor_id = values::check_id(text, rules).map(|()| span)?;
+                record.left.visitor = text == LeftToServer::WORD;
+            }
             Field::Browser => record.browser = Some(values::check_label(text, rules).map(|()| span)?),
             Field::Os => record.os = Some(values::check_label(text, rules).map(|()| span)?),
             Field::Location => record.location = Some(values::check_label(text, rules).map(|()| span)?),
@@ -320,6 +326,7 @@ fn empty_record(created_at: i64) -> Record {
     Record {
         website: 0,
         event_type: EventType::Pageview,
+        left: LeftToServer::default(),
         device_type: None,
         url: Span::default(),
         referrer: None,

@@ -55,6 +55,7 @@ impl DeviceType {
         }
     }
 
+    /// The kind with this name, if there is one.
     pub(super) fn from_name(name: &str) -> Option<Self> {
         [Self::Mobile, Self::Tablet, Self::Desktop].into_iter().find(|kind| kind.as_str() == name)
     }
@@ -79,6 +80,8 @@ pub(super) struct Record {
     /// Index into [`ValidEvents::websites`].
     pub(super) website: u32,
     pub(super) event_type: EventType,
+    /// What the client leaves to the server, and whether the server has said it.
+    pub(super) left: LeftToServer,
     pub(super) device_type: Option<DeviceType>,
     pub(super) url: Span,
     pub(super) referrer: Option<Span>,
@@ -89,6 +92,39 @@ pub(super) struct Record {
     pub(super) location: Option<Span>,
     pub(super) properties: Option<Span>,
     pub(super) created_at: i64,
+}
+
+/// How long an id is that the server makes, in bytes: 128 bits in hexadecimal digits.
+pub const SERVER_ID_BYTES: usize = 32;
+
+/// Which ids an event leaves to the server.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct LeftToServer {
+    pub(super) session: bool,
+    pub(super) visitor: bool,
+}
+
+impl LeftToServer {
+    /// What a client writes in the place of an id that the server is to make.
+    pub(super) const WORD: &str = "server";
+
+    fn any(self) -> bool {
+        self.session || self.visitor
+    }
+}
+
+/// What the server says of whoever sent a request, where its events leave that to the server and do not say it
+/// themselves.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SenderFacts<'a> {
+    /// The kind of device.
+    pub device_type: Option<DeviceType>,
+    /// The browser's name.
+    pub browser: Option<&'a str>,
+    /// The operating system's name.
+    pub os: Option<&'a str>,
+    /// Where it is.
+    pub location: Option<&'a str>,
 }
 
 /// The valid events of one request, with the buffers they point into. Only [`super::parse_event`] and
@@ -142,6 +178,42 @@ impl ValidEvents {
         &self.id_hashes
     }
 
+    /// How many events leave an id to the server.
+    pub fn left_to_server(&self) -> usize {
+        self.records.iter().filter(|record| record.left.any()).count()
+    }
+
+    /// Says what the events leave to the server: their ids, which `id_of` makes for a website, and what they do not say
+    /// themselves of who sent them. Both ids of an event are the same, as the visits are told apart by their pauses.
+    pub fn fill_in(&mut self, facts: &SenderFacts<'_>, mut id_of: impl FnMut(&str) -> [u8; SERVER_ID_BYTES]) {
+        let mut ids: Vec<Option<Span>> = vec![None; self.websites.len()];
+        let texts = [facts.browser, facts.os, facts.location].into_iter().flatten().map(str::len).sum::<usize>();
+        // No more than that: a large body would be doubled.
+        self.body.reserve_exact(texts + self.websites.len() * SERVER_ID_BYTES);
+        // Written once, whatever the number of events.
+        let [browser, os, location] = [facts.browser, facts.os, facts.location]
+            .map(|text| text.map(|text| append(&mut self.body, text.as_bytes())));
+        for record in self.records.iter_mut().filter(|record| record.left.any()) {
+            let website = record.website as usize;
+            let id = *ids[website].get_or_insert_with(|| append(&mut self.body, &id_of(&self.websites[website])));
+            if record.left.session {
+                record.session_id = id;
+            }
+            if record.left.visitor {
+                record.visitor_id = id;
+            }
+            record.device_type = record.device_type.or(facts.device_type);
+            record.browser = record.browser.or(browser);
+            record.os = record.os.or(os);
+            record.location = record.location.or(location);
+        }
+    }
+
+    /// What is found out about each event, in the order of the request, as its row in the store has it.
+    pub fn flags(&self) -> impl Iterator<Item = EventFlags> {
+        self.records.iter().map(|record| EventFlags { ids_by_server: record.left.any() })
+    }
+
     /// What was found of these events among those that are stored.
     pub fn looked_up(&self) -> &LookedUp {
         &self.looked_up
@@ -175,6 +247,20 @@ impl ValidEvents {
             received_at: self.received_at,
         }
     }
+}
+
+/// What is found out about an event.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct EventFlags {
+    /// An id of it was made by the server.
+    pub ids_by_server: bool,
+}
+
+/// Adds a text to a request's buffer.
+fn append(body: &mut Vec<u8>, text: &[u8]) -> Span {
+    let start = body.len() as u32;
+    body.extend_from_slice(text);
+    Span { start, len: text.len() as u32 }
 }
 
 /// One event, borrowed from wherever it stands: a request's buffers on the way in, a row of the store on the way

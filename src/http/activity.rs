@@ -5,6 +5,7 @@
 //! not read. So each connection has an [`Activity`], and whoever serves it asks it whether to go on.
 
 use std::{
+    net::IpAddr,
     sync::{
         OnceLock,
         atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering},
@@ -68,6 +69,8 @@ impl Held {
 /// What a connection is doing and since when. Written by the connection's own task, which moves between threads, and by
 /// the one that reads the rest of a body; read by whoever looks for a connection that must give way.
 pub(super) struct Activity {
+    /// Whose it is.
+    pub(super) peer: IpAddr,
     born_at: Instant,
     phase: AtomicU8,
     /// Nanoseconds after `born_at`.
@@ -159,8 +162,9 @@ pub(super) enum Verdict {
 }
 
 impl Activity {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(peer: IpAddr) -> Self {
         Self {
+            peer,
             born_at: Instant::now(),
             phase: AtomicU8::new(Phase::Idle as u8),
             since: AtomicU64::new(0),
@@ -458,6 +462,8 @@ impl Activity {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     const LIMITS: ConnectionLimits = ConnectionLimits {
@@ -499,7 +505,7 @@ mod tests {
             (Phase::Tailing, true, false, 5.5, Some(WriteStalled)),
             (Phase::Tailing, true, true, 5.5, Some(WriteStalled)),
         ] {
-            let activity = Activity::new();
+            let activity = Activity::new(Ipv4Addr::LOCALHOST.into());
             if phase == Phase::Streaming {
                 activity.begin_streaming(activity.born_at, LIMITS.answer_timeout);
             } else {
@@ -517,7 +523,7 @@ mod tests {
 
     #[test]
     fn an_answer_that_is_being_made_is_no_rest_and_gives_way_only_unread() {
-        let activity = Activity::new();
+        let activity = Activity::new(Ipv4Addr::LOCALHOST.into());
         activity.begin_streaming(activity.born_at, Duration::from_secs(100));
         let later = || Instant::now() + Duration::from_secs(2);
         activity.buffers_held(true);
@@ -542,7 +548,7 @@ mod tests {
         activity.bytes_went(Some(1));
         activity.all_went();
         assert!(activity.gives_way() && !activity.is_streaming());
-        let done = Activity::new();
+        let done = Activity::new(Ipv4Addr::LOCALHOST.into());
         done.begin_streaming(done.born_at, Duration::from_secs(100));
         done.all_went();
         assert!(!done.is_resting(), "more is being made");
@@ -553,7 +559,7 @@ mod tests {
 
     #[test]
     fn whoever_follows_events_reads_as_slowly_as_it_likes_and_gives_way_only_unread() {
-        let activity = Activity::new();
+        let activity = Activity::new(Ipv4Addr::LOCALHOST.into());
         activity.begin_tailing(activity.born_at);
         let later = |seconds| Instant::now() + Duration::from_secs(seconds);
         let is_closed = |at| matches!(activity.verdict(at, &LIMITS, false), Verdict::Close(Closed::WriteStalled));

@@ -137,7 +137,7 @@ mod tests {
             count.fetch_add(1, Ordering::Relaxed);
             Ok(chunk("b", None))
         });
-        let activity = Arc::new(Activity::new());
+        let activity = Arc::new(Activity::new(std::net::Ipv4Addr::LOCALHOST.into()));
         let mut chunks = Chunks::new(chunk("a", Some(second)));
         assert!(!activity.is_streaming(), "not before its head is on its way");
         chunks.begin(&activity, Duration::from_secs(1));
@@ -153,7 +153,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_rest_that_cannot_be_made_leaves_the_end_missing() {
-        let activity = Arc::new(Activity::new());
+        let activity = Arc::new(Activity::new(std::net::Ipv4Addr::LOCALHOST.into()));
         let mut chunks = Chunks::new(chunk("a", Some(Box::pin(ready(Err(Cut("gone".into())))))));
         chunks.begin(&activity, Duration::from_secs(1));
         assert_eq!(frame(&mut chunks).await, Some(Ok("a".into())));

@@ -155,7 +155,7 @@ impl Server {
     fn spawn(&self, stream: TcpStream, peer: SocketAddr, slot: OwnedSemaphorePermit) {
         // Without it a response can wait for the client's delayed acknowledgement of the previous one.
         let _ = stream.set_nodelay(true);
-        let activity = Arc::new(Activity::new());
+        let activity = Arc::new(Activity::new(peer.ip()));
         let metrics = Arc::clone(&self.metrics);
         let Some(place) = self.connections.admit(peer.ip(), slot, &activity) else {
             metrics.accepts(Outcome::Ok).increment(1);

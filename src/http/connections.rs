@@ -154,7 +154,8 @@ impl Connections {
         Some(Place { connections: Arc::clone(self), number, address, _slot: slot })
     }
 
-    fn trusts(&self, peer: IpAddr) -> bool {
+    /// Whether a peer is a proxy that speaks for many clients.
+    pub(super) fn trusts(&self, peer: IpAddr) -> bool {
         let peer = peer.to_canonical();
         self.trusted.iter().any(|network| network.contains(&peer))
     }
@@ -286,7 +287,7 @@ mod tests {
     }
 
     fn open(connections: &Arc<Connections>, peer: &str) -> Option<(Arc<Activity>, Place)> {
-        let activity = Arc::new(Activity::new());
+        let activity = Arc::new(Activity::new(std::net::Ipv4Addr::LOCALHOST.into()));
         let slot = connections.try_slot().unwrap();
         Some((Arc::clone(&activity), connections.admit(peer.parse().unwrap(), slot, &activity)?))
     }

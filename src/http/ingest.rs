@@ -24,6 +24,7 @@ use super::{
     memory::{Holding, SharedMemory},
     parts::EdgeParts,
     response::{self, Response, held_json, overloaded_by_answers, tell_position},
+    senders::Senders,
 };
 use crate::{
     budget::OverBudget,
@@ -48,6 +49,7 @@ pub(super) struct Ingest {
     websites: Arc<Websites>,
     readers: Readers,
     known_ids: KnownIds,
+    senders: Senders,
     ids: EventIds,
     cursors: Cursors,
     tokens: Arc<Tokens>,
@@ -65,6 +67,7 @@ impl Ingest {
             websites: Arc::clone(&parts.websites),
             readers: parts.readers.clone(),
             known_ids: parts.known_ids.clone(),
+            senders: Senders::new(parts),
             ids: parts.ids.clone(),
             cursors: parts.cursors.clone(),
             tokens: Arc::clone(&parts.tokens),
@@ -92,6 +95,7 @@ impl Ingest {
             Ok(parsed) => parsed,
             Err(fault) => return self.reject_whole("event", &fault),
         };
+        self.senders.fill_in(&mut events, asked.body.activity().peer, &asked.head.headers);
         let warned = event_warnings(&warnings, false);
         // A beacon is answered without a body, but refused with one.
         let bytes_max = events.rows().map(|row| json_text::event_bytes_max(&row)).sum::<usize>() + warned.len();
@@ -138,6 +142,7 @@ impl Ingest {
         let errors = item_errors(&refused, self.errors_detailed_max);
         let reasons: Vec<Rejected> = refused.iter().map(|(_, fault)| reason_of(fault)).collect();
         drop(refused);
+        self.senders.fill_in(&mut events, asked.body.activity().peer, &asked.head.headers);
         let warned = event_warnings(&warnings, true);
         let summaries: usize = events.rows().map(|row| json_text::event_summary_bytes_max(&row)).sum();
         let bytes_max = BATCH_FRAME_BYTES + summaries + errors.len() + warned.len();

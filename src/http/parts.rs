@@ -17,6 +17,7 @@ use crate::{
     metrics::{Metrics, RequestMetrics},
     queue::Queue,
     store::{Catalog, DataDir, Eraser, KnownIds, Numbers, Readers, Shipping, Tails, Websites},
+    visitor::{Countries, VisitorIds},
 };
 
 /// What the edge is built from. Each file of handlers takes what it uses out of it, and nobody holds all of it. When
@@ -55,6 +56,10 @@ pub struct EdgeParts {
     pub ship_to: Option<ShipTo>,
     /// Who knows which events are stored already.
     pub known_ids: KnownIds,
+    /// Who makes the ids of visitors that are left to hitlog.
+    pub visitor_ids: Arc<VisitorIds>,
+    /// The countries of addresses.
+    pub countries: Arc<Countries>,
     /// Public ids.
     pub ids: EventIds,
     /// Places in listings, as clients see them.

@@ -22,6 +22,9 @@ metric_group! {
             "Events that were stored already, by their eventId or Idempotency-Key, and were answered as those.",
             "Some after a failure are as it should be. If it grows at all times, a tracker sends everything twice, or \
              gives many events one id: then those are lost.";
+        events_identified: Counter = "hitlog_events_identified_total",
+            "Events whose visitor or session was left to hitlog, which made an id of the day.",
+            "If all of them come from one address, hitlog sees the proxy's: name the proxy in trusted_proxies.";
         events_unknown: Counter = "hitlog_events_unknown_total",
             "Events answered COMMIT_UNKNOWN: the storage failed, they may or may not be stored.",
             "Any is a failed disk: hitlog has stopped. Look at its log and at the kernel's (dmesg), mend the disk, \

@@ -17,6 +17,7 @@ pub(super) mod quarantine;
 pub(super) mod rollup_schema;
 pub(super) mod room;
 pub(super) mod row;
+pub(super) mod salts;
 pub(super) mod schema;
 pub(super) mod scratch;
 mod sync;

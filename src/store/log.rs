@@ -193,7 +193,7 @@ impl Log {
             };
             let (first_sequence, mut repeats) = (sequence, Vec::new());
             let mut repeats_before = repeats_before.into_iter().peekable();
-            for (index, row) in events.rows().enumerate() {
+            for (index, (row, flags)) in events.rows().zip(events.flags()).enumerate() {
                 let hash = hashes.get(index).copied().flatten();
                 let repeat = repeats_before.next_if(|repeat| repeat.index == index).or_else(|| {
                     let entry = Entry { hash: hash?, sequence, created_at: row.created_at };
@@ -207,7 +207,7 @@ impl Log {
                     active.writer.begin()?;
                 }
                 // A sequence is below 2^63 for the next 292,000 years at a million events a second.
-                active.writer.insert(sequence as i64, &row, hash)?;
+                active.writer.insert(sequence as i64, &row, hash, flags)?;
                 keys.push(segments.row_keys(&row));
                 received_at = Some(row.received_at);
                 first_received_at.get_or_insert(row.received_at);

@@ -13,7 +13,7 @@ use std::{
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 /// The rooms, and the rooms that each may name. `main`, `cli` and `app` know everything.
-pub(crate) const ARROWS: [(&str, &[&str]); 18] = [
+pub(crate) const ARROWS: [(&str, &[&str]); 19] = [
     ("allocator", &[]),
     ("budget", &[]),
     ("calendar", &["event"]),
@@ -31,9 +31,10 @@ pub(crate) const ARROWS: [(&str, &[&str]); 18] = [
         "http",
         &[
             "budget", "calendar", "clock", "domain", "event", "event_id", "numbers", "queue", "metrics", "store",
-            "website",
+            "visitor", "website",
         ],
     ),
+    ("visitor", &["event", "store"]),
     ("writer", &["event", "queue", "metrics", "store"]),
     ("ship", &["budget", "clock", "event", "metrics", "store"]),
     ("store", &["allocator", "budget", "clock", "command", "domain", "event", "event_id", "metrics"]),

@@ -23,6 +23,7 @@ use super::{
     last_backup::{LAST_BACKUP, UNFINISHED_LAST_BACKUP},
     lock::{LOCK, is_lock_file, lock_directory, lock_file},
     names::{CATALOG, IDS, SEGMENTS, bytes, has_wal, with_suffix},
+    salts::SALTS,
     sync::sync_directory,
     ties::{TIES, Ties, UNFINISHED_TIES},
     vfs,
@@ -33,13 +34,13 @@ use crate::{
 };
 
 /// What is kept from others beside the catalog, as far as it is there.
-const RESTRICTED: [&str; 8] = [LOCK, SEGMENTS, IDS, SCRATCH, RESERVE, TIES, LAST_BACKUP, "quarantine"];
+const RESTRICTED: [&str; 9] = [LOCK, SEGMENTS, IDS, SCRATCH, RESERVE, TIES, LAST_BACKUP, SALTS, "quarantine"];
 /// Where SQLite sorts what does not fit into memory, unless a setting names another folder.
 pub(crate) const SCRATCH: &str = "scratch";
 /// The file that keeps room for a start.
 pub(crate) const RESERVE: &str = "reserve";
 /// What an interrupted first start, or `mkfs`, may have left in a directory that is otherwise new.
-const NEW_DIRECTORY_MAY_HOLD: [&str; 10] = [
+const NEW_DIRECTORY_MAY_HOLD: [&str; 11] = [
     LOCK,
     SEGMENTS,
     IDS,
@@ -50,6 +51,7 @@ const NEW_DIRECTORY_MAY_HOLD: [&str; 10] = [
     // Not of a new one; but where the catalog is lost, what it says must not depend on whether there were backups.
     LAST_BACKUP,
     UNFINISHED_LAST_BACKUP,
+    SALTS,
     "lost+found",
 ];
 

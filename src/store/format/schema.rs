@@ -44,6 +44,9 @@ pub(crate) const SEGMENT_SQL: &str = "
         flags INTEGER NOT NULL DEFAULT 0 -- 1: a bot's, 2: its referrer is spam, 4: its ids were made by the server
     );";
 
+/// The flag of an event whose ids were made by the server.
+pub(crate) const IDS_BY_SERVER: i64 = 4;
+
 /// What a segment lacks that was made before there were ids.
 pub(crate) const ADD_IDS: &str = "ALTER TABLE Event ADD COLUMN eventIdHash BLOB";
 
@@ -141,7 +144,7 @@ pub(crate) const INSERT_EVENT: &str = concat!(
     event_columns!(),
     ", ",
     event_id_hash!(),
-    ") VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15)"
+    ", flags) VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16)"
 );
 
 /// Reads the ids of the events from one sequence to another.

@@ -11,7 +11,7 @@ use std::{ffi::c_int, ptr::NonNull};
 use rusqlite::{Connection, ffi};
 
 use crate::{
-    event::{EventRow, IdHash},
+    event::{EventFlags, EventRow, IdHash},
     store::format::schema,
 };
 
@@ -62,6 +62,7 @@ impl EventWriter {
         sequence: i64,
         row: &EventRow<'_>,
         id_hash: Option<IdHash>,
+        flags: EventFlags,
     ) -> rusqlite::Result<()> {
         let hash_bytes = id_hash.map(|hash| hash.0.to_be_bytes());
         let statement = self.insert.0.as_ptr();
@@ -101,6 +102,7 @@ impl EventWriter {
                 // A binding that was cleared is NULL.
                 None => ffi::SQLITE_OK,
             },
+            integer(16, if flags.ids_by_server { schema::IDS_BY_SERVER } else { 0 }),
         ];
         let result = match bound.into_iter().find(|code| *code != ffi::SQLITE_OK) {
             Some(code) => Err(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)),
