@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use super::id_hash::{IdHash, LookedUp, Repeat};
+use super::{
+    id_hash::{IdHash, LookedUp, Repeat},
+    intake::Intake,
+};
 
 /// What a visitor did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -89,6 +92,17 @@ pub(super) struct Record {
     pub(super) location: Option<Span>,
     pub(super) properties: Option<Span>,
     pub(super) created_at: i64,
+    /// Whether what would tell who the visitor is has been taken out.
+    pub(super) is_anonymous: bool,
+}
+
+/// How many events of a request were stored for visitors who send `Sec-GPC: 1`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct GpcCounts {
+    /// As they are.
+    pub ignored: u32,
+    /// Without what would tell who the visitor is.
+    pub anonymized: u32,
 }
 
 /// The valid events of one request, with the buffers they point into. Only [`super::parse_event`] and
@@ -97,12 +111,13 @@ pub(super) struct Record {
 pub struct ValidEvents {
     pub(super) body: Vec<u8>,
     pub(super) properties: Vec<u8>,
-    pub(super) websites: Vec<Arc<str>>,
+    pub(super) websites: Vec<Arc<Intake>>,
     pub(super) records: Vec<Record>,
     /// What the client calls each event; empty if it calls none anything.
     pub(super) id_hashes: Vec<Option<IdHash>>,
     pub(super) received_at: i64,
     pub(super) looked_up: LookedUp,
+    pub(super) gpc: GpcCounts,
 }
 
 impl ValidEvents {
@@ -137,6 +152,21 @@ impl ValidEvents {
         self.id_hashes.push(id_hash);
     }
 
+    /// Puts a text that was not sent behind the body, and tells where it is. To be called when nothing borrows from the
+    /// body any more: it may move.
+    pub(super) fn append_text(&mut self, text: &[u8]) -> Span {
+        let start = self.body.len() as u32;
+        // It is all that is added to a body that may be large.
+        self.body.reserve_exact(text.len());
+        self.body.extend_from_slice(text);
+        Span { start, len: text.len() as u32 }
+    }
+
+    /// What became of those whose visitors send `Sec-GPC: 1`.
+    pub fn gpc(&self) -> GpcCounts {
+        self.gpc
+    }
+
     /// What the client calls each event, in the order of the request; empty if it calls none anything.
     pub fn id_hashes(&self) -> &[Option<IdHash>] {
         &self.id_hashes
@@ -160,7 +190,7 @@ impl ValidEvents {
     fn row<'a>(&'a self, record: &Record) -> EventRow<'a> {
         let text = |span: Option<Span>| span.map(|span| span.of(&self.body));
         EventRow {
-            website_id: self.websites[record.website as usize].as_bytes(),
+            website_id: self.websites[record.website as usize].website_id.as_bytes(),
             event_type: record.event_type.as_str().as_bytes(),
             url: record.url.of(&self.body),
             referrer: text(record.referrer),

@@ -15,16 +15,19 @@ pub enum WarningCode {
     ReferrerDropped,
     /// Half a surrogate pair in a text is stored as U+FFFD.
     TextRepaired,
+    /// The page is of none of its website's hosts.
+    HostNotListed,
 }
 
 impl WarningCode {
     /// Every kind.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::TimestampLooksLikeSeconds,
         Self::TimestampBefore2000,
         Self::TimestampAhead,
         Self::ReferrerDropped,
         Self::TextRepaired,
+        Self::HostNotListed,
     ];
 
     /// The code on the wire.
@@ -35,6 +38,7 @@ impl WarningCode {
             Self::TimestampAhead => "TIMESTAMP_AHEAD",
             Self::ReferrerDropped => "REFERRER_DROPPED",
             Self::TextRepaired => "TEXT_REPAIRED",
+            Self::HostNotListed => "HOST_NOT_LISTED",
         }
     }
 }
