@@ -43,8 +43,10 @@ mod tests {
             (r#"{"plan":"pro","user":{"name":"Ann"}}"#, None),
             (r#"{"name":"signup","email":"a@b.example"}"#, Some(r#"{"name":"signup"}"#)),
             (r#"{"buttonId":"buy","action":"click \"it\"","x":[{"event":"y"}]}"#, Some(r#"{"action":"click \"it\""}"#)),
-            (r#"{"name":"","event":7,"eventName":null,"event_name":["a"],"action":{},"buttonId":"b"}"#,
-                Some(r#"{"buttonId":"b"}"#)),
+            (
+                r#"{"name":"","event":7,"eventName":null,"event_name":["a"],"action":{},"buttonId":"b"}"#,
+                Some(r#"{"buttonId":"b"}"#),
+            ),
             (r#"{"name":"","event":false}"#, None),
             (r#"{"event":"second","name":"first","name":"again"}"#, Some(r#"{"name":"first"}"#)),
             (r#"{"event":"é🦀"}"#, Some(r#"{"event":"é🦀"}"#)),

@@ -182,7 +182,8 @@ mod tests {
 
     #[test]
     fn hosts_are_compared_as_the_standard_writes_them() {
-        let domains = ["www.shop.example:8443", "xn--bcher-kva.example", "[2001:db8::1]:3000", "192.0.2.1", "b.example."];
+        let domains =
+            ["www.shop.example:8443", "xn--bcher-kva.example", "[2001:db8::1]:3000", "192.0.2.1", "b.example."];
         let hosts = ["localhost:3000", "a_b.example", "com.example.app"];
         for (url, domain) in [
             ("https://shop.example/", 0),
@@ -215,7 +216,8 @@ mod tests {
         for url in ["http://localhost/", "http://a_b.example/", "android-app://com.example.app/x", "http://x.example"] {
             assert!(is_own(&intake("x.example", &hosts, HostsPolicy::Refuse), url), "{url}");
         }
-        for url in ["https://shop.example.evil/", "https://evilshop.example/", "https://sub.shop.example/", "https://www/"]
+        for url in
+            ["https://shop.example.evil/", "https://evilshop.example/", "https://sub.shop.example/", "https://www/"]
         {
             assert!(!is_own(&intake(domains[0], &[], HostsPolicy::Refuse), url), "{url}");
         }
