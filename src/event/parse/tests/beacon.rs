@@ -67,7 +67,7 @@ fn the_time_is_a_number_or_a_text() {
         event_with(json!({"timestamp": "2024-01-01T00:00:00Z"})).to_string().into_bytes(),
         &RULES,
         &Arrival::at(NOW),
-        website_id,
+        intake,
     );
     assert_eq!(field_faults(with_text), ["timestamp"]);
 }

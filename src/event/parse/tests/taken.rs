@@ -31,6 +31,10 @@ fn item(code: &str, url: &str) -> Value {
     event_with(json!({"trackingCode": code, "url": url, "eventId": url, "properties": properties}))
 }
 
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
 fn parse_items(items: &[Value], has_gpc: bool) -> ParsedBatch {
     let body = json!({ "events": items }).to_string();
     parse_batch(body.into_bytes(), &RULES, &arrival(has_gpc), taking).unwrap()
@@ -92,7 +96,6 @@ fn who_asks_not_to_be_tracked_is_taken_as_the_website_says() {
         (NOBODY, NOBODY, None),
         ("s", "v", Some(plan)),
     ];
-    let text = |bytes| std::str::from_utf8(bytes).unwrap();
     let rows: Vec<_> = batch.events.rows().collect();
     assert_eq!(rows.len(), wanted.len());
     for (row, (session, visitor, properties)) in rows.iter().zip(wanted) {
