@@ -60,7 +60,8 @@ pub struct Warning {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Warnings {
     told: Vec<Warning>,
-    counts: [u64; WarningCode::ALL.len()],
+    // There are some for each event of a request at the most; and every request that waits has room for these.
+    counts: [u32; WarningCode::ALL.len()],
 }
 
 impl Warnings {
@@ -78,11 +79,12 @@ impl Warnings {
 
     /// How many there are of each kind that is there.
     pub fn counts(&self) -> impl Iterator<Item = (WarningCode, u64)> {
-        WarningCode::ALL.into_iter().zip(self.counts).filter(|(_, count)| *count > 0)
+        let counts = WarningCode::ALL.into_iter().zip(self.counts.map(u64::from));
+        counts.filter(|(_, count)| *count > 0)
     }
 
     /// How many there are that are not told.
     pub fn untold(&self) -> u64 {
-        self.counts.iter().sum::<u64>() - self.told.len() as u64
+        self.counts.map(u64::from).iter().sum::<u64>() - self.told.len() as u64
     }
 }

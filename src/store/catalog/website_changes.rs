@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use rand::RngExt;
+
 use super::{
     catalog_file::CatalogFile,
     change_error::ChangeError,
@@ -121,8 +123,6 @@ impl CatalogFile {
 
 /// Letters of a to z and 0 to 9, from the system's secure generator.
 pub(super) fn random_letters(count: usize) -> String {
-    use rand::RngExt;
-
     const LETTERS: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
     let mut random = rand::rng();
     (0..count).map(|_| char::from(LETTERS[random.random_range(0..LETTERS.len())])).collect()
