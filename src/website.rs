@@ -1,6 +1,6 @@
 //! A website in the words of people and of the interface: one rule for its name, its description, its time zone, its
-//! hosts, its goals and what it takes, wherever it is registered, changed or imported, and one form for answers and exports. Pure;
-//! where its pages are is the business of `domain`.
+//! hosts, its goals and what it takes, wherever it is registered, changed or imported, and one form for answers and
+//! exports. Pure; where its pages are is the business of `domain`.
 
 mod change;
 mod members;

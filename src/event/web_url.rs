@@ -41,8 +41,8 @@ pub(super) fn fault(text: &str, any_bare_scheme: bool) -> Option<Cow<'static, st
     Some(what_is_meant(text, scheme, rest))
 }
 
-/// The host of a URL that is taken, in any case of its letters and otherwise as the Standard writes it, but for a dot at
-/// its end; `None` if it has none.
+/// The host of a URL that is taken, in any case of its letters and otherwise as the Standard writes it, but without a dot
+/// at its end; `None` if it has none.
 pub(super) fn host(text: &str) -> Option<Cow<'_, str>> {
     // What is plain has neither a dot there nor anything else to be written otherwise.
     if let Some(host) = plain_host(text.as_bytes()).and_then(|host| std::str::from_utf8(host).ok()) {
@@ -59,7 +59,8 @@ pub(super) fn comparable_host(host: &str) -> Box<str> {
     without_www(&normal_host(host)).into()
 }
 
-/// A host, of a URL of any scheme, as the Standard writes those of the web: of others it leaves the letters as they are.
+/// A host, of a URL of any scheme, as the Standard writes those of the web: of others it leaves the letters as they
+/// are.
 fn normal_host(host: &str) -> String {
     let mut host = url::Host::parse(host).map_or_else(|_| host.to_ascii_lowercase(), |host| host.to_string());
     if host.ends_with('.') {

@@ -255,7 +255,8 @@ mod tests {
             goals: Some([].into()),
             ..WebsiteChange::default()
         };
-        let null = r#"{"description": null, "timezone": null, "hosts": null, "goals": null, "hostsPolicy": null, "gpc": null}"#;
+        let null = r#"{"description": null, "timezone": null, "hosts": null, "goals": null,
+                       "hostsPolicy": null, "gpc": null}"#;
         assert_eq!(change(null), (emptied, vec![]));
         let (emptied, faults) = change(r#"{"hosts": [], "goals": []}"#);
         assert_eq!(

@@ -368,7 +368,8 @@ fn tools_take_the_codes_that_a_website_had() {
         tool(&data, &["import", file.to_str().unwrap()])
     };
     let line = json!({
-        "trackingCode": first, "eventType": "pageview", "url": "https://c.example/", "sessionId": "s1", "visitorId": "v",
+        "trackingCode": first, "eventType": "pageview", "url": "https://c.example/", "sessionId": "s1",
+        "visitorId": "v",
         "createdAt": "2026-01-28T20:00:00.000Z"
     });
     fine(&import(&format!("{line}\n")));

@@ -149,7 +149,8 @@ fn all_faults_of_a_website_are_told_with_their_places() {
     let mut client = daemon.client();
     let id = register(&mut client, "a.example").json()["id"].as_str().unwrap().to_owned();
     let sent = json!({
-        "name": "", "domain": "no host", "hostsPolicy": "Refuse", "gpc": true, "timezone": "Europe/Bonn", "hosts": ["a.example", "not a host", 7],
+        "name": "", "domain": "no host", "hostsPolicy": "Refuse", "gpc": true, "timezone": "Europe/Bonn",
+        "hosts": ["a.example", "not a host", 7],
         "goals": [
             {"name": "A", "event": "a"},
             {"name": "A", "page": "!/x"},
@@ -240,8 +241,8 @@ fn websites_with_as_much_as_may_be_said() {
     assert_eq!(exported(&at("copy")), exported(&at("data")));
 }
 
-/// The catalog of version 6 knew no zones, hosts and goals, that of version 7 nothing of what a website takes: tools read
-/// them as they are, and a start brings them up to date.
+/// The catalog of version 6 knew no zones, hosts and goals, that of version 7 nothing of what a website takes: tools
+/// read them as they are, and a start brings them up to date.
 #[test]
 fn a_catalog_of_an_older_hitlog_is_taken_over() {
     let work = work_dir();

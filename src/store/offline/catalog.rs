@@ -64,7 +64,8 @@ impl CatalogContents {
         self.earlier_codes.iter()
     }
 
-    /// The website with this id, tracking code (that it has, or had until lately) or domain, which may be written in any way that names it.
+    /// The website with this id, tracking code (that it has, or had and may still be called by) or domain, which may be
+    /// written in any way that names it.
     pub fn find_website(&self, text: &str) -> Option<&Arc<Website>> {
         let by_text =
             |text: &str| self.websites().find(|website| *website.tracking_code == *text || website.domain == text);
