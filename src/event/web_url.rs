@@ -41,7 +41,7 @@ pub(super) fn fault(text: &str, any_bare_scheme: bool) -> Option<Cow<'static, st
     Some(what_is_meant(text, scheme, rest))
 }
 
-/// The host of a URL that is taken, in any case of its letters and otherwise as the Standard writes it, but without a dot
+/// The host of a URL that is taken, in any case of its letters and otherwise as the Standard writes it, without a dot
 /// at its end; `None` if it has none.
 pub(super) fn host(text: &str) -> Option<Cow<'_, str>> {
     // What is plain has neither a dot there nor anything else to be written otherwise.
