@@ -193,16 +193,19 @@ impl Websites {
 
     /// Puts a website in the place of the one with its id, if there is one. The codes that it had stay.
     pub(crate) fn insert(&self, website: Website) -> Arc<Website> {
+        // Before the lock, which everybody who sends events waits for.
+        let intake = Arc::new(website.intake());
         let mut maps = self.0.write();
         let retired = maps.remove(&website.id);
-        maps.insert(Arc::new(website), retired)
+        maps.insert(Arc::new(website), &intake, retired)
     }
 
     /// The same with the codes that it had, in the place of those that were noted.
     pub(crate) fn renew(&self, website: Website, retired: Vec<RetiredCode>) -> Arc<Website> {
+        let intake = Arc::new(website.intake());
         let mut maps = self.0.write();
         maps.remove(&website.id);
-        maps.insert(Arc::new(website), retired)
+        maps.insert(Arc::new(website), &intake, retired)
     }
 
     pub(crate) fn remove(&self, id: &str) {
@@ -211,8 +214,7 @@ impl Websites {
 }
 
 impl Maps {
-    fn insert(&mut self, website: Arc<Website>, retired: Vec<RetiredCode>) -> Arc<Website> {
-        let intake = Arc::new(website.intake());
+    fn insert(&mut self, website: Arc<Website>, intake: &Arc<Intake>, retired: Vec<RetiredCode>) -> Arc<Website> {
         let codes = retired.iter().map(|retired| (&retired.code, retired.valid_until));
         // Its own comes last, and stays whatever it had before.
         for (code, valid_until) in codes.chain([(&website.tracking_code, i64::MAX)]) {
@@ -221,7 +223,7 @@ impl Maps {
             if valid_until < i64::MAX && self.by_code.get(code).is_some_and(is_own) {
                 continue;
             }
-            self.by_code.insert(Arc::clone(code), OfCode { intake: Arc::clone(&intake), valid_until });
+            self.by_code.insert(Arc::clone(code), OfCode { intake: Arc::clone(intake), valid_until });
         }
         if !retired.is_empty() {
             self.retired.insert(Arc::clone(&website.id), retired);
