@@ -3,9 +3,12 @@
 //! Made once, when a website is registered or changed, and looked at for every event: so hosts are written here as they
 //! are compared, and of a website that asks for no check there are none. Pure.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
-use super::{rejection::Rejection, values::Fault, web_url};
+use super::{rejection::Rejection, web_url};
+
+/// What is said of a page's host, in words for its sender.
+type Words = Cow<'static, str>;
 
 /// Defines what a website says in a word, the first one where it says nothing.
 macro_rules! word {
@@ -106,7 +109,7 @@ impl Intake {
 
     /// Looks at the page of an event, which is a URL that is taken: what is odd about its host, or why it is refused.
     /// `field` is what the member is called.
-    pub(super) fn check_host(&self, url: &str, field: &'static str) -> Result<Option<Fault>, Rejection> {
+    pub(super) fn check_host(&self, url: &str, field: &'static str) -> Result<Option<Words>, Rejection> {
         if self.hosts.is_empty() {
             return Ok(None);
         }
@@ -128,7 +131,7 @@ impl Intake {
     }
 }
 
-fn warning(host: Option<&str>) -> Fault {
+fn warning(host: Option<&str>) -> Words {
     match host {
         Some(host) => format!(
             "Stored, although the host {host} is not one of this website's hosts; if it is its own, add it to `hosts`"
@@ -138,7 +141,7 @@ fn warning(host: Option<&str>) -> Fault {
     }
 }
 
-fn fault(host: Option<&str>) -> Fault {
+fn fault(host: Option<&str>) -> Words {
     match host {
         Some(host) => format!(
             "The host {host} is not one of this website's hosts; if it is its own, add it to the website's `hosts`"
