@@ -22,8 +22,8 @@ use std::{sync::Arc, time::Duration};
 pub use events::EventMetrics;
 pub use http::{HttpMetrics, RequestMetrics};
 pub use labels::{
-    CheckpointOutcome, CheckpointRunner, Closed, LineOutcome, Method, Outcome, QueryWarning, ReadOutcome, ReadRefused,
-    Rejected, SegmentLabel, Shed, ShipOutcome, StatusClass, Warned,
+    CheckpointOutcome, CheckpointRunner, Closed, GpcAction, LineOutcome, Method, Outcome, QueryWarning, ReadOutcome,
+    ReadRefused, Rejected, SegmentLabel, Shed, ShipOutcome, StatusClass, Warned,
 };
 pub use log::LogMetrics;
 use metrics_exporter_prometheus::BuildError;

@@ -38,9 +38,9 @@ use std::{
 };
 
 pub use catalog::{
-    Aim, Catalog, Erasure, Goal, NewWebsite, Pause, RangeEnd, Resume, ShipChange, ShipErasure, ShipErasureState,
-    ShipNode, ShipNow, ShipRange, ShipState, ShipTarget, Verify, VerifyDifference, VerifyWork, Website, WebsiteAge,
-    WebsiteChange, WebsitePage, Websites,
+    Aim, Catalog, CodeRenewal, Erasure, Goal, NewWebsite, Pause, RangeEnd, Renewed, Resume, ShipChange, ShipErasure,
+    ShipErasureState, ShipNode, ShipNow, ShipRange, ShipState, ShipTarget, Verify, VerifyDifference, VerifyWork,
+    Website, WebsiteAge, WebsiteChange, WebsitePage, Websites,
 };
 use catalog::{CatalogFile, Erasures, Shipped};
 use crossbeam_channel::Receiver;

@@ -1,6 +1,6 @@
 //! A website in the words of people and of the interface: one rule for its name, its description, its time zone, its
-//! hosts and its goals, wherever it is registered, changed or imported, and one form for answers and exports. Pure;
-//! where its pages are is the business of `domain`.
+//! hosts, its goals and what it takes, wherever it is registered, changed or imported, and one form for answers and
+//! exports. Pure; where its pages are is the business of `domain`.
 
 mod change;
 mod members;
@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::{
     calendar::Zone,
-    event::time::time_text,
+    event::{bare_host, time::time_text},
     store::{Aim, Goal, Own, Website},
 };
 
@@ -26,6 +26,8 @@ pub struct WebsiteJson<'a> {
     description: Option<&'a str>,
     timezone: Option<&'a str>,
     hosts: &'a [String],
+    hosts_policy: &'static str,
+    gpc: &'static str,
     goals: Vec<GoalJson<'a>>,
     created_at: String,
     updated_at: String,
@@ -49,6 +51,8 @@ impl<'a> From<&'a Website> for WebsiteJson<'a> {
             description: website.description.as_deref(),
             timezone: website.timezone.as_deref(),
             hosts: &website.hosts,
+            hosts_policy: website.hosts_policy.as_str(),
+            gpc: website.gpc.as_str(),
             goals: website.goals.iter().map(GoalJson::from).collect(),
             created_at: time_text(website.created_at),
             updated_at: time_text(website.updated_at),
@@ -67,35 +71,14 @@ impl<'a> From<&'a Goal> for GoalJson<'a> {
 
 /// What the website is to referrers and pages: its own hosts are its domain and those that it names, `www.` aside.
 pub fn own(website: &Website) -> Own {
-    let hosts = website.hosts.iter().chain([&website.domain]).map(|host| without_port(host));
+    let hosts = website.hosts.iter().chain([&website.domain]).map(|host| bare_host(host));
     let mut hosts: Vec<String> = hosts.map(|host| host.strip_prefix("www.").unwrap_or(host).to_owned()).collect();
     hosts.sort_unstable();
     hosts.dedup();
     Own { has_several: hosts.len() > 1, hosts: hosts.into() }
 }
 
-/// A host without its port, which no page and no referrer is filed under.
-fn without_port(host: &str) -> &str {
-    // The colons of an address of IPv6 stand in brackets.
-    let (name, port) = host.rsplit_once(':').unwrap_or((host, ""));
-    if port.ends_with(']') { host } else { name }
-}
-
 /// The zone of its days and hours, where nobody names one.
 pub fn zone(website: &Website) -> Zone {
     website.timezone.as_deref().and_then(Zone::find).unwrap_or_else(Zone::utc)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hosts_have_no_ports() {
-        for (host, name) in
-            [("a.example", "a.example"), ("a.example:80", "a.example"), ("[::1]", "[::1]"), ("[::1]:80", "[::1]")]
-        {
-            assert_eq!(without_port(host), name);
-        }
-    }
 }

@@ -13,7 +13,7 @@ use harness::{raw_append, traffic, work_dir};
 use hitlog::{
     app,
     config::{Config, RawSettings},
-    event::{Arrival, ValidEvents, parse_batch},
+    event::{Arrival, Intake, ValidEvents, parse_batch},
     metrics::{BuildInfo, Metrics},
     store::{DataDir, Durability, Store},
 };
@@ -134,6 +134,6 @@ impl Bench {
 fn parse(events: usize, config: &Config) -> ValidEvents {
     let rules = hitlog::event::Rules { batch_events_max: events, ..app::rules(config) };
     let body = traffic::batch("pm-x", events).into_bytes();
-    let website = |_: &str| Some(raw_append::WEBSITE.into());
+    let website = |_: &str| Some(Intake::of_anything(raw_append::WEBSITE));
     parse_batch(body, &rules, &Arrival::at(raw_append::TIME), website).unwrap().events
 }

@@ -18,7 +18,7 @@ use harness::{traffic, work_dir};
 use hitlog::{
     app,
     config::{Config, RawSettings},
-    event::{Arrival, EventType, ValidEvents, parse_batch},
+    event::{Arrival, EventType, Intake, ValidEvents, parse_batch},
     metrics::{BuildInfo, Metrics},
     store::{DataDir, EventFilter, Page, PageStart, Readers, Store},
 };
@@ -235,7 +235,7 @@ fn is_sealed(entry: &fs::DirEntry) -> bool {
 fn for_each_batch(events: usize, mut take: impl FnMut(usize, &ValidEvents)) {
     let mut batches = traffic::Batches::timed("pm-abc123-1704067200000", BATCH);
     let rules = app::rules(&config());
-    let website: Arc<str> = WEBSITE.into();
+    let website = Intake::of_anything(WEBSITE);
     for first in (0..events).step_by(BATCH) {
         let body = batches.batch_with(first, |number| FIRST_TIME + number as u64 * 100, |_| None).to_vec();
         let parsed =

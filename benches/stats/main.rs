@@ -32,7 +32,7 @@ use harness::work_dir;
 use hitlog::{
     app,
     config::{Config, RawSettings},
-    event::{Arrival, parse_batch},
+    event::{Arrival, Intake, parse_batch},
     metrics::{BuildInfo, Metrics},
     store::{
         DataDir, Dimension, Filter, ListOrder, ListPage, ListReply, ListRow, Listed, NumbersQuestion, NumbersReply,
@@ -236,7 +236,7 @@ fn open(path: &Path, per_segment: usize) -> (Store, Metrics) {
 
 fn append_segment(store: &mut Store, metrics: &Metrics, per_segment: usize, source: &mut Source) {
     let rules = app::rules(&Config::check(&RawSettings::default()).unwrap());
-    let website: Arc<str> = WEBSITE.into();
+    let website = Intake::of_anything(WEBSITE);
     let before = rolls(store, metrics);
     for _ in 0..per_segment / BATCH {
         let mut body = r#"{"events":["#.to_owned();

@@ -1,6 +1,6 @@
 //! The most memory that hitlog takes, as a sum over its limits.
 //!
-//! What whoever has a token registers is beside it: a website takes as much as its texts and about 300 bytes.
+//! What whoever has a token registers is beside it: a website takes as much as its texts and about 400 bytes.
 
 use std::fs;
 

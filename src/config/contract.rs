@@ -36,6 +36,13 @@ pub const WEBSITE_HOSTS_MAX: usize = 100;
 pub const WEBSITE_GOALS_MAX: usize = 100;
 /// Longest event and longest page of a goal, in bytes: as much of them as is told apart.
 pub const GOAL_BYTES_MAX: usize = 1_024;
+/// How long the tracking code that a website had stays valid when it gets a new one, if nobody says, in seconds: pages
+/// are cached for days, and forgotten ones are found by their traffic.
+pub const CODE_VALID_SECONDS_DEFAULT: u64 = 30 * 24 * 60 * 60;
+/// The longest time that may be said, in seconds: a year, whichever.
+pub const CODE_VALID_SECONDS_MAX: u64 = 366 * 24 * 60 * 60;
+/// Most earlier tracking codes of a website that are valid at once.
+pub const RETIRED_CODES_MAX: usize = 10;
 /// Largest body about a website, in bytes: all its fields at their longest take half of it, the rest is for escapes. A
 /// packed one and what it unpacks to have room in the smallest `body_bytes_max`.
 pub const WEBSITE_BODY_BYTES_MAX: usize = 512 * 1024;

@@ -11,6 +11,9 @@ pub struct Arrival {
     pub received_at: i64,
     /// The key that names those of its events which have no name of their own.
     pub idempotency_key: Option<Arc<str>>,
+    /// What stands for whoever sent the request with `Sec-GPC: 1`, in the place of the session's and the visitor's ids,
+    /// where a website wants that; `None` of a request without that header.
+    pub gpc: Option<Arc<str>>,
     /// What hashes names; without it events have none.
     pub ids: Option<IdHasher>,
 }

@@ -9,13 +9,15 @@ use std::sync::Arc;
 use simd_json::{Node, StaticNode};
 
 use super::{
+    anonymous::name_alone,
     arrival::Arrival,
     body::Repairs,
     field::{Field, FieldSet},
     id_hash::IdHash,
+    intake::{Gpc, Intake},
     naming::Naming,
     record::{DeviceType, EventType, LeftToServer, Record, Span, ValidEvents},
-    rejection::Faults,
+    rejection::{Faults, Rejection},
     rules::Rules,
     tape::{TapeCursor, kind_of, write_value},
     values::{self, Fault, expected, is_tracking_code},
@@ -57,6 +59,8 @@ pub(super) struct ReadEvent<'b> {
     pub(super) tracking_code: Option<&'b str>,
     /// What its client calls it.
     event_id: Option<&'b str>,
+    /// The page, if it is one that is taken.
+    url: &'b str,
     pub(super) record: Record,
     pub(super) faults: Faults,
     oddities: Oddities,
@@ -73,6 +77,8 @@ struct Oddities {
     /// Why the referrer was dropped.
     referrer: Option<Fault>,
     repaired: FieldSet,
+    /// Of the host of the page.
+    host: Option<Fault>,
 }
 
 impl<'r> Output<'r> {
@@ -84,9 +90,27 @@ impl<'r> Output<'r> {
         Self { events, body_start, naming, properties_bytes_max, arrival, repairs, warnings: Warnings::default() }
     }
 
-    pub(super) fn accept(&mut self, index: usize, event: ReadEvent<'_>, website: Arc<str>, rules: &Rules) {
+    /// Takes in an event without faults, or says why its website does not take it.
+    pub(super) fn accept(
+        &mut self,
+        index: usize,
+        mut event: ReadEvent<'_>,
+        website: Arc<Intake>,
+        rules: &Rules,
+    ) -> Result<(), Rejection> {
+        let has_gpc = self.arrival.gpc.is_some();
+        if has_gpc && website.gpc() == Gpc::Drop {
+            return Err(Rejection::Gpc);
+        }
+        event.oddities.host = website.check_host(event.url, self.naming.name(Field::Url))?;
+        if has_gpc && website.gpc() == Gpc::Anonymous {
+            self.anonymize(&mut event.record);
+            self.events.gpc.anonymized += 1;
+        } else if has_gpc {
+            self.events.gpc.ignored += 1;
+        }
         self.warn(index, event.oddities, rules);
-        let id_hash = self.id_hash(index, event.event_id, &website);
+        let id_hash = self.id_hash(index, event.event_id, &website.website_id);
         let mut record = event.record;
         let websites = &mut self.events.websites;
         if websites.last().is_none_or(|last| !Arc::ptr_eq(last, &website)) {
@@ -95,6 +119,31 @@ impl<'r> Output<'r> {
         record.website = (websites.len() - 1) as u32;
         self.events.push_id_hash(id_hash);
         self.events.records.push(record);
+        Ok(())
+    }
+
+    /// Takes out of an event what would tell who its visitor is. The ids are replaced at the end: what takes their
+    /// place stands in no body.
+    fn anonymize(&mut self, record: &mut Record) {
+        record.is_anonymous = true;
+        let Some(Span { start, .. }) = record.properties.take() else { return };
+        // Nothing has been read since.
+        let properties = &mut self.events.properties;
+        let alone = properties.get(start as usize..).and_then(name_alone);
+        properties.truncate(start as usize);
+        if let Some(alone) = alone {
+            properties.extend_from_slice(&alone);
+            record.properties = Some(Span { start, len: alone.len() as u32 });
+        }
+    }
+
+    /// Has one id, which is no visitor's, stand for those of all events that must not tell whose they are.
+    fn replace_ids(&mut self) {
+        let Some(id) = self.arrival.gpc.as_deref().filter(|_| self.events.gpc.anonymized > 0) else { return };
+        let span = self.events.append_text(id.as_bytes());
+        for record in self.events.records.iter_mut().filter(|record| record.is_anonymous) {
+            (record.session_id, record.visitor_id) = (span, span);
+        }
     }
 
     /// What the event at `index` is known by when it is sent again: the name that it has, or else the one that the key
@@ -111,6 +160,7 @@ impl<'r> Output<'r> {
     pub(super) fn finish(mut self, body: Vec<u8>) -> (ValidEvents, Warnings) {
         debug_assert!(self.events.is_empty() || body.as_ptr() as usize == self.body_start);
         self.events.body = body;
+        self.replace_ids();
         let properties = &mut self.events.properties;
         if properties.capacity() - properties.len() > PROPERTIES_GROWTH_BYTES_MAX {
             properties.shrink_to_fit();
@@ -123,6 +173,7 @@ impl<'r> Output<'r> {
         let mut event = ReadEvent {
             tracking_code: None,
             event_id: None,
+            url: "",
             record: empty_record(self.events.received_at),
             faults: Faults::default(),
             oddities: Oddities::default(),
@@ -228,7 +279,10 @@ impl<'r> Output<'r> {
                 record.device_type =
                     Some(DeviceType::from_name(text).ok_or("Expected one of: mobile, tablet, desktop, or null")?);
             }
-            Field::Url => record.url = values::check_url(text, rules).map(|()| span)?,
+            Field::Url => {
+                record.url = values::check_url(text, rules).map(|()| span)?;
+                event.url = text;
+            }
             Field::SessionId => {
                 record.session_id = values::check_id(text, rules).map(|()| span)?;
                 record.left.session = text == LeftToServer::WORD;
@@ -290,8 +344,8 @@ impl<'r> Output<'r> {
     }
 
     fn warn(&mut self, index: usize, oddities: Oddities, rules: &Rules) {
-        let Oddities { timestamp, referrer, repaired } = oddities;
-        if timestamp.is_none() && referrer.is_none() && repaired.is_empty() {
+        let Oddities { timestamp, referrer, repaired, host } = oddities;
+        if timestamp.is_none() && referrer.is_none() && repaired.is_empty() && host.is_none() {
             return;
         }
         let naming = self.naming;
@@ -305,6 +359,9 @@ impl<'r> Output<'r> {
                 let message = "Half a surrogate pair, such as an emoji cut in two leaves, is stored as U+FFFD";
                 warn(field, WarningCode::TextRepaired, message.into());
             }
+        }
+        if let Some(text) = host {
+            warn(Field::Url, WarningCode::HostNotListed, text);
         }
         if let Some(fault) = referrer {
             warn(Field::Referrer, WarningCode::ReferrerDropped, format!("Stored as null: {fault}").into());
@@ -337,5 +394,6 @@ fn empty_record(created_at: i64) -> Record {
         location: None,
         properties: None,
         created_at,
+        is_anonymous: false,
     }
 }

@@ -13,6 +13,7 @@ use super::{
     arrival::Arrival,
     body::Body,
     fields::{Output, Place},
+    intake::Intake,
     naming::Naming,
     record::ValidEvents,
     rejection::Rejection,
@@ -26,25 +27,25 @@ use reasons::{shorten, why_refused};
 
 /// Parses the body of one event.
 ///
-/// `website_id` finds the website of a well-formed tracking code.
+/// `intake` finds what the website of a well-formed tracking code takes.
 pub fn parse_event(
     body: Vec<u8>,
     rules: &Rules,
     arrival: &Arrival,
-    website_id: impl Fn(&str) -> Option<Arc<str>>,
+    intake: impl Fn(&str) -> Option<Arc<Intake>>,
 ) -> Result<(ValidEvents, Warnings), Rejection> {
-    parse_named_event(Naming::Own, body, rules, arrival, website_id)
+    parse_named_event(Naming::Own, body, rules, arrival, intake)
 }
 
 /// Parses the body of one event whose members have these names.
 ///
-/// `website_id` finds the website of a well-formed tracking code.
+/// `intake` finds what the website of a well-formed tracking code takes.
 pub fn parse_named_event(
     naming: Naming,
     body: Vec<u8>,
     rules: &Rules,
     arrival: &Arrival,
-    website_id: impl Fn(&str) -> Option<Arc<str>>,
+    intake: impl Fn(&str) -> Option<Arc<Intake>>,
 ) -> Result<(ValidEvents, Warnings), Rejection> {
     let Body { mut bytes, len, has_escapes, repairs } = Body::prepare(body)?;
     let mut out = Output::new(naming, arrival, &bytes, repairs);
@@ -56,10 +57,9 @@ pub fn parse_named_event(
         }
         // Without a fault there is a code, and it is well formed.
         let code = event.tracking_code.unwrap_or_default();
-        let website = website_id(code).ok_or_else(|| Rejection::UnknownWebsite(shorten(code)))?;
+        let website = intake(code).ok_or_else(|| Rejection::UnknownWebsite(shorten(code)))?;
         out.events.records.reserve_exact(1);
-        out.accept(0, event, website, rules);
-        Ok(())
+        out.accept(0, event, website, rules)
     });
     match read {
         Ok(read) => read?,
@@ -75,11 +75,11 @@ pub fn parse_batch(
     body: Vec<u8>,
     rules: &Rules,
     arrival: &Arrival,
-    website_id: impl Fn(&str) -> Option<Arc<str>>,
+    intake: impl Fn(&str) -> Option<Arc<Intake>>,
 ) -> Result<ParsedBatch, Rejection> {
     let Body { mut bytes, len, has_escapes, repairs } = Body::prepare(body)?;
     let out = Output::new(Naming::Own, arrival, &bytes, repairs);
-    let mut batch = Batch::new(out, rules, website_id);
+    let mut batch = Batch::new(out, rules, intake);
     if !batch.read_whole(&mut bytes, len, has_escapes)? {
         batch.read_by_items(&mut bytes, len, has_escapes)?;
     }

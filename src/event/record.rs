@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use super::id_hash::{IdHash, LookedUp, Repeat};
+use super::{
+    id_hash::{IdHash, LookedUp, Repeat},
+    intake::Intake,
+};
 
 /// What a visitor did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -92,6 +95,17 @@ pub(super) struct Record {
     pub(super) location: Option<Span>,
     pub(super) properties: Option<Span>,
     pub(super) created_at: i64,
+    /// Whether what would tell who the visitor is has been taken out.
+    pub(super) is_anonymous: bool,
+}
+
+/// How many events of a request were stored for visitors who send `Sec-GPC: 1`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct GpcCounts {
+    /// As they are.
+    pub ignored: u32,
+    /// Without what would tell who the visitor is.
+    pub anonymized: u32,
 }
 
 /// How long an id is that the server makes, in bytes: 128 bits in hexadecimal digits.
@@ -133,12 +147,13 @@ pub struct SenderFacts<'a> {
 pub struct ValidEvents {
     pub(super) body: Vec<u8>,
     pub(super) properties: Vec<u8>,
-    pub(super) websites: Vec<Arc<str>>,
+    pub(super) websites: Vec<Arc<Intake>>,
     pub(super) records: Vec<Record>,
     /// What the client calls each event; empty if it calls none anything.
     pub(super) id_hashes: Vec<Option<IdHash>>,
     pub(super) received_at: i64,
     pub(super) looked_up: LookedUp,
+    pub(super) gpc: GpcCounts,
 }
 
 impl ValidEvents {
@@ -173,6 +188,21 @@ impl ValidEvents {
         self.id_hashes.push(id_hash);
     }
 
+    /// Puts a text that was not sent behind the body, and tells where it is. To be called when nothing borrows from the
+    /// body any more: it may move.
+    pub(super) fn append_text(&mut self, text: &[u8]) -> Span {
+        let start = self.body.len() as u32;
+        // It is all that is added to a body that may be large.
+        self.body.reserve_exact(text.len());
+        self.body.extend_from_slice(text);
+        Span { start, len: text.len() as u32 }
+    }
+
+    /// What became of those whose visitors send `Sec-GPC: 1`.
+    pub fn gpc(&self) -> GpcCounts {
+        self.gpc
+    }
+
     /// What the client calls each event, in the order of the request; empty if it calls none anything.
     pub fn id_hashes(&self) -> &[Option<IdHash>] {
         &self.id_hashes
@@ -184,34 +214,45 @@ impl ValidEvents {
     }
 
     /// Says what the events leave to the server: their ids, which `id_of` makes for a website, and what they do not say
-    /// themselves of who sent them. Both ids of an event are the same, as the visits are told apart by their pauses.
+    /// themselves of who sent them. Both ids of an event are the same, as the visits are told apart by their pauses. Of
+    /// those whose visitors want to be anonymous nothing is said that the address tells.
     pub fn fill_in(&mut self, facts: &SenderFacts<'_>, mut id_of: impl FnMut(&str) -> [u8; SERVER_ID_BYTES]) {
-        let mut ids: Vec<Option<Span>> = vec![None; self.websites.len()];
-        let texts = [facts.browser, facts.os, facts.location].into_iter().flatten().map(str::len).sum::<usize>();
+        let texts = [facts.browser, facts.os, facts.location];
+        let bytes = texts.into_iter().flatten().map(str::len).sum::<usize>();
         // No more than that: a large body would be doubled.
-        self.body.reserve_exact(texts + self.websites.len() * SERVER_ID_BYTES);
+        self.body.reserve_exact(bytes + self.websites.len() * SERVER_ID_BYTES);
         // Written once, whatever the number of events.
-        let [browser, os, location] = [facts.browser, facts.os, facts.location]
-            .map(|text| text.map(|text| append(&mut self.body, text.as_bytes())));
-        for record in self.records.iter_mut().filter(|record| record.left.any()) {
-            let website = record.website as usize;
-            let id = *ids[website].get_or_insert_with(|| append(&mut self.body, &id_of(&self.websites[website])));
-            if record.left.session {
-                record.session_id = id;
+        let [browser, os, location] = texts.map(|text| text.map(|text| self.append_text(text.as_bytes())));
+        let mut ids: Vec<Option<Span>> = vec![None; self.websites.len()];
+        for at in 0..self.records.len() {
+            let Record { website, left, is_anonymous, .. } = self.records[at];
+            if !left.any() {
+                continue;
             }
-            if record.left.visitor {
-                record.visitor_id = id;
-            }
+            let id = if is_anonymous {
+                None
+            } else {
+                let id = ids[website as usize].unwrap_or_else(|| {
+                    let id = id_of(&self.websites[website as usize].website_id);
+                    self.append_text(&id)
+                });
+                ids[website as usize] = Some(id);
+                Some(id)
+            };
+            let record = &mut self.records[at];
+            record.session_id = id.filter(|_| left.session).unwrap_or(record.session_id);
+            record.visitor_id = id.filter(|_| left.visitor).unwrap_or(record.visitor_id);
             record.device_type = record.device_type.or(facts.device_type);
             record.browser = record.browser.or(browser);
             record.os = record.os.or(os);
-            record.location = record.location.or(location);
+            record.location = record.location.or(location.filter(|_| !is_anonymous));
         }
     }
 
     /// What is found out about each event, in the order of the request, as its row in the store has it.
     pub fn flags(&self) -> impl Iterator<Item = EventFlags> {
-        self.records.iter().map(|record| EventFlags { ids_by_server: record.left.any() })
+        let ids_by_server = |record: &Record| record.left.any() || record.is_anonymous;
+        self.records.iter().map(move |record| EventFlags { ids_by_server: ids_by_server(record) })
     }
 
     /// What was found of these events among those that are stored.
@@ -232,7 +273,7 @@ impl ValidEvents {
     fn row<'a>(&'a self, record: &Record) -> EventRow<'a> {
         let text = |span: Option<Span>| span.map(|span| span.of(&self.body));
         EventRow {
-            website_id: self.websites[record.website as usize].as_bytes(),
+            website_id: self.websites[record.website as usize].website_id.as_bytes(),
             event_type: record.event_type.as_str().as_bytes(),
             url: record.url.of(&self.body),
             referrer: text(record.referrer),
@@ -254,13 +295,6 @@ impl ValidEvents {
 pub struct EventFlags {
     /// An id of it was made by the server.
     pub ids_by_server: bool,
-}
-
-/// Adds a text to a request's buffer.
-fn append(body: &mut Vec<u8>, text: &[u8]) -> Span {
-    let start = body.len() as u32;
-    body.extend_from_slice(text);
-    Span { start, len: text.len() as u32 }
 }
 
 /// One event, borrowed from wherever it stands: a request's buffers on the way in, a row of the store on the way

@@ -12,9 +12,23 @@ pub enum Rejection {
     Malformed(String),
     /// Well-formed JSON that breaks the rules of an event or a batch.
     Invalid(Faults),
+    /// An event that is valid, but for its page: that is of none of the hosts that its website takes events of.
+    OtherHost(Faults),
+    /// Its visitor sends `Sec-GPC: 1`, and its website takes no events of those who do.
+    Gpc,
     /// The tracking code belongs to no website. Carries the code as sent (shortened when very long).
     UnknownWebsite(String),
 }
+
+impl Rejection {
+    pub(super) fn other_host(field: &'static str, fault: Cow<'static, str>) -> Self {
+        Self::OtherHost(Faults::of_field(field, fault))
+    }
+}
+
+/// What is said of an event whose website takes none of visitors who send `Sec-GPC: 1`.
+pub const GPC_REFUSED: &str = "This website takes no events of visitors who send Sec-GPC: 1; this one is not stored, \
+                               and need not be sent again";
 
 /// All faults of one event (or of one batch as a whole), told at once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

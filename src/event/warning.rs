@@ -15,16 +15,19 @@ pub enum WarningCode {
     ReferrerDropped,
     /// Half a surrogate pair in a text is stored as U+FFFD.
     TextRepaired,
+    /// The page is of none of its website's hosts.
+    HostNotListed,
 }
 
 impl WarningCode {
     /// Every kind.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::TimestampLooksLikeSeconds,
         Self::TimestampBefore2000,
         Self::TimestampAhead,
         Self::ReferrerDropped,
         Self::TextRepaired,
+        Self::HostNotListed,
     ];
 
     /// The code on the wire.
@@ -35,6 +38,7 @@ impl WarningCode {
             Self::TimestampAhead => "TIMESTAMP_AHEAD",
             Self::ReferrerDropped => "REFERRER_DROPPED",
             Self::TextRepaired => "TEXT_REPAIRED",
+            Self::HostNotListed => "HOST_NOT_LISTED",
         }
     }
 }
@@ -56,7 +60,8 @@ pub struct Warning {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Warnings {
     told: Vec<Warning>,
-    counts: [u64; WarningCode::ALL.len()],
+    // There are some for each event of a request at the most; and every request that waits has room for these.
+    counts: [u32; WarningCode::ALL.len()],
 }
 
 impl Warnings {
@@ -74,11 +79,12 @@ impl Warnings {
 
     /// How many there are of each kind that is there.
     pub fn counts(&self) -> impl Iterator<Item = (WarningCode, u64)> {
-        WarningCode::ALL.into_iter().zip(self.counts).filter(|(_, count)| *count > 0)
+        let counts = WarningCode::ALL.into_iter().zip(self.counts.map(u64::from));
+        counts.filter(|(_, count)| *count > 0)
     }
 
     /// How many there are that are not told.
     pub fn untold(&self) -> u64 {
-        self.counts.iter().sum::<u64>() - self.told.len() as u64
+        self.counts.map(u64::from).iter().sum::<u64>() - self.told.len() as u64
     }
 }

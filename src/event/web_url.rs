@@ -41,6 +41,41 @@ pub(super) fn fault(text: &str, any_bare_scheme: bool) -> Option<Cow<'static, st
     Some(what_is_meant(text, scheme, rest))
 }
 
+/// The host of a URL that is taken, in any case of its letters and otherwise as the Standard writes it, without a dot
+/// at its end; `None` if it has none.
+pub(super) fn host(text: &str) -> Option<Cow<'_, str>> {
+    // What is plain has neither a dot there nor anything else to be written otherwise.
+    if let Some(host) = plain_host(text.as_bytes()).and_then(|host| std::str::from_utf8(host).ok()) {
+        return Some(host.into());
+    }
+    let url = url::Url::parse(text.trim_matches(|letter| letter <= ' ')).ok()?;
+    let host = url.host_str().filter(|host| !host.is_empty())?;
+    Some(normal_host(host).into())
+}
+
+/// The host of a website as pages' hosts are compared with it: as the Standard writes it, `www.` and a dot at its end
+/// aside.
+pub(super) fn comparable_host(host: &str) -> Box<str> {
+    without_www(&normal_host(host)).into()
+}
+
+/// A host, of a URL of any scheme, as the Standard writes those of the web: of others it leaves the letters as they
+/// are.
+fn normal_host(host: &str) -> String {
+    let mut host = url::Host::parse(host).map_or_else(|_| host.to_ascii_lowercase(), |host| host.to_string());
+    if host.ends_with('.') {
+        host.pop();
+    }
+    host
+}
+
+/// A host without the label that says no more than that it is one of the web.
+pub(super) fn without_www(host: &str) -> &str {
+    const WWW: &str = "www.";
+    let is_www = host.get(..WWW.len()).is_some_and(|label| label.eq_ignore_ascii_case(WWW));
+    if is_www { &host[WWW.len()..] } else { host }
+}
+
 /// Of a text whose scheme is none: what its sender has left out.
 fn what_is_meant(text: &str, scheme: &str, rest: &str) -> Cow<'static, str> {
     if scheme.len() == 1 {
@@ -68,7 +103,8 @@ fn what_lacks(text: &str) -> Cow<'static, str> {
     "Expected an absolute URL such as https://example.com/page".into()
 }
 
-fn echo(text: &str) -> String {
+/// As much of a text as is repeated.
+pub(super) fn echo(text: &str) -> String {
     match text.char_indices().nth(ECHO_CHARS_MAX) {
         Some((at, _)) => format!("{}…", &text[..at]),
         None => text.to_owned(),
@@ -79,16 +115,20 @@ fn echo(text: &str) -> String {
 /// anything after `/`, `?` or `#`. Past the authority the Standard has no way to fail; before it, everything this
 /// function does not know (user info, IP addresses, punycode, escapes, other schemes) is left to the crate.
 fn is_plain_web_url(text: &[u8]) -> bool {
-    let Some(rest) = text.strip_prefix(b"https://").or_else(|| text.strip_prefix(b"http://")) else {
-        return false;
-    };
+    plain_host(text).is_some()
+}
+
+/// The host of a URL of the plain shape.
+fn plain_host(text: &[u8]) -> Option<&[u8]> {
+    let rest = text.strip_prefix(b"https://").or_else(|| text.strip_prefix(b"http://"))?;
     let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?' | b'#')).unwrap_or(rest.len());
     let authority = &rest[..end];
     let (host, port) = match authority.iter().position(|&byte| byte == b':') {
         Some(colon) => (&authority[..colon], &authority[colon + 1..]),
         None => (authority, &b""[..]),
     };
-    is_plain_host(host) && port.len() <= 4 && port.iter().all(u8::is_ascii_digit)
+    let is_plain = is_plain_host(host) && port.len() <= 4 && port.iter().all(u8::is_ascii_digit);
+    is_plain.then_some(host)
 }
 
 fn is_plain_host(host: &[u8]) -> bool {
@@ -207,7 +247,10 @@ mod tests {
             text in "https?://([a-zA-Z0-9.:@%xn-]|[é/?#\\\\ ]){0,24}"
         ) {
             if is_plain_web_url(text.as_bytes()) {
-                prop_assert!(url::Url::parse(&text).is_ok(), "{text}");
+                let url = url::Url::parse(&text);
+                prop_assert!(url.is_ok(), "{text}");
+                let host = super::host(&text).map(|host| host.to_ascii_lowercase());
+                prop_assert_eq!(host.as_deref(), url.as_ref().ok().and_then(url::Url::host_str), "{}", text);
             }
         }
     }

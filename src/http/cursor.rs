@@ -72,15 +72,15 @@ impl Cursors {
 
     /// The place behind a website as a text of letters, digits, `-` and `_`.
     pub(super) fn encode_website(&self, place: &WebsiteAge) -> String {
-        let (created_at, tracking_code) = place;
-        self.seal([WEBSITES], &[&created_at.to_be_bytes(), tracking_code.as_bytes()].concat())
+        let (created_at, id) = place;
+        self.seal([WEBSITES], &[&created_at.to_be_bytes(), id.as_bytes()].concat())
     }
 
     /// The place in a text, if it was made here and for the listing of websites.
     pub(super) fn decode_website(&self, text: &str) -> Option<WebsiteAge> {
         let (plain, _) = self.open(&[WEBSITES], text)?;
-        let (created_at, tracking_code) = plain.split_first_chunk()?;
-        Some((i64::from_be_bytes(*created_at), std::str::from_utf8(tracking_code).ok()?.into()))
+        let (created_at, id) = plain.split_first_chunk()?;
+        Some((i64::from_be_bytes(*created_at), std::str::from_utf8(id).ok()?.into()))
     }
 
     /// What makes positions.
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn a_cursor_of_websites_is_for_them_alone() {
-        for place in [(0, "pm-a".into()), (i64::MAX, "pm-".to_owned() + &"x".repeat(61))] {
+        for place in [(0, "web-a".into()), (i64::MAX, "web-".to_owned() + &"x".repeat(60))] {
             let place = (place.0, place.1.into());
             let text = cursors().encode_website(&place);
             assert_eq!(cursors().decode_website(&text), Some(place));
@@ -238,7 +238,7 @@ mod tests {
         }
         let of_events =
             cursors().encode(&WalkPlace { created_at: 1, sequence: 2, high_water_mark: 3, passed: 4 }, &filter());
-        let of_websites = cursors().encode_website(&(1, "pm-a".into()));
+        let of_websites = cursors().encode_website(&(1, "web-a".into()));
         for text in ["", "x", "start", &of_events, &of_websites] {
             assert!(cursors().decode_position("web-1", text).is_none(), "{text}");
         }
@@ -286,7 +286,7 @@ mod tests {
             assert_eq!(newer.decode(&text, &filter()), Some(place), "{high_water_mark}");
             assert_eq!(cursors().decode(&text, &filter()), None, "the older knows nothing of the newer");
         }
-        let text = cursors().encode_website(&(1, "pm-a".into()));
+        let text = cursors().encode_website(&(1, "web-a".into()));
         assert!(newer.decode_website(&text).is_some());
     }
 }

@@ -99,7 +99,7 @@ impl DashboardRoutes {
         let (website, message) = match name {
             WebsiteName::Id(id) => (self.websites.get(id), "Website not found"),
             WebsiteName::TrackingCode(code) => {
-                let id = self.websites.id_of_code(code);
+                let id = self.websites.id_of_code(code, now_ms());
                 (id.and_then(|id| self.websites.get(&id)), "Website with this tracking code not found")
             }
         };

@@ -17,6 +17,7 @@ use super::{
     response::{Response, json_of},
 };
 use crate::{
+    clock::now_ms,
     event::{Faults, time::time_text},
     metrics::ReadRefused,
     store::{CatalogError, EraseError, Eraser, Erasure, ReadError, Websites},
@@ -97,7 +98,7 @@ impl ErasureRoutes {
         if !faults.is_empty() {
             return invalid("Invalid query", &faults);
         }
-        let Some(website_id) = self.websites.id_of_code(&code) else {
+        let Some(website_id) = self.websites.id_of_code(&code, now_ms()) else {
             return error(ErrorCode::NotFound, "Website with this tracking code not found");
         };
         match self.eraser.erase_visitor(website_id, visitor_id.to_owned()).await {

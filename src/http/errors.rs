@@ -11,7 +11,7 @@ use super::{
     response::{RETRY_AFTER_DEFAULT, Response, json_of},
 };
 use crate::{
-    event::{Faults, Rejection, Warnings},
+    event::{Faults, GPC_REFUSED, Rejection, Warnings, time::time_text},
     metrics::{ReadRefused, Shed},
     queue::{CommitError, Overloaded},
     store::{CatalogError, ReadError},
@@ -114,9 +114,10 @@ impl<'a> ItemErrorJson<'a> {
     fn new(index: usize, rejection: &'a Rejection, with_details: bool) -> Self {
         let error = match rejection {
             Rejection::Malformed(message) => ErrorJson::new(ErrorCode::MalformedJson, message, None),
-            Rejection::Invalid(faults) => {
+            Rejection::Invalid(faults) | Rejection::OtherHost(faults) => {
                 ErrorJson::new(ErrorCode::ValidationError, "Invalid event data", with_details.then_some(faults))
             }
+            Rejection::Gpc => ErrorJson::new(ErrorCode::Forbidden, GPC_REFUSED, None),
             Rejection::UnknownWebsite(code) => {
                 let message = format!("Website with tracking code \"{code}\" not found");
                 ErrorJson::new(ErrorCode::NotFound, message, None)
@@ -220,7 +221,8 @@ pub(super) fn invalid(message: &str, faults: &Faults) -> Response {
 pub(super) fn rejection(what: &str, rejection: &Rejection) -> Response {
     match rejection {
         Rejection::Malformed(message) => error(ErrorCode::MalformedJson, message),
-        Rejection::Invalid(faults) => invalid(&format!("Invalid {what} data"), faults),
+        Rejection::Invalid(faults) | Rejection::OtherHost(faults) => invalid(&format!("Invalid {what} data"), faults),
+        Rejection::Gpc => error(ErrorCode::Forbidden, GPC_REFUSED),
         Rejection::UnknownWebsite(_) => error(ErrorCode::NotFound, "Website with this tracking code not found"),
     }
 }
@@ -304,6 +306,14 @@ pub(super) fn catalog_error(failure: &CatalogError, obstacles: &Obstacles) -> Re
     match failure {
         CatalogError::NotFound => error(ErrorCode::NotFound, "Website not found"),
         CatalogError::DomainTaken => error(ErrorCode::Conflict, "A website with this domain exists already"),
+        CatalogError::CodesFull(next_end) => error(
+            ErrorCode::Conflict,
+            &format!(
+                "As many earlier tracking codes of this website are valid as may be; nothing was changed. The next one \
+                 ends at {}; with \"previousValidSeconds\": 0 the code of now ends at once, and none is added",
+                time_text(*next_end)
+            ),
+        ),
         CatalogError::Busy | CatalogError::Stale => {
             retry_later(ErrorCode::Overloaded, "Too many changes are waiting; nothing was changed", RETRY_AFTER_DEFAULT)
         }

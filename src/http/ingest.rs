@@ -30,11 +30,11 @@ use crate::{
     budget::OverBudget,
     clock::now_ms,
     event::{
-        self, Arrival, Naming, ParsedBatch, Rejection, Repeat, Rules, ValidEvents, WarningCode, Warnings,
+        self, Arrival, GpcCounts, Naming, ParsedBatch, Rejection, Repeat, Rules, ValidEvents, WarningCode, Warnings,
         json as json_text,
     },
     event_id::EventIds,
-    metrics::{EventMetrics, Rejected, Shed, Warned},
+    metrics::{EventMetrics, GpcAction, Rejected, Shed, Warned},
     queue::{Overloaded, Queue, Stored},
     store::{KnownIds, ReadError, Readers, TailPlace, Websites},
 };
@@ -108,7 +108,7 @@ impl Ingest {
         };
         match self.commit(events, reading).await {
             Ok(stored) => {
-                self.count_warnings(&warnings);
+                self.count_stored(&stored, &warnings);
                 let response = match naming {
                     Naming::Own => self.event_response(&stored, &warned, (Vec::with_capacity(bytes_max), held)),
                     Naming::Beacon => response::empty(StatusCode::NO_CONTENT),
@@ -150,7 +150,7 @@ impl Ingest {
         let put_aside = self.put_aside(&mut events, answer_bytes, &mut reading, asked.body.activity()).await;
         self.metrics.events_received.increment((events.len() + reasons.len()) as u64);
         for reason in &reasons {
-            self.metrics.events_rejected(*reason).increment(1);
+            self.count_rejected(*reason);
         }
         let held = match put_aside {
             Ok(held) => held,
@@ -164,7 +164,9 @@ impl Ingest {
                 Err(refusal) => return response::held(refusal, held),
             }
         };
-        self.count_warnings(&warnings);
+        if let Some(stored) = &stored {
+            self.count_stored(stored, &warnings);
+        }
         let faults = Faults { count: reasons.len(), errors: &errors, warnings: &warned };
         let response = self.batch_response(stored.as_ref(), &faults, (Vec::with_capacity(bytes_max), held));
         match stored {
@@ -196,14 +198,22 @@ impl Ingest {
     /// Counts a body that was read and refused as a whole as one event, received and rejected.
     fn reject_whole(&self, what: &str, fault: &Rejection) -> Response {
         self.metrics.events_received.increment(1);
-        self.metrics.events_rejected(reason_of(fault)).increment(1);
+        self.count_rejected(reason_of(fault));
         rejection(what, fault)
+    }
+
+    fn count_rejected(&self, reason: Rejected) {
+        self.metrics.events_rejected(reason).increment(1);
+        if reason == Rejected::Gpc {
+            self.metrics.gpc_events(GpcAction::Dropped).increment(1);
+        }
     }
 
     /// What is known of a request that is here, beside its body.
     fn arrival(&self, headers: &HeaderMap) -> Result<Arrival, Rejection> {
         let idempotency_key = idempotency_key(headers).map_err(Rejection::Invalid)?;
-        Ok(Arrival { received_at: now_ms(), idempotency_key, ids: Some(self.known_ids.hasher()) })
+        let gpc = headers.get(GPC).is_some_and(|value| value == "1").then(anonymous_id);
+        Ok(Arrival { received_at: now_ms(), idempotency_key, gpc, ids: Some(self.known_ids.hasher()) })
     }
 
     fn parse_event(
@@ -212,8 +222,9 @@ impl Ingest {
         bytes: Vec<u8>,
         headers: &HeaderMap,
     ) -> Result<(ValidEvents, Warnings), Rejection> {
-        let id_of_code = |code: &str| self.websites.id_of_code(code);
-        event::parse_named_event(naming, bytes, &self.rules, &self.arrival(headers)?, id_of_code)
+        let arrival = self.arrival(headers)?;
+        let intake = |code: &str| self.websites.intake_of_code(code, arrival.received_at);
+        event::parse_named_event(naming, bytes, &self.rules, &arrival, intake)
     }
 
     /// Parses a batch, a large one on another thread. `None` if that panicked.
@@ -224,11 +235,14 @@ impl Ingest {
         turn: Turn,
     ) -> Option<Result<ParsedBatch, Rejection>> {
         if bytes.len() <= HEAVY_BATCH_BYTES && turn == Turn::First {
-            let id_of_code = |code: &str| self.websites.id_of_code(code);
-            return Some(event::parse_batch(bytes, &self.rules, &arrival, id_of_code));
+            let intake = |code: &str| self.websites.intake_of_code(code, arrival.received_at);
+            return Some(event::parse_batch(bytes, &self.rules, &arrival, intake));
         }
         let (rules, websites, mut bytes) = (self.rules.clone(), Arc::clone(&self.websites), Some(bytes));
-        let parse = move || Some(event::parse_batch(bytes.take()?, &rules, &arrival, |code| websites.id_of_code(code)));
+        let parse = move || {
+            let intake = |code: &str| websites.intake_of_code(code, arrival.received_at);
+            Some(event::parse_batch(bytes.take()?, &rules, &arrival, intake))
+        };
         self.bodies.heavy.run(turn, parse).await
     }
 
@@ -360,9 +374,15 @@ impl Ingest {
         Some(self.cursors.positions().encode(last.website_id, &place))
     }
 
-    /// Counts what is odd about events that are stored.
-    fn count_warnings(&self, warnings: &Warnings) {
+    /// Counts what is odd about events that are stored, and how many are of visitors who send `Sec-GPC: 1`.
+    fn count_stored(&self, stored: &Stored, warnings: &Warnings) {
         let metrics = &self.metrics;
+        let GpcCounts { ignored, anonymized } = stored.events.gpc();
+        for (action, count) in [(GpcAction::Ignored, ignored), (GpcAction::Anonymized, anonymized)] {
+            if count > 0 {
+                metrics.gpc_events(action).increment(count.into());
+            }
+        }
         for (code, count) in warnings.counts() {
             let label = match code {
                 WarningCode::TimestampLooksLikeSeconds => Warned::TimestampLooksLikeSeconds,
@@ -370,6 +390,7 @@ impl Ingest {
                 WarningCode::TimestampAhead => Warned::TimestampAhead,
                 WarningCode::ReferrerDropped => Warned::ReferrerDropped,
                 WarningCode::TextRepaired => Warned::TextRepaired,
+                WarningCode::HostNotListed => Warned::HostNotListed,
             };
             metrics.event_warnings(label).increment(count);
             if code == WarningCode::TimestampAhead {
@@ -392,6 +413,14 @@ impl Ingest {
             }
         }
     }
+}
+
+/// What a browser sends for who wants that nobody is told of them, <https://www.w3.org/TR/gpc/>.
+const GPC: HeaderName = HeaderName::from_static("sec-gpc");
+
+/// What stands for the visitor and the session of a request that must not tell whose it is: nobody's, and only once.
+fn anonymous_id() -> Arc<str> {
+    format!("{:032x}", rand::random::<u128>()).into()
 }
 
 /// What a request is answered with all of whose stored events were stored already.
@@ -424,6 +453,8 @@ fn reason_of(fault: &Rejection) -> Rejected {
     match fault {
         Rejection::Malformed(_) => Rejected::Malformed,
         Rejection::Invalid(_) => Rejected::Invalid,
+        Rejection::OtherHost(_) => Rejected::Host,
+        Rejection::Gpc => Rejected::Gpc,
         Rejection::UnknownWebsite(_) => Rejected::UnknownWebsite,
     }
 }

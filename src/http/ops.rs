@@ -8,7 +8,7 @@ use std::{
 use flate2::{Compression, write::GzEncoder};
 use hyper::{
     StatusCode,
-    header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, VARY},
+    header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, VARY},
 };
 
 use super::{
@@ -98,6 +98,13 @@ impl Ops {
         response
     }
 
+    /// `GET /.well-known/gpc.json`: that hitlog knows of Global Privacy Control, <https://www.w3.org/TR/gpc/>.
+    pub(super) async fn gpc(&self) -> Response {
+        let mut response = counted_json(StatusCode::OK, GPC);
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("max-age=86400"));
+        response
+    }
+
     /// `GET /metrics`, packed for whoever asks for that.
     pub(super) async fn metrics(&self, asked: Asked<'_>) -> Response {
         let metrics = &self.metrics;
@@ -133,6 +140,9 @@ impl Ops {
         response
     }
 }
+
+/// What browsers and people look for to learn whether `Sec-GPC` is heeded, and since when as it is now.
+const GPC: &str = r#"{"gpc":true,"lastUpdate":"2026-11-28"}"#;
 
 /// Every request that hitlog takes and its responses, in OpenAPI 3.1.
 const DESCRIPTION: &str = include_str!("../../config/openapi.yaml");

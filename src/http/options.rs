@@ -28,6 +28,12 @@ pub struct RequestLimits {
     pub website_bytes_max: usize,
     /// What a website may be like.
     pub website: WebsiteLimits,
+    /// How long the code that a website had stays valid when it gets a new one, if nobody says, in seconds.
+    pub code_valid_seconds_default: u64,
+    /// The longest time that may be said, in seconds.
+    pub code_valid_seconds_max: u64,
+    /// Most earlier codes of a website that are valid at once.
+    pub retired_codes_max: usize,
     /// Events of a page when the client names no limit.
     pub page_events_default: u64,
     /// Most events of a page; a larger limit becomes this.
@@ -48,6 +54,9 @@ impl RequestLimits {
         id_bytes_max: 128,
         website_bytes_max: 0,
         website: WebsiteLimits::OF_TESTS,
+        code_valid_seconds_default: 2_592_000,
+        code_valid_seconds_max: 31_622_400,
+        retired_codes_max: 10,
         page_events_default: 100,
         page_events_max: 1_000,
         page_websites_default: 100,

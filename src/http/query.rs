@@ -18,6 +18,7 @@ use super::{
     response::{Response, chunked_json, json},
 };
 use crate::{
+    clock::now_ms,
     event::{EventType, Faults, json as json_text, time::parse_time},
     event_id::EventIds,
     metrics::{HttpMetrics, QueryWarning},
@@ -121,7 +122,7 @@ impl Query {
             Ok(query) => query,
             Err(faults) => return invalid("Invalid query", &faults),
         };
-        let Some(website_id) = self.websites.id_of_code(&query.tracking_code) else {
+        let Some(website_id) = self.websites.id_of_code(&query.tracking_code, now_ms()) else {
             return error(ErrorCode::NotFound, "Website with this tracking code not found");
         };
         let filter = EventFilter {

@@ -73,6 +73,12 @@ static ROUTES: &[Route] = &[
         ..Route::at("/api/v1/websites/:id")
     },
     Route {
+        methods: &[post(Holder(Role::Admin), |handlers, asked| Box::pin(handlers.websites.renew_code(asked)))
+            .with_body(|limits| limits.website_bytes_max)
+            .that_changes()],
+        ..Route::at("/api/v1/websites/:id/tracking-code")
+    },
+    Route {
         is_for_pages: true,
         methods: &[get(Holder(Role::Read), |handlers, asked| Box::pin(handlers.stats.totals(asked)))],
         ..Route::at("/api/v1/stats")
@@ -171,6 +177,10 @@ static ROUTES: &[Route] = &[
     Route {
         methods: &[get(Everybody, |handlers, _| Box::pin(handlers.ops.description()))],
         ..Route::at("/openapi.yaml")
+    },
+    Route {
+        methods: &[get(Everybody, |handlers, _| Box::pin(handlers.ops.gpc()))],
+        ..Route::at("/.well-known/gpc.json")
     },
 ];
 
@@ -406,6 +416,9 @@ mod tests {
             ("/api/v1/dashboard/top-pages", "/api/v1/dashboard/top-pages", ""),
             ("/api/v1/dashboard/chart-data", "unknown", ""),
             ("/api/v1/websites/web-1", "/api/v1/websites/:id", "web-1"),
+            ("/api/v1/websites/web-1/tracking-code", "/api/v1/websites/:id/tracking-code", "web-1"),
+            ("/api/v1/websites//tracking-code", "unknown", ""),
+            ("/.well-known/gpc.json", "/.well-known/gpc.json", ""),
             ("/api/v1/visitors/a%2Fb", "/api/v1/visitors/:visitorId", "a%2Fb"),
             ("/api/v1/erasures/era-1", "/api/v1/erasures/:id", "era-1"),
             ("/health", "/readyz", ""),

@@ -86,7 +86,7 @@ impl StatsRoutes {
             Ok(query) => query,
             Err(faults) => return invalid("Invalid query", &faults),
         };
-        let website = self.websites.id_of_code(&query.tracking_code).and_then(|id| self.websites.get(&id));
+        let website = self.websites.id_of_code(&query.tracking_code, now_ms()).and_then(|id| self.websites.get(&id));
         let Some(website) = website else {
             return error(ErrorCode::NotFound, "Website with this tracking code not found");
         };

@@ -34,6 +34,7 @@ use super::{
     stop::Stop,
 };
 use crate::{
+    clock::now_ms,
     event::{EventType, Faults},
     event_id::EventIds,
     store::{TailFilter, TailPlace, Tails, TooManyTails, Websites},
@@ -122,7 +123,7 @@ impl TailRoute {
             Ok(query) => query,
             Err(faults) => return invalid("Invalid query", &faults),
         };
-        let Some(website_id) = self.websites.id_of_code(&query.tracking_code) else {
+        let Some(website_id) = self.websites.id_of_code(&query.tracking_code, now_ms()) else {
             return error(ErrorCode::NotFound, "Website with this tracking code not found");
         };
         let place = match &query.from {

@@ -24,9 +24,9 @@ use super::{
 use crate::{
     budget::OverBudget,
     domain::Domain,
-    event::Faults,
+    event::{Faults, time::time_text},
     queue::Queue,
-    store::{Catalog, NewWebsite, Website, WebsiteChange, Websites},
+    store::{Catalog, CodeRenewal, NewWebsite, Renewed, Website, WebsiteChange, Websites},
     website::{Members, WEBSITE_MEMBERS, WebsiteJson, WebsiteLimits, check_change, members_of, text},
 };
 
@@ -131,6 +131,38 @@ impl WebsiteRoutes {
         }
     }
 
+    /// `POST /api/v1/websites/:id/tracking-code`: gives it a new one, and keeps the one that it has for a while.
+    pub(super) async fn renew_code(&self, asked: Asked<'_>) -> Response {
+        /// The website as it is shown, and the code that it had.
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct RenewedJson<'a> {
+            #[serde(flatten)]
+            website: WebsiteJson<'a>,
+            previous_tracking_code: &'a str,
+            previous_tracking_code_valid_until: String,
+        }
+        let (id, limits) = (asked.id, &self.limits);
+        let check = |[seconds]: &[Option<&RawValue>; 1]| check_valid_seconds(*seconds, limits);
+        let valid_seconds = match self.read_members(asked, ["previousValidSeconds"], "{}", check).await {
+            Ok(seconds) => seconds,
+            Err(refusal) => return refusal,
+        };
+        let renewal = CodeRenewal { valid_ms: valid_seconds * 1_000, retired_max: limits.retired_codes_max };
+        match self.catalog.renew_code(id.to_owned(), renewal).await {
+            Ok(Renewed { website, previous_code, previous_valid_until }) => {
+                self.obstacles.changed();
+                let renewed = RenewedJson {
+                    website: WebsiteJson::from(&*website),
+                    previous_tracking_code: &previous_code,
+                    previous_tracking_code_valid_until: time_text(previous_valid_until),
+                };
+                json_of(StatusCode::OK, &renewed)
+            }
+            Err(failure) => catalog_error(&failure, &self.obstacles),
+        }
+    }
+
     /// `DELETE /api/v1/websites/:id`
     pub(super) async fn delete(&self, asked: Asked<'_>) -> Response {
         #[derive(Serialize)]
@@ -150,19 +182,32 @@ impl WebsiteRoutes {
         }
     }
 
-    /// Reads a body, and what its members make; or says what is wrong with them. The body is gone when that is known:
-    /// a change may wait for others.
+    /// Reads a body about a website, and what its members make; or says what is wrong with them.
     async fn read<T>(
         &self,
-        mut asked: Asked<'_>,
+        asked: Asked<'_>,
         check: impl FnOnce(&Members<'_>) -> Result<T, Faults> + Send,
+    ) -> Result<T, Response> {
+        self.read_members(asked, WEBSITE_MEMBERS, "", check).await
+    }
+
+    /// Reads the members of a body that have these names; one of nothing is as `nothing`. The body is gone when what
+    /// they make is known: a change may wait for others.
+    async fn read_members<const N: usize, T>(
+        &self,
+        mut asked: Asked<'_>,
+        names: [&'static str; N],
+        nothing: &'static str,
+        check: impl FnOnce(&[Option<&RawValue>; N]) -> Result<T, Faults> + Send,
     ) -> Result<T, Response> {
         let body = asked.read_body(0, &self.bodies).await;
         let (bytes, _holding) = body.map_err(|failure| body_error(&failure, self.queue.retry_after()))?.into_parts();
         // A byte-order mark is passed over.
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+        let is_nothing = !nothing.is_empty() && bytes.trim_ascii().is_empty();
+        let bytes = if is_nothing { nothing.as_bytes() } else { bytes };
         let object: &RawValue = serde_json::from_slice(bytes).map_err(|fault| malformed(bytes, &fault))?;
-        let checked = members_of(object, WEBSITE_MEMBERS).map_err(Faults::of_form).and_then(|sent| check(&sent));
+        let checked = members_of(object, names).map_err(Faults::of_form).and_then(|sent| check(&sent));
         checked.map_err(|faults| invalid("Invalid website data", &faults))
     }
 }
@@ -290,10 +335,29 @@ fn check_new(sent: &Members<'_>, limits: &WebsiteLimits) -> Result<NewWebsite, F
             description: change.description.flatten(),
             timezone: change.timezone.flatten(),
             hosts: change.hosts.unwrap_or_default(),
+            hosts_policy: change.hosts_policy.unwrap_or_default(),
+            gpc: change.gpc.unwrap_or_default(),
             goals: change.goals.unwrap_or_default(),
         }),
         _ => Err(faults),
     }
+}
+
+/// For how many seconds a code that is replaced is to stay valid; null is as nothing.
+fn check_valid_seconds(sent: Option<&RawValue>, limits: &RequestLimits) -> Result<i64, Faults> {
+    let max = limits.code_valid_seconds_max;
+    let seconds = match sent.map(RawValue::get).filter(|sent| *sent != "null") {
+        None => Some(limits.code_valid_seconds_default),
+        // 60.0 and 6e1 are whole, too; no number up to the limit is too long for a double.
+        Some(text) => {
+            text.parse::<f64>().ok().filter(|number| (0.0..=max as f64).contains(number)).and_then(|number| {
+                let is_number = text.starts_with(|first: char| first.is_ascii_digit() || first == '-');
+                (is_number && number.fract() == 0.0).then_some(number as u64)
+            })
+        }
+    };
+    let seconds = seconds.and_then(|seconds| i64::try_from(seconds).ok());
+    seconds.ok_or_else(|| Faults::of_field("previousValidSeconds", format!("Expected a whole number from 0 to {max}")))
 }
 
 /// Checks what is to change of a website; unknown members are ignored.
@@ -364,6 +428,29 @@ mod tests {
     }
 
     #[test]
+    fn how_long_a_code_that_is_replaced_stays_valid() {
+        let checked = |sent: Option<&str>| {
+            let raw = sent.map(|sent| serde_json::from_str::<&RawValue>(sent).unwrap());
+            check_valid_seconds(raw, &RequestLimits::OF_TESTS).map_err(|faults| faults.fields[0].0)
+        };
+        for (sent, wanted) in [
+            (None, 2_592_000),
+            (Some("null"), 2_592_000),
+            (Some("0"), 0),
+            (Some("-0"), 0),
+            (Some("1"), 1),
+            (Some("60.0"), 60),
+            (Some("6e1"), 60),
+            (Some("31622400"), 31_622_400),
+        ] {
+            assert_eq!(checked(sent), Ok(wanted), "{sent:?}");
+        }
+        for sent in ["-1", "0.5", "31622401", "1e300", "1e999", "\"60\"", "true", "[]", "{}", "\"inf\""] {
+            assert_eq!(checked(Some(sent)), Err("previousValidSeconds"), "{sent}");
+        }
+    }
+
+    #[test]
     fn members_of_a_website() {
         let faults = |text: &str, is_new| {
             let checked = if is_new {
@@ -387,6 +474,8 @@ mod tests {
             (r#"{"name": null, "domain": 1, "description": []}"#, false, Err(vec!["name", "description", "domain"])),
             (r#"{"name": ""}"#, false, Err(vec!["name"])),
             (r#"{"name": "a\u0000"}"#, false, Err(vec!["name"])),
+            (r#"{"name": "A", "domain": "a.b", "hostsPolicy": "refuse", "gpc": null}"#, true, Ok(())),
+            (r#"{"hostsPolicy": "no", "gpc": 1}"#, false, Err(vec!["hostsPolicy", "gpc"])),
         ] {
             assert_eq!(faults(text, is_new), wanted, "{text}");
         }

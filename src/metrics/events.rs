@@ -3,7 +3,7 @@
 use metrics::{Counter, Gauge};
 
 use super::{
-    labels::{Rejected, Shed, Warned},
+    labels::{GpcAction, Rejected, Shed, Warned},
     registry::metric_group,
 };
 
@@ -40,7 +40,9 @@ metric_group! {
     labelled {
         events_rejected: Counter by reason(Rejected) = "hitlog_events_rejected_total",
             "Events rejected: the client's fault, not stored.",
-            "A step after a release of a site is that site's tracker; its answers (400, 404, 413) say what is wrong.";
+            "A step after a release of a site is that site's tracker; its answers (400, 404, 413) say what is wrong. \
+             host: pages of hosts that the website does not name, or of somebody who has its code; gpc: what the \
+             website's `gpc` asks for.";
         events_shed: Counter by reason(Shed) = "hitlog_events_shed_total",
             "Events refused with 503 for now: not stored, worth sending again.",
             "queue_full: the disk is too slow for what comes in. body_memory, answer_memory: many slow clients at \
@@ -51,5 +53,9 @@ metric_group! {
             "Oddities of stored events, as their clients are told in warnings.",
             "No event is lost by them. If one grows with most events, send one by hand and read `warnings` in the \
              answer.";
+        gpc_events: Counter by action(GpcAction) = "hitlog_gpc_events_total",
+            "Events whose visitors send Sec-GPC: 1, by what their websites' `gpc` made of them. Those that are dropped \
+             are among the rejected, too.",
+            "It tells how many visitors ask not to be tracked: compare it with hitlog_events_received_total.";
     }
 }

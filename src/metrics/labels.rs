@@ -29,6 +29,10 @@ label! {
         Invalid = "validation",
         /// The tracking code belongs to no website.
         UnknownWebsite = "unknown_website",
+        /// The page is of none of the hosts that its website takes events of.
+        Host = "host",
+        /// The visitor sends `Sec-GPC: 1`, and the website takes no events of those who do.
+        Gpc = "gpc",
         /// The body is over its limit.
         TooLarge = "too_large",
         /// The body came too slowly.
@@ -79,6 +83,20 @@ label! {
         ReferrerDropped = "REFERRER_DROPPED",
         /// Half a surrogate pair became U+FFFD.
         TextRepaired = "TEXT_REPAIRED",
+        /// The page is of none of its website's hosts.
+        HostNotListed = "HOST_NOT_LISTED",
+    }
+}
+
+label! {
+    /// What became of an event whose visitor sends `Sec-GPC: 1`, as its website has it.
+    GpcAction {
+        /// It was stored as it is.
+        Ignored = "ignored",
+        /// It was stored without what would tell who the visitor is.
+        Anonymized = "anonymized",
+        /// It was refused.
+        Dropped = "dropped",
     }
 }
 

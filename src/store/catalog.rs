@@ -5,6 +5,7 @@
 //! talks to. A change is answered after its COMMIT, and only then does [`Websites`] show it.
 
 mod catalog_file;
+mod change_error;
 mod epoch_table;
 mod erasure;
 mod erasure_table;
@@ -13,6 +14,7 @@ mod expiry_table;
 mod segment_table;
 mod ship_table;
 mod shipped;
+mod website_changes;
 mod website_table;
 mod websites;
 mod written_off_table;
@@ -23,11 +25,8 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
-use rand::RngExt;
-use rusqlite::ErrorCode;
 use tokio::sync::oneshot;
 
-use self::erasure::VisitorSubject;
 pub(super) use self::{
     catalog_file::CatalogFile,
     epoch_table::{mark_backup, read_epochs},
@@ -43,6 +42,7 @@ pub(super) use self::{
     website_table::read_websites,
     written_off_table::read_erased_since,
 };
+use self::{change_error::ChangeError, erasure::VisitorSubject, website_changes::random_letters};
 pub use self::{
     erasure::Erasure,
     ship_table::ShipChange,
@@ -50,15 +50,16 @@ pub use self::{
         Pause, RangeEnd, Resume, ShipErasure, ShipErasureState, ShipNode, ShipNow, ShipRange, ShipState, ShipTarget,
         Verify, VerifyDifference, VerifyWork,
     },
+    website_changes::{CodeRenewal, Renewed},
     website_table::{NewWebsite, WebsiteChange},
     websites::{Aim, Goal, Website, WebsiteAge, WebsitePage, Websites},
 };
 use super::{
-    error::{CatalogError, OnFailure, OpenError, is_disk_full},
+    error::{CatalogError, OnFailure, OpenError},
     format::schema,
     segments::{HiddenVisitor, Segments},
 };
-use crate::{clock::now_ms, domain::Domain};
+use crate::clock::now_ms;
 
 /// Changes that may wait for the catalog's thread. Each takes a sync, and people make them, not trackers.
 const CHANGES_WAITING_MAX: usize = 64;
@@ -115,50 +116,6 @@ impl CatalogFile {
             directory.end_ties();
         }
         ended
-    }
-
-    fn create(&mut self, new: NewWebsite) -> Result<Arc<Website>, ChangeError> {
-        // Later than every other website's, so that "newest first" is an order even within a millisecond.
-        let now = now_ms().max(self.websites.newest_created_at() + 1);
-        let website = Website {
-            id: format!("web-{}", random_letters(12)).into(),
-            tracking_code: format!("pm-{}-{now:013}", random_letters(6)).into(),
-            name: new.name,
-            domain: new.domain.into_string(),
-            description: new.description,
-            timezone: new.timezone,
-            hosts: new.hosts,
-            goals: new.goals,
-            created_at: now,
-            updated_at: now,
-        };
-        self.insert(website)
-    }
-
-    fn insert(&mut self, website: Website) -> Result<Arc<Website>, ChangeError> {
-        website_table::insert(&self.connection, &website)?;
-        Ok(self.websites.insert(website))
-    }
-
-    fn fill_in(&mut self, website: Website) -> Result<Arc<Website>, ChangeError> {
-        self.find(&website.id)?;
-        website_table::update(&self.connection, &website)?;
-        // It has another place in the order of age.
-        self.websites.remove(&website.id);
-        Ok(self.websites.insert(website))
-    }
-
-    fn update(&mut self, id: &str, change: WebsiteChange) -> Result<Arc<Website>, ChangeError> {
-        let mut website = self.find(id)?;
-        website.name = change.name.unwrap_or(website.name);
-        website.domain = change.domain.map_or(website.domain, Domain::into_string);
-        website.description = change.description.unwrap_or(website.description);
-        website.timezone = change.timezone.unwrap_or(website.timezone);
-        website.hosts = change.hosts.unwrap_or(website.hosts);
-        website.goals = change.goals.unwrap_or(website.goals);
-        website.updated_at = now_ms().max(website.created_at);
-        website_table::update(&self.connection, &website)?;
-        Ok(self.websites.insert(website))
     }
 
     fn delete(&mut self, id: &str, memory: &InMemory) -> Result<(Arc<Website>, Arc<str>), ChangeError> {
@@ -315,27 +272,6 @@ impl CatalogFile {
         memory.shipped.change(|state| state.erasures = erasures);
         Ok(())
     }
-
-    fn find(&self, id: &str) -> Result<Website, ChangeError> {
-        self.websites.get(id).map(Arc::unwrap_or_clone).ok_or(ChangeError::Refused(CatalogError::NotFound))
-    }
-}
-
-/// Why a change failed: refused, with the disk as it was, or broken off, with the disk in doubt.
-enum ChangeError {
-    Refused(CatalogError),
-    Fatal(rusqlite::Error),
-}
-
-impl From<rusqlite::Error> for ChangeError {
-    fn from(error: rusqlite::Error) -> Self {
-        match error.sqlite_error_code() {
-            // Ids are random and codes hold the time: only domains can collide.
-            Some(ErrorCode::ConstraintViolation) => Self::Refused(CatalogError::DomainTaken),
-            _ if is_disk_full(&error) => Self::Refused(CatalogError::StorageFull),
-            _ => Self::Fatal(error),
-        }
-    }
 }
 
 /// A change, and where its answer comes.
@@ -375,6 +311,11 @@ impl Catalog {
     /// Changes a website, never its id or its code.
     pub async fn update_website(&self, id: String, change: WebsiteChange) -> Result<Arc<Website>, CatalogError> {
         self.ask(move |catalog, _| catalog.update(&id, change)).await
+    }
+
+    /// Gives a website a new tracking code. The one that it has is as good for a while.
+    pub async fn renew_code(&self, id: String, renewal: CodeRenewal) -> Result<Renewed, CatalogError> {
+        self.ask(move |catalog, _| catalog.renew_code(&id, renewal)).await
     }
 
     /// Deletes a website, and has its events erased: once this returns, no answer shows them. The second value is the
@@ -465,13 +406,6 @@ impl Catalog {
 
 fn new_erasure_id() -> Arc<str> {
     format!("era-{}", random_letters(12)).into()
-}
-
-/// Letters of a to z and 0 to 9, from the system's secure generator.
-fn random_letters(count: usize) -> String {
-    const LETTERS: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
-    let mut random = rand::rng();
-    (0..count).map(|_| char::from(LETTERS[random.random_range(0..LETTERS.len())])).collect()
 }
 
 #[cfg(test)]

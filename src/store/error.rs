@@ -254,6 +254,10 @@ pub enum CatalogError {
     /// Another website has that domain.
     #[error("another website has that domain")]
     DomainTaken,
+    /// As many earlier tracking codes of the website are valid as may be; nothing was changed. The next one ends at
+    /// this time, in milliseconds since 1970, UTC.
+    #[error("as many earlier tracking codes of the website are valid as may be")]
+    CodesFull(i64),
     /// The disk is full; nothing was changed.
     #[error("the disk is full")]
     StorageFull,

@@ -8,7 +8,7 @@ use super::members::{Members, elements, members_of, text};
 use crate::{
     calendar::Zone,
     domain::Domain,
-    event::Faults,
+    event::{Faults, Gpc, HostsPolicy},
     store::{Aim, Goal, WebsiteChange},
 };
 
@@ -42,18 +42,22 @@ impl WebsiteLimits {
 /// Checks what is sent, and adds its faults to those that there are; what has one is as if absent. The domain is left
 /// out: whether a website may keep one that breaks the rules is known to whoever asks.
 pub fn check_change(sent: &Members<'_>, limits: &WebsiteLimits, faults: &mut Faults) -> WebsiteChange {
-    let [name, _, description, timezone, hosts, goals] = *sent;
+    let [name, _, description, timezone, hosts, goals, hosts_policy, gpc] = *sent;
     let check_name = |text: &str| check_name(text, limits.name_chars_max);
     let name = name.map(|raw| checked(raw, check_name));
     let check_description = |text: &str| check_description(text, limits.description_chars_max);
     let description = description.map(|raw| checked_or_null(raw, check_description));
     let timezone = timezone.map(|raw| checked_or_null(raw, check_timezone));
+    let hosts_policy = hosts_policy.map(|raw| checked_word(raw, HostsPolicy::WORDS, HostsPolicy::from_word));
+    let gpc = gpc.map(|raw| checked_word(raw, Gpc::WORDS, Gpc::from_word));
     WebsiteChange {
         name: name.and_then(|checked| noted("name", checked, faults)),
         domain: None,
         description: description.and_then(|checked| noted("description", checked, faults)),
         timezone: timezone.and_then(|checked| noted("timezone", checked, faults)),
         hosts: hosts.and_then(|raw| check_hosts(raw, limits, faults)),
+        hosts_policy: hosts_policy.and_then(|checked| noted("hostsPolicy", checked, faults)),
+        gpc: gpc.and_then(|checked| noted("gpc", checked, faults)),
         goals: goals.and_then(|raw| check_goals(raw, limits, faults)),
     }
 }
@@ -79,6 +83,20 @@ fn checked_or_null<T, F: Into<Cow<'static, str>>>(
         Some(b'n') => Ok(None),
         _ => Err("Expected a string or null".into()),
     }
+}
+
+/// One of some words; null says what nothing does.
+fn checked_word<T: Default>(
+    raw: &RawValue,
+    words: &[&str],
+    of_word: fn(&str) -> Option<T>,
+) -> Result<T, Cow<'static, str>> {
+    let word = match raw.get() {
+        "null" => return Ok(T::default()),
+        _ => text(raw).ok(),
+    };
+    let expected = || format!("Expected one of: {}, or null", words.join(", ")).into();
+    word.and_then(|word| of_word(&word)).ok_or_else(expected)
 }
 
 /// Checks a name that people see; the limit is in characters.
@@ -232,10 +250,13 @@ mod tests {
             description: Some(None),
             timezone: Some(None),
             hosts: Some([].into()),
+            hosts_policy: Some(HostsPolicy::Warn),
+            gpc: Some(Gpc::Ignore),
             goals: Some([].into()),
             ..WebsiteChange::default()
         };
-        let null = r#"{"description": null, "timezone": null, "hosts": null, "goals": null}"#;
+        let null = r#"{"description": null, "timezone": null, "hosts": null, "goals": null,
+                       "hostsPolicy": null, "gpc": null}"#;
         assert_eq!(change(null), (emptied, vec![]));
         let (emptied, faults) = change(r#"{"hosts": [], "goals": []}"#);
         assert_eq!(
@@ -278,6 +299,30 @@ mod tests {
         ] {
             let (change, faults) = change(&format!(r#"{{"hosts": {sent}}}"#));
             assert_eq!((change.hosts, faults), (None, wanted.into_iter().map(str::to_owned).collect()), "{sent}");
+        }
+    }
+
+    #[test]
+    fn what_it_takes_is_said_in_words() {
+        for (json, policy, gpc) in [
+            (r#"{"hostsPolicy": "warn", "gpc": "ignore"}"#, Some(HostsPolicy::Warn), Some(Gpc::Ignore)),
+            (r#"{"hostsPolicy": "refuse", "gpc": "anonymous"}"#, Some(HostsPolicy::Refuse), Some(Gpc::Anonymous)),
+            (r#"{"gpc": "\u0064rop"}"#, None, Some(Gpc::Drop)),
+        ] {
+            let (change, faults) = change(json);
+            assert_eq!((change.hosts_policy, change.gpc, faults), (policy, gpc, vec![]), "{json}");
+        }
+        for value in [r#""""#, r#""Warn""#, r#""drop it""#, r#""\ud800""#, "true", "0", "[]", "{}"] {
+            let mut faults = Faults::default();
+            let json = format!(r#"{{"hostsPolicy": {value}, "gpc": {value}}}"#);
+            let sent = members_of(serde_json::from_str(&json).unwrap(), WEBSITE_MEMBERS).unwrap();
+            let change = check_change(&sent, &WebsiteLimits::OF_TESTS, &mut faults);
+            assert_eq!((change.hosts_policy, change.gpc), (None, None), "{value}");
+            let wanted = [
+                ("hostsPolicy", vec!["Expected one of: warn, refuse, or null".into()]),
+                ("gpc", vec!["Expected one of: ignore, anonymous, drop, or null".into()]),
+            ];
+            assert_eq!(faults.fields, wanted, "{value}");
         }
     }
 

@@ -10,7 +10,8 @@ use serde::{
 use serde_json::{Deserializer as Json, value::RawValue};
 
 /// The members of a website that somebody may set, in the order of [`Members`].
-pub const WEBSITE_MEMBERS: [&str; 6] = ["name", "domain", "description", "timezone", "hosts", "goals"];
+pub const WEBSITE_MEMBERS: [&str; 8] =
+    ["name", "domain", "description", "timezone", "hosts", "goals", "hostsPolicy", "gpc"];
 
 /// What is sent of each of [`WEBSITE_MEMBERS`]; `None` if it is absent.
 pub type Members<'a> = [Option<&'a RawValue>; WEBSITE_MEMBERS.len()];

@@ -412,6 +412,7 @@ fn with_websites(data: &Path) -> Vec<Value> {
     let path = format!("/api/v1/websites/{}", registered[2]["id"].as_str().unwrap());
     let change = json!({
         "name": "Renamed", "timezone": "Europe/Berlin", "hosts": ["localhost:3001", "c.example"],
+        "hostsPolicy": "refuse", "gpc": "anonymous",
         "goals": [{"name": "Büro", "event": "\"a\"\u{1}"}, {"name": "Docs", "page": "/docs/*\\*"}]
     });
     registered[2] = client.put(&path, change.to_string()).json();
@@ -419,7 +420,8 @@ fn with_websites(data: &Path) -> Vec<Value> {
     assert_ne!(registered[2]["createdAt"], registered[2]["updatedAt"]);
     for at in [0, 2] {
         let code = registered[at]["trackingCode"].as_str().unwrap();
-        let event = event_with(code, json!({"properties": {"name": "an event's"}}));
+        // Of a host that the third website has: it refuses others.
+        let event = event_with(code, json!({"url": "http://c.example/", "properties": {"name": "an event's"}}));
         assert_eq!(client.post("/api/v1/events", event.to_string()).status, 201);
     }
     daemon.stop();
@@ -510,6 +512,8 @@ fn a_website_that_is_here_stays_and_one_that_conflicts_is_refused() {
         (json!({"id": "web-new", "timezone": "Europe/Bonn"}), "line 1: timezone: Unknown time zone"),
         (json!({"id": "web-new", "hosts": ["a.example", "no host"]}), "line 1: hosts[1]: Expected a host name"),
         (json!({"id": "web-new", "goals": [{"name": "A"}]}), "line 1: goals[0]: Expected either an event or a page"),
+        (json!({"id": "web-new", "hostsPolicy": "no"}), "line 1: hostsPolicy: Expected one of: warn, refuse, or null"),
+        (json!({"id": "web-new", "gpc": 7}), "line 1: gpc: Expected one of: ignore, anonymous, drop, or null"),
         (json!({"id": "web-new", "createdAt": "9999-01-01T00:00:00Z"}), "createdAt: It is too far ahead"),
         (json!({"id": "web-new", "createdAt": "1960-01-01T00:00:00Z"}), "createdAt: Expected a time"),
         (json!({"id": 7}), "id: Expected a string"),

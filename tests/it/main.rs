@@ -66,6 +66,7 @@ mod tail_command;
 mod tail_durable;
 mod tail_goes_on;
 mod tail_kept;
+mod taken;
 mod tokens;
 mod told;
 mod tools;

@@ -8,6 +8,7 @@
 //! - `cursor` and `offset` exclude each other, and so do a website's `websiteId` and `trackingCode`; a cursor belongs to
 //!   one listing and a position to one website, `from` must not be after `to`;
 //! - a website's zone is one that there is, and no two of its goals have the same name;
+//! - a website that refuses pages of other hosts takes none that is made up: `taken.rs` tries those;
 //! - a head that is not HTTP never reaches a route (`smuggling.rs` tries those);
 //! - an answer without an end is never read to it: of events that are followed only the head is asked for (HEAD).
 

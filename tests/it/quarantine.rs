@@ -473,6 +473,8 @@ fn a_catalog_of_an_older_hitlog_with_an_interrupted_rewriting() {
              DROP TABLE ShipTarget; DROP TABLE ShipNode; DROP TABLE ShipRange; DROP TABLE ShipDead;
              DROP TABLE ShipErasure; ALTER TABLE Website DROP COLUMN timezone;
              ALTER TABLE Website DROP COLUMN hosts; ALTER TABLE Website DROP COLUMN goals;
+             ALTER TABLE Website DROP COLUMN hostsPolicy; ALTER TABLE Website DROP COLUMN gpc;
+             DROP TABLE RetiredCode;
              PRAGMA user_version = 2;",
         )
         .unwrap();

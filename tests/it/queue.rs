@@ -8,7 +8,7 @@ use std::{
 };
 
 use hitlog::{
-    event::{Arrival, Original, Repeat, Rules, ValidEvents, parse_batch},
+    event::{Arrival, Intake, Original, Repeat, Rules, ValidEvents, parse_batch},
     metrics::{BuildInfo, Metrics, Shed},
     queue::{Ack, CommitError, Limits, Overloaded, Receipt, Request, Requests, State, Stored, Taken, bounded},
 };
@@ -35,7 +35,8 @@ fn events(count: usize) -> ValidEvents {
     };
     let event = r#"{"trackingCode":"pm-a","eventType":"click","url":"https://a.b/","sessionId":"s","visitorId":"v"}"#;
     let body = format!(r#"{{"events":[{}]}}"#, vec![event; count].join(","));
-    let batch = parse_batch(body.into_bytes(), &rules, &Arrival::at(0), |_| Some("web-a".into())).unwrap();
+    let batch =
+        parse_batch(body.into_bytes(), &rules, &Arrival::at(0), |_| Some(Intake::of_anything("web-a"))).unwrap();
     assert_eq!(batch.events.len(), count);
     batch.events
 }

@@ -272,7 +272,8 @@ fn make_older(data: &Path) {
         "ALTER TABLE Log DROP COLUMN idHashKey; UPDATE Segment SET digest = NULL; DROP TABLE ShipTarget;
          DROP TABLE ShipNode; DROP TABLE ShipRange; DROP TABLE ShipDead; DROP TABLE ShipErasure;
          ALTER TABLE Website DROP COLUMN timezone; ALTER TABLE Website DROP COLUMN hosts;
-         ALTER TABLE Website DROP COLUMN goals; PRAGMA user_version = 4;",
+         ALTER TABLE Website DROP COLUMN goals; ALTER TABLE Website DROP COLUMN hostsPolicy;
+         ALTER TABLE Website DROP COLUMN gpc; DROP TABLE RetiredCode; PRAGMA user_version = 4;",
     );
     fs::remove_dir_all(data.join("ids")).unwrap();
 }

@@ -63,6 +63,7 @@ fn every_route_needs_its_role() {
         ("GET", "/readyz", [true, true, true, true]),
         ("HEAD", "/health", [true, true, true, true]),
         ("GET", "/openapi.yaml", [true, true, true, true]),
+        ("GET", "/.well-known/gpc.json", [true, true, true, true]),
         ("GET", "/nothing/here", [true, true, true, true]),
         ("GET", "/metrics", [false, true, false, true]),
         ("HEAD", "/metrics", [false, true, false, true]),
@@ -106,6 +107,7 @@ fn every_route_needs_its_role() {
         ("POST", "/api/v1/shipping/verify", [false, false, false, true]),
         ("POST", "/api/v1/websites", [false, false, false, true]),
         ("PUT", "/api/v1/websites/web-1", [false, false, false, true]),
+        ("POST", "/api/v1/websites/web-1/tracking-code", [false, false, false, true]),
         ("DELETE", "/api/v1/websites/web-1", [false, false, false, true]),
         ("DELETE", "/api/v1/visitors/v1?trackingCode=pm-abc123-1704067200000", [false, false, false, true]),
     ];

@@ -56,6 +56,7 @@ fn whole(domain: &str) -> Value {
     json!({
         "name": "Shop", "domain": domain, "description": "d", "timezone": "europe/berlin",
         "hosts": ["www.Shop.example", "https://shop.example/x", "WWW.shop.example.", "localhost:3000"],
+        "hostsPolicy": "refuse", "gpc": "anonymous",
         "goals": [{"name": "Signup", "event": "signup", "other": 1}, {"page": "/docs/*", "event": null, "name": "Docs"}]
     })
 }
@@ -66,12 +67,14 @@ fn said() -> Value {
         "d",
         "Europe/Berlin",
         ["www.shop.example", "shop.example", "localhost:3000"],
-        [{"name": "Signup", "event": "signup", "page": null}, {"name": "Docs", "event": null, "page": "/docs/*"}]
+        [{"name": "Signup", "event": "signup", "page": null}, {"name": "Docs", "event": null, "page": "/docs/*"}],
+        "refuse",
+        "anonymous"
     ])
 }
 
 fn said_of(website: &Value) -> Value {
-    json!(["description", "timezone", "hosts", "goals"].map(|member| &website[member]))
+    json!(["description", "timezone", "hosts", "goals", "hostsPolicy", "gpc"].map(|member| &website[member]))
 }
 
 fn exported(data: &Path) -> Vec<Value> {
@@ -84,7 +87,7 @@ fn a_website_has_a_zone_hosts_and_goals() {
     let data = work.path().join("data");
     let daemon = Daemon::start_in(&data, &[]);
     let mut client = daemon.client();
-    let nothing = json!([null, null, [], []]);
+    let nothing = json!([null, null, [], [], "warn", "ignore"]);
     let plain = register(&mut client, "plain.example").json();
     assert_eq!(said_of(&plain), nothing);
     let created = client.post("/api/v1/websites", whole("a.example").to_string());
@@ -105,6 +108,11 @@ fn a_website_has_a_zone_hosts_and_goals() {
         (json!({"hosts": ["b.example"]}), 2, json!(["b.example"])),
         (json!({"hosts": null, "description": null}), 2, json!([])),
         (json!({"description": "d"}), 0, json!("d")),
+        (json!({"hostsPolicy": null}), 4, json!("warn")),
+        (json!({"hostsPolicy": "refuse"}), 4, json!("refuse")),
+        (json!({"gpc": "drop"}), 5, json!("drop")),
+        (json!({"gpc": null}), 5, json!("ignore")),
+        (json!({"gpc": "ignore", "hostsPolicy": "warn"}), 4, json!("warn")),
         (created.json(), 0, json!("d")),
     ] {
         wanted[member] = value;
@@ -141,7 +149,8 @@ fn all_faults_of_a_website_are_told_with_their_places() {
     let mut client = daemon.client();
     let id = register(&mut client, "a.example").json()["id"].as_str().unwrap().to_owned();
     let sent = json!({
-        "name": "", "domain": "no host", "timezone": "Europe/Bonn", "hosts": ["a.example", "not a host", 7],
+        "name": "", "domain": "no host", "hostsPolicy": "Refuse", "gpc": true, "timezone": "Europe/Bonn",
+        "hosts": ["a.example", "not a host", 7],
         "goals": [
             {"name": "A", "event": "a"},
             {"name": "A", "page": "!/x"},
@@ -155,6 +164,8 @@ fn all_faults_of_a_website_are_told_with_their_places() {
         "name": ["Expected 1 to 255 characters"],
         "domain": ["Expected a host name such as example.com, or a URL such as https://example.com"],
         "timezone": ["Unknown time zone; expected an IANA name such as Europe/Berlin"],
+        "hostsPolicy": ["Expected one of: warn, refuse, or null"],
+        "gpc": ["Expected one of: ignore, anonymous, drop, or null"],
         "hosts[1]": ["Expected a host name such as example.com, or a URL such as https://example.com"],
         "hosts[2]": ["Expected a string"],
         "goals[1].name": ["Another goal has this name"],
@@ -230,7 +241,8 @@ fn websites_with_as_much_as_may_be_said() {
     assert_eq!(exported(&at("copy")), exported(&at("data")));
 }
 
-/// The catalog of version 6 knew no zones, hosts and goals: tools read it as it is, and a start brings it up to date.
+/// The catalog of version 6 knew no zones, hosts and goals, that of version 7 nothing of what a website takes: tools
+/// read them as they are, and a start brings them up to date.
 #[test]
 fn a_catalog_of_an_older_hitlog_is_taken_over() {
     let work = work_dir();
@@ -242,11 +254,16 @@ fn a_catalog_of_an_older_hitlog_is_taken_over() {
     daemon.stop();
     let catalog = || Connection::open(data.join("catalog.db")).unwrap();
     let version = || catalog().query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0)).unwrap();
-    assert_eq!(version(), 7);
+    assert_eq!(version(), 8);
+    let mut bare = website.clone();
+    let older = "ALTER TABLE Website DROP COLUMN hostsPolicy; ALTER TABLE Website DROP COLUMN gpc;
+                 DROP TABLE RetiredCode; PRAGMA user_version = 7;";
+    catalog().execute_batch(older).unwrap();
+    (bare["hostsPolicy"], bare["gpc"]) = (json!("warn"), json!("ignore"));
+    assert_eq!((exported(&data), version()), (vec![plain.clone(), bare.clone()], 7));
     let older = "ALTER TABLE Website DROP COLUMN timezone; ALTER TABLE Website DROP COLUMN hosts;
                  ALTER TABLE Website DROP COLUMN goals; PRAGMA user_version = 6;";
     catalog().execute_batch(older).unwrap();
-    let mut bare = website.clone();
     for (member, value) in [("timezone", json!(null)), ("hosts", json!([])), ("goals", json!([]))] {
         bare[member] = value;
     }
@@ -257,7 +274,7 @@ fn a_catalog_of_an_older_hitlog_is_taken_over() {
     let path = format!("/api/v1/websites/{}", website["id"].as_str().unwrap());
     assert_eq!(said_of(&client.put(&path, whole("a.example").to_string()).json()), said());
     daemon.stop();
-    assert_eq!((said_of(&exported(&data)[1]), version()), (said(), 7));
+    assert_eq!((said_of(&exported(&data)[1]), version()), (said(), 8));
 }
 
 #[test]

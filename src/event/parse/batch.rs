@@ -7,6 +7,7 @@ use simd_json::Node;
 use super::reasons::shorten;
 use crate::event::{
     fields::{Output, Place, ReadEvent},
+    intake::Intake,
     record::ValidEvents,
     rejection::{Faults, Rejection},
     rules::Rules,
@@ -30,14 +31,14 @@ pub(super) struct Batch<'r, F> {
     pub(super) rules: &'r Rules,
     pub(super) out: Output<'r>,
     pub(super) refused: Vec<(usize, Rejection)>,
-    website_id: F,
+    intake: F,
     /// The tracking code found last: nearly always that of the next item, too.
-    last: Option<(String, Arc<str>)>,
+    last: Option<(String, Arc<Intake>)>,
 }
 
-impl<'r, F: Fn(&str) -> Option<Arc<str>>> Batch<'r, F> {
-    pub(super) fn new(out: Output<'r>, rules: &'r Rules, website_id: F) -> Self {
-        Self { rules, out, refused: Vec::new(), website_id, last: None }
+impl<'r, F: Fn(&str) -> Option<Arc<Intake>>> Batch<'r, F> {
+    pub(super) fn new(out: Output<'r>, rules: &'r Rules, intake: F) -> Self {
+        Self { rules, out, refused: Vec::new(), intake, last: None }
     }
 
     pub(super) fn finish(self, body: Vec<u8>) -> ParsedBatch {
@@ -78,19 +79,23 @@ impl<'r, F: Fn(&str) -> Option<Arc<str>>> Batch<'r, F> {
         let website = event.tracking_code.map(|code| self.website_of(code));
         match website {
             Some(Err(unknown)) => self.refused.push((index, unknown)),
-            Some(Ok(website)) if event.faults.is_empty() => self.out.accept(index, event, website, self.rules),
+            Some(Ok(website)) if event.faults.is_empty() => {
+                if let Err(refusal) = self.out.accept(index, event, website, self.rules) {
+                    self.refused.push((index, refusal));
+                }
+            }
             _ => self.refused.push((index, Rejection::Invalid(event.faults))),
         }
     }
 
     /// The website of a code, well formed or not.
-    pub(super) fn website_of(&mut self, code: &str) -> Result<Arc<str>, Rejection> {
+    pub(super) fn website_of(&mut self, code: &str) -> Result<Arc<Intake>, Rejection> {
         if let Some((known, website)) = &self.last
             && known == code
         {
             return Ok(Arc::clone(website));
         }
-        let website = if is_tracking_code(code) { (self.website_id)(code) } else { None };
+        let website = if is_tracking_code(code) { (self.intake)(code) } else { None };
         let website = website.ok_or_else(|| Rejection::UnknownWebsite(shorten(code)))?;
         self.last = Some((code.to_owned(), Arc::clone(&website)));
         Ok(website)

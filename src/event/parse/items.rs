@@ -13,6 +13,7 @@ use crate::event::{
     body::has_backslash,
     field::{Field, FieldSet},
     fields::{Cut, Place},
+    intake::Intake,
     rejection::{Faults, Rejection},
     rules::Rules,
     scan::{Scanner, scan, text_of},
@@ -31,7 +32,7 @@ struct Outline {
     count: usize,
 }
 
-impl<F: Fn(&str) -> Option<Arc<str>>> Batch<'_, F> {
+impl<F: Fn(&str) -> Option<Arc<Intake>>> Batch<'_, F> {
     /// Reads the items of the body, each by itself.
     pub(super) fn read_by_items(&mut self, body: &mut [u8], len: usize, has_escapes: bool) -> Result<(), Rejection> {
         let items = find_items(&body[..len], self.rules)?;

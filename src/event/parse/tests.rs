@@ -22,12 +22,12 @@ const RULES: Rules = Rules {
 const NOW: i64 = 1_769_630_400_000;
 const CODE: &str = "pm-abc123-1704067200000";
 
-fn website_id(code: &str) -> Option<Arc<str>> {
-    (code == CODE).then(|| "web-123".into())
+fn intake(code: &str) -> Option<Arc<Intake>> {
+    (code == CODE).then(|| Intake::of_anything("web-123"))
 }
 
 fn parse(body: &[u8]) -> Result<(ValidEvents, Warnings), Rejection> {
-    parse_event(body.to_vec(), &RULES, &Arrival::at(NOW), website_id)
+    parse_event(body.to_vec(), &RULES, &Arrival::at(NOW), intake)
 }
 
 /// A valid event with `changes` made to it; a change to null that is not wanted as null is made with `without`.
@@ -170,7 +170,7 @@ fn properties_take_no_more_room_than_their_batch() {
     let numbers = vec!["1e15"; 1_600].join(",");
     let item = event_with(json!({"properties": {"n": "x"}})).to_string().replace(r#""x""#, &format!("[{numbers}]"));
     let body = format!(r#"{{"events":[{}]}}"#, vec![item.as_str(); 40].join(","));
-    let batch = parse_batch(body.clone().into_bytes(), &RULES, &Arrival::at(NOW), website_id).unwrap();
+    let batch = parse_batch(body.clone().into_bytes(), &RULES, &Arrival::at(NOW), intake).unwrap();
     assert!(
         batch.events.len() > 5 && !batch.refused.is_empty(),
         "{} taken, {} not",
@@ -195,7 +195,7 @@ fn a_batch_takes_what_is_valid_and_lists_the_rest() {
         item(json!({"sessionId": "last", "properties": {"k": "v"}})),
         {},
     ]});
-    let batch = parse_batch(body.to_string().into_bytes(), &RULES, &Arrival::at(NOW), website_id).unwrap();
+    let batch = parse_batch(body.to_string().into_bytes(), &RULES, &Arrival::at(NOW), intake).unwrap();
     let sessions: Vec<_> = batch.events.rows().map(|row| row.session_id).collect();
     assert_eq!(sessions, [b"first".as_slice(), b"last"]);
     let kinds: Vec<_> = batch
@@ -205,6 +205,7 @@ fn a_batch_takes_what_is_valid_and_lists_the_rest() {
             Rejection::UnknownWebsite(code) => (*index, code.as_str()),
             Rejection::Invalid(faults) => (*index, faults.fields.first().map_or("form", |(field, _)| field)),
             Rejection::Malformed(_) => (*index, "malformed"),
+            Rejection::OtherHost(_) | Rejection::Gpc => (*index, "not taken here"),
         })
         .collect();
     assert_eq!(
@@ -231,7 +232,7 @@ fn a_batch_is_refused_whole() {
         (r#"{"events": 1e999}"#, "Expected an array, received a number"),
         (r#"{"events": [1,]}"#, "byte 14"),
     ] {
-        let refusal = parse_batch(body.as_bytes().to_vec(), &rules, &Arrival::at(NOW), website_id).unwrap_err();
+        let refusal = parse_batch(body.as_bytes().to_vec(), &rules, &Arrival::at(NOW), intake).unwrap_err();
         assert!(format!("{refusal:?}").contains(words), "{body}: {refusal:?}");
     }
 }
@@ -239,7 +240,7 @@ fn a_batch_is_refused_whole() {
 #[test]
 fn a_very_long_code_is_not_repeated_whole() {
     let body = json!({"events": [event_with(json!({"trackingCode": "é".repeat(10_000)}))]});
-    let batch = parse_batch(body.to_string().into_bytes(), &RULES, &Arrival::at(NOW), website_id).unwrap();
+    let batch = parse_batch(body.to_string().into_bytes(), &RULES, &Arrival::at(NOW), intake).unwrap();
     assert!(
         matches!(&batch.refused[0].1, Rejection::UnknownWebsite(code) if code.chars().count() == ECHO_CHARS_MAX + 1)
     );
@@ -249,4 +250,5 @@ mod beacon;
 mod faults;
 mod ids;
 mod properties;
+mod taken;
 mod warnings;

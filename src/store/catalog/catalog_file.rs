@@ -17,7 +17,7 @@ use super::{
     segment_table::{self, ListedSegment, SegmentChange, read_damage, read_leftovers, read_open_notes, read_segments},
     ship_table,
     shipped::Shipped,
-    website_table::read_websites,
+    website_table::{read_websites, remove_retired},
     websites::Websites,
     written_off_table,
 };
@@ -91,6 +91,11 @@ impl CatalogFile {
             connection.query_row("SELECT sequenceFloor FROM Log", [], |row| row.get(0)).map_err(sqlite())?;
         let epochs = read_epochs(&connection).map_err(sqlite())?;
         let id_hash_key = connection.query_row("SELECT idHashKey FROM Log", [], |row| row.get(0)).map_err(sqlite())?;
+        match remove_retired(&connection, now_ms()) {
+            // They are not valid, whether they are noted or not; and a start on a full disk must go on.
+            Err(error) if !is_disk_full(&error) => return Err(sqlite()(error)),
+            _ => {}
+        }
         let websites = Arc::new(read_websites(&connection).map_err(sqlite())?);
         if room == Room::Enough {
             file::tie(&connection, &path, directory.ties()).map_err(sqlite())?;

@@ -4,6 +4,8 @@ use rusqlite::Connection;
 
 use super::{catalog_file::WAL_DUE_BYTES, *};
 use crate::{
+    domain::Domain,
+    event::{Gpc, HostsPolicy},
     event_id::{Epoch, Epochs},
     store::{
         format::{DataDir, file, room::Room},
@@ -50,6 +52,8 @@ fn websites_outlive_the_process() {
         description: Some(Some("d".into())),
         timezone: Some(Some("Europe/Berlin".into())),
         hosts: Some(["www.second.example".to_owned()].into()),
+        hosts_policy: Some(HostsPolicy::Refuse),
+        gpc: Some(Gpc::Anonymous),
         goals: Some(goals.into()),
         ..WebsiteChange::default()
     };
@@ -71,8 +75,8 @@ fn websites_outlive_the_process() {
     let websites = catalog.websites();
     assert_eq!(websites.len(), 2);
     assert_eq!(websites.get(&second.id), Some(changed));
-    assert_eq!(websites.id_of_code(&again.tracking_code).as_ref(), Some(&again.id));
-    assert_eq!(websites.id_of_code(&first.tracking_code), None);
+    assert_eq!(websites.id_of_code(&again.tracking_code, 0).as_ref(), Some(&again.id));
+    assert_eq!(websites.id_of_code(&first.tracking_code, 0), None);
     assert_eq!(websites.newest_first()[0].id, again.id);
     let pending = catalog.erasures().unwrap();
     assert_eq!(pending.iter().map(|pending| &*pending.id).collect::<Vec<_>>(), [&*erasure]);
@@ -87,6 +91,65 @@ fn codes_are_as_the_contract_says() {
     assert_eq!((parts[0], parts[1].len(), parts[2].len(), parts.len()), ("pm", 6, 13, 3));
     assert!(parts[1].bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()));
     assert!(parts[2].bytes().all(|byte| byte.is_ascii_digit()));
+}
+
+fn renewed(catalog: &mut CatalogFile, id: &str, valid_ms: i64) -> Renewed {
+    let renewal = CodeRenewal { valid_ms, retired_max: 3 };
+    catalog.renew_code(id, renewal).unwrap_or_else(|_| panic!("not renewed"))
+}
+
+/// How many codes are noted that websites had.
+fn noted(catalog: &CatalogFile) -> i64 {
+    catalog.connection.query_row("SELECT count(*) FROM RetiredCode", [], |row| row.get(0)).unwrap()
+}
+
+#[test]
+fn a_website_gets_a_new_code_and_keeps_the_old_one_for_a_while() {
+    const HOUR: i64 = 3_600_000;
+    let work = tempfile::tempdir().unwrap();
+    let (directory, mut catalog) = open(work.path());
+    let website = catalog.create(new("First", "first.example")).unwrap_or_else(|_| panic!());
+    let other = catalog.create(new("Other", "other.example")).unwrap_or_else(|_| panic!());
+    let first = renewed(&mut catalog, &website.id, HOUR);
+    assert_eq!(first.previous_code, website.tracking_code);
+    assert!(first.previous_valid_until >= now_ms() + HOUR - 60_000 && first.website.updated_at >= website.updated_at);
+    let second = renewed(&mut catalog, &website.id, 2 * HOUR);
+    assert_eq!((&second.previous_code, second.website.age()), (&first.website.tracking_code, website.age()));
+    // A change of the website takes no code from it.
+    let change = WebsiteChange { name: Some("Renamed".into()), ..WebsiteChange::default() };
+    catalog.update(&website.id, change).unwrap_or_else(|_| panic!());
+    let third = renewed(&mut catalog, &website.id, 3 * HOUR);
+    let codes = [&website.tracking_code, &second.previous_code, &third.previous_code, &third.website.tracking_code];
+    let refused = refused(catalog.renew_code(&website.id, CodeRenewal { valid_ms: 1, retired_max: 3 }));
+    assert_eq!(refused, CatalogError::CodesFull(first.previous_valid_until), "three are the most");
+    let found = |catalog: &CatalogFile, now: i64| {
+        let websites = catalog.websites();
+        codes.map(|code| websites.id_of_code(code, now).is_some_and(|id| id == website.id))
+    };
+    let now = now_ms();
+    assert_eq!((found(&catalog, now), noted(&catalog)), ([true; 4], 3));
+    drop((directory, catalog));
+
+    let (directory, mut catalog) = open(work.path());
+    assert_eq!(found(&catalog, now), [true; 4], "a start knows them");
+    assert_eq!(found(&catalog, first.previous_valid_until), [false, true, true, true]);
+    assert_eq!(found(&catalog, now + 100 * HOUR), [false, false, false, true]);
+    assert_eq!(catalog.websites().get(&website.id).unwrap().name, "Renamed");
+    // What ends at once takes nobody's place, and what has ended is forgotten.
+    let last = renewed(&mut catalog, &website.id, 0);
+    let is_known = |catalog: &CatalogFile, code: &str| catalog.websites().id_of_code(code, now_ms()).is_some();
+    assert!(!is_known(&catalog, &last.previous_code) && is_known(&catalog, &last.website.tracking_code));
+    let expire = "UPDATE RetiredCode SET validUntil = 5 WHERE code = ?1";
+    catalog.connection.execute(expire, [&website.tracking_code]).unwrap();
+    drop((directory, catalog));
+    let (directory, mut catalog) = open(work.path());
+    assert_eq!((noted(&catalog), is_known(&catalog, &website.tracking_code)), (2, false));
+    renewed(&mut catalog, &other.id, HOUR);
+    assert_eq!(noted(&catalog), 3);
+    let memory = memory(&directory);
+    catalog.delete(&website.id, &memory).unwrap_or_else(|_| panic!());
+    assert_eq!((noted(&catalog), is_known(&catalog, &second.previous_code)), (1, false));
+    assert!(is_known(&catalog, &other.tracking_code), "another's stay");
 }
 
 #[test]

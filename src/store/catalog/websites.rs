@@ -11,6 +11,8 @@ use std::{
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 
+use crate::event::{Gpc, HostsPolicy, Intake};
+
 /// A registered website.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Website {
@@ -30,6 +32,10 @@ pub struct Website {
     /// The hosts that are its own, beside its domain: each once, by the rules of `Domain`, in the order in which people
     /// named them.
     pub hosts: Arc<[String]>,
+    /// What becomes of events of pages of other hosts.
+    pub hosts_policy: HostsPolicy,
+    /// What becomes of events of visitors who send `Sec-GPC: 1`.
+    pub gpc: Gpc,
     /// What its visitors are to do; no two have the same name.
     pub goals: Arc<[Goal]>,
     /// When it was registered, in milliseconds since 1970, UTC.
@@ -59,6 +65,14 @@ pub enum Aim {
     Page(String),
 }
 
+/// A tracking code that a website had, and that is as good as its own for some time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RetiredCode {
+    pub(crate) code: Arc<str>,
+    /// The first moment when it is not, in milliseconds since 1970, UTC.
+    pub(crate) valid_until: i64,
+}
+
 /// Every registered website.
 #[derive(Debug, Default)]
 pub struct Websites(RwLock<Maps>);
@@ -66,19 +80,33 @@ pub struct Websites(RwLock<Maps>);
 #[derive(Debug, Default)]
 struct Maps {
     by_id: HashMap<Arc<str>, Arc<Website>>,
-    id_by_code: HashMap<Arc<str>, Arc<str>>,
+    by_code: HashMap<Arc<str>, OfCode>,
+    /// The codes that websites had, by their ids. Of most there is none.
+    retired: HashMap<Arc<str>, Vec<RetiredCode>>,
     /// The oldest first. Kept in order, so that a page costs what it shows, however many websites there are.
     by_age: BTreeMap<WebsiteAge, Arc<Website>>,
 }
 
-/// The place of a website in the order of their registration, which never changes: when it was registered, and its
-/// tracking code.
+/// What a tracking code leads to.
+#[derive(Debug)]
+struct OfCode {
+    intake: Arc<Intake>,
+    /// The first moment when it leads nowhere, in milliseconds since 1970, UTC.
+    valid_until: i64,
+}
+
+/// The place of a website in the order of their registration, which never changes: when it was registered, and its id.
 pub type WebsiteAge = (i64, Arc<str>);
 
 impl Website {
     /// Its place in the order of their registration.
     pub fn age(&self) -> WebsiteAge {
-        (self.created_at, Arc::clone(&self.tracking_code))
+        (self.created_at, Arc::clone(&self.id))
+    }
+
+    /// What it takes.
+    fn intake(&self) -> Intake {
+        Intake::new(Arc::clone(&self.id), &self.domain, &self.hosts, self.hosts_policy, self.gpc)
     }
 }
 
@@ -94,9 +122,38 @@ pub struct WebsitePage {
 }
 
 impl Websites {
-    /// The id of the website with this tracking code.
-    pub fn id_of_code(&self, tracking_code: &str) -> Option<Arc<str>> {
-        self.0.read().id_by_code.get(tracking_code).map(Arc::clone)
+    /// What the website takes that has this tracking code, or had it and may be called by it at this time, in
+    /// milliseconds since 1970, UTC.
+    pub fn intake_of_code(&self, tracking_code: &str, now_ms: i64) -> Option<Arc<Intake>> {
+        let maps = self.0.read();
+        let of_code = maps.by_code.get(tracking_code).filter(|of_code| now_ms < of_code.valid_until)?;
+        Some(Arc::clone(&of_code.intake))
+    }
+
+    /// The id of the website with this tracking code, as [`Websites::intake_of_code`] finds it.
+    pub fn id_of_code(&self, tracking_code: &str, now_ms: i64) -> Option<Arc<str>> {
+        let maps = self.0.read();
+        let of_code = maps.by_code.get(tracking_code).filter(|of_code| now_ms < of_code.valid_until)?;
+        Some(Arc::clone(&of_code.intake.website_id))
+    }
+
+    /// Whether a website has this tracking code, or had it and it is noted.
+    pub(crate) fn has_code(&self, tracking_code: &str) -> bool {
+        self.0.read().by_code.contains_key(tracking_code)
+    }
+
+    /// The codes that websites had and may be called by at this time, in milliseconds since 1970, UTC, each with the id
+    /// of its website.
+    pub(crate) fn earlier_codes(&self, now_ms: i64) -> Vec<(Arc<str>, Arc<str>)> {
+        let maps = self.0.read();
+        let of_website = maps.retired.iter().flat_map(|(id, codes)| codes.iter().map(move |code| (id, code)));
+        let valid = of_website.filter(|(_, code)| now_ms < code.valid_until);
+        valid.map(|(id, code)| (Arc::clone(&code.code), Arc::clone(id))).collect()
+    }
+
+    /// The codes that this website had and that are noted.
+    pub(crate) fn retired_codes(&self, id: &str) -> Vec<RetiredCode> {
+        self.0.read().retired.get(id).cloned().unwrap_or_default()
     }
 
     /// The website with this id.
@@ -134,21 +191,60 @@ impl Websites {
         self.len() == 0
     }
 
+    /// Puts a website in the place of the one with its id, if there is one. The codes that it had stay.
     pub(crate) fn insert(&self, website: Website) -> Arc<Website> {
-        let website = Arc::new(website);
+        // Before the lock, which everybody who sends events waits for.
+        let intake = Arc::new(website.intake());
         let mut maps = self.0.write();
-        maps.id_by_code.insert(Arc::clone(&website.tracking_code), Arc::clone(&website.id));
-        maps.by_age.insert(website.age(), Arc::clone(&website));
-        maps.by_id.insert(Arc::clone(&website.id), Arc::clone(&website));
-        website
+        let retired = maps.remove(&website.id);
+        maps.insert(Arc::new(website), &intake, retired)
+    }
+
+    /// The same with the codes that it had, in the place of those that were noted.
+    pub(crate) fn renew(&self, website: Website, retired: Vec<RetiredCode>) -> Arc<Website> {
+        let intake = Arc::new(website.intake());
+        let mut maps = self.0.write();
+        maps.remove(&website.id);
+        maps.insert(Arc::new(website), &intake, retired)
     }
 
     pub(crate) fn remove(&self, id: &str) {
-        let mut maps = self.0.write();
-        if let Some(website) = maps.by_id.remove(id) {
-            maps.id_by_code.remove(&website.tracking_code);
-            maps.by_age.remove(&website.age());
+        self.0.write().remove(id);
+    }
+}
+
+impl Maps {
+    fn insert(&mut self, website: Arc<Website>, intake: &Arc<Intake>, retired: Vec<RetiredCode>) -> Arc<Website> {
+        let codes = retired.iter().map(|retired| (&retired.code, retired.valid_until));
+        // Its own comes last, and stays whatever it had before.
+        for (code, valid_until) in codes.chain([(&website.tracking_code, i64::MAX)]) {
+            // What is another's own by now, which an import can make of it, stays that.
+            let is_own = |of_code: &OfCode| of_code.valid_until == i64::MAX;
+            if valid_until < i64::MAX && self.by_code.get(code).is_some_and(is_own) {
+                continue;
+            }
+            self.by_code.insert(Arc::clone(code), OfCode { intake: Arc::clone(intake), valid_until });
         }
+        if !retired.is_empty() {
+            self.retired.insert(Arc::clone(&website.id), retired);
+        }
+        self.by_age.insert(website.age(), Arc::clone(&website));
+        self.by_id.insert(Arc::clone(&website.id), Arc::clone(&website));
+        website
+    }
+
+    /// Removes a website and all that leads to it. Gives back the codes that it had.
+    fn remove(&mut self, id: &str) -> Vec<RetiredCode> {
+        let retired = self.retired.remove(id).unwrap_or_default();
+        if let Some(website) = self.by_id.remove(id) {
+            self.by_age.remove(&website.age());
+            for code in retired.iter().map(|retired| &retired.code).chain([&website.tracking_code]) {
+                if self.by_code.get(code).is_some_and(|of_code| *of_code.intake.website_id == *id) {
+                    self.by_code.remove(code);
+                }
+            }
+        }
+        retired
     }
 }
 
@@ -165,6 +261,8 @@ mod tests {
             description: None,
             timezone: None,
             hosts: Arc::default(),
+            hosts_policy: HostsPolicy::default(),
+            gpc: Gpc::default(),
             goals: Arc::default(),
             // In pairs of the same age.
             created_at: number / 2,
@@ -195,5 +293,60 @@ mod tests {
         let all: Vec<_> = websites.newest_first().iter().map(|website| website.id.to_string()).collect();
         assert_eq!(all, ["web-6", "web-5", "web-3", "web-1", "web-0"]);
         assert_eq!(websites.newest_created_at(), 3);
+    }
+
+    /// Whose code it is at this time.
+    fn id_at(websites: &Websites, code: &str, now_ms: i64) -> Option<String> {
+        let id = websites.id_of_code(code, now_ms).map(|id| id.to_string());
+        let intake = websites.intake_of_code(code, now_ms);
+        assert_eq!(intake.map(|intake| intake.website_id.to_string()), id, "{code} at {now_ms}");
+        id
+    }
+
+    #[test]
+    fn a_code_that_a_website_had_is_its_own_for_a_while() {
+        let websites = Websites::default();
+        websites.insert(website(1));
+        let retired = |code: &str, valid_until| RetiredCode { code: code.into(), valid_until };
+        let renewed = Website { tracking_code: "pm-new".into(), ..website(1) };
+        websites.renew(renewed.clone(), vec![retired("pm-older", 50), retired("pm-1", 100)]);
+        let one = Some("web-1".to_owned());
+        for (code, now_ms, wanted) in [
+            ("pm-new", 0, &one),
+            ("pm-new", i64::MAX - 1, &one),
+            ("pm-1", 99, &one),
+            ("pm-1", 100, &None),
+            ("pm-older", 49, &one),
+            ("pm-older", 50, &None),
+            ("pm-other", 0, &None),
+        ] {
+            assert_eq!(id_at(&websites, code, now_ms), *wanted, "{code} at {now_ms}");
+        }
+        // What changes of the website changes for whoever calls it by another code, too.
+        let intake = || ["pm-new", "pm-1", "pm-older"].map(|code| websites.intake_of_code(code, 0).unwrap());
+        let before = intake();
+        assert!(before.iter().all(|one| Arc::ptr_eq(one, &before[0])));
+        websites.insert(Website { gpc: Gpc::Drop, created_at: 7, ..renewed });
+        let after = intake();
+        assert!(after.iter().all(|one| Arc::ptr_eq(one, &after[0]) && !Arc::ptr_eq(one, &before[0])));
+        assert_eq!((websites.len(), websites.newest_first().len(), websites.retired_codes("web-1").len()), (1, 1, 2));
+        assert!(websites.has_code("pm-1") && websites.has_code("pm-new") && !websites.has_code("pm-other"));
+        let earlier = |now_ms| {
+            let mut codes: Vec<_> = websites.earlier_codes(now_ms).into_iter().map(|(code, _)| code).collect();
+            codes.sort_unstable();
+            codes.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            (earlier(49), earlier(50), earlier(100)),
+            (vec!["pm-1".into(), "pm-older".into()], vec!["pm-1".into()], vec![])
+        );
+        // Another's own code, which an import has made of it, stays that.
+        websites.insert(Website { tracking_code: "pm-older".into(), ..website(2) });
+        websites.insert(Website { name: "changed".into(), ..website(1) });
+        assert_eq!(id_at(&websites, "pm-older", 0).as_deref(), Some("web-2"));
+        websites.remove("web-2");
+        websites.remove("web-1");
+        assert!(["pm-new", "pm-1", "pm-older"].iter().all(|code| !websites.has_code(code)));
+        assert_eq!((websites.len(), websites.retired_codes("web-1")), (0, vec![]));
     }
 }

@@ -216,6 +216,7 @@ const CATALOG_STEPS: &[M<'static>] = &[
     M::up(CATALOG_5),
     M::up(CATALOG_6),
     M::up(CATALOG_7),
+    M::up(CATALOG_8),
 ];
 
 const CATALOG_1: &str = "
@@ -422,6 +423,18 @@ const CATALOG_7: &str = "
     ALTER TABLE Website ADD COLUMN hosts TEXT NOT NULL DEFAULT '[]';
     -- What its visitors are to do: an array of JSON, of objects with a name and either an event or a page.
     ALTER TABLE Website ADD COLUMN goals TEXT NOT NULL DEFAULT '[]';";
+
+const CATALOG_8: &str = "
+    -- What becomes of events of pages of other hosts.
+    ALTER TABLE Website ADD COLUMN hostsPolicy TEXT NOT NULL DEFAULT 'warn' CHECK (hostsPolicy IN ('warn', 'refuse'));
+    -- What becomes of events of visitors who send Sec-GPC: 1.
+    ALTER TABLE Website ADD COLUMN gpc TEXT NOT NULL DEFAULT 'ignore' CHECK (gpc IN ('ignore', 'anonymous', 'drop'));
+    -- Tracking codes that websites had before, and that are as good as their own for some time.
+    CREATE TABLE RetiredCode(
+        code TEXT PRIMARY KEY,
+        websiteId TEXT NOT NULL,
+        validUntil INTEGER NOT NULL -- milliseconds since 1970, UTC
+    ) STRICT;";
 
 /// Refuses a file that is not hitlog's. A file without pages (made by a start that was cut short) passes.
 pub(crate) fn check_application_id(connection: &Connection, path: &Path) -> Result<(), OpenError> {

@@ -10,6 +10,7 @@ use rusqlite::Connection;
 
 use super::error::OfflineError;
 use crate::{
+    clock::now_ms,
     command::hitlog,
     domain::Domain,
     event_id::Epochs,
@@ -29,6 +30,8 @@ use crate::{
 pub struct CatalogContents {
     /// By id.
     websites: HashMap<Box<[u8]>, Arc<Website>>,
+    /// The tracking codes that websites had and may still be called by, with the ids of the websites.
+    earlier_codes: HashMap<Arc<str>, Arc<str>>,
     pub(crate) segments: Vec<ListedSegment>,
     /// Generations that a start may remove.
     pub(crate) leftovers: Vec<Identity>,
@@ -56,13 +59,21 @@ impl CatalogContents {
         self.websites.values()
     }
 
-    /// The website with this id, tracking code or domain, which may be written in any way that names it.
+    /// The tracking codes that websites had and may still be called by, each with the id of its website, in no order.
+    pub fn earlier_codes(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<str>)> {
+        self.earlier_codes.iter()
+    }
+
+    /// The website with this id, tracking code (that it has, or had and may still be called by) or domain, which may be
+    /// written in any way that names it.
     pub fn find_website(&self, text: &str) -> Option<&Arc<Website>> {
         let by_text =
             |text: &str| self.websites().find(|website| *website.tracking_code == *text || website.domain == text);
+        let by_earlier_code = || self.earlier_codes.get(text).and_then(|id| self.website(id.as_bytes()));
         // As it stands first: the domain of an older hitlog may be none by today's rules.
         self.website(text.as_bytes())
             .or_else(|| by_text(text))
+            .or_else(by_earlier_code)
             .or_else(|| Domain::parse(text).ok().and_then(|domain| by_text(domain.as_str())))
     }
 
@@ -145,12 +156,15 @@ pub(super) fn read_catalog(connection: &Connection, path: &Path) -> Result<Catal
 }
 
 fn read_tables(connection: &Connection) -> rusqlite::Result<CatalogContents> {
-    let websites = read_websites(connection)?.newest_first();
+    let websites = read_websites(connection)?;
+    let earlier_codes = websites.earlier_codes(now_ms()).into_iter().collect();
+    let websites = websites.newest_first();
     // A catalog of version 1 knows erasures of websites only, and has already removed those websites from its list.
     let erasures =
         if connection.table_exists(None, "Erasure")? { read_erasures(connection)? } else { PendingErasures::default() };
     Ok(CatalogContents {
         websites: websites.into_iter().map(|website| (website.id.as_bytes().into(), website)).collect(),
+        earlier_codes,
         segments: read_segments(connection)?,
         leftovers: read_leftovers(connection)?,
         damage: read_damage(connection)?,

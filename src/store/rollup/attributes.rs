@@ -6,7 +6,7 @@ use percent_encoding::percent_decode;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use super::hit::Kind;
-use crate::event::EventRow;
+use crate::event::{EventRow, NAME_KEYS};
 
 /// Bytes of a value that count; more are cut off.
 pub(crate) const VALUE_BYTES_MAX: usize = 1_024;
@@ -14,8 +14,6 @@ pub(crate) const VALUE_BYTES_MAX: usize = 1_024;
 const ENGAGEMENT: &str = "$engagement";
 /// The longest visible time that one event can report, in milliseconds: a day.
 const ENGAGED_MS_MAX: f64 = 86_400_000.0;
-/// Where trackers write what a custom event or a click is, the first one that is there counts.
-const NAME_KEYS: [&str; 6] = ["name", "event", "eventName", "event_name", "action", "buttonId"];
 
 /// Host and path of a URL.
 #[derive(Debug, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use std::{
 };
 
 use crate::{
-    event::{Arrival, EventRow, EventType, Original, Repeat, Rules, ValidEvents, parse_batch},
+    event::{Arrival, EventRow, EventType, Intake, Original, Repeat, Rules, ValidEvents, parse_batch},
     metrics::{BuildInfo, Metrics, ReadRefused, SegmentLabel},
     store::*,
 };
@@ -100,7 +100,10 @@ impl Event {
 
 fn group(events: &[Event], websites: &[Option<Arc<str>>], arrival: &Arrival) -> ValidEvents {
     let body = format!(r#"{{"events":[{}]}}"#, events.iter().map(Event::json).collect::<Vec<_>>().join(","));
-    let website = |code: &str| websites[code.strip_prefix("pm-")?.parse::<usize>().ok()?].clone();
+    let website = |code: &str| {
+        let id = websites[code.strip_prefix("pm-")?.parse::<usize>().ok()?].clone();
+        id.map(Intake::of_anything)
+    };
     let parsed = parse_batch(body.into_bytes(), &RULES, arrival, website).unwrap();
     assert_eq!(parsed.events.len(), events.len());
     parsed.events

@@ -13,7 +13,7 @@ use xxhash_rust::xxh3::Xxh3Default;
 use super::{source::Reading, websites::Destinations};
 use crate::{
     clock::now_ms,
-    event::{Arrival, Faults, Rejection, Rules, ValidEvents, json, parse_batch, time::parse_time},
+    event::{Arrival, Faults, GPC_REFUSED, Rejection, Rules, ValidEvents, json, parse_batch, time::parse_time},
     store::Website,
     website::{WebsiteLimits, check_change},
 };
@@ -47,6 +47,10 @@ struct Line<'a> {
     timezone: Option<&'a RawValue>,
     #[serde(borrow, default)]
     hosts: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    hosts_policy: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    gpc: Option<&'a RawValue>,
     #[serde(borrow, default)]
     goals: Option<&'a RawValue>,
     #[serde(borrow, default)]
@@ -239,7 +243,8 @@ impl<'a> LineReader<'a> {
         let required = |raw, member| name_of(raw, member)?.ok_or_else(|| format!("{member}: Required"));
         let mut faults = Faults::default();
         // Its domain may be one of an older hitlog.
-        let sent = [line.name, None, line.description, line.timezone, line.hosts, line.goals];
+        let Line { name, description, timezone, hosts, goals, hosts_policy, gpc, .. } = *line;
+        let sent = [name, None, description, timezone, hosts, goals, hosts_policy, gpc];
         let said = check_change(&sent, limits, &mut faults);
         if !faults.is_empty() {
             return Err(told(&Rejection::Invalid(faults)));
@@ -262,6 +267,8 @@ impl<'a> LineReader<'a> {
             description: said.description.flatten(),
             timezone: said.timezone.flatten(),
             hosts: said.hosts.unwrap_or_default(),
+            hosts_policy: said.hosts_policy.unwrap_or_default(),
+            gpc: said.gpc.unwrap_or_default(),
             goals: said.goals.unwrap_or_default(),
             created_at,
             updated_at,
@@ -312,7 +319,7 @@ impl<'a> LineReader<'a> {
         let parse = |events: &[u8]| {
             let body = [b"{\"events\":[", events, b"]}"].concat();
             parse_batch(body, self.rules.event, &Arrival::at(now_ms()), |code| {
-                targets.id(code.strip_prefix("pm-")?.parse().ok()?)
+                targets.intake(code.strip_prefix("pm-")?.parse().ok()?)
             })
         };
         if let Ok(parsed) = parse(body) {
@@ -365,7 +372,9 @@ fn told(rejection: &Rejection) -> String {
     match rejection {
         Rejection::Malformed(text) => text.clone(),
         Rejection::UnknownWebsite(code) => format!("no website has the tracking code {code}"),
-        Rejection::Invalid(faults) => {
+        // Whoever takes anything refuses neither.
+        Rejection::Gpc => GPC_REFUSED.to_owned(),
+        Rejection::Invalid(faults) | Rejection::OtherHost(faults) => {
             // A place is one in the group's body, which the reader of the file has never seen.
             let text = |text: &Cow<'static, str>| match text.strip_prefix("At byte ").and_then(|at| at.split_once(": "))
             {

@@ -5,7 +5,8 @@
 //! there is one, before the event's or after it, and else with its domain for a name. A website that is here stays as
 //! it is, so that what was changed here since an export is not changed back; but one of which only events told, and
 //! that nobody has changed, is filled in by its line. One that could not be told apart from another by its code or its
-//! domain is refused.
+//! domain is refused. A tracking code that a website here had, and that is still valid, is as good as its own; exports
+//! have the one of now only.
 
 use std::{
     borrow::Cow,
@@ -16,7 +17,7 @@ use std::{
 use crate::{
     clock::now_ms,
     domain::{Domain, is_of_older_rules},
-    event::is_tracking_code,
+    event::{Gpc, HostsPolicy, Intake, is_tracking_code},
     store::{Aim, Goal, Website, offline::CatalogContents},
 };
 
@@ -37,8 +38,8 @@ pub(super) struct Destinations<'a> {
     catalog: Option<&'a CatalogContents>,
     /// Where all lines go, if somebody said so.
     forced: Option<u32>,
-    /// The ids of the websites, by number.
-    ids: Vec<Arc<str>>,
+    /// The websites, by number. They take whatever comes: it was stored once, and nobody is there to be told.
+    intakes: Vec<Arc<Intake>>,
     numbers: HashMap<Arc<str>, u32>,
     /// The websites that are here or are to be registered, by id.
     websites: HashMap<Arc<str>, Known>,
@@ -82,7 +83,7 @@ impl<'a> Destinations<'a> {
         let mut targets = Self {
             catalog,
             forced: None,
-            ids: Vec::new(),
+            intakes: Vec::new(),
             numbers: HashMap::new(),
             websites: HashMap::new(),
             by_code: HashMap::new(),
@@ -98,6 +99,9 @@ impl<'a> Destinations<'a> {
         for here in catalog.into_iter().flat_map(CatalogContents::websites) {
             let (code, domain) = (Arc::clone(&here.tracking_code), here.domain.clone());
             targets.know(&here.id, Known { tracking_code: code, domain, told: Told::Here(Arc::clone(here)) });
+        }
+        for (code, id) in catalog.into_iter().flat_map(CatalogContents::earlier_codes) {
+            targets.by_code.entry(Arc::clone(code)).or_insert_with(|| Arc::clone(id));
         }
         targets
     }
@@ -153,9 +157,15 @@ impl<'a> Destinations<'a> {
             return Ok(());
         };
         if known.tracking_code != website.tracking_code {
+            if self.by_code.get(&website.tracking_code) == Some(&id) {
+                // It got a new one here since the export.
+                self.stay.insert(id, true);
+                return Ok(());
+            }
             return Err(format!(
-                "the website {id} has the tracking code {}, and {} here: they are two websites, and the id of one must \
-                 be changed",
+                "the website {id} has the tracking code {}, and {} here: if it got a new one since, leave this line \
+                 out, since events find it by their websiteId; else they are two websites, and the id of one must be \
+                 changed",
                 website.tracking_code, known.tracking_code
             ));
         }
@@ -205,9 +215,9 @@ impl<'a> Destinations<'a> {
         Ok(())
     }
 
-    /// The id of the website with this number.
-    pub(super) fn id(&self, number: usize) -> Option<Arc<str>> {
-        self.ids.get(number).map(Arc::clone)
+    /// The website with this number.
+    pub(super) fn intake(&self, number: usize) -> Option<Arc<Intake>> {
+        self.intakes.get(number).map(Arc::clone)
     }
 
     /// The websites that are to be registered, in the order in which they come in the lines.
@@ -234,6 +244,8 @@ impl<'a> Destinations<'a> {
                     description: None,
                     timezone: None,
                     hosts: Arc::default(),
+                    hosts_policy: HostsPolicy::default(),
+                    gpc: Gpc::default(),
                     goals: Arc::default(),
                     created_at,
                     updated_at: created_at,
@@ -265,9 +277,9 @@ impl<'a> Destinations<'a> {
     }
 
     fn number(&mut self, id: &Arc<str>) -> u32 {
-        let next = self.ids.len() as u32;
+        let next = self.intakes.len() as u32;
         *self.numbers.entry(Arc::clone(id)).or_insert_with(|| {
-            self.ids.push(Arc::clone(id));
+            self.intakes.push(Intake::of_anything(Arc::clone(id)));
             next
         })
     }
@@ -370,7 +382,8 @@ fn is_of_events_only(here: &Website) -> bool {
     let is_registered_by_somebody = here.tracking_code.ends_with(&format!("-{:013}", here.created_at));
     let is_described =
         here.description.is_some() || here.timezone.is_some() || !here.hosts.is_empty() || !here.goals.is_empty();
-    let is_unchanged = !is_described && here.updated_at == here.created_at;
+    let has_words = here.hosts_policy != HostsPolicy::default() || here.gpc != Gpc::default();
+    let is_unchanged = !is_described && !has_words && here.updated_at == here.created_at;
     here.name == here.domain && is_unchanged && !is_registered_by_somebody
 }
 
@@ -423,6 +436,8 @@ mod tests {
             description: Some("Words".into()),
             timezone: Some("Europe/Berlin".into()),
             hosts: Arc::default(),
+            hosts_policy: HostsPolicy::default(),
+            gpc: Gpc::default(),
             goals: Arc::default(),
             created_at: number,
             updated_at: number,
@@ -494,6 +509,8 @@ mod tests {
             Website { timezone: Some("UTC".into()), ..of_events.clone() },
             Website { hosts: ["www.a.example".to_owned()].into(), ..of_events.clone() },
             Website { goals: [goal.clone()].into(), ..of_events.clone() },
+            Website { hosts_policy: HostsPolicy::Refuse, ..of_events.clone() },
+            Website { gpc: Gpc::Drop, ..of_events.clone() },
             Website { updated_at: 10, ..of_events.clone() },
             Website { domain: "b.example".into(), name: "b.example".into(), ..of_events.clone() },
         ] {
@@ -545,7 +562,8 @@ mod tests {
         assert_eq!(line(&mut targets, a, None, None), Ok(0), "by its id alone");
         assert_eq!(line(&mut targets, b, Some("pm-a"), None), Ok(0), "by its code alone");
         assert_eq!(line(&mut targets, b, Some("pm-b"), Some("b.example")), Ok(1));
-        assert_eq!(targets.id(1).as_deref(), b);
+        let id = |targets: &Destinations<'_>, number| targets.intake(number).map(|of| of.website_id.to_string());
+        assert_eq!(id(&targets, 1).as_deref(), b);
         assert_eq!(
             targets.planned().iter().map(|website| website.name.clone()).collect::<Vec<_>>(),
             ["a.example", "b.example"]
@@ -582,6 +600,6 @@ mod tests {
         }
         let mut forced = Destinations::new(None, Some("web-z".into()));
         assert_eq!(forced.of_line(None, None, None), Ok(0));
-        assert_eq!(forced.id(0).as_deref(), Some("web-z"));
+        assert_eq!(id(&forced, 0).as_deref(), Some("web-z"));
     }
 }

@@ -17,8 +17,10 @@ PLAIN_HOST = re.compile(r"(https?://)?([A-Za-z0-9]+([.-][A-Za-z0-9]+)*)(/[A-Za-z
 
 @schemathesis.hook
 def before_call(context, case, **kwargs):
-    # The tool lists websites and deletes what it finds; without this one every event would be "not found".
-    if case.method == "DELETE" and (case.path_parameters or {}).get("websiteId") == os.environ["WEBSITE_ID"]:
+    # The tool lists websites, and deletes what it finds or gives it another code; without this one every event would be
+    # "not found".
+    is_gone_by_it = case.method == "DELETE" or case.path.endswith("/tracking-code")
+    if is_gone_by_it and (case.path_parameters or {}).get("websiteId") == os.environ["WEBSITE_ID"]:
         case.path_parameters["websiteId"] = "web-000000000000"
     if not (case.meta and case.meta.generation.mode.is_positive):
         # The description's formats tell some hosts and URLs, and more are taken: what is none by any rules is refused.
@@ -75,6 +77,9 @@ def before_call(context, case, **kwargs):
     if case.path.startswith("/api/v1/websites") and isinstance(case.body, dict):
         if case.body.get("timezone") is not None:
             case.body["timezone"] = "Europe/Berlin"
+        # Events of made-up pages would be refused.
+        if case.body.get("hostsPolicy") == "refuse":
+            case.body["hostsPolicy"] = "warn"
         for number, goal in enumerate(case.body.get("goals") or []):
             goal["name"] = f"{number} {goal['name']}"[:255]
     # A code that some website has, so that more than "not found" is seen; made-up ones are tried as well.

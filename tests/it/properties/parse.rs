@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use hitlog::event::{
-    Arrival, EventRow, Faults, IdHash, IdHasher, Rejection, Rules, ValidEvents, Warnings, parse_batch, parse_event,
+    Arrival, EventRow, Faults, IdHash, IdHasher, Intake, Rejection, Rules, ValidEvents, Warnings, parse_batch,
+    parse_event,
 };
 use proptest::prelude::*;
 
@@ -100,8 +101,8 @@ const BATCH_RULES: &[Rule] = &[
     Rule::Read(Reading::Surrogates),
 ];
 
-fn website_id(code: &str) -> Option<Arc<str>> {
-    WEBSITES.iter().find(|(known, _)| *known == code).map(|(_, website)| (*website).into())
+fn intake(code: &str) -> Option<Arc<Intake>> {
+    WEBSITES.iter().find(|(known, _)| *known == code).map(|(_, website)| Intake::of_anything(*website))
 }
 
 fn stored(row: &EventRow<'_>, id_hash: Option<IdHash>) -> Stored {
@@ -144,6 +145,7 @@ fn refusal(rejection: &Rejection) -> Refusal {
             Refusal::Invalid(!form.is_empty(), fields.iter().map(|(name, _)| (*name).to_owned()).collect())
         }
         Rejection::UnknownWebsite(_) => Refusal::Unknown,
+        Rejection::OtherHost(_) | Rejection::Gpc => panic!("websites that take anything refuse nothing: {rejection:?}"),
     }
 }
 
@@ -161,16 +163,16 @@ fn is_placed(rejection: &Rejection, body: &[u8]) -> bool {
 
 fn arrival(is_batch: bool) -> Arrival {
     let idempotency_key = is_batch.then(|| KEY.into());
-    Arrival { received_at: NOW, idempotency_key, ids: Some(IdHasher::new(NAME_KEY)) }
+    Arrival { received_at: NOW, idempotency_key, gpc: None, ids: Some(IdHasher::new(NAME_KEY)) }
 }
 
 fn hitlogs_event(body: &[u8], rules: &Rules) -> Result<Verdict, Rejection> {
-    let (events, warnings) = parse_event(body.to_vec(), rules, &arrival(false), website_id)?;
+    let (events, warnings) = parse_event(body.to_vec(), rules, &arrival(false), intake)?;
     Ok(Ok((rows(&events), Vec::new(), oddities(&warnings))))
 }
 
 fn hitlogs_batch(body: &[u8], rules: &Rules) -> Result<Verdict, Rejection> {
-    let batch = parse_batch(body.to_vec(), rules, &arrival(true), website_id)?;
+    let batch = parse_batch(body.to_vec(), rules, &arrival(true), intake)?;
     let refused = batch.refused.iter().map(|(index, rejection)| (*index, refusal(rejection))).collect();
     Ok(Ok((rows(&batch.events), refused, oddities(&batch.warnings))))
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::event::IdHasher;
 
 fn parse(body: &Value, arrival: &Arrival) -> Result<(ValidEvents, Warnings), Rejection> {
-    parse_named_event(Naming::Beacon, body.to_string().into_bytes(), &RULES, arrival, website_id)
+    parse_named_event(Naming::Beacon, body.to_string().into_bytes(), &RULES, arrival, intake)
 }
 
 /// A valid beacon with `changes` made to it.
@@ -67,7 +67,7 @@ fn the_time_is_a_number_or_a_text() {
         event_with(json!({"timestamp": "2024-01-01T00:00:00Z"})).to_string().into_bytes(),
         &RULES,
         &Arrival::at(NOW),
-        website_id,
+        intake,
     );
     assert_eq!(field_faults(with_text), ["timestamp"]);
 }
@@ -88,7 +88,7 @@ fn faults_and_warnings_have_the_names_that_were_sent() {
     }
     let twice = format!(r#"{{"code":"{CODE}","sid":"s","vid":"v","url":"https://a.example/","sid":"s"}}"#);
     let refused =
-        |body: &str| parse_named_event(Naming::Beacon, body.as_bytes().to_vec(), &RULES, &Arrival::at(NOW), website_id);
+        |body: &str| parse_named_event(Naming::Beacon, body.as_bytes().to_vec(), &RULES, &Arrival::at(NOW), intake);
     assert_eq!(field_faults(refused(&twice)), ["sid"]);
     let Err(Rejection::Malformed(message)) = refused(&twice.replace(r#""sid":"s"}"#, r#""t":1e999}"#)) else {
         panic!("a number that is none is taken")

@@ -94,7 +94,7 @@ fn the_true_byte_is_named() {
         let body = marked.replacen('!', "", 1);
         for refusal in [
             parse(body.as_bytes()).unwrap_err(),
-            parse_batch(body.clone().into_bytes(), &RULES, &Arrival::at(NOW), website_id).unwrap_err(),
+            parse_batch(body.clone().into_bytes(), &RULES, &Arrival::at(NOW), intake).unwrap_err(),
         ] {
             assert_eq!(place_in(&refusal), Some(place), "{body:?}: {refusal:?}");
         }
@@ -144,7 +144,7 @@ fn the_body_of_one_event_with_an_excess_is_refused_at_its_byte() {
 fn refusal_of_item(item: &str) -> Option<Rejection> {
     let good = event_with(json!({}));
     let body = format!(r#"{{"before":[1e999],"events":[{good},{item},{good}],"after":"\ud800"}}"#);
-    let batch = parse_batch(body.into_bytes(), &RULES, &Arrival::at(NOW), website_id).unwrap();
+    let batch = parse_batch(body.into_bytes(), &RULES, &Arrival::at(NOW), intake).unwrap();
     assert_eq!(batch.events.len() + batch.refused.len(), 3);
     let mut refused = batch.refused.into_iter();
     let refusal = refused.next().map(|(index, refusal)| {
@@ -209,7 +209,7 @@ fn an_unknown_code_comes_before_every_other_fault() {
 #[test]
 fn the_place_in_a_batch_is_one_in_its_body() {
     let body = r#"{"events":[{"x":"\ud800","properties":{"a":1e999}}]}"#;
-    let batch = parse_batch(body.into(), &RULES, &Arrival::at(NOW), website_id).unwrap();
+    let batch = parse_batch(body.into(), &RULES, &Arrival::at(NOW), intake).unwrap();
     let text = format!("{:?}", batch.refused);
     assert!(text.contains(&format!("At byte {} of the body", body.find("1e999").unwrap())), "{text}");
 }
@@ -219,7 +219,7 @@ fn what_leaves_the_borders_of_items_unclear_refuses_the_whole() {
     let good = event_with(json!({}));
     for between in ["1e999 2", "tru", "\"", r#""\x""#, "\"\u{1}\"", "{", "1,,2", "01"] {
         let body = format!(r#"{{"events":[{good},{between},{good}]}}"#);
-        let refusal = parse_batch(body.into_bytes(), &RULES, &Arrival::at(NOW), website_id).unwrap_err();
+        let refusal = parse_batch(body.into_bytes(), &RULES, &Arrival::at(NOW), intake).unwrap_err();
         assert!(place_in(&refusal).is_some(), "{between}: {refusal:?}");
     }
 }

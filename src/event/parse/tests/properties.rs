@@ -109,7 +109,7 @@ fn by_one_way(body: &[u8], rules: &Rules, is_whole: bool) -> Option<Result<Parse
     };
     let sent = bytes.clone();
     let arrival = arrival();
-    let mut batch = Batch::new(Output::new(Naming::Own, &arrival, &bytes, repairs), rules, website_id);
+    let mut batch = Batch::new(Output::new(Naming::Own, &arrival, &bytes, repairs), rules, intake);
     if is_whole {
         match batch.read_whole(&mut bytes, len, has_escapes) {
             Ok(true) => {}
@@ -190,7 +190,7 @@ proptest! {
         if let Some(whole) = by_one_way(&body, &rules, true) {
             prop_assert_eq!(Some(seen(&whole)), by_items.clone(), "{}", body.escape_ascii());
         }
-        prop_assert_eq!(Some(seen(&parse_batch(body.clone(), &rules, &arrival(), website_id))), by_items);
+        prop_assert_eq!(Some(seen(&parse_batch(body.clone(), &rules, &arrival(), intake))), by_items);
     }
 
     /// The bound on the parser's entries is one, and of usual events not far from the truth.

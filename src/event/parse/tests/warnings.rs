@@ -34,7 +34,7 @@ fn seconds_that_have_expired_are_told_to_be_seconds() {
     let rules = Rules { timestamp_age_max_ms: 86_400_000, ..RULES };
     for (timestamp, is_seconds) in [(NOW / 1_000, true), (NOW - 86_400_001, false)] {
         let body = event_with(json!({"timestamp": timestamp})).to_string().into_bytes();
-        let refusal = parse_event(body, &rules, &Arrival::at(NOW), website_id).unwrap_err();
+        let refusal = parse_event(body, &rules, &Arrival::at(NOW), intake).unwrap_err();
         assert_eq!(format!("{refusal:?}").contains("looks like seconds"), is_seconds, "{refusal:?}");
     }
 }
@@ -131,7 +131,7 @@ fn a_batch_tells_by_index_as_much_as_it_may_and_counts_all() {
     let refused = event_with(json!({"timestamp": 5, "referrer": "x", "url": 1}));
     let body = json!({"events": [event_with(json!({})), odd, refused, odd]}).to_string();
     let rules = Rules { warnings_told_max: 3, ..RULES };
-    let batch = parse_batch(body.into_bytes(), &rules, &Arrival::at(NOW), website_id).unwrap();
+    let batch = parse_batch(body.into_bytes(), &rules, &Arrival::at(NOW), intake).unwrap();
     let told: Vec<_> = batch.warnings.told().iter().map(|warning| (warning.index, warning.field)).collect();
     assert_eq!(told, [(1, "referrer"), (1, "timestamp"), (3, "referrer")]);
     let counts: Vec<_> = batch.warnings.counts().collect();
