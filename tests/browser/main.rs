@@ -1,0 +1,3 @@
+use fantoccini as _;
+#[test]
+fn nothing() {}
