@@ -96,7 +96,7 @@ impl World {
             if events.len() >= count {
                 return events;
             }
-            assert!(started.elapsed() < WAIT_MAX, "waited for {count} events, there are {events:#?}");
+            assert!(started.elapsed() < WAIT_MAX, "waited for {count} events, there are {}: {}", events.len(), told(&events));
             thread::sleep(Duration::from_millis(20));
         }
     }
@@ -106,13 +106,19 @@ impl World {
         self.wait_for(code, count);
         thread::sleep(SETTLED);
         let events = self.events(code);
-        assert_eq!(events.len(), count, "{events:#?}");
+        assert_eq!(events.len(), count, "{}", told(&events));
         events
     }
 }
 
 pub fn tag(tracker: &str, code: &str, api: &str, attributes: &str) -> String {
     format!(r#"<script defer src="{tracker}" data-code="{code}" data-api="{api}" {attributes}></script>"#)
+}
+
+/// What a failure shows of events.
+fn told(events: &[Value]) -> String {
+    let line = |event: &Value| format!("{} {} {}", event["eventType"], event["url"], event["properties"]);
+    events.iter().map(line).map(|line| line.chars().take(200).collect::<String>()).collect::<Vec<_>>().join("\n")
 }
 
 /// A member of every event, absent ones as "".
