@@ -16,7 +16,7 @@ fn a_strict_policy_needs_two_lines() {
     let code = world.website();
     let (cdn, stats) = (world.site.url("cdn.example"), world.api().replace("/api/v1/events", ""));
     let policy = format!("default-src 'none'; script-src {cdn}; connect-src {stats}");
-    let page = Answer::page(&world.tag(&code, "")).header("content-security-policy", &policy);
+    let page = Answer::page(&world.tag(&code, r#"data-engagement="off""#)).header("content-security-policy", &policy);
     world.site.put("/strict", page);
     world.browser.go(&format!("{}/strict", world.site.url(HOST)));
     world.browser.wait_for("window.hitlog");

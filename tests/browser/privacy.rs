@@ -68,7 +68,7 @@ fn nothing_is_stored_unless_the_site_asks_for_it() {
     world.browser.run("hitlog.track('later'); hitlog.flush()");
     assert_ne!(texts(&world.wait_for(&code, 3), "/sessionId")[2], session[0]);
     // An id of the browser's, over tabs.
-    let (code, url) = world.counted("/visitor", r#"data-ids="visitor""#, "");
+    let (code, url) = world.counted("/visitor", r#"data-ids="visitor" data-engagement="off""#, "");
     world.browser.go(&url);
     world.browser.open_tab();
     world.browser.go(&url);
@@ -117,7 +117,7 @@ fn who_is_not_to_be_counted_is_not() {
         assert_eq!(world.events(&code).len(), 0);
     }
     // Who has opted out, from then on and on every page, until they opt in.
-    let (code, url) = world.counted("/out", "", "");
+    let (code, url) = world.counted("/out", r#"data-engagement="off""#, "");
     world.browser.go(&url);
     world.wait_for(&code, 1);
     world.browser.run("hitlog.track('dropped'); hitlog.optOut(true); hitlog.track('no')");
