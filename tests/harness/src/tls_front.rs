@@ -1,4 +1,4 @@
-//! TLS before a ClickHouse, which the one of the tests does not speak: nginx with a certificate of a CA made for it.
+//! TLS before a server that does not speak it, as the ClickHouse of the tests: nginx with a certificate of a CA made for it.
 
 use std::{
     fs,
@@ -29,6 +29,11 @@ pub struct TlsFront {
 
 impl TlsFront {
     pub fn start(server: &ClickHouse, certificate: Certificate) -> Self {
+        Self::before(&server.url(), certificate)
+    }
+
+    /// Starts one before any server of HTTP.
+    pub fn before(url: &str, certificate: Certificate) -> Self {
         let (folder, port) = (work_dir(), HeldPort::take());
         make_certificate(folder.path(), certificate);
         let http = format!(
@@ -38,7 +43,7 @@ impl TlsFront {
                 location / {{ proxy_pass {}; proxy_request_buffering off; proxy_buffering off; }}
             }}",
             port.address(),
-            server.url(),
+            url,
         );
         let ca_file = folder.path().join("ca.pem");
         let nginx = Nginx::start_in(folder, &http, &[port.address()]);
