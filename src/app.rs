@@ -14,8 +14,8 @@ use crate::{
     event::Rules,
     event_id::EventIds,
     http::{
-        self, Bodies, BodyLimits, ConnectionLimits, Connections, Cursors, EdgeParts, Heavy, RequestLimits, Role,
-        SharedMemory, ShipTo, Tokens,
+        self, Aliases, Bodies, BodyLimits, ConnectionLimits, Connections, Cursors, EdgeParts, Heavy, RequestLimits,
+        Role, SharedMemory, ShipTo, Tokens,
     },
     metrics::{self, BuildInfo, Metrics},
     queue,
@@ -145,6 +145,7 @@ impl App {
         let edge = EdgeParts {
             rules: rules(config),
             limits: request_limits(config),
+            aliases: Aliases { tracker: config.tracker_path.clone(), events: config.events_path_alias.clone() },
             bodies: Arc::new(Bodies::new(body_limits(config), body_memory, heavy, config.batch_bytes_max)),
             answers: SharedMemory::of_answers(config.answer_bytes_max, config.small_answer_bytes, &connections),
             ops_answers: SharedMemory::of_answers(ops_bytes_max, ops_bytes_max / 4, &connections),

@@ -21,6 +21,7 @@ mod signals;
 mod stats;
 mod tail;
 mod tool;
+mod tracker;
 mod write_off;
 
 use std::{env, io, process::ExitCode};
@@ -48,6 +49,7 @@ const COMMANDS: &[(Describe, Run)] = &[
     (export::command, export::run),
     (import::command, import::run),
     (stats::command, stats::run),
+    (tracker::command, tracker::run),
     (tail::command, tail::run),
     (ship::command, ship::run),
     (quarantine::command, quarantine::run),

@@ -5,8 +5,8 @@
 //! the writer: events go into the queue and come back as receipts.
 //!
 //! On the way of a request: `connection`; `handle`, which is what all have in common (with `body`, `access` and
-//! `cors`); `route`, which is THE table; then `ingest`, `query`, `tail`, `stats`, `dashboard`, `websites`, `erasures`
-//! or `ops`. Each of these takes the `parts` that it uses, is `asked`, and makes a `response`, whole or in `chunks`, or
+//! `cors`); `route`, which is THE table; then `ingest`, `query`, `tail`, `stats`, `dashboard`, `websites`, `erasures`,
+//! `assets` or `ops`. Each of these takes the `parts` that it uses, is `asked`, and makes a `response`, whole or in `chunks`, or
 //! tells `errors`. What bounds clients: `activity` (what a connection is doing), `stream` (its socket, which tells
 //! that), `connections` (who gives way), `memory` (what is held for them), `heavy` (work that takes long).
 
@@ -14,7 +14,9 @@ mod accept;
 mod accept_encoding;
 mod access;
 mod activity;
+mod aliases;
 mod asked;
+mod assets;
 mod auth;
 mod body;
 mod chunks;
@@ -38,6 +40,7 @@ mod ops;
 mod options;
 mod parameters;
 mod parts;
+mod pixel;
 mod protected;
 mod query;
 mod refused_head;
@@ -48,9 +51,11 @@ mod shipping;
 mod stats;
 mod stop;
 mod stream;
+mod tags;
 mod tail;
 mod websites;
 
+pub use aliases::Aliases;
 pub use auth::{Role, Tokens};
 pub use body::{Bodies, BodyLimits};
 pub use connection::serve;

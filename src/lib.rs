@@ -22,7 +22,7 @@
 //!
 //! [`cli`] is where a process begins, [`app`] builds the rooms, [`config`] says how; then along the path: [`http`],
 //! [`event`], [`queue`], [`writer`], [`store`], [`event_id`]; and [`ship`], which takes the log elsewhere. [`metrics`],
-//! [`clock`], [`calendar`], [`numbers`], [`budget`], [`domain`], [`website`], [`visitor`], [`command`] and `allocator` serve whoever
+//! [`clock`], [`calendar`], [`numbers`], [`budget`], [`domain`], [`website`], [`visitor`], [`web`], [`command`] and `allocator` serve whoever
 //! needs them, and beside the path stand the [`tools`] of the command line. Who may know whom is held by
 //! `tests/it/architecture.rs`.
 
@@ -50,5 +50,6 @@ pub mod ship;
 pub mod store;
 pub mod tools;
 pub mod visitor;
+pub mod web;
 pub mod website;
 pub mod writer;

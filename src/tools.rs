@@ -19,6 +19,7 @@ pub mod ship;
 pub mod stats;
 mod table;
 pub mod tail;
+pub mod tracker;
 pub mod write_off;
 
 use std::io::{self, Write};

@@ -296,6 +296,35 @@ impl Identifier {
     }
 }
 
+/// A path of URLs of hitlog's, which may be left out.
+pub(super) struct UrlPath;
+
+/// What hitlog's own paths begin with.
+const OWN_PATHS: [&str; 9] =
+    ["/api", "/.well-known", "/livez", "/readyz", "/health", "/metrics", "/openapi.yaml", "/pixel.gif", "/tracker"];
+
+impl UrlPath {
+    pub(super) const fn kind(&self) -> Kind {
+        Kind::Text("PATH")
+    }
+
+    pub(super) fn read(&self, text: &str) -> Result<Option<String>, String> {
+        let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+        let is_part = |part: &str| !part.is_empty() && ![".", ".."].contains(&part) && part.bytes().all(is_letter);
+        let mut parts = text.split('/');
+        match text {
+            "" => Ok(None),
+            _ if parts.next() != Some("") || !parts.all(is_part) || text.len() > NAME_BYTES_MAX => Err(format!(
+                "expected a path such as /js/app.js: letters, digits, -, ., _ and ~, at most {NAME_BYTES_MAX} characters"
+            )),
+            _ if OWN_PATHS.iter().any(|own| text.starts_with(own)) => {
+                Err(format!("expected a path that begins with none of hitlog's own: {}", OWN_PATHS.join(", ")))
+            }
+            _ => Ok(Some(text.to_owned())),
+        }
+    }
+}
+
 /// The path of a file or of a directory, and what it is called in `--help`.
 pub(super) struct Path(pub(super) &'static str);
 

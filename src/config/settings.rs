@@ -11,7 +11,7 @@ use tracing::Level;
 use super::{
     kinds::{
         Address, BearerToken, Bytes, Choice, CoresButOne, Count, DaysOrEver, GIB, Identifier, KIB, Kind, MIB, Name,
-        Networks, OptionalPath, Path, PowerOfTwo, Seconds, ServerUrl, url_without_secrets,
+        Networks, OptionalPath, Path, PowerOfTwo, Seconds, ServerUrl, UrlPath, url_without_secrets,
     },
     tokens::{Role, Token, TokenSources},
 };
@@ -301,7 +301,13 @@ settings! {
         timestamp_ahead_max_seconds: Duration = Seconds(0.0, 3_153_600_000.0), "86400",
             "How far ahead of the server's clock a timestamp may be before the arrival takes its place";
     }
-    "Visitors whose ids are left to hitlog" {
+    "The tracker, and visitors whose ids are left to hitlog" {
+        tracker_path: Option<String> = UrlPath, "",
+            "Another path, such as /js/app.js, at which the tracker is served beside /tracker.js: lists of blockers name \
+             common ones. A visitor's blocker is a visitor's choice";
+        events_path_alias: Option<String> = UrlPath, "",
+            "Another path that takes events as /api/v1/events does, and batches at PATH/batch; the tag names it in \
+             data-api";
         geoip_database: Option<PathBuf> = OptionalPath("FILE"), "",
             "A database of countries in MaxMind's format, such as GeoLite2-Country.mmdb: events whose ids are left to \
              hitlog get the country of their address. It is in memory as a whole; SIGHUP reads it anew";

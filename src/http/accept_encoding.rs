@@ -5,14 +5,46 @@ use hyper::{
     header::{ACCEPT_ENCODING, HeaderValue},
 };
 
-/// Whether the client takes gzip, and does not like the answer as it is better. What in the header is not of its
-/// grammar is passed over, and the rest of it counts.
+/// How an answer may be packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Coding {
+    Brotli,
+    Gzip,
+    /// It is sent as it is.
+    Identity,
+}
+
+/// Whether the client takes gzip, and does not like the answer as it is better.
 pub(super) fn takes_gzip(headers: &HeaderMap) -> bool {
-    let (mut gzip, mut any, mut identity) = (None, None, None);
+    let Weights { gzip, identity, .. } = weights(headers);
+    gzip > 0 && gzip >= identity
+}
+
+/// The coding that the client likes best, and of those that it likes as well the one that packs best.
+pub(super) fn best_coding(headers: &HeaderMap) -> Coding {
+    let Weights { brotli, gzip, identity } = weights(headers);
+    match () {
+        () if brotli > 0 && brotli >= gzip.max(identity) => Coding::Brotli,
+        () if gzip > 0 && gzip >= identity => Coding::Gzip,
+        () => Coding::Identity,
+    }
+}
+
+/// What weight each coding has, in thousandths.
+struct Weights {
+    brotli: u16,
+    gzip: u16,
+    identity: u16,
+}
+
+/// What in the header is not of its grammar is passed over, and the rest of it counts.
+fn weights(headers: &HeaderMap) -> Weights {
+    let (mut brotli, mut gzip, mut any, mut identity) = (None, None, None, None);
     let lists = headers.get_all(ACCEPT_ENCODING).iter().map(HeaderValue::as_bytes);
     for item in lists.flat_map(|list| list.split(|byte| *byte == b',')) {
         let Some((name, thousandths)) = str::from_utf8(item).ok().and_then(coding) else { continue };
         match name.to_ascii_lowercase().as_str() {
+            "br" => brotli = Some(thousandths),
             "gzip" | "x-gzip" => gzip = Some(thousandths),
             "identity" => identity = Some(thousandths),
             "*" => any = Some(thousandths),
@@ -20,8 +52,8 @@ pub(super) fn takes_gzip(headers: &HeaderMap) -> bool {
         }
     }
     // Without a word on it the answer as it is will do, if nothing better is there.
-    let gzip = gzip.or(any).unwrap_or(0);
-    gzip > 0 && gzip >= identity.unwrap_or(0)
+    let [brotli, gzip] = [brotli, gzip].map(|weight| weight.or(any).unwrap_or(0));
+    Weights { brotli, gzip, identity: identity.unwrap_or(0) }
 }
 
 /// A coding and its weight in thousandths; `None` where an item is none.

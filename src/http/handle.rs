@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::{
     access,
+    aliases::Aliases,
     asked::Asked,
     auth::Tokens,
     body::{Bodies, InboundBody, Rest},
@@ -34,6 +35,7 @@ use crate::{
 pub(super) struct Edge {
     handlers: Handlers,
     limits: RequestLimits,
+    aliases: Aliases,
     answer_timeout: Duration,
     tokens: Arc<Tokens>,
     answers: SharedMemory,
@@ -57,6 +59,7 @@ impl Edge {
         Self {
             handlers: Handlers::new(&parts, &stop),
             limits: parts.limits,
+            aliases: parts.aliases,
             answer_timeout: parts.connections.limits().answer_timeout,
             tokens: parts.tokens,
             answers: parts.answers,
@@ -70,7 +73,8 @@ impl Edge {
     /// Answers a request that came at `started`. Never fails: whatever goes wrong is a response too.
     pub(super) async fn handle(&self, head: &Parts, mut body: InboundBody, started: Instant) -> Handled {
         let activity = Arc::clone(body.activity());
-        let found = route::find(head.uri.path());
+        let path = self.aliases.resolve(head.uri.path());
+        let found = route::find(path);
         let mut put_aside = None;
         let response = match check_host(head).and_then(|()| check_coding(head)) {
             Ok(()) => self.dispatch(&found, head, &mut body, &mut put_aside).await,
@@ -82,7 +86,7 @@ impl Edge {
             Some(bytes) => Box::pin(count(response, bytes, put_aside, self.memory_of(found.route), &activity)).await,
         };
         let mut response = response.map(Content::into_body);
-        if found.route.may_pages_read(&head.method, head.uri.path()) {
+        if found.route.may_pages_read(&head.method, path) {
             cors::allow_page(head.headers.get(ORIGIN), response.headers_mut());
         }
         let ends_here = self.stop.has_begun() || activity.is_ended() || body.has_doubtful_end();

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use hyper::{
-    HeaderMap, StatusCode,
+    HeaderMap, Method, StatusCode,
     header::{HeaderName, HeaderValue},
     http::request::Parts,
 };
@@ -23,6 +23,7 @@ use super::{
     idempotency_key::idempotency_key,
     memory::{Holding, SharedMemory},
     parts::EdgeParts,
+    pixel,
     response::{self, Response, held_json, overloaded_by_answers, tell_position},
     senders::Senders,
 };
@@ -76,22 +77,37 @@ impl Ingest {
     }
 
     /// `POST /api/v1/events`
-    pub(super) fn event(&self, asked: Asked<'_>) -> impl Future<Output = Response> {
-        self.one(Naming::Own, asked)
+    pub(super) async fn event(&self, mut asked: Asked<'_>) -> Response {
+        match self.read_body(&mut asked).await {
+            Ok(read) => self.one(Form::Event, read, asked).await,
+            Err(refusal) => refusal,
+        }
     }
 
     /// `POST /api/v1/track`
-    pub(super) fn beacon(&self, asked: Asked<'_>) -> impl Future<Output = Response> {
-        self.one(Naming::Beacon, asked)
+    pub(super) async fn beacon(&self, mut asked: Asked<'_>) -> Response {
+        match self.read_body(&mut asked).await {
+            Ok(read) => self.one(Form::Beacon, read, asked).await,
+            Err(refusal) => refusal,
+        }
     }
 
-    async fn one(&self, naming: Naming, mut asked: Asked<'_>) -> Response {
-        let (bytes, mut reading) = match self.read_body(&mut asked).await {
-            Ok(read) => read.into_parts(),
-            Err(refusal) => return refusal,
-        };
+    /// `GET /pixel.gif`. Who asks for the head alone does not show it.
+    pub(super) async fn pixel(&self, asked: Asked<'_>) -> Response {
+        if asked.head.method == Method::HEAD {
+            return pixel::picture();
+        }
+        let beacon = pixel::beacon(asked.query(), &asked.head.headers);
+        match self.bodies.of_head(&beacon, event::BODY_PADDING).await {
+            Ok(read) => self.one(Form::Pixel, read, asked).await,
+            Err(failure) => self.refuse_unread(&failure),
+        }
+    }
+
+    async fn one(&self, form: Form, read: BodyBytes, asked: Asked<'_>) -> Response {
+        let (bytes, mut reading) = read.into_parts();
         // Not named before it is taken apart: what has a name stays in the future, which every request takes room for.
-        let (mut events, warnings) = match self.parse_event(naming, bytes, &asked.head.headers) {
+        let (mut events, warnings) = match self.parse_event(form.naming(), bytes, &asked.head.headers) {
             Ok(parsed) => parsed,
             Err(fault) => return self.reject_whole("event", &fault),
         };
@@ -109,9 +125,10 @@ impl Ingest {
         match self.commit(events, reading).await {
             Ok(stored) => {
                 self.count_stored(&stored, &warnings);
-                let response = match naming {
-                    Naming::Own => self.event_response(&stored, &warned, (Vec::with_capacity(bytes_max), held)),
-                    Naming::Beacon => response::empty(StatusCode::NO_CONTENT),
+                let response = match form {
+                    Form::Event => self.event_response(&stored, &warned, (Vec::with_capacity(bytes_max), held)),
+                    Form::Beacon => response::empty(StatusCode::NO_CONTENT),
+                    Form::Pixel => pixel::picture(),
                 };
                 self.tell_stored(response, &stored, asked.head)
             }
@@ -176,14 +193,15 @@ impl Ingest {
     }
 
     async fn read_body(&self, asked: &mut Asked<'_>) -> Result<BodyBytes, Response> {
-        let failure = match asked.read_body(event::BODY_PADDING, &self.bodies).await {
-            Ok(body) => return Ok(body),
-            Err(failure) => failure,
-        };
+        asked.read_body(event::BODY_PADDING, &self.bodies).await.map_err(|failure| self.refuse_unread(&failure))
+    }
+
+    /// Refuses a body that was not read.
+    fn refuse_unread(&self, failure: &BodyError) -> Response {
         // Nobody knows how many events a body held that was not read: it counts as one.
         let metrics = &self.metrics;
         metrics.events_received.increment(1);
-        match &failure {
+        match failure {
             BodyError::TooLarge(_) => metrics.events_rejected(Rejected::TooLarge),
             BodyError::Timeout => metrics.events_rejected(Rejected::Timeout),
             BodyError::Encoding => metrics.events_rejected(Rejected::Encoding),
@@ -192,7 +210,7 @@ impl Ingest {
             BodyError::Memory => metrics.events_shed(Shed::BodyMemory),
         }
         .increment(1);
-        Err(body_error(&failure, self.queue.retry_after()))
+        body_error(failure, self.queue.retry_after())
     }
 
     /// Counts a body that was read and refused as a whole as one event, received and rejected.
@@ -421,6 +439,26 @@ const GPC: HeaderName = HeaderName::from_static("sec-gpc");
 /// What stands for the visitor and the session of a request that must not tell whose it is: nobody's, and only once.
 fn anonymous_id() -> Arc<str> {
     format!("{:032x}", rand::random::<u128>()).into()
+}
+
+/// How a single event comes, and how it is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// Answered with the event.
+    Event,
+    /// Answered with nothing.
+    Beacon,
+    /// Answered with a picture.
+    Pixel,
+}
+
+impl Form {
+    fn naming(self) -> Naming {
+        match self {
+            Self::Event => Naming::Own,
+            Self::Beacon | Self::Pixel => Naming::Beacon,
+        }
+    }
 }
 
 /// What a request is answered with all of whose stored events were stored already.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{
+    aliases::Aliases,
     auth::Tokens,
     body::Bodies,
     connections::Connections,
@@ -28,6 +29,8 @@ pub struct EdgeParts {
     pub rules: Rules,
     /// The limits of what clients ask for.
     pub limits: RequestLimits,
+    /// Other paths of some routes.
+    pub aliases: Aliases,
     /// The connections that are open.
     pub connections: Arc<Connections>,
     /// How bodies are read.

@@ -161,6 +161,13 @@ pub(super) fn held(response: Response, holding: Holding) -> Response {
     })
 }
 
+/// A response of bytes that are in the program itself, and so take no memory of their own.
+pub(super) fn of_static(content_type: &'static str, bytes: Bytes) -> Response {
+    let mut response = hyper::Response::new(Content::Whole { bytes, is_counted: true });
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
 fn of_json(status: StatusCode, body: Content) -> Response {
     let mut response = hyper::Response::new(body);
     *response.status_mut() = status;

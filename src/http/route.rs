@@ -4,15 +4,19 @@
 //!
 //! A new route is an entry here and a handler in its file.
 
+use std::future::ready;
+
 use hyper::Method as HttpMethod;
 
 use super::{
     asked::{Answering, Asked},
+    assets,
     auth::Role,
     cors,
     handlers::Handlers,
     options::RequestLimits,
 };
+use crate::web;
 
 use Who::{Everybody, Holder};
 
@@ -41,6 +45,27 @@ static ROUTES: &[Route] = &[
             .with_body(|limits| limits.event_bytes_max)
             .that_takes_events()],
         ..Route::at("/api/v1/track")
+    },
+    Route {
+        is_for_pages: true,
+        methods: &[get(Everybody, |handlers, asked| Box::pin(handlers.ingest.pixel(asked))).that_takes_events()],
+        ..Route::at("/pixel.gif")
+    },
+    Route {
+        methods: &[get(Everybody, |_, asked| Box::pin(ready(assets::answer(&web::TRACKER, &asked))))],
+        ..Route::at("/tracker.js")
+    },
+    Route {
+        methods: &[get(Everybody, |_, asked| Box::pin(ready(assets::answer(&web::TRACKER_V1, &asked))))],
+        ..Route::at("/tracker.v1.js")
+    },
+    Route {
+        methods: &[get(Everybody, |_, asked| Box::pin(ready(assets::answer(&web::TRACKER_MODULE, &asked))))],
+        ..Route::at("/tracker.mjs")
+    },
+    Route {
+        methods: &[get(Everybody, |_, asked| Box::pin(ready(assets::answer(&web::TRACKER_TYPES, &asked))))],
+        ..Route::at("/tracker.d.ts")
     },
     Route {
         is_for_pages: true,

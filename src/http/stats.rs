@@ -26,6 +26,7 @@ use super::{
     errors::{ErrorCode, error, invalid, read_error},
     parts::EdgeParts,
     response::{Response, empty, json},
+    tags::is_among,
 };
 use crate::{
     calendar::{Range, comparison},
@@ -149,12 +150,6 @@ fn tag(version: u64, now_ms: i64, range: &Range) -> HeaderValue {
 
 /// For how long an answer about a range that goes on may be taken for the same, in milliseconds.
 const MINUTE_MS: i64 = 60_000;
-
-/// Whether a tag is one of those that a client has.
-fn is_among(known: &HeaderValue, tag: &HeaderValue) -> bool {
-    let (Ok(known), Ok(tag)) = (known.to_str(), tag.to_str()) else { return false };
-    known.split(',').map(str::trim).any(|one| one == "*" || one.strip_prefix("W/").unwrap_or(one) == tag)
-}
 
 pub(super) fn with_tag(mut response: Response, tag: Option<HeaderValue>) -> Response {
     let headers = response.headers_mut();

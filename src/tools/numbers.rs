@@ -139,7 +139,7 @@ pub fn run(options: &NumbersOptions) -> Outcome {
 }
 
 /// The website that is meant, or the only one that there is.
-fn website_of(catalog: &CatalogContents, text: Option<&str>) -> Result<Arc<Website>, ToolError> {
+pub(super) fn website_of(catalog: &CatalogContents, text: Option<&str>) -> Result<Arc<Website>, ToolError> {
     if let Some(text) = text {
         return find_website(catalog, text).map(Arc::clone);
     }

@@ -13,7 +13,7 @@ use std::{
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 /// The rooms, and the rooms that each may name. `main`, `cli` and `app` know everything.
-pub(crate) const ARROWS: [(&str, &[&str]); 19] = [
+pub(crate) const ARROWS: [(&str, &[&str]); 20] = [
     ("allocator", &[]),
     ("budget", &[]),
     ("calendar", &["event"]),
@@ -31,16 +31,20 @@ pub(crate) const ARROWS: [(&str, &[&str]); 19] = [
         "http",
         &[
             "budget", "calendar", "clock", "domain", "event", "event_id", "numbers", "queue", "metrics", "store",
-            "visitor", "website",
+            "visitor", "web", "website",
         ],
     ),
     ("visitor", &["event", "store"]),
+    ("web", &[]),
     ("writer", &["event", "queue", "metrics", "store"]),
     ("ship", &["budget", "clock", "event", "metrics", "store"]),
     ("store", &["allocator", "budget", "clock", "command", "domain", "event", "event_id", "metrics"]),
     (
         "tools",
-        &["calendar", "clock", "command", "domain", "event", "event_id", "metrics", "numbers", "store", "website"],
+        &[
+            "calendar", "clock", "command", "domain", "event", "event_id", "metrics", "numbers", "store", "web",
+            "website",
+        ],
     ),
 ];
 

@@ -61,6 +61,16 @@ impl Bodies {
     }
 }
 
+impl Bodies {
+    /// What came in the head of a request in the place of a body, with `spare` bytes of room behind it.
+    pub(crate) async fn of_head(&self, text: &[u8], spare: usize) -> Result<BodyBytes, BodyError> {
+        let mut body = BodyBytes::new(&self.memory, text.len() + spare);
+        body.reserve_in_time(text.len() + spare).await?;
+        body.append(text)?;
+        Ok(body)
+    }
+}
+
 /// The next piece of a body; `None` behind the last.
 type Next<'a> = Pin<Box<dyn Future<Output = Result<Option<Bytes>, BodyError>> + Send + 'a>>;
 
