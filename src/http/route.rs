@@ -47,7 +47,6 @@ static ROUTES: &[Route] = &[
         ..Route::at("/api/v1/track")
     },
     Route {
-        is_for_pages: true,
         methods: &[get(Everybody, |handlers, asked| Box::pin(handlers.ingest.pixel(asked))).that_takes_events()],
         ..Route::at("/pixel.gif")
     },

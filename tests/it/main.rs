@@ -70,4 +70,6 @@ mod taken;
 mod tokens;
 mod told;
 mod tools;
+mod tracker;
+mod visitors;
 mod websites;
