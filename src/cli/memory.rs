@@ -116,14 +116,15 @@ pub fn parts(config: &Config) -> Vec<MemoryPart> {
             "ship_bytes_max x 4, if ship_url is set",
             config.ship_url.as_ref().map_or(0, |_| config.ship_bytes_max * SHIPPED_BLOCKS),
         ),
+        // While it is read anew both are there.
         part(
             "countries",
-            "geoip_database, its size",
+            "geoip_database, twice its size",
             config
                 .geoip_database
                 .as_ref()
                 .and_then(|path| fs::metadata(path).ok())
-                .map_or(0, |file| file.len() as usize),
+                .map_or(0, |file| 2 * file.len() as usize),
         ),
         part("visitors around midnight", "visitors_seen_max x 32 B", config.visitors_seen_max * SEEN_VISITOR_BYTES),
         part("log lines", "log_bytes_max x 2", 2 * config.log_bytes_max),

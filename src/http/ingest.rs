@@ -77,35 +77,25 @@ impl Ingest {
     }
 
     /// `POST /api/v1/events`
-    pub(super) async fn event(&self, mut asked: Asked<'_>) -> Response {
-        match self.read_body(&mut asked).await {
-            Ok(read) => self.one(Form::Event, read, asked).await,
-            Err(refusal) => refusal,
-        }
+    pub(super) fn event(&self, asked: Asked<'_>) -> impl Future<Output = Response> {
+        self.one(Form::Event, asked)
     }
 
     /// `POST /api/v1/track`
-    pub(super) async fn beacon(&self, mut asked: Asked<'_>) -> Response {
-        match self.read_body(&mut asked).await {
-            Ok(read) => self.one(Form::Beacon, read, asked).await,
-            Err(refusal) => refusal,
-        }
+    pub(super) fn beacon(&self, asked: Asked<'_>) -> impl Future<Output = Response> {
+        self.one(Form::Beacon, asked)
     }
 
     /// `GET /pixel.gif`. Who asks for the head alone does not show it.
     pub(super) async fn pixel(&self, asked: Asked<'_>) -> Response {
-        if asked.head.method == Method::HEAD {
-            return pixel::picture();
-        }
-        let beacon = pixel::beacon(asked.query(), &asked.head.headers);
-        match self.bodies.of_head(&beacon, event::BODY_PADDING).await {
-            Ok(read) => self.one(Form::Pixel, read, asked).await,
-            Err(failure) => self.refuse_unread(&failure),
-        }
+        if asked.head.method == Method::HEAD { pixel::picture() } else { self.one(Form::Pixel, asked).await }
     }
 
-    async fn one(&self, form: Form, read: BodyBytes, asked: Asked<'_>) -> Response {
-        let (bytes, mut reading) = read.into_parts();
+    async fn one(&self, form: Form, mut asked: Asked<'_>) -> Response {
+        let (bytes, mut reading) = match self.read_one(form, &mut asked).await {
+            Ok(read) => read.into_parts(),
+            Err(refusal) => return refusal,
+        };
         // Not named before it is taken apart: what has a name stays in the future, which every request takes room for.
         let (mut events, warnings) = match self.parse_event(form.naming(), bytes, &asked.head.headers) {
             Ok(parsed) => parsed,
@@ -194,6 +184,21 @@ impl Ingest {
 
     async fn read_body(&self, asked: &mut Asked<'_>) -> Result<BodyBytes, Response> {
         asked.read_body(event::BODY_PADDING, &self.bodies).await.map_err(|failure| self.refuse_unread(&failure))
+    }
+
+    async fn read_one(&self, form: Form, asked: &mut Asked<'_>) -> Result<BodyBytes, Response> {
+        match form {
+            Form::Event | Form::Beacon => self.read_body(asked).await,
+            // In a box, so that events in bodies take no room for it.
+            Form::Pixel => Box::pin(self.read_query(asked)).await,
+        }
+    }
+
+    /// The event that stands in a query.
+    async fn read_query(&self, asked: &Asked<'_>) -> Result<BodyBytes, Response> {
+        let beacon = pixel::beacon(asked.query(), &asked.head.headers);
+        let read = self.bodies.of_head(&beacon, event::BODY_PADDING).await;
+        read.map_err(|failure| self.refuse_unread(&failure))
     }
 
     /// Refuses a body that was not read.

@@ -161,8 +161,7 @@ fn integrity(bytes: &[u8]) -> String {
         process::{Command, Stdio},
     };
     let shell = "openssl dgst -sha384 -binary | openssl base64 -A";
-    let mut sums =
-        Command::new("sh").args(["-c", shell]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut sums = Command::new("sh").args(["-c", shell]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     sums.stdin.take().unwrap().write_all(bytes).unwrap();
     format!("sha384-{}", String::from_utf8(sums.wait_with_output().unwrap().stdout).unwrap())
 }

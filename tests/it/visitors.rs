@@ -231,9 +231,7 @@ fn countries_come_from_a_database_that_sighup_reads_anew() {
     let daemon = Daemon::start_in(&work.path().join("data"), &flags);
     let code = daemon.register("a.example");
     let mut client = daemon.client();
-    let mut of = |address: &str| {
-        send(&mut client, &left(&code), &[("x-forwarded-for", address)])["location"].clone()
-    };
+    let mut of = |address: &str| send(&mut client, &left(&code), &[("x-forwarded-for", address)])["location"].clone();
     for (address, country) in [
         ("198.51.100.7", json!("NO")),
         ("::ffff:198.51.100.7", json!("NO")),
@@ -278,6 +276,9 @@ fn whoever_asks_to_be_left_alone_is_told_nothing_of() {
     let second = send(&mut client, &left(&code), &headers);
     assert_ne!(id_of(&first), id_of(&second), "of each request another");
     assert_eq!((&first["browser"], &first["location"]), (&json!("Firefox"), &json!(null)));
-    assert_eq!(id_of(&send(&mut client, &left(&code), &headers[1..])), id_of(&send(&mut client, &left(&code), &headers[1..])));
+    assert_eq!(
+        id_of(&send(&mut client, &left(&code), &headers[1..])),
+        id_of(&send(&mut client, &left(&code), &headers[1..]))
+    );
     daemon.stop();
 }
