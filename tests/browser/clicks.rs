@@ -41,14 +41,17 @@ fn clicks_on_links_files_and_what_has_a_name_are_told() {
     let told: Vec<_> =
         events.iter().skip(1).map(|event| (event["eventType"].as_str().unwrap(), &event["properties"])).collect();
     let out = json!({"name": "outbound", "href": "https://other.example/a?x=1"});
-    assert_eq!(told, [
-        ("click", &out),
-        ("click", &json!({"name": "download", "href": format!("{files}/report.PDF?v=2")})),
-        ("click", &json!({"name": "download", "href": format!("{files}/none")})),
-        ("custom", &json!({"name": "Sign up", "plan": "pro", "seats-max": "3"})),
-        ("click", &json!({"name": "outbound", "href": "https://deep.example/"})),
-        ("click", &out),
-    ]);
+    assert_eq!(
+        told,
+        [
+            ("click", &out),
+            ("click", &json!({"name": "download", "href": format!("{files}/report.PDF?v=2")})),
+            ("click", &json!({"name": "download", "href": format!("{files}/none")})),
+            ("custom", &json!({"name": "Sign up", "plan": "pro", "seats-max": "3"})),
+            ("click", &json!({"name": "outbound", "href": "https://deep.example/"})),
+            ("click", &out),
+        ]
+    );
     // Links and files can be left out; what has a name is the page's own wish.
     let off = r#"data-outbound="off" data-downloads="off""#;
     let (code, url) = world.counted("/links-off", off, LINKS);
@@ -74,14 +77,18 @@ fn the_page_tells_by_the_api() {
     );
     let mut events = world.settled(&code, 5);
     events.sort_by_key(|event| event["properties"].to_string());
-    let told: Vec<_> = events.iter().map(|event| (event["eventType"].as_str().unwrap(), &event["properties"])).collect();
-    assert_eq!(told, [
-        ("click", &json!({"buttonId": "buy"})),
-        ("custom", &json!({"name": "Order", "value": 9.5})),
-        ("custom", &json!({"name": "circle"})),
-        ("custom", &json!({"name": "long"})),
-        ("pageview", &json!({"title": "A page"})),
-    ]);
+    let told: Vec<_> =
+        events.iter().map(|event| (event["eventType"].as_str().unwrap(), &event["properties"])).collect();
+    assert_eq!(
+        told,
+        [
+            ("click", &json!({"buttonId": "buy"})),
+            ("custom", &json!({"name": "Order", "value": 9.5})),
+            ("custom", &json!({"name": "circle"})),
+            ("custom", &json!({"name": "long"})),
+            ("pageview", &json!({"title": "A page"})),
+        ]
+    );
     // The site sees every event before, may change it, and may keep it.
     let code = world.website();
     let hook = "<script>window.hitlogBefore = event => event.properties.name == 'secret' ? null :

@@ -136,7 +136,8 @@ fn a_server_says_how_long_to_wait() {
     for (status, path) in [(503, "/busy"), (429, "/often")] {
         let api = format!("{path}/batch");
         world.site.put_all(&api, vec![answer(status).header("retry-after", "4"), answer(201)]);
-        let tag = tag(&world.tracker("tracker.js"), "pm-busy", &format!("{}{path}", world.site.url("stats.example")), "");
+        let tag =
+            tag(&world.tracker("tracker.js"), "pm-busy", &format!("{}{path}", world.site.url("stats.example")), "");
         world.browser.go(&world.page(&format!("{path}/page"), &tag, ""));
         wait_until("it is sent", || (!world.site.asked(&api).is_empty()).then_some(()));
         let refused = Instant::now();

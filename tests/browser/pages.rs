@@ -33,7 +33,9 @@ fn the_frozen_version_runs_by_its_integrity_and_no_other_does() {
     let Some(world) = World::start() else { return };
     let frozen = include_str!("../../src/web/frozen.txt");
     let integrity = frozen.lines().find_map(|line| line.strip_prefix("tracker.v1.js ")).unwrap();
-    for (path, integrity, count) in [("/sri", integrity, 1), ("/sri-wrong", &integrity.replace("sha384-", "sha384-A"), 0)] {
+    for (path, integrity, count) in
+        [("/sri", integrity, 1), ("/sri-wrong", &integrity.replace("sha384-", "sha384-A"), 0)]
+    {
         let code = world.website();
         let attributes = format!(r#"crossorigin="anonymous" integrity="{integrity}""#);
         let tag = tag(&world.tracker("tracker.v1.js"), &code, &world.api(), &attributes);
@@ -54,7 +56,8 @@ fn scripts_that_change_fetch_neither_break_it_nor_have_it_send_twice() {
     let throwing = "<script>window.fetch = () => { throw new Error('broken') }</script>";
     let rejecting = "<script>{ const original = window.fetch;
         window.fetch = async (...values) => { await original(...values); throw new Error('lost') } }</script>";
-    let nothing = "<script>{ const original = window.fetch; window.fetch = (...values) => { original(...values) } }</script>";
+    let nothing =
+        "<script>{ const original = window.fetch; window.fetch = (...values) => { original(...values) } }</script>";
     for (path, before, after, by_beacon) in [
         ("/tracing", tracing, "", false),
         ("/throwing", throwing, "", true),
@@ -97,9 +100,11 @@ fn pages_by_https_are_counted_and_those_by_http_have_no_random_uuid() {
 fn a_wrong_tag_says_so_once_and_sends_nothing_more() {
     let Some(world) = World::start() else { return };
     let no_code = world.tag("", "").replace("data-code=\"\"", "");
-    for (path, tag, received) in
-        [("/unknown", world.tag("pm-unknown-1", ""), 1.0), ("/malformed", world.tag("wrong", ""), 1.0), ("/none", no_code, 0.0)]
-    {
+    for (path, tag, received) in [
+        ("/unknown", world.tag("pm-unknown-1", ""), 1.0),
+        ("/malformed", world.tag("wrong", ""), 1.0),
+        ("/none", no_code, 0.0),
+    ] {
         world.browser.console();
         let before = world.daemon.assert_conserved().0;
         world.browser.go(&world.page(path, &tag, ""));

@@ -77,8 +77,10 @@ fn nothing_is_stored_unless_the_site_asks_for_it() {
     assert_ne!(sessions[0], sessions[1]);
     assert_eq!(visitors[0], visitors[1]);
     // Where a browser refuses to store, the server finds the ids.
-    world.browser.before_pages("for (const name of ['localStorage', 'sessionStorage']) \
-         Object.defineProperty(window, name, {get() { throw new DOMException('no', 'SecurityError') }})");
+    world.browser.before_pages(
+        "for (const name of ['localStorage', 'sessionStorage']) \
+         Object.defineProperty(window, name, {get() { throw new DOMException('no', 'SecurityError') }})",
+    );
     world.browser.go(&url);
     assert_eq!(texts(&world.settled(&code, 3), "/visitorId")[2], "server");
 }

@@ -72,7 +72,8 @@ impl Site {
             }
         });
         let site = Self { port, state };
-        let script = |text: &str| Answer::of("text/javascript; charset=utf-8", text).header("access-control-allow-origin", "*");
+        let script =
+            |text: &str| Answer::of("text/javascript; charset=utf-8", text).header("access-control-allow-origin", "*");
         site.put("/tracker.js", script(include_str!("../../src/web/tracker.min.js")));
         site.put("/tracker.v1.js", script(include_str!("../../src/web/tracker.v1.js")));
         site.put("/tracker.mjs", script(include_str!("../../src/web/tracker.mjs")));
@@ -134,7 +135,8 @@ fn read(reader: &mut BufReader<&TcpStream>) -> Option<(String, Asked)> {
             return None;
         }
     }
-    let length = head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
+    let length =
+        head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
     let mut body = vec![0; length.unwrap_or(0)];
     reader.read_exact(&mut body).ok()?;
     let path = head.split(' ').nth(1)?.split('?').next()?.to_owned();

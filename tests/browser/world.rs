@@ -96,7 +96,12 @@ impl World {
             if events.len() >= count {
                 return events;
             }
-            assert!(started.elapsed() < WAIT_MAX, "waited for {count} events, there are {}: {}", events.len(), told(&events));
+            assert!(
+                started.elapsed() < WAIT_MAX,
+                "waited for {count} events, there are {}: {}",
+                events.len(),
+                told(&events)
+            );
             thread::sleep(Duration::from_millis(20));
         }
     }
