@@ -64,7 +64,10 @@ fn nothing_is_stored_unless_the_site_asks_for_it() {
     assert_eq!(session[0], session[1]);
     assert_eq!(session, texts(&events, "/visitorId"));
     // After half an hour it is another one.
-    world.browser.run("sessionStorage['hitlog.session'] = sessionStorage['hitlog.session'].split(',')[0] + ',' + (Date.now() - 1801e3)");
+    world.browser.run(
+        "const [id] = sessionStorage['hitlog.session'].split(',');
+         sessionStorage['hitlog.session'] = id + ',' + (Date.now() - 1801e3)",
+    );
     world.browser.run("hitlog.track('later'); hitlog.flush()");
     assert_ne!(texts(&world.wait_for(&code, 3), "/sessionId")[2], session[0]);
     // An id of the browser's, over tabs.
@@ -139,7 +142,7 @@ fn of_the_query_only_what_the_site_names_is_sent() {
         ("", query),
         (r#"data-query="keep""#, query),
         (r#"data-query="drop""#, "?utm_source=x&ref=y&source=z#/r?utm_id=7"),
-        (r#"data-query="b, c""#, "?utm_source=x&ref=y&b=2&source=z#/r?utm_id=7"),
+        (r#"data-query="b, c[]""#, "?utm_source=x&ref=y&b=2&source=z#/r?utm_id=7"),
     ] {
         let (code, url) = world.counted("/query", attribute, "");
         world.browser.go(&format!("{url}{query}"));
