@@ -15,6 +15,7 @@
     const REQUEST_LENGTH_MAX = 16e3;
     const EVENT_LENGTH_MAX = 15e3;
     const URL_LENGTH_MAX = 4096;
+    const TITLE_LENGTH_MAX = 300;
     const TRIES_MAX = 6;
     const SESSION_IDLE_MS = 18e5;
     const DELAY_MS = 2000;
@@ -25,9 +26,11 @@
     const isOn = name => option(name) != 'off';
     // Without the fragment, unless it is a route, and with what `data-query` leaves of the query, in either. The
     // server takes no longer one, and the end is what a page can be known without.
-    const kept = RegExp('^(utm_.*|ref|source|' + (option('query') || 'keep').replace(/^keep$/, '.*').replace(/[\s,]+/g, '|') + ')$');
+    const kept = (option('query') || 'keep').split(/[\s,]+/);
     const clean = url => url.replace(/#(?!!?\/).*/, '').replace(/\?[^#]*/g, query =>
-      query.replace(/[?&]([^=&]*)[^&]*/g, (part, name) => kept.test(name) ? part : '').replace(/^&/, '?')
+      query.replace(/[?&]([^=&]*)[^&]*/g, (part, name) =>
+        kept == 'keep' || /^(utm_.*|ref|source)$/.test(name) || kept.includes(name) ? part : ''
+      ).replace(/^&/, '?')
     ).slice(0, URL_LENGTH_MAX);
     // Reads without a value, removes with ''. Even to name a storage may throw, by a setting of the browser's.
     const store = (area, key, value) => {
@@ -197,7 +200,7 @@
       lastUrl = url;
       engagedMs = sentMs = scrollPct = 0;
       shownSince = now();
-      add('pageview', { title: document.title, status }, referrer);
+      add('pageview', { title: document.title.slice(0, TITLE_LENGTH_MAX), status }, referrer);
       status = referrer = undefined;
       setTimeout(send);
     };
@@ -273,6 +276,7 @@
     addEventListener('pagehide', hide);
     addEventListener('online', () => {
       tries = 0;
+      clearTimeout(pause);
       resume();
     });
     if (!isOn('auto')) return;

@@ -38,7 +38,7 @@ fn a_load_costs_the_main_thread_five_milliseconds_at_most() {
     let _alone = turn::alone();
     let Some(browser) = Browser::start_with(json!({
         "perfLoggingPrefs": {"enableNetwork": false, "enablePage": false,
-            "traceCategories": "devtools.timeline,disabled-by-default-v8.compile"}
+            "traceCategories": "devtools.timeline"}
     })) else {
         return;
     };
@@ -53,21 +53,21 @@ fn a_load_costs_the_main_thread_five_milliseconds_at_most() {
     }
     loads.sort();
     println!("main thread at load, of ten loads: {loads:?}");
-    // The middle one: with two processors anything else that runs takes some of its time.
+    // The middle one: the first ones find nothing warm.
     assert!(loads[5] > Duration::ZERO && loads[5] <= MAIN_THREAD_MAX, "{loads:?}");
 }
 
-/// The time of everything in Chromium's trace that the tracker's script is the reason of: compiling and running it, and
-/// the calls of its functions.
+/// The time on a processor of everything on the main thread that Chromium's trace puts down to the tracker's script:
+/// running it, which includes compiling it, and the calls of its functions later, those at leaving the page before
+/// included. Not the time on the clock, in which others have the processor.
 fn main_thread_time(log: &[String]) -> Duration {
     let mut micros = 0;
     for line in log {
         let entry: Value = serde_json::from_str(line).unwrap();
         let event = &entry["message"]["params"];
         let is_tracker = event["args"]["data"]["url"].as_str().is_some_and(|url| url.ends_with("/tracker.js"));
-        let is_cost = ["EvaluateScript", "v8.compile", "FunctionCall"].contains(&event["name"].as_str().unwrap_or(""));
-        if is_tracker && is_cost {
-            micros += event["dur"].as_u64().unwrap_or(0);
+        if is_tracker && ["EvaluateScript", "FunctionCall"].contains(&event["name"].as_str().unwrap_or("")) {
+            micros += event["tdur"].as_u64().unwrap_or(0);
         }
     }
     Duration::from_micros(micros)

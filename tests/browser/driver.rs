@@ -63,10 +63,11 @@ impl Browser {
         for (name, value) in options.as_object().unwrap() {
             chrome[name] = value.clone();
         }
+        let performance = if options.get("perfLoggingPrefs").is_some() { "ALL" } else { "OFF" };
         let capabilities = json!({"capabilities": {"alwaysMatch": {
             "browserName": "chrome",
             "acceptInsecureCerts": true,
-            "goog:loggingPrefs": {"browser": "ALL", "performance": if options.get("perfLoggingPrefs").is_some() { "ALL" } else { "OFF" }},
+            "goog:loggingPrefs": {"browser": "ALL", "performance": performance},
             "goog:chromeOptions": chrome,
         }}});
         let mut browser =

@@ -39,7 +39,7 @@ fn lasting_world() -> Option<(World, Lasting, String)> {
     let lasting = Lasting::new();
     let mut world = World::with(browser);
     world.daemon = lasting.start();
-    let (code, url) = world.counted("/lasting", r#"data-engagement="off""#, "");
+    let (code, url) = world.counted("/lasting", "", "");
     world.browser.go(&url);
     world.wait_for(&code, 1);
     Some((world, lasting, code))
@@ -100,7 +100,7 @@ fn a_server_that_is_killed_under_load_costs_nothing() {
 #[test]
 fn without_a_network_it_waits_for_one() {
     let Some(world) = World::start() else { return };
-    let (code, url) = world.counted("/offline", r#"data-engagement="off""#, "");
+    let (code, url) = world.counted("/offline", "", "");
     world.browser.go(&url);
     world.wait_for(&code, 1);
     let offline = |offline: bool| {

@@ -16,7 +16,7 @@ fn a_strict_policy_needs_two_lines() {
     let code = world.website();
     let (cdn, stats) = (world.site.url("cdn.example"), world.api().replace("/api/v1/events", ""));
     let policy = format!("default-src 'none'; script-src {cdn}; connect-src {stats}");
-    let page = Answer::page(&world.tag(&code, r#"data-engagement="off""#)).header("content-security-policy", &policy);
+    let page = Answer::page(&world.tag(&code, "")).header("content-security-policy", &policy);
     world.site.put("/strict", page);
     world.browser.go(&format!("{}/strict", world.site.url(HOST)));
     world.browser.wait_for("window.hitlog");
@@ -67,7 +67,7 @@ fn scripts_that_change_fetch_neither_break_it_nor_have_it_send_twice() {
     ] {
         let code = world.website();
         // What comes after the tag runs before it, too, if the tag is not at once.
-        let tag = world.tag(&code, r#"data-engagement="off""#).replace("defer ", "");
+        let tag = world.tag(&code, "").replace("defer ", "");
         world.browser.go(&world.page(path, &format!("{tag}{after}"), before));
         if !by_beacon {
             world.wait_for(&code, 1);

@@ -61,8 +61,11 @@ impl World {
         format!("{}/{file}", self.site.url("cdn.example"))
     }
 
-    /// The tag that a site's owner puts in.
+    /// The tag that a site's owner puts in. How long a page is seen depends on the machine's load: so there are no
+    /// events of it unless a test wants them.
     pub fn tag(&self, code: &str, attributes: &str) -> String {
+        let engagement = if attributes.contains("data-engagement") { "" } else { r#"data-engagement="off""# };
+        let attributes = &format!("{attributes} {engagement}");
         tag(&self.tracker("tracker.js"), code, &self.api(), attributes)
     }
 

@@ -1,4 +1,5 @@
-//! TLS before a server that does not speak it, as the ClickHouse of the tests: nginx with a certificate of a CA made for it.
+//! TLS before a server that does not speak it, as the ClickHouse of the tests: nginx with a certificate of a CA made
+//! for it.
 
 use std::{
     fs,
