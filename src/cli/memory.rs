@@ -116,21 +116,18 @@ pub fn parts(config: &Config) -> Vec<MemoryPart> {
             "ship_bytes_max x 4, if ship_url is set",
             config.ship_url.as_ref().map_or(0, |_| config.ship_bytes_max * SHIPPED_BLOCKS),
         ),
-        // While it is read anew both are there.
-        part(
-            "countries",
-            "geoip_database, twice its size",
-            config
-                .geoip_database
-                .as_ref()
-                .and_then(|path| fs::metadata(path).ok())
-                .map_or(0, |file| 2 * file.len() as usize),
-        ),
-        part("visitors around midnight", "visitors_seen_max x 32 B", config.visitors_seen_max * SEEN_VISITOR_BYTES),
         part("log lines", "log_bytes_max x 2", 2 * config.log_bytes_max),
         part("hidden events", "hidden_events_max x 16 B", config.hidden_events_max * HIDDEN_EVENT_BYTES),
         part("finding them", "segment_rows_max x 24 B", config.segment_rows_max as usize * FOUND_EVENT_BYTES),
+        part("countries", "geoip_database, twice its size", countries_bytes(config)),
+        part("visitors around midnight", "visitors_seen_max x 32 B", config.visitors_seen_max * SEEN_VISITOR_BYTES),
     ]
+}
+
+/// The database of countries, of which there are two while it is read anew.
+fn countries_bytes(config: &Config) -> usize {
+    let file = config.geoip_database.as_ref().and_then(|path| fs::metadata(path).ok());
+    file.map_or(0, |file| 2 * file.len() as usize)
 }
 
 /// The parts in words, for the log.

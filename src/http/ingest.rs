@@ -25,7 +25,7 @@ use super::{
     parts::EdgeParts,
     pixel,
     response::{self, Response, held_json, overloaded_by_answers, tell_position},
-    senders::Senders,
+    senders::{Senders, anonymous_id},
 };
 use crate::{
     budget::OverBudget,
@@ -235,8 +235,8 @@ impl Ingest {
     /// What is known of a request that is here, beside its body.
     fn arrival(&self, headers: &HeaderMap) -> Result<Arrival, Rejection> {
         let idempotency_key = idempotency_key(headers).map_err(Rejection::Invalid)?;
-        let gpc = headers.get(GPC).is_some_and(|value| value == "1").then(anonymous_id);
-        Ok(Arrival { received_at: now_ms(), idempotency_key, gpc, ids: Some(self.known_ids.hasher()) })
+        let (gpc, ids) = (anonymous_id(headers), Some(self.known_ids.hasher()));
+        Ok(Arrival { received_at: now_ms(), idempotency_key, gpc, ids })
     }
 
     fn parse_event(
@@ -436,14 +436,6 @@ impl Ingest {
             }
         }
     }
-}
-
-/// What a browser sends for who wants that nobody is told of them, <https://www.w3.org/TR/gpc/>.
-const GPC: HeaderName = HeaderName::from_static("sec-gpc");
-
-/// What stands for the visitor and the session of a request that must not tell whose it is: nobody's, and only once.
-fn anonymous_id() -> Arc<str> {
-    format!("{:032x}", rand::random::<u128>()).into()
 }
 
 /// How a single event comes, and how it is answered.

@@ -85,7 +85,7 @@ impl SharedMemory {
 }
 
 /// What one body or one answer takes; given back when dropped.
-pub(super) struct Holding {
+pub(crate) struct Holding {
     memory: SharedMemory,
     bytes: usize,
     /// Whether they are of the large ones' part.

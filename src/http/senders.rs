@@ -27,6 +27,16 @@ const BRANDS: HeaderName = HeaderName::from_static("sec-ch-ua");
 const MOBILE: HeaderName = HeaderName::from_static("sec-ch-ua-mobile");
 const PLATFORM: HeaderName = HeaderName::from_static("sec-ch-ua-platform");
 
+/// What a browser sends for who wants that nobody is told of them, <https://www.w3.org/TR/gpc/>.
+const GPC: HeaderName = HeaderName::from_static("sec-gpc");
+
+/// What stands for the visitor and the session of a request that must not tell whose it is: nobody's, and only once.
+/// `None` where nobody asks for that.
+pub(super) fn anonymous_id(headers: &HeaderMap) -> Option<Arc<str>> {
+    let is_asked = headers.get(GPC).is_some_and(|value| value == "1");
+    is_asked.then(|| format!("{:032x}", rand::random::<u128>()).into())
+}
+
 impl Senders {
     pub(super) fn new(parts: &EdgeParts) -> Self {
         Self {

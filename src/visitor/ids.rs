@@ -43,7 +43,7 @@ struct Kept {
 impl VisitorIds {
     /// Goes on with the salts of a data directory. Remembers at most `seen_max` visitors around the change of a salt.
     pub fn open(directory: &DataDir, seen_max: usize, now_ms: i64) -> Self {
-        let (file, kept) = match SaltFile::open(directory) {
+        let (file, kept) = match SaltFile::open(directory.path()) {
             Ok((file, kept)) => (Some(file), kept),
             Err(error) => {
                 tracing::warn!(

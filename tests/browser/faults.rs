@@ -136,8 +136,8 @@ fn a_server_says_how_long_to_wait() {
     for (status, path) in [(503, "/busy"), (429, "/often")] {
         let api = format!("{path}/batch");
         world.site.put_all(&api, vec![answer(status).header("retry-after", "4"), answer(201)]);
-        let tag =
-            tag(&world.tracker("tracker.js"), "pm-busy", &format!("{}{path}", world.site.url("stats.example")), "");
+        let elsewhere = format!(r#"data-api="{}{path}""#, world.site.url("stats.example"));
+        let tag = tag(&world.tracker("tracker.js"), "pm-busy", &elsewhere);
         world.browser.go(&world.page(&format!("{path}/page"), &tag, ""));
         wait_until("it is sent", || (!world.site.asked(&api).is_empty()).then_some(()));
         let refused = Instant::now();
@@ -155,8 +155,8 @@ fn a_server_says_how_long_to_wait() {
     }
     // What is wrong stays wrong: 400 is not tried again.
     world.site.put("/wrong/batch", answer(400));
-    let api = format!("{}/wrong", world.site.url("stats.example"));
-    world.browser.go(&world.page("/wrong", &tag(&world.tracker("tracker.js"), "pm-wrong", &api, ""), ""));
+    let elsewhere = format!(r#"data-api="{}/wrong""#, world.site.url("stats.example"));
+    world.browser.go(&world.page("/wrong", &tag(&world.tracker("tracker.js"), "pm-wrong", &elsewhere), ""));
     wait_until("it is sent", || (!world.site.asked("/wrong/batch").is_empty()).then_some(()));
     thread::sleep(SETTLED);
     assert_eq!(world.site.asked("/wrong/batch").len(), 1);

@@ -14,8 +14,8 @@ use crate::{
 fn a_strict_policy_needs_two_lines() {
     let Some(world) = World::start() else { return };
     let code = world.website();
-    let (cdn, stats) = (world.site.url("cdn.example"), world.api().replace("/api/v1/events", ""));
-    let policy = format!("default-src 'none'; script-src {cdn}; connect-src {stats}");
+    let stats = world.hitlog_at("stats.example");
+    let policy = format!("default-src 'none'; script-src {stats}; connect-src {stats}");
     let page = Answer::page(&world.tag(&code, "")).header("content-security-policy", &policy);
     world.site.put("/strict", page);
     world.browser.go(&format!("{}/strict", world.site.url(HOST)));
@@ -38,7 +38,7 @@ fn the_frozen_version_runs_by_its_integrity_and_no_other_does() {
     {
         let code = world.website();
         let attributes = format!(r#"crossorigin="anonymous" integrity="{integrity}""#);
-        let tag = tag(&world.tracker("tracker.v1.js"), &code, &world.api(), &attributes);
+        let tag = tag(&world.tracker("tracker.v1.js"), &code, &attributes);
         world.browser.go(&world.page(path, &tag, ""));
         assert_eq!(world.browser.run("return Boolean(window.hitlog)"), count == 1);
         world.settled(&code, count);
@@ -82,14 +82,14 @@ fn scripts_that_change_fetch_neither_break_it_nor_have_it_send_twice() {
 fn pages_by_https_are_counted_and_those_by_http_have_no_random_uuid() {
     let Some(world) = World::start() else { return };
     let front = TlsFront::before(&world.site.url("127.0.0.1"), Certificate::Valid);
+    let hitlog = TlsFront::before(&world.hitlog_at("127.0.0.1"), Certificate::Valid);
     let (code, url) = world.counted("/plain", "", "");
     world.browser.go(&url);
     assert_eq!(world.browser.run("return isSecureContext || 'randomUUID' in crypto"), false);
     world.settled(&code, 1);
     let code = world.website();
-    // A page by https may fetch from this machine by http, and from nowhere else.
     let secure = format!("https://{HOST}:{}", front.port);
-    let tag = tag(&format!("{secure}/tracker.js"), &code, &world.api_at("127.0.0.1"), "");
+    let tag = tag(&format!("https://stats.example:{}/tracker.js", hitlog.port), &code, "");
     world.page("/secure", &tag, "");
     world.browser.go(&format!("{secure}/secure"));
     assert_eq!(world.browser.run("return isSecureContext"), true);

@@ -71,13 +71,7 @@ impl Site {
                 thread::spawn(move || serve(&state, stream));
             }
         });
-        let site = Self { port, state };
-        let script =
-            |text: &str| Answer::of("text/javascript; charset=utf-8", text).header("access-control-allow-origin", "*");
-        site.put("/tracker.js", script(include_str!("../../src/web/tracker.min.js")));
-        site.put("/tracker.v1.js", script(include_str!("../../src/web/tracker.v1.js")));
-        site.put("/tracker.mjs", script(include_str!("../../src/web/tracker.mjs")));
-        site
+        Self { port, state }
     }
 
     /// Where it is reached under a name.

@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::world::{SETTLED, World, paths, texts};
+use crate::world::{SETTLED, World, is_made_by_hitlog, paths, texts};
 
 const ENGAGEMENT: &str = r#"data-engagement="on""#;
 
@@ -27,8 +27,13 @@ fn first_view_has_the_referrer_and_later_ones_of_the_page_have_not() {
     assert_eq!(texts(&events, "/referrer"), [format!("{}/", world.site.url("news.example")), String::new()]);
     assert_eq!(texts(&events, "/eventType"), ["pageview", "pageview"]);
     assert_eq!(texts(&events, "/properties/title"), ["A page", "A page"]);
-    assert_eq!(texts(&events, "/sessionId"), ["server", "server"]);
-    assert_eq!(texts(&events, "/visitorId"), ["server", "server"]);
+    // Who it is, and with what, hitlog says.
+    let visitors = texts(&events, "/visitorId");
+    assert!(is_made_by_hitlog(&visitors[0]) && visitors[0] == visitors[1], "{visitors:?}");
+    assert_eq!(texts(&events, "/sessionId"), visitors);
+    for (member, wanted) in [("/deviceType", "desktop"), ("/browser", "Chrome"), ("/os", "Linux"), ("/location", "")] {
+        assert_eq!(texts(&events, member), [wanted, wanted]);
+    }
 }
 
 #[test]

@@ -48,17 +48,17 @@ impl World {
 
     /// Where hitlog takes events, under a name that is not the site's.
     pub fn api(&self) -> String {
-        self.api_at("stats.example")
+        format!("{}/api/v1/events", self.hitlog_at("stats.example"))
     }
 
-    pub fn api_at(&self, host: &str) -> String {
-        format!("http://{host}:{}/api/v1/events", self.daemon.address.rsplit_once(':').unwrap().1)
+    /// Where hitlog is reached under a name.
+    pub fn hitlog_at(&self, host: &str) -> String {
+        format!("http://{host}:{}", self.daemon.address.rsplit_once(':').unwrap().1)
     }
 
-    /// Where the tracker is served. Until hitlog serves it itself, it is beside the pages, and the tag says where
-    /// hitlog is.
+    /// Where the tracker is served.
     pub fn tracker(&self, file: &str) -> String {
-        format!("{}/{file}", self.site.url("cdn.example"))
+        format!("{}/{file}", self.hitlog_at("stats.example"))
     }
 
     /// The tag that a site's owner puts in. How long a page is seen depends on the machine's load: so there are no
@@ -66,7 +66,7 @@ impl World {
     pub fn tag(&self, code: &str, attributes: &str) -> String {
         let engagement = if attributes.contains("data-engagement") { "" } else { r#"data-engagement="off""# };
         let attributes = &format!("{attributes} {engagement}");
-        tag(&self.tracker("tracker.js"), code, &self.api(), attributes)
+        tag(&self.tracker("tracker.js"), code, attributes)
     }
 
     /// Puts a page with the tag and something more under a path, and returns its address.
@@ -119,8 +119,13 @@ impl World {
     }
 }
 
-pub fn tag(tracker: &str, code: &str, api: &str, attributes: &str) -> String {
-    format!(r#"<script defer src="{tracker}" data-code="{code}" data-api="{api}" {attributes}></script>"#)
+pub fn tag(tracker: &str, code: &str, attributes: &str) -> String {
+    format!(r#"<script defer src="{tracker}" data-code="{code}" {attributes}></script>"#)
+}
+
+/// Whether an id is one that hitlog makes where it is left to it. The tracker's own have dashes.
+pub fn is_made_by_hitlog(id: &str) -> bool {
+    id.len() == 32 && id.bytes().all(|digit| digit.is_ascii_hexdigit())
 }
 
 /// What a failure shows of events.

@@ -165,8 +165,9 @@ fn the_address_is_on_no_disk_in_no_log_and_in_no_answer() {
     assert!(secret.iter().any(|byte| *byte != 0));
     let log = daemon.log();
     daemon.stop();
-    let exported = tool(&data, &["export", "--output", out.to_str().unwrap()]);
+    let exported = tool(&data, &["export"]);
     assert_eq!(exported.code, 0, "{}", exported.err);
+    fs::write(&out, exported.out).unwrap();
 
     let v6: [u8; 16] = [0x20, 1, 0xd, 0xb8, 0, 0x5e, 0, 0x77, 0, 0, 0, 0, 0, 0, 0, 0x9a];
     let traces = [ADDRESS.as_bytes(), &[198, 51, 100, 73], ADDRESS_6.as_bytes(), &v6, b"Cafebabe"];

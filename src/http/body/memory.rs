@@ -106,7 +106,7 @@ impl BodyBytes {
     }
 
     /// The bytes, and what counts them here, to be dropped once they are counted elsewhere or gone.
-    pub(in crate::http) fn into_parts(self) -> (Vec<u8>, Holding) {
+    pub(crate) fn into_parts(self) -> (Vec<u8>, Holding) {
         (self.bytes, self.holding)
     }
 }

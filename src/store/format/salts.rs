@@ -7,13 +7,14 @@ use std::{
     fs::{File, OpenOptions},
     io::{self, Read},
     os::unix::fs::{FileExt, OpenOptionsExt},
+    path::Path,
 };
 
 use rustix::fs::OFlags;
 use xxhash_rust::xxh3::xxh3_64;
 use zeroize::Zeroizing;
 
-use super::{access::make_file, directory::DataDir, sync::sync_directory};
+use super::{access::make_file, sync::sync_directory};
 
 /// The file, in the data directory.
 pub(super) const SALTS: &str = "salts";
@@ -43,10 +44,10 @@ pub struct SaltFile(File);
 
 impl SaltFile {
     /// Opens the file of a data directory, making it if there is none, and reads what is good of it.
-    pub fn open(directory: &DataDir) -> io::Result<(Self, Vec<Salt>)> {
-        let path = directory.path().join(SALTS);
+    pub fn open(directory: &Path) -> io::Result<(Self, Vec<Salt>)> {
+        let path = directory.join(SALTS);
         make_file(&path)?;
-        sync_directory(directory.path()).map_err(io::Error::other)?;
+        sync_directory(directory).map_err(io::Error::other)?;
         // Where a link leads is not hitlog's, and whatever else has the name must not be waited for.
         let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
         let mut file = OpenOptions::new().read(true).write(true).custom_flags(flags).open(&path)?;
@@ -91,12 +92,6 @@ mod tests {
 
     use super::*;
 
-    fn directory() -> (tempfile::TempDir, DataDir) {
-        let folder = tempfile::tempdir().unwrap();
-        let directory = DataDir::open(&folder.path().join("data")).unwrap();
-        (folder, directory)
-    }
-
     fn days(salts: &[Salt]) -> Vec<(i64, u8)> {
         salts.iter().map(|salt| (salt.day, salt.secret[0])).collect()
     }
@@ -107,25 +102,27 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_and_what_was_there_is_gone() {
-        let (_folder, directory) = directory();
-        let (file, found) = SaltFile::open(&directory).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let directory = folder.path();
+        let (file, found) = SaltFile::open(directory).unwrap();
         assert_eq!(days(&found), []);
         file.write(&[salt_of(7, 70), salt_of(6, 60)]).unwrap();
         drop(file);
-        let (file, found) = SaltFile::open(&directory).unwrap();
+        let (file, found) = SaltFile::open(directory).unwrap();
         assert_eq!(days(&found), [(7, 70), (6, 60)]);
         file.write(&[salt_of(8, 80)]).unwrap();
-        let bytes = fs::read(directory.path().join(SALTS)).unwrap();
+        let bytes = fs::read(directory.join(SALTS)).unwrap();
         assert_eq!(bytes.len(), FILE_BYTES);
         assert!(!bytes.contains(&70) && !bytes.contains(&60), "{bytes:?}");
-        assert_eq!(days(&SaltFile::open(&directory).unwrap().1), [(8, 80)]);
+        assert_eq!(days(&SaltFile::open(directory).unwrap().1), [(8, 80)]);
     }
 
     #[test]
     fn what_is_damaged_is_no_salt() {
-        let (_folder, directory) = directory();
-        let path = directory.path().join(SALTS);
-        SaltFile::open(&directory).unwrap().0.write(&[salt_of(7, 70), salt_of(6, 60)]).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let directory = folder.path();
+        let path = directory.join(SALTS);
+        SaltFile::open(directory).unwrap().0.write(&[salt_of(7, 70), salt_of(6, 60)]).unwrap();
         let whole = fs::read(&path).unwrap();
         let mut damaged = whole.clone();
         damaged[20] ^= 1;
@@ -138,7 +135,7 @@ mod tests {
             (&vec![0; 1 << 20], &[]),
         ] {
             fs::write(&path, bytes).unwrap();
-            let (file, found) = SaltFile::open(&directory).unwrap();
+            let (file, found) = SaltFile::open(directory).unwrap();
             assert_eq!(days(&found), wanted);
             file.write(&found).unwrap();
             assert_eq!(fs::read(&path).unwrap().len(), FILE_BYTES);
@@ -147,14 +144,15 @@ mod tests {
 
     #[test]
     fn what_else_has_the_name_is_left_alone() {
-        let (_folder, directory) = directory();
-        let (path, other) = (directory.path().join(SALTS), directory.path().join("other"));
+        let folder = tempfile::tempdir().unwrap();
+        let directory = folder.path();
+        let (path, other) = (directory.join(SALTS), directory.join("other"));
         fs::write(&other, "somebody's").unwrap();
         std::os::unix::fs::symlink(&other, &path).unwrap();
-        assert!(SaltFile::open(&directory).is_err());
+        assert!(SaltFile::open(directory).is_err());
         assert_eq!(fs::read_to_string(&other).unwrap(), "somebody's");
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();
-        assert!(SaltFile::open(&directory).is_err());
+        assert!(SaltFile::open(directory).is_err());
     }
 }
