@@ -6,9 +6,9 @@
 //!
 //! On the way of a request: `connection`; `handle`, which is what all have in common (with `body`, `access` and
 //! `cors`); `route`, which is THE table; then `ingest`, `query`, `tail`, `stats`, `dashboard`, `websites`, `erasures`,
-//! `assets` or `ops`. Each of these takes the `parts` that it uses, is `asked`, and makes a `response`, whole or in `chunks`, or
-//! tells `errors`. What bounds clients: `activity` (what a connection is doing), `stream` (its socket, which tells
-//! that), `connections` (who gives way), `memory` (what is held for them), `heavy` (work that takes long).
+//! `assets` or `ops`. Each of these takes the `parts` that it uses, is `asked`, and makes a `response`, whole or in
+//! `chunks`, or tells `errors`. What bounds clients: `activity` (what a connection is doing), `stream` (its socket,
+//! which tells that), `connections` (who gives way), `memory` (what is held for them), `heavy` (work that takes long).
 
 mod accept;
 mod accept_encoding;

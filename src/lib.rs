@@ -22,9 +22,9 @@
 //!
 //! [`cli`] is where a process begins, [`app`] builds the rooms, [`config`] says how; then along the path: [`http`],
 //! [`event`], [`queue`], [`writer`], [`store`], [`event_id`]; and [`ship`], which takes the log elsewhere. [`metrics`],
-//! [`clock`], [`calendar`], [`numbers`], [`budget`], [`domain`], [`website`], [`visitor`], [`web`], [`command`] and `allocator` serve whoever
-//! needs them, and beside the path stand the [`tools`] of the command line. Who may know whom is held by
-//! `tests/it/architecture.rs`.
+//! [`clock`], [`calendar`], [`numbers`], [`budget`], [`domain`], [`website`], [`visitor`], [`web`], [`command`] and
+//! `allocator` serve whoever needs them, and beside the path stand the [`tools`] of the command line. Who may know whom
+//! is held by `tests/it/architecture.rs`.
 
 // Of what is shipped more is asked than of tests and benches.
 #![warn(missing_docs, unreachable_pub)]

@@ -315,7 +315,7 @@ impl UrlPath {
         match text {
             "" => Ok(None),
             _ if parts.next() != Some("") || !parts.all(is_part) || text.len() > NAME_BYTES_MAX => Err(format!(
-                "expected a path such as /js/app.js: letters, digits, -, ., _ and ~, at most {NAME_BYTES_MAX} characters"
+                "expected a path such as /js/app.js: letters, digits, -._~, at most {NAME_BYTES_MAX} characters"
             )),
             _ if OWN_PATHS.iter().any(|own| text.starts_with(own)) => {
                 Err(format!("expected a path that begins with none of hitlog's own: {}", OWN_PATHS.join(", ")))

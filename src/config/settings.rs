@@ -248,8 +248,9 @@ settings! {
             "When nine tenths of connections_max are taken, the most of all that one client address (in IPv6 a /64) \
              may hold, in percent; below that nobody is bounded";
         trusted_proxies: Vec<IpNet> = Networks, "",
-            "Networks, such as 10.0.0.0/8, of proxies that speak for many clients: their addresses have no share, and the \
-             client's address is the rightmost in X-Forwarded-For (or, without that, Forwarded) that is in none of them";
+            "Networks, such as 10.0.0.0/8, of proxies that speak for many clients: their addresses have no share, and \
+             the client's address is the rightmost in X-Forwarded-For (or, without that, Forwarded) that is in none of \
+             them";
         head_bytes_max: usize = Bytes(KIB, 256 * KIB), "16KiB", "Largest head of a request (request line and headers)";
         head_timeout_seconds: Duration = Seconds(0.1, 3_600.0), "10",
             "Time from the first byte of a request to the end of its head; then 408. Slow heads hold connections";
@@ -303,8 +304,8 @@ settings! {
     }
     "The tracker, and visitors whose ids are left to hitlog" {
         tracker_path: Option<String> = UrlPath, "",
-            "Another path, such as /js/app.js, at which the tracker is served beside /tracker.js: lists of blockers name \
-             common ones. A visitor's blocker is a visitor's choice";
+            "Another path, such as /js/app.js, at which the tracker is served beside /tracker.js: lists of blockers \
+             name common ones. A visitor's blocker is a visitor's choice";
         events_path_alias: Option<String> = UrlPath, "",
             "Another path that takes events as /api/v1/events does, and batches at PATH/batch; the tag names it in \
              data-api";

@@ -12,7 +12,7 @@ use crate::{
     clock::now_ms,
     event::{SenderFacts, ValidEvents},
     metrics::EventMetrics,
-    visitor::{Agent, AgentTexts, Countries, Sender, VisitorIds},
+    visitor::{Agent, AgentTexts, Countries, Country, Sender, VisitorIds},
 };
 
 /// Says who sent events.
@@ -66,7 +66,7 @@ impl Senders {
             device_type: agent.device_type,
             browser: agent.browser.as_deref(),
             os: agent.os.as_deref(),
-            location: country.as_ref().map(|country| country.as_str()),
+            location: country.as_ref().map(Country::as_str),
         };
         let agent = headers.get(USER_AGENT).map_or(&b""[..], |agent| agent.as_bytes());
         let now_ms = now_ms();

@@ -122,14 +122,16 @@ mod tests {
                 "http://127.0.0.1:3000",
                 Some("/js/app.js"),
                 Some("/hello"),
-                r#"<script defer src="http://127.0.0.1:3000/js/app.js" data-code="pm-1" data-api="http://127.0.0.1:3000/hello"></script>"#,
+                "<script defer src=\"http://127.0.0.1:3000/js/app.js\" data-code=\"pm-1\" \
+                 data-api=\"http://127.0.0.1:3000/hello\"></script>",
                 "http://127.0.0.1:3000",
             ),
             (
                 "https://example.com/stats/",
                 None,
                 None,
-                r#"<script defer src="https://example.com/stats/tracker.js" data-code="pm-1" data-api="https://example.com/stats/api/v1/events"></script>"#,
+                "<script defer src=\"https://example.com/stats/tracker.js\" data-code=\"pm-1\" \
+                 data-api=\"https://example.com/stats/api/v1/events\"></script>",
                 "https://example.com",
             ),
         ] {

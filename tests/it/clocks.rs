@@ -43,9 +43,22 @@ impl Clocked {
 
     /// Sets the clock so many days off; every look at it from now on finds it so.
     fn set_days(&self, days: i64) {
+        self.set_seconds(days * DAY_SECONDS);
+    }
+
+    /// Sets the clock so many seconds off.
+    fn set_seconds(&self, seconds: i64) {
         let written = self.offset.with_extension("new");
-        fs::write(&written, format!("{:+}", days * DAY_SECONDS)).unwrap();
+        fs::write(&written, format!("{seconds:+}")).unwrap();
         fs::rename(written, &self.offset).unwrap();
+    }
+
+    /// Sets the clock to so many minutes after a midnight that is to come, UTC.
+    fn set_minutes_after_midnight(&self, minutes: i64) {
+        let now = now_ms() / 1_000;
+        // Not the next one: the clock goes forward from wherever it is.
+        let midnight = (now / DAY_SECONDS + 2) * DAY_SECONDS;
+        self.set_seconds(midnight + minutes * 60 - now);
     }
 }
 
@@ -211,5 +224,40 @@ fn a_wrong_clock_forgets_no_ids() {
         events.send_again(&clocked.daemon);
     }
     assert_eq!(clocked.daemon.metrics()["hitlog_dedup_window_seconds"], 86_400.0);
+    clocked.daemon.stop();
+}
+
+#[test]
+fn visitors_are_others_after_midnight_but_for_those_whose_visits_go_on() {
+    let work = work_dir();
+    let clocked = Clocked::start(work.path(), &["--trusted-proxies", "127.0.0.1"]);
+    let daemon = &clocked.daemon;
+    let code = daemon.register("example.com");
+    let event = event_with(&code, json!({"sessionId": "server", "visitorId": "server"})).to_string();
+    let id = |address: &str, minutes: i64| {
+        clocked.set_minutes_after_midnight(minutes);
+        let sent = daemon.client().send("POST", "/api/v1/events", &[("x-forwarded-for", address)], event.as_bytes());
+        assert_eq!(sent.status, 201, "{}", sent.text());
+        sent.json()["visitorId"].as_str().unwrap().to_owned()
+    };
+    let (stays, leaves) = ("192.0.2.1", "192.0.2.2");
+    let (staying, leaving) = (id(stays, -20), id(leaves, -40));
+    let salts = || fs::read(daemon.data().join("salts")).unwrap();
+    let secret_in = |bytes: &[u8], at: usize| bytes[at + 8..at + 40].to_vec();
+    wait_until("the salt of the day is on the disk", || (salts()[8..56] != [0; 48]).then_some(()));
+    // It may have been written for another day before the clock was set.
+    let last_of = || secret_in(&salts(), 8);
+    assert_eq!(id(stays, 5), staying, "the visit goes on");
+    assert_ne!(id(leaves, 6), leaving, "that one had ended");
+    wait_until("both salts are on the disk", || (salts()[56..] != [0; 48]).then_some(()));
+    let (new, old) = (last_of(), secret_in(&salts(), 56));
+    assert_ne!(new, old);
+    assert_eq!(id(stays, 29), staying);
+    // Whether anybody comes or not.
+    clocked.set_minutes_after_midnight(31);
+    let is_gone = || !salts().windows(32).any(|bytes| bytes == old);
+    wait_until("the salt of the day before is gone from the disk", || is_gone().then_some(()));
+    assert_eq!(last_of(), new);
+    assert_ne!(id(stays, 32), staying);
     clocked.daemon.stop();
 }

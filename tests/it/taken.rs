@@ -244,7 +244,7 @@ fn a_website_gets_a_new_code_and_the_old_one_is_as_good_for_a_while() {
     let mut renewed = renewed.json();
     assert_eq!(renewed["previousTrackingCode"], json!(first));
     let until = renewed["previousTrackingCodeValidUntil"].as_str().unwrap().to_owned();
-    assert!(until.ends_with('Z') && until > renewed["updatedAt"].as_str().unwrap().to_owned(), "{until}");
+    assert!(until.ends_with('Z') && *until > *renewed["updatedAt"].as_str().unwrap(), "{until}");
     let second = renewed["trackingCode"].as_str().unwrap().to_owned();
     let parts: Vec<_> = second.split('-').collect();
     assert_eq!((parts[0], parts[1].len(), parts[2].len()), ("pm", 6, 13), "{second}");
