@@ -106,6 +106,13 @@ impl Config {
                 self.listen
             ));
         }
+        if let (Some(tracker), Some(events)) = (&self.tracker_path, &self.events_path_alias)
+            && [events.clone(), format!("{events}/batch")].contains(tracker)
+        {
+            found.push(format!(
+                "tracker_path = {tracker}: that is where events_path_alias = {events} takes events; choose another"
+            ));
+        }
         // Told as it stands here, so that no name can be another than the value's.
         macro_rules! at_most {
             ($small:ident $(* $factor:literal)? <= $large:ident $(- $part:ident)?) => {

@@ -38,8 +38,9 @@ const ROW_BYTES: usize = 14;
 const LAYING_DOWN_BYTES_EACH: usize = 24;
 /// Blocks on their way to where events are shipped: two at once, each in buffers that may be half empty.
 const SHIPPED_BLOCKS: usize = 4;
-/// A visitor that is remembered around midnight, in bytes: a table that has just doubled is nearly half empty.
-const SEEN_VISITOR_BYTES: usize = 32;
+/// A visitor that is remembered around midnight, in bytes: 17 in a table that may be more than half empty, and in the
+/// one before while it doubles.
+const SEEN_VISITOR_BYTES: usize = 60;
 /// A hidden event, in bytes.
 const HIDDEN_EVENT_BYTES: usize = 16;
 /// An event that was found and is about to be hidden, in bytes: those of a segment are in memory at once.
@@ -120,7 +121,7 @@ pub fn parts(config: &Config) -> Vec<MemoryPart> {
         part("hidden events", "hidden_events_max x 16 B", config.hidden_events_max * HIDDEN_EVENT_BYTES),
         part("finding them", "segment_rows_max x 24 B", config.segment_rows_max as usize * FOUND_EVENT_BYTES),
         part("countries", "geoip_database, twice its size", countries_bytes(config)),
-        part("visitors around midnight", "visitors_seen_max x 32 B", config.visitors_seen_max * SEEN_VISITOR_BYTES),
+        part("visitors around midnight", "visitors_seen_max x 60 B", config.visitors_seen_max * SEEN_VISITOR_BYTES),
     ]
 }
 

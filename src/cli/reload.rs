@@ -1,5 +1,5 @@
-//! Reads the file of tokens and the database of countries anew, in a thread of its own: a file may be a pipe or on a
-//! disk that stalls.
+//! Reads the file of tokens and the database of countries anew, each in a thread of its own: a file may be a pipe or on
+//! a disk that stalls, and then the other is read all the same.
 
 use std::{io, thread};
 
@@ -8,31 +8,41 @@ use crate::{
     visitor::CountriesError,
 };
 
-/// Starts the thread, and returns what asks it to read the files. What was valid stays so if a file is bad.
+/// Starts the threads, and returns what asks them to read their files. What was valid stays so if a file is bad.
 pub(super) fn spawn(
     sources: TokenSources,
     change: impl Fn(&[Token]) + Send + 'static,
     read_countries: Option<impl Fn() -> Result<(), CountriesError> + Send + 'static>,
 ) -> io::Result<impl Fn() + Send + 'static> {
+    let ask_for_tokens = reader("reload", move || reload(&sources, &change))?;
+    let countries = read_countries.map(|read| reader("countries", move || reload_countries(read())));
+    let ask_for_countries = countries.transpose()?;
+    Ok(move || {
+        ask_for_tokens();
+        if let Some(ask) = &ask_for_countries {
+            ask();
+        }
+    })
+}
+
+/// Starts a thread that reads a file when it is asked to.
+fn reader(name: &str, read: impl Fn() + Send + 'static) -> io::Result<impl Fn() + Send + 'static> {
     // One that waits is enough, however often it is asked for: it has not begun to read.
     let (ask, asked) = crossbeam_channel::bounded(1);
-    thread::Builder::new().name("reload".into()).spawn(move || {
-        for () in asked {
-            reload(&sources, &change);
-            match read_countries.as_ref().map(|read| read()) {
-                None => {}
-                Some(Ok(())) => tracing::info!("geoip_database was read anew"),
-                Some(Err(error)) => tracing::error!(
-                    %error,
-                    "geoip_database is not good; the one that was read before stays. Put a good one there, and send \
-                     SIGHUP again"
-                ),
-            }
-        }
-    })?;
+    thread::Builder::new().name(name.into()).spawn(move || asked.into_iter().for_each(|()| read()))?;
     Ok(move || {
         let _ = ask.try_send(());
     })
+}
+
+fn reload_countries(read: Result<(), CountriesError>) {
+    match read {
+        Ok(()) => tracing::info!("geoip_database was read anew"),
+        Err(error) => tracing::error!(
+            %error,
+            "geoip_database is not good; the one that was read before stays. Put a good one there, and send SIGHUP again"
+        ),
+    }
 }
 
 fn reload(sources: &TokenSources, change: &impl Fn(&[Token])) {

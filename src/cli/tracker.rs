@@ -7,11 +7,14 @@ use clap::{ArgMatches, Command};
 use super::{
     arguments::{MAY_RUN, flag, json, shown, text, website},
     signals::Signals,
-    tool::run_tool,
+    tool::run_client,
 };
 use crate::{
     config::Key,
-    tools::tracker::{self, TrackerOptions},
+    tools::{
+        ToolError,
+        tracker::{self, TrackerOptions},
+    },
 };
 
 /// The settings that it heeds.
@@ -33,9 +36,15 @@ pub(super) fn command() -> Command {
 }
 
 pub(super) fn run(arguments: &ArgMatches, _: &Signals) -> ExitCode {
-    run_tool(arguments, |config| {
+    // Where it listens is heeded, as by what asks a running hitlog.
+    run_client(arguments, |config| {
+        let url = text(arguments, "url");
+        if url.is_none() && config.listen.ip().is_unspecified() {
+            let what = "say with --url where browsers reach hitlog: it listens on every address of this machine";
+            return Err(ToolError::Arguments(what.into()));
+        }
         tracker::run(&TrackerOptions {
-            url: text(arguments, "url").unwrap_or_else(|| format!("http://{}", config.listen)),
+            url: url.unwrap_or_else(|| format!("http://{}", config.listen)),
             data_dir: config.data_dir,
             website: text(arguments, "website"),
             tracker_path: config.tracker_path,

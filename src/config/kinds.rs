@@ -211,7 +211,16 @@ impl Networks {
     pub(super) fn read(&self, text: &str) -> Result<Vec<IpNet>, String> {
         let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
         let network = |part: &str| part.parse().ok().or_else(|| Some(IpNet::from(part.parse::<IpAddr>().ok()?)));
-        let networks: Option<Vec<_>> = parts.map(network).collect();
+        // As addresses are looked at: one of IPv4 that is written as one of IPv6 is of IPv4.
+        let canonical = |network: IpNet| match network {
+            IpNet::V6(six) if six.prefix_len() >= 96 => six
+                .addr()
+                .to_ipv4_mapped()
+                .and_then(|address| IpNet::new(address.into(), six.prefix_len() - 96).ok())
+                .unwrap_or(network),
+            _ => network,
+        };
+        let networks: Option<Vec<_>> = parts.map(|part| network(part).map(canonical)).collect();
         networks.ok_or_else(|| "expected networks such as 10.0.0.0/8 or addresses, with commas between them".into())
     }
 }

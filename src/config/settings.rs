@@ -312,8 +312,8 @@ settings! {
         geoip_database: Option<PathBuf> = OptionalPath("FILE"), "",
             "A database of countries in MaxMind's format, such as GeoLite2-Country.mmdb: events whose ids are left to \
              hitlog get the country of their address. It is in memory as a whole; SIGHUP reads it anew";
-        visitors_seen_max: usize = Count(0, 100_000_000), "1000000",
-            "Visitors that are remembered around midnight (UTC), when ids change, so that visits go on: 32 bytes each, \
+        visitors_seen_max: usize = Count(0, 100_000_000), "500000",
+            "Visitors that are remembered around midnight (UTC), when ids change, so that visits go on: 60 bytes each, \
              from half an hour before to half an hour after. Of those past it a visit over midnight is two";
     }
     "Queue and groups" {

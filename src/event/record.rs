@@ -208,14 +208,19 @@ impl ValidEvents {
         &self.id_hashes
     }
 
-    /// How many events leave an id to the server.
-    pub fn left_to_server(&self) -> usize {
-        self.records.iter().filter(|record| record.left.any()).count()
+    /// Whether an event leaves an id to the server.
+    pub fn are_left_to_server(&self) -> bool {
+        self.records.iter().any(|record| record.left.any())
+    }
+
+    /// How many events have an id that the server made of who sent them.
+    pub fn identified(&self) -> usize {
+        self.records.iter().filter(|record| record.left.any() && !record.is_anonymous).count()
     }
 
     /// Says what the events leave to the server: their ids, which `id_of` makes for a website, and what they do not say
     /// themselves of who sent them. Both ids of an event are the same, as the visits are told apart by their pauses. Of
-    /// those whose visitors want to be anonymous nothing is said that the address tells.
+    /// those whose visitors want to be anonymous nothing is said.
     pub fn fill_in(&mut self, facts: &SenderFacts<'_>, mut id_of: impl FnMut(&str) -> [u8; SERVER_ID_BYTES]) {
         let texts = [facts.browser, facts.os, facts.location];
         let bytes = texts.into_iter().flatten().map(str::len).sum::<usize>();
@@ -226,26 +231,26 @@ impl ValidEvents {
         let mut ids: Vec<Option<Span>> = vec![None; self.websites.len()];
         for at in 0..self.records.len() {
             let Record { website, left, is_anonymous, .. } = self.records[at];
-            if !left.any() {
+            if !left.any() || is_anonymous {
                 continue;
             }
-            let id = if is_anonymous {
-                None
-            } else {
-                let id = ids[website as usize].unwrap_or_else(|| {
-                    let id = id_of(&self.websites[website as usize].website_id);
-                    self.append_text(&id)
-                });
-                ids[website as usize] = Some(id);
-                Some(id)
-            };
+            let website = website as usize;
+            let id = ids[website].unwrap_or_else(|| {
+                let id = id_of(&self.websites[website].website_id);
+                self.append_text(&id)
+            });
+            ids[website] = Some(id);
             let record = &mut self.records[at];
-            record.session_id = id.filter(|_| left.session).unwrap_or(record.session_id);
-            record.visitor_id = id.filter(|_| left.visitor).unwrap_or(record.visitor_id);
+            if left.session {
+                record.session_id = id;
+            }
+            if left.visitor {
+                record.visitor_id = id;
+            }
             record.device_type = record.device_type.or(facts.device_type);
             record.browser = record.browser.or(browser);
             record.os = record.os.or(os);
-            record.location = record.location.or(location.filter(|_| !is_anonymous));
+            record.location = record.location.or(location);
         }
     }
 
@@ -268,6 +273,20 @@ impl ValidEvents {
     /// The events in the order of the request.
     pub fn rows(&self) -> impl DoubleEndedIterator<Item = EventRow<'_>> + ExactSizeIterator {
         self.records.iter().map(|record| self.row(record))
+    }
+
+    /// The same as those who sent them may see them: what was left to the server stays what it was. An id that pages of
+    /// many sites can ask for would tell them that they have the same visitor.
+    pub fn rows_without_ids(&self) -> impl DoubleEndedIterator<Item = EventRow<'_>> + ExactSizeIterator {
+        self.records.iter().map(|record| {
+            let (row, word) = (self.row(record), LeftToServer::WORD.as_bytes());
+            let left = if record.is_anonymous { LeftToServer::default() } else { record.left };
+            EventRow {
+                session_id: if left.session { word } else { row.session_id },
+                visitor_id: if left.visitor { word } else { row.visitor_id },
+                ..row
+            }
+        })
     }
 
     fn row<'a>(&'a self, record: &Record) -> EventRow<'a> {

@@ -3,6 +3,8 @@
 //! Counts what is received and what is refused before the queue; from the queue on, the queue counts. Together they
 //! keep the law of conservation.
 
+mod counted;
+
 use std::sync::Arc;
 
 use hyper::{
@@ -30,12 +32,9 @@ use super::{
 use crate::{
     budget::OverBudget,
     clock::now_ms,
-    event::{
-        self, Arrival, GpcCounts, Naming, ParsedBatch, Rejection, Repeat, Rules, ValidEvents, WarningCode, Warnings,
-        json as json_text,
-    },
+    event::{self, Arrival, Naming, ParsedBatch, Rejection, Repeat, Rules, ValidEvents, Warnings, json as json_text},
     event_id::EventIds,
-    metrics::{EventMetrics, GpcAction, Rejected, Shed, Warned},
+    metrics::{EventMetrics, Rejected, Shed},
     queue::{Overloaded, Queue, Stored},
     store::{KnownIds, ReadError, Readers, TailPlace, Websites},
 };
@@ -114,9 +113,12 @@ impl Ingest {
         };
         match self.commit(events, reading).await {
             Ok(stored) => {
-                self.count_stored(&stored, &warnings);
+                counted::stored(&self.metrics, &stored, &warnings);
                 let response = match form {
-                    Form::Event => self.event_response(&stored, &warned, (Vec::with_capacity(bytes_max), held)),
+                    Form::Event => {
+                        let may_read = access::may_get(&self.tokens, asked.head, Role::Read);
+                        self.event_response(&stored, may_read, &warned, (Vec::with_capacity(bytes_max), held))
+                    }
                     Form::Beacon => response::empty(StatusCode::NO_CONTENT),
                     Form::Pixel => pixel::picture(),
                 };
@@ -147,7 +149,7 @@ impl Ingest {
         // Everything that can be written before the commit is, so that the memory of the answer is known, and the
         // faults themselves are gone: they take more.
         let errors = item_errors(&refused, self.errors_detailed_max);
-        let reasons: Vec<Rejected> = refused.iter().map(|(_, fault)| reason_of(fault)).collect();
+        let reasons: Vec<Rejected> = refused.iter().map(|(_, fault)| counted::reason_of(fault)).collect();
         drop(refused);
         self.senders.fill_in(&mut events, asked.body.activity().peer, &asked.head.headers);
         let warned = event_warnings(&warnings, true);
@@ -157,7 +159,7 @@ impl Ingest {
         let put_aside = self.put_aside(&mut events, answer_bytes, &mut reading, asked.body.activity()).await;
         self.metrics.events_received.increment((events.len() + reasons.len()) as u64);
         for reason in &reasons {
-            self.count_rejected(*reason);
+            counted::rejected(&self.metrics, *reason);
         }
         let held = match put_aside {
             Ok(held) => held,
@@ -172,7 +174,7 @@ impl Ingest {
             }
         };
         if let Some(stored) = &stored {
-            self.count_stored(stored, &warnings);
+            counted::stored(&self.metrics, stored, &warnings);
         }
         let faults = Faults { count: reasons.len(), errors: &errors, warnings: &warned };
         let response = self.batch_response(stored.as_ref(), &faults, (Vec::with_capacity(bytes_max), held));
@@ -197,6 +199,9 @@ impl Ingest {
     /// The event that stands in a query.
     async fn read_query(&self, asked: &Asked<'_>) -> Result<BodyBytes, Response> {
         let beacon = pixel::beacon(asked.query(), &asked.head.headers);
+        if beacon.len() > asked.body_bytes_max {
+            return Err(self.refuse_unread(&BodyError::TooLarge(asked.body_bytes_max)));
+        }
         let read = self.bodies.of_head(&beacon, event::BODY_PADDING).await;
         read.map_err(|failure| self.refuse_unread(&failure))
     }
@@ -221,15 +226,8 @@ impl Ingest {
     /// Counts a body that was read and refused as a whole as one event, received and rejected.
     fn reject_whole(&self, what: &str, fault: &Rejection) -> Response {
         self.metrics.events_received.increment(1);
-        self.count_rejected(reason_of(fault));
+        counted::rejected(&self.metrics, counted::reason_of(fault));
         rejection(what, fault)
-    }
-
-    fn count_rejected(&self, reason: Rejected) {
-        self.metrics.events_rejected(reason).increment(1);
-        if reason == Rejected::Gpc {
-            self.metrics.gpc_events(GpcAction::Dropped).increment(1);
-        }
     }
 
     /// What is known of a request that is here, beside its body.
@@ -322,8 +320,20 @@ impl Ingest {
         async move { queued?.await.map_err(|failure| commit_error(failure, self.queue.retry_after())) }
     }
 
-    fn event_response(&self, stored: &Stored, warned: &[u8], (mut out, held): (Vec<u8>, Holding)) -> Response {
-        self.for_each_stored(stored, |id, row| json_text::write_event(&mut out, id, row));
+    /// The event as it is stored, to who may read it; else without the ids that hitlog has made.
+    fn event_response(
+        &self,
+        stored: &Stored,
+        may_read: bool,
+        warned: &[u8],
+        (mut out, held): (Vec<u8>, Holding),
+    ) -> Response {
+        let write = |id: &[u8], row: &event::EventRow<'_>| json_text::write_event(&mut out, id, row);
+        if may_read {
+            self.for_each_stored(stored, stored.events.rows(), write);
+        } else {
+            self.for_each_stored(stored, stored.events.rows_without_ids(), write);
+        }
         if !warned.is_empty() {
             // Within the braces of the event.
             out.pop();
@@ -346,7 +356,7 @@ impl Ingest {
         out.extend_from_slice(b",\"events\":[");
         if let Some(stored) = stored {
             let mut first = true;
-            self.for_each_stored(stored, |id, row| {
+            self.for_each_stored(stored, stored.events.rows(), |id, row| {
                 separate(&mut out, &mut first);
                 json_text::write_event_summary(&mut out, id, row);
             });
@@ -397,37 +407,17 @@ impl Ingest {
         Some(self.cursors.positions().encode(last.website_id, &place))
     }
 
-    /// Counts what is odd about events that are stored, and how many are of visitors who send `Sec-GPC: 1`.
-    fn count_stored(&self, stored: &Stored, warnings: &Warnings) {
-        let metrics = &self.metrics;
-        let GpcCounts { ignored, anonymized } = stored.events.gpc();
-        for (action, count) in [(GpcAction::Ignored, ignored), (GpcAction::Anonymized, anonymized)] {
-            if count > 0 {
-                metrics.gpc_events(action).increment(count.into());
-            }
-        }
-        for (code, count) in warnings.counts() {
-            let label = match code {
-                WarningCode::TimestampLooksLikeSeconds => Warned::TimestampLooksLikeSeconds,
-                WarningCode::TimestampBefore2000 => Warned::TimestampBefore2000,
-                WarningCode::TimestampAhead => Warned::TimestampAhead,
-                WarningCode::ReferrerDropped => Warned::ReferrerDropped,
-                WarningCode::TextRepaired => Warned::TextRepaired,
-                WarningCode::HostNotListed => Warned::HostNotListed,
-            };
-            metrics.event_warnings(label).increment(count);
-            if code == WarningCode::TimestampAhead {
-                metrics.clocks_corrected.increment(count);
-            }
-        }
-    }
-
     /// Goes through the events of a request as they are stored: with the id and the time of the first one, where one
     /// was stored already.
-    fn for_each_stored(&self, stored: &Stored, mut write: impl FnMut(&[u8], &event::EventRow<'_>)) {
+    fn for_each_stored<'e>(
+        &self,
+        stored: &Stored,
+        rows: impl Iterator<Item = event::EventRow<'e>>,
+        mut write: impl FnMut(&[u8], &event::EventRow<'_>),
+    ) {
         let mut repeats = stored.receipt.repeats.iter().peekable();
         let mut sequences = stored.receipt.first_sequence..;
-        for (index, row) in stored.events.rows().enumerate() {
+        for (index, row) in rows.enumerate() {
             if let Some(Repeat { original, .. }) = repeats.next_if(|repeat| repeat.index == index) {
                 let row = event::EventRow { created_at: original.created_at, ..row };
                 write(&self.ids.encode(original.sequence), &row);
@@ -481,16 +471,6 @@ struct Faults<'a> {
 fn separate(out: &mut Vec<u8>, first: &mut bool) {
     if !std::mem::replace(first, false) {
         out.push(b',');
-    }
-}
-
-fn reason_of(fault: &Rejection) -> Rejected {
-    match fault {
-        Rejection::Malformed(_) => Rejected::Malformed,
-        Rejection::Invalid(_) => Rejected::Invalid,
-        Rejection::OtherHost(_) => Rejected::Host,
-        Rejection::Gpc => Rejected::Gpc,
-        Rejection::UnknownWebsite(_) => Rejected::UnknownWebsite,
     }
 }
 

@@ -5,7 +5,8 @@ use hyper::{
     HeaderMap,
     header::{CACHE_CONTROL, HeaderValue, REFERER},
 };
-use serde_json::{Map, Value};
+use percent_encoding::percent_decode_str;
+use serde_json::Value;
 
 use super::{
     assets::{CROSS_ORIGIN, RESOURCE_POLICY},
@@ -29,37 +30,39 @@ pub(super) fn picture() -> Response {
 }
 
 /// The beacon that a query is: what it does not say of the visitor is left to hitlog, and the page is the one that the
-/// picture is on, as far as its browser tells. What is given twice is a fault of the beacon, so both are in it.
+/// picture is on, as far as its browser tells. What is given twice is in it twice, and what is no UTF-8 as it is: both
+/// are faults of a beacon's, which are told where it is read.
 pub(super) fn beacon(query: &str, headers: &HeaderMap) -> Vec<u8> {
-    let mut members: Vec<(&str, Value)> = Vec::new();
-    for (name, value) in url::form_urlencoded::parse(query.as_bytes()).filter(|(_, value)| !value.is_empty()) {
-        let Some(name) = NAMES.into_iter().find(|known| *known == name) else { continue };
-        let number = value.parse::<u64>().ok().filter(|_| name == "t");
-        members.push((name, number.map_or_else(|| Value::from(&*value), Value::from)));
+    let mut members: Vec<(&str, Vec<u8>)> = Vec::new();
+    for part in query.split('&') {
+        let (name, value) = part.split_once('=').unwrap_or((part, ""));
+        let (name, value) = (decoded(name), decoded(value));
+        let Some(name) = NAMES.into_iter().find(|known| known.as_bytes() == name) else { continue };
+        match str::from_utf8(&value) {
+            Ok("") => {}
+            Ok(text) if name == "t" && text.parse::<u64>().is_ok() => members.push((name, value)),
+            Ok(text) => members.push((name, quoted(text))),
+            Err(_) => members.push((name, [b"\"", &*value, b"\""].concat())),
+        }
     }
     let is_said = |name: &str| members.iter().any(|(said, _)| *said == name);
     let page = headers.get(REFERER).and_then(|page| page.to_str().ok()).filter(|_| !is_said("url"));
     let unsaid = ["sid", "vid"].into_iter().filter(|name| !is_said(name));
     let added: Vec<_> =
-        unsaid.map(|name| (name, "server".into())).chain(page.map(|page| ("url", page.into()))).collect();
+        unsaid.map(|name| (name, quoted("server"))).chain(page.map(|page| ("url", quoted(page)))).collect();
     members.extend(added);
-    write(&members)
+    let members: Vec<_> =
+        members.into_iter().map(|(name, value)| [b"\"", name.as_bytes(), b"\":", &*value].concat()).collect();
+    [b"{", &*members.join(&b','), b"}"].concat()
 }
 
-/// The members as JSON, a name that is there twice as well.
-fn write(members: &[(&str, Value)]) -> Vec<u8> {
-    let mut out = vec![b'{'];
-    for (at, (name, value)) in members.iter().enumerate() {
-        if at > 0 {
-            out.push(b',');
-        }
-        let member = Map::from_iter([((*name).to_owned(), value.clone())]);
-        // What is between the braces of an object of one member.
-        let text = Value::Object(member).to_string();
-        out.extend_from_slice(&text.as_bytes()[1..text.len() - 1]);
-    }
-    out.push(b'}');
-    out
+/// A text of a query as it was meant, <https://url.spec.whatwg.org/#urlencoded-parsing>.
+fn decoded(text: &str) -> Vec<u8> {
+    percent_decode_str(&text.replace('+', " ")).collect()
+}
+
+fn quoted(text: &str) -> Vec<u8> {
+    Value::from(text).to_string().into_bytes()
 }
 
 #[cfg(test)]
@@ -93,5 +96,7 @@ mod tests {
             }
             assert_eq!(String::from_utf8(beacon(query, &headers)).unwrap(), wanted, "{query}");
         }
+        let torn = beacon("code=a&sid=s&vid=v&eventId=%ff", &HeaderMap::new());
+        assert_eq!(torn, b"{\"code\":\"a\",\"sid\":\"s\",\"vid\":\"v\",\"eventId\":\"\xff\"}");
     }
 }

@@ -47,7 +47,9 @@ static ROUTES: &[Route] = &[
         ..Route::at("/api/v1/track")
     },
     Route {
-        methods: &[get(Everybody, |handlers, asked| Box::pin(handlers.ingest.pixel(asked))).that_takes_events()],
+        methods: &[get(Everybody, |handlers, asked| Box::pin(handlers.ingest.pixel(asked)))
+            .with_body(|limits| limits.event_bytes_max)
+            .that_takes_events()],
         ..Route::at("/pixel.gif")
     },
     Route {

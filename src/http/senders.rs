@@ -11,7 +11,6 @@ use super::{client_address::client_address, connections::Connections, parts::Edg
 use crate::{
     clock::now_ms,
     event::{SenderFacts, ValidEvents},
-    metrics::EventMetrics,
     visitor::{Agent, AgentTexts, Countries, Country, Sender, VisitorIds},
 };
 
@@ -20,7 +19,6 @@ pub(super) struct Senders {
     connections: Arc<Connections>,
     ids: Arc<VisitorIds>,
     countries: Arc<Countries>,
-    metrics: Arc<EventMetrics>,
 }
 
 const BRANDS: HeaderName = HeaderName::from_static("sec-ch-ua");
@@ -33,7 +31,7 @@ const GPC: HeaderName = HeaderName::from_static("sec-gpc");
 /// What stands for the visitor and the session of a request that must not tell whose it is: nobody's, and only once.
 /// `None` where nobody asks for that.
 pub(super) fn anonymous_id(headers: &HeaderMap) -> Option<Arc<str>> {
-    let is_asked = headers.get(GPC).is_some_and(|value| value == "1");
+    let is_asked = headers.get_all(GPC).iter().any(|value| value == "1");
     is_asked.then(|| format!("{:032x}", rand::random::<u128>()).into())
 }
 
@@ -43,14 +41,12 @@ impl Senders {
             connections: Arc::clone(&parts.connections),
             ids: Arc::clone(&parts.visitor_ids),
             countries: Arc::clone(&parts.countries),
-            metrics: Arc::clone(&parts.metrics.events),
         }
     }
 
     /// Says of these events what their client leaves to hitlog, if it leaves anything.
     pub(super) fn fill_in(&self, events: &mut ValidEvents, peer: IpAddr, headers: &HeaderMap) {
-        let count = events.left_to_server();
-        if count == 0 {
+        if !events.are_left_to_server() {
             return;
         }
         let address = client_address(peer, headers, |address| self.connections.trusts(address));
@@ -71,6 +67,5 @@ impl Senders {
         let agent = headers.get(USER_AGENT).map_or(&b""[..], |agent| agent.as_bytes());
         let now_ms = now_ms();
         events.fill_in(&facts, |website_id| self.ids.id(website_id, Sender { address, agent }, now_ms));
-        self.metrics.events_identified.increment(count as u64);
     }
 }

@@ -70,7 +70,8 @@ impl Needs {
 /// Prints what the pages of a website need.
 pub fn run(options: &TrackerOptions) -> Outcome {
     let base = Url::parse(&options.url).ok().filter(|url| ["http", "https"].contains(&url.scheme()) && url.has_host());
-    let base = base.filter(|url| url.query().is_none() && url.fragment().is_none()).ok_or_else(|| {
+    let is_plain = |url: &Url| url.query().is_none() && url.fragment().is_none() && !url.as_str().contains('@');
+    let base = base.filter(is_plain).ok_or_else(|| {
         ToolError::Arguments(format!("--url is {:?}; expected a URL such as https://stats.example.com", options.url))
     })?;
     let catalog = OfflineDir::open(&options.data_dir)?.catalog()?;

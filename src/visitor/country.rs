@@ -1,7 +1,12 @@
 //! Where an address is: its country, by a database in MaxMind's format (GeoLite2, GeoIP2 and others that name the
 //! country in the same place, <https://maxmind.github.io/MaxMind-DB/>).
 
-use std::{fs, io, net::IpAddr, path::Path};
+use std::{
+    fs::{self, File},
+    io::{self, Read},
+    net::IpAddr,
+    path::Path,
+};
 
 use maxminddb::{LookupResult, MaxMindDbError, Reader, WithinOptions, path};
 use parking_lot::RwLock;
@@ -27,6 +32,9 @@ pub enum CountriesError {
     /// It cannot be read.
     #[error(transparent)]
     Read(#[from] io::Error),
+    /// It is no file.
+    #[error("it is no regular file")]
+    NoFile,
     /// It is larger than any that is known.
     #[error("it is larger than 1 GiB")]
     TooLarge,
@@ -41,10 +49,16 @@ pub enum CountriesError {
 impl Countries {
     /// Puts the database in this file in the place of the one before, which stays if the file is not good.
     pub fn read(&self, path: &Path) -> Result<(), CountriesError> {
-        if fs::metadata(path)?.len() > DATABASE_BYTES_MAX {
+        // A pipe would be waited for, and a device has no end.
+        if !fs::metadata(path)?.is_file() {
+            return Err(CountriesError::NoFile);
+        }
+        let mut bytes = Vec::new();
+        File::open(path)?.take(DATABASE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > DATABASE_BYTES_MAX {
             return Err(CountriesError::TooLarge);
         }
-        let database = open(fs::read(path)?)?;
+        let database = open(bytes)?;
         *self.0.write() = Some(database);
         Ok(())
     }

@@ -49,7 +49,7 @@ impl VisitorIds {
                 tracing::warn!(
                     %error, directory = %directory.path().display(),
                     "the file `salts` cannot be opened: until it can, each start makes new ids for visitors whose ids \
-                     are left to hitlog. Look who may write it, then start hitlog again"
+                     are left to hitlog, and what is in it stays there. Look who may write it, then start hitlog again"
                 );
                 (None, Vec::new())
             }
@@ -129,7 +129,7 @@ fn digest(salt: &Salt, website_id: &str, sender: Sender<'_>) -> u128 {
     // A key is filled up to a block with zeros (RFC 2104, section 2).
     let mut block = Zeroizing::new([0; 64]);
     block[..salt.secret.len()].copy_from_slice(&*salt.secret);
-    let mut code = Hmac::<Sha256>::new(&(*block).into());
+    let mut code = Hmac::<Sha256>::new((&*block).into());
     code.update(website_id.as_bytes());
     // No id of a website has it, and an address is of a fixed length: so the borders are always told.
     code.update(&[0]);

@@ -70,18 +70,15 @@ fn day_of(now_ms: i64) -> i64 {
     now_ms.div_euclid(DAY_MS)
 }
 
-/// Whether the salt of a day is that of this moment. A clock that is set back over midnight does not bring the day
-/// before back, and one that is set back by more than a day makes no salt live longer.
+/// Whether the salt of a day is that of this moment. A clock that is set back over midnight by a little does not bring
+/// the day before back, and one that is set back by more makes no salt live longer.
 fn is_current(day: i64, now_ms: i64) -> bool {
-    let now = day_of(now_ms);
-    day == now || day == now + 1
+    (day * DAY_MS - PAUSE_MS..(day + 1) * DAY_MS).contains(&now_ms)
 }
 
-/// Whether the salt of a day before is used still.
+/// Whether the salt of a day before is used still: from when it was the day's to the end of a visit's pause after it.
 fn is_used_still(day: i64, now_ms: i64) -> bool {
-    let end = (day + 1) * DAY_MS + PAUSE_MS;
-    // One that is of a later day is of a clock that was set back.
-    now_ms < end && now_ms >= (day - 1) * DAY_MS
+    (day * DAY_MS..(day + 1) * DAY_MS + PAUSE_MS).contains(&now_ms)
 }
 
 #[cfg(test)]
@@ -138,10 +135,11 @@ mod tests {
             (&[10, 9], 10 * DAY_MS + 30 * MINUTE, (10, None)),
             (&[10, 9], 11 * DAY_MS + MINUTE, (NEW, Some(10))),
             (&[10, 9], 12 * DAY_MS, (NEW, None)),
-            // The clock was set back meanwhile: by a little, by two days, and by more.
+            // The clock was set back meanwhile: by a little, and by more.
             (&[10, 9], 10 * DAY_MS - 1, (10, Some(9))),
-            (&[10, 9], 8 * DAY_MS, (9, None)),
-            (&[10, 9], 7 * DAY_MS, (NEW, None)),
+            (&[10, 9], 10 * DAY_MS - 31 * MINUTE, (9, None)),
+            (&[10], 10 * DAY_MS - 31 * MINUTE, (NEW, None)),
+            (&[10, 9], 8 * DAY_MS, (NEW, None)),
         ] {
             let kept = days.iter().map(|day| Salt { day: *day, secret: made(*day as u8) }).collect();
             let salts = Salts::begin(kept, now, || made(NEW));

@@ -15,7 +15,6 @@
     const REQUEST_LENGTH_MAX = 16e3;
     const EVENT_LENGTH_MAX = 15e3;
     const URL_LENGTH_MAX = 4096;
-    const TITLE_LENGTH_MAX = 300;
     const TRIES_MAX = 6;
     const SESSION_IDLE_MS = 18e5;
     const DELAY_MS = 2000;
@@ -47,8 +46,8 @@
     const ids = option('ids');
     // What becomes of who asks not to be tracked. A word that is none of the three is as `anonymous`.
     const asked = (
-      (navigator.globalPrivacyControl ? option('gpc') || 1 : '') +
-      (navigator.doNotTrack == 1 ? option('dnt') || 1 : '')
+      (navigator.globalPrivacyControl ? option('gpc') || '1' : '') +
+      (navigator.doNotTrack == 1 ? option('dnt') || '1' : '')
     ).replace(/ignore/g, '');
     const isStoring = /session|visitor/.test(ids) && !asked;
 
@@ -58,7 +57,7 @@
       /drop/.test(asked) ||
       navigator.webdriver ||
       (option('domains') && !option('domains').split(/[\s,]+/).includes(location.hostname)) ||
-      (option('local') == null && /^$|^127\.|localhost$|::1]$/.test(location.hostname)) ||
+      (option('local') == null && /^$|^127\.|\blocalhost$|^\[::1]$/.test(location.hostname)) ||
       Math.random() * 100 >= (option('sample') || 100) ||
       // The same tag a second time.
       methods[code];
@@ -78,7 +77,7 @@
     const refuse = () => {
       isSilent = 1;
       queue = [];
-      console.warn('hitlog: unknown code', code);
+      console.warn('hitlog: NOT_FOUND', code);
     };
 
     // Takes an event in. Its bytes are those of every try, and by its id the server knows a repeat.
@@ -108,13 +107,13 @@
         timestamp: now(),
         properties: asked ? { name: properties.name } : properties
       };
-      if (window.hitlogBefore && !(event = window.hitlogBefore(event))) return;
       let text;
       try {
+        if (window.hitlogBefore && !(event = window.hitlogBefore(event))) return;
         text = JSON.stringify(event);
         if (text.length > EVENT_LENGTH_MAX) throw 0;
       } catch (error) {
-        // Too long, or it goes around in circles.
+        // Too long, or it goes around in circles, or the page's function fails.
         event.properties = { name: properties.name };
         text = JSON.stringify(event);
       }
@@ -157,12 +156,14 @@
 
     const send = async () => {
       timer = 0;
+      // The server knows a repeat for a day. What a beacon took longer ago, of a tab that was asleep, would be new.
+      queue = queue.filter(event => !(now() - event.at > 8e7));
       const events = take(queue);
       if (pause || !events[0]) return;
       pause = send;
       const wait = await post(events);
       // After the last try it waits for an event, for `online`, or for being shown.
-      pause = wait && setTimeout(resume, Math.max(wait, 1e3 * 2 ** (tries++ + Math.random() / 2)));
+      pause = wait && setTimeout(resume, Math.max(wait, 1e3 * 2 ** (tries++ % TRIES_MAX + Math.random() / 2)));
       if (wait) return;
       tries = 0;
       send();
@@ -200,7 +201,7 @@
       lastUrl = url;
       engagedMs = sentMs = scrollPct = 0;
       shownSince = now();
-      add('pageview', { title: document.title.slice(0, TITLE_LENGTH_MAX), status }, referrer);
+      add('pageview', { title: document.title, status }, referrer);
       status = referrer = undefined;
       setTimeout(send);
     };
@@ -215,7 +216,7 @@
         if (!navigator.sendBeacon || !navigator.sendBeacon(api, bodyOf(events))) post(events);
         events.map(event => (event.at = now()));
       }
-      if (isStoring) store('session', 'queue', JSON.stringify(queue));
+      if (isStoring) store('session', code, JSON.stringify(queue));
     };
 
     const shown = () => {
@@ -266,7 +267,7 @@
 
     if (!code) refuse();
     if (isSilent) return;
-    if (isStoring) queue = JSON.parse(store('session', 'queue') || '[]');
+    if (isStoring) queue = JSON.parse(store('session', code) || '[]');
 
     addEventListener('visibilitychange', shown);
     // Captured, and so heard whoever else listens.

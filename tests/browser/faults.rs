@@ -98,6 +98,29 @@ fn a_server_that_is_killed_under_load_costs_nothing() {
 }
 
 #[test]
+fn what_is_left_over_is_sent_by_the_next_page_each_to_its_own_website() {
+    let Some((mut world, lasting, _)) = lasting_world() else { return };
+    let codes = [world.website(), world.website()];
+    let tags = codes.each_ref().map(|code| world.tag(code, r#"data-ids="session""#)).concat();
+    let url = world.page("/left", &tags, "");
+    let bare = world.page("/bare", "", "");
+    world.browser.go(&url);
+    codes.iter().for_each(|code| drop(world.wait_for(code, 1)));
+    world.daemon.crash();
+    world.browser.run("hitlog.track('left')");
+    // Its beacon finds nobody.
+    world.browser.go(&bare);
+    world.daemon = lasting.start();
+    world.browser.go(&url);
+    for code in &codes {
+        let events = world.settled(code, 3);
+        assert_names(&events, &["left".to_owned()]);
+        let sessions = texts(&events, "/sessionId");
+        assert!(sessions.iter().all(|session| *session == sessions[0]), "{sessions:?}");
+    }
+}
+
+#[test]
 fn without_a_network_it_waits_for_one() {
     let Some(world) = World::start() else { return };
     let (code, url) = world.counted("/offline", "", "");

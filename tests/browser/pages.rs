@@ -115,7 +115,7 @@ fn a_wrong_tag_says_so_once_and_sends_nothing_more() {
         let told = world.browser.console();
         let told: Vec<_> = told.iter().filter(|line| !line.contains("favicon")).collect();
         assert_eq!(told.len(), 1, "{told:?}");
-        assert!(told[0].contains("hitlog: unknown code"), "{told:?}");
+        assert!(told[0].contains("hitlog: NOT_FOUND"), "{told:?}");
         assert_eq!(world.daemon.assert_conserved().0 - before, received, "{path}");
     }
     // A right one says nothing, unless it is asked to.

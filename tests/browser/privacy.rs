@@ -17,7 +17,10 @@ fn stored(world: &World) -> Value {
 #[test]
 fn who_asks_not_to_be_tracked_is_counted_without_being_known() {
     let Some(world) = World::start() else { return };
-    for (signal, name) in [(GPC, "gpc"), (DNT, "dnt")] {
+    let both = format!("{GPC}; {DNT}");
+    for (signal, names) in [(GPC, &["gpc"][..]), (DNT, &["dnt"]), (&both, &["gpc", "dnt"])] {
+        let name = names.join("-and-");
+        let all = |value: &str| names.iter().map(|name| format!("data-{name}=\"{value}\" ")).collect::<String>();
         let added = world.browser.before_pages(signal);
         let (code, url) = world.counted(&format!("/{name}"), r#"data-ids="visitor" data-engagement="on""#, "");
         world.browser.go(&url);
@@ -32,9 +35,9 @@ fn who_asks_not_to_be_tracked_is_counted_without_being_known() {
         assert_eq!(events[0]["sessionId"], events[0]["visitorId"]);
         assert_ne!(events[0]["sessionId"], events[1]["sessionId"]);
         assert!(!is_made_by_hitlog(events[0]["sessionId"].as_str().unwrap()));
-        let (dropped, url) = world.counted(&format!("/{name}-drop"), &format!(r#"data-{name}="drop""#), "");
+        let (dropped, url) = world.counted(&format!("/{name}-drop"), &all("drop"), "");
         world.browser.go(&url);
-        let (ignored, url) = world.counted(&format!("/{name}-ignore"), &format!(r#"data-{name}="ignore""#), "");
+        let (ignored, url) = world.counted(&format!("/{name}-ignore"), &all("ignore"), "");
         world.browser.go(&url);
         let events = world.settled(&ignored, 1);
         assert!(is_made_by_hitlog(events[0]["sessionId"].as_str().unwrap()));

@@ -238,7 +238,8 @@ fn visitors_are_others_after_midnight_but_for_those_whose_visits_go_on() {
         clocked.set_minutes_after_midnight(minutes);
         let sent = daemon.client().send("POST", "/api/v1/events", &[("x-forwarded-for", address)], event.as_bytes());
         assert_eq!(sent.status, 201, "{}", sent.text());
-        sent.json()["visitorId"].as_str().unwrap().to_owned()
+        let stored = daemon.client().get(&format!("/api/v1/events/{}", sent.json()["id"].as_str().unwrap()));
+        stored.json()["visitorId"].as_str().unwrap().to_owned()
     };
     let (stays, leaves) = ("192.0.2.1", "192.0.2.2");
     let (staying, leaving) = (id(stays, -20), id(leaves, -40));

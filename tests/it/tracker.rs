@@ -82,6 +82,9 @@ fn a_picture_counts_page_views() {
         (format!("/pixel.gif?code={code}&url=https://a.example/&t=yesterday"), 400, "t"),
         (format!("/pixel.gif?code={code}&code={code}&url=https://a.example/"), 400, "code"),
         ("/pixel.gif?code=pm-nobody&url=https://a.example/".to_owned(), 404, ""),
+        // What is no UTF-8 is refused, and no id becomes another.
+        (format!("/pixel.gif?code={code}&url=https://a.example/&eventId=%ff"), 400, ""),
+        (format!("/pixel.gif?code={code}&url=https://a.example/&eventId={}", "x".repeat(129)), 400, "eventId"),
     ] {
         let refused = client.get(&path);
         assert_eq!(refused.status, status, "{path}: {}", refused.text());
@@ -93,7 +96,7 @@ fn a_picture_counts_page_views() {
     urls.sort_unstable();
     assert_eq!(urls, ["https://a.example/from-the-head", "https://a.example/said"]);
     assert!(events.iter().all(|event| event["visitorId"].as_str().unwrap().len() == 32), "{listed}");
-    assert_eq!(daemon.metrics()["hitlog_events_received_total"], 9.0);
+    assert_eq!(daemon.metrics()["hitlog_events_received_total"], 11.0);
     daemon.assert_conserved();
     daemon.stop();
 }
@@ -116,6 +119,12 @@ fn events_may_go_to_a_path_of_ones_own() {
     assert_eq!(client.post("/api/v1/events", harness::event_with(&code, json!({})).to_string()).status, 201);
     assert_eq!(client.get("/hello/tail").status, 404);
     daemon.stop();
+    for (tracker, events) in [("/a", "/a"), ("/a/batch", "/a")] {
+        let work = work_dir();
+        let flags = ["serve", "--tracker-path", tracker, "--events-path-alias", events];
+        let refused = tool(&work.path().join("data"), &flags);
+        assert!(refused.code == 2 && refused.err.contains("events_path_alias"), "{}", refused.err);
+    }
     for path in ["/api/v1/x", "x", "/a b", "/", "/a/", "//a", "/a/../b", "/metrics", "/tracker.js"] {
         let work = work_dir();
         let refused = tool(&work.path().join("data"), &["serve", "--tracker-path", path]);
@@ -145,12 +154,17 @@ fn the_tool_prints_the_tag() {
     daemon.register("b.example");
     let unclear = tool(&data, &["tracker"]);
     assert!(unclear.code == 2 && unclear.err.contains("--website"), "{}", unclear.err);
-    for (website, url, words) in
-        [("nobody.example", "https://a.example", "no website"), ("a.example", "stats.example.com", "--url")]
-    {
+    for (website, url, words) in [
+        ("nobody.example", "https://a.example", "no website"),
+        ("a.example", "stats.example.com", "--url"),
+        ("a.example", "https://me:secret@a.example", "--url"),
+        ("a.example", "https://a.example/?x", "--url"),
+    ] {
         let refused = tool(&data, &["tracker", "--website", website, "--url", url]);
         assert!(refused.code == 2 && refused.err.contains(words), "{}", refused.err);
     }
+    let everywhere = tool(&data, &["tracker", "--website", "a.example", "--listen", "0.0.0.0:3000"]);
+    assert!(everywhere.code == 2 && everywhere.err.contains("--url"), "{}", everywhere.err);
     daemon.stop();
 }
 
