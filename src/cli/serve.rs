@@ -5,6 +5,7 @@ use std::{
     net::SocketAddr,
     process::ExitCode,
     thread,
+    time::Duration,
 };
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -29,6 +30,9 @@ const RESTORED: &str = "restored";
 /// Connections that the kernel holds ready while we are busy. std's 128 makes bursts wait for retransmissions.
 const LISTEN_BACKLOG: u32 = 4_096;
 
+/// How long the end waits for what runs beside the connections once all of those have ended.
+const END_TIMEOUT: Duration = Duration::from_secs(2);
+
 pub(super) fn command() -> Command {
     // No setting: it is true of one start, and would be wrong of the next.
     let restored = Arg::new(RESTORED).long(RESTORED).action(ArgAction::SetTrue).help(
@@ -37,7 +41,9 @@ pub(super) fn command() -> Command {
          nowhere, and never to events that come from now on",
     );
     Command::new(NAME)
-        .about("Takes events in and serves them, until SIGTERM or SIGINT; SIGHUP reads token_file anew")
+        .about(
+            "Takes events in and serves them, until SIGTERM or SIGINT; SIGHUP reads token_file and geoip_database anew",
+        )
         .after_help("A setting is looked for in the flags, the environment, the file and the defaults, in this order.")
         .args(settings(|_| true))
         .arg(restored)
@@ -67,9 +73,12 @@ fn serve(mut config: Config, warnings: &[String], is_restored: bool, signals: &S
         .enable_io()
         .enable_time()
         .build();
-    let ended = runtime
-        .map_err(|error| format!("cannot start the runtime: {error}"))
-        .and_then(|runtime| runtime.block_on(start_and_serve(&config, is_restored, signals)));
+    let ended = runtime.map_err(|error| format!("cannot start the runtime: {error}")).and_then(|runtime| {
+        let ended = runtime.block_on(start_and_serve(&config, is_restored, signals));
+        // A disk that stands still while the file of salts is written must not hold up the end.
+        runtime.shutdown_timeout(END_TIMEOUT);
+        ended
+    });
     let code = match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
