@@ -40,7 +40,8 @@ fn reload_countries(read: Result<(), CountriesError>) {
         Ok(()) => tracing::info!("geoip_database was read anew"),
         Err(error) => tracing::error!(
             %error,
-            "geoip_database is not good; the one that was read before stays. Put a good one there, and send SIGHUP again"
+            "geoip_database is not good; the one that was read before stays. Put a good one there, and send SIGHUP \
+             again"
         ),
     }
 }

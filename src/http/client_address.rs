@@ -1,9 +1,9 @@
 //! The address of whoever sent a request: the peer's, or, where that is a proxy that is trusted, the one that it names.
 //!
 //! Of the addresses in `X-Forwarded-For`, or in `Forwarded` (RFC 7239), the rightmost counts that is not a trusted
-//! proxy's: each proxy adds the one that it was asked from at the right, and what stands further left its sender may have
-//! made up. A proxy that sets one of the two may pass the other on as it came: where they name different addresses,
-//! neither counts.
+//! proxy's: each proxy adds the one that it was asked from at the right, and what stands further left its sender may
+//! have made up. A proxy that sets one of the two may pass the other on as it came: where they name different
+//! addresses, neither counts.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -37,8 +37,8 @@ pub(super) fn client_address(peer: IpAddr, headers: &HeaderMap, trusts: impl Fn(
     }
 }
 
-/// Goes from hop to hop, the nearest first, to the first one that is not trusted. What lies behind somebody who does not
-/// say for whom it asks is not known.
+/// Goes from hop to hop, the nearest first, to the first one that is not trusted. What lies behind somebody who does
+/// not say for whom it asks is not known.
 fn farthest(peer: IpAddr, hops: impl Iterator<Item = Option<IpAddr>>, trusts: impl Fn(IpAddr) -> bool) -> IpAddr {
     let mut nearest = peer;
     for hop in hops {

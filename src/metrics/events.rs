@@ -23,7 +23,8 @@ metric_group! {
             "Some after a failure are as it should be. If it grows at all times, a tracker sends everything twice, or \
              gives many events one id: then those are lost.";
         events_identified: Counter = "hitlog_events_identified_total",
-            "Events stored, repeats included, whose visitor or session was left to hitlog, which made an id of the day.",
+            "Events stored, repeats included, whose visitor or session was left to hitlog, which made an id of the \
+             day.",
             "If all of them come from one address, hitlog sees the proxy's: name the proxy in trusted_proxies.";
         events_unknown: Counter = "hitlog_events_unknown_total",
             "Events answered COMMIT_UNKNOWN: the storage failed, they may or may not be stored.",

@@ -17,8 +17,8 @@ pub const AGENT_BYTES_MAX: usize = 512;
 /// The longest name that is told, in characters, as for one that a client says.
 const NAME_CHARS_MAX: usize = 100;
 
-/// The expressions for browsers and operating systems: `regexes.yaml` of uap-core (Apache-2.0) as the source of the crate
-/// ua-parser 0.2.2 has it, as JSON and without those for devices, of which hitlog tells three kinds only.
+/// The expressions for browsers and operating systems: `regexes.yaml` of uap-core (Apache-2.0) as the source of the
+/// crate ua-parser 0.2.2 has it, as JSON and without those for devices, of which hitlog tells three kinds only.
 const EXPRESSIONS: &str = include_str!("agents.json");
 
 /// The texts of the headers that tell of a user agent; `None` where one is absent or no text.

@@ -1,5 +1,5 @@
-//! What the edge counts of events beside that they were received: why they are refused, and what is told or done of those
-//! that are stored.
+//! What the edge counts of events beside that they were received: why they are refused, and what is told or done of
+//! those that are stored.
 
 use crate::{
     event::{GpcCounts, Rejection, WarningCode, Warnings},
