@@ -54,9 +54,7 @@ impl Browser {
             return None;
         }
         let profile = work_dir();
-        let mut driver =
-            Command::new("chromedriver").arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let port = port_of(&mut driver);
+        let (driver, port) = start_driver();
         let mut flags: Vec<_> = FLAGS.map(str::to_owned).into();
         flags.push(format!("--user-data-dir={}", profile.path().display()));
         let mut chrome = json!({"args": flags, "excludeSwitches": ["enable-automation"]});
@@ -218,8 +216,22 @@ fn find_chromium() -> Result<(), String> {
     Ok(())
 }
 
-/// The port that chromedriver has taken, as it says it.
-fn port_of(driver: &mut Child) -> u16 {
+/// A chromedriver and its port. One that cannot have the port that it has looked up ends without a word about it.
+fn start_driver() -> (Child, u16) {
+    for _ in 0..10 {
+        let mut driver =
+            Command::new("chromedriver").arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        if let Some(port) = port_of(&mut driver) {
+            return (driver, port);
+        }
+        let _ = driver.kill();
+        driver.wait().unwrap();
+    }
+    panic!("chromedriver does not say its port");
+}
+
+/// The port that chromedriver has taken, as it says it; `None` if it ends without saying one.
+fn port_of(driver: &mut Child) -> Option<u16> {
     let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
     let port = lines.by_ref().map_while(Result::ok).find_map(|line| {
         let port = line.split_once("started successfully on port ")?.1.trim_end_matches('.').to_owned();
@@ -227,5 +239,5 @@ fn port_of(driver: &mut Child) -> u16 {
     });
     // Read on, or a full pipe would hold it up.
     thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
-    port.expect("chromedriver says its port")
+    port
 }
