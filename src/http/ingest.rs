@@ -10,7 +10,6 @@ use std::sync::Arc;
 use hyper::{
     HeaderMap, Method, StatusCode,
     header::{HeaderName, HeaderValue},
-    http::request::Parts,
 };
 
 use super::{
@@ -114,15 +113,15 @@ impl Ingest {
         match self.commit(events, reading).await {
             Ok(stored) => {
                 counted::stored(&self.metrics, &stored, &warnings);
+                let may_read = access::may_get(&self.tokens, asked.head, Role::Read);
                 let response = match form {
                     Form::Event => {
-                        let may_read = access::may_get(&self.tokens, asked.head, Role::Read);
                         self.event_response(&stored, may_read, &warned, (Vec::with_capacity(bytes_max), held))
                     }
                     Form::Beacon => response::empty(StatusCode::NO_CONTENT),
                     Form::Pixel => pixel::picture(),
                 };
-                self.tell_stored(response, &stored, asked.head)
+                self.tell_stored(response, &stored, may_read)
             }
             Err(refusal) => response::held(refusal, held),
         }
@@ -179,7 +178,7 @@ impl Ingest {
         let faults = Faults { count: reasons.len(), errors: &errors, warnings: &warned };
         let response = self.batch_response(stored.as_ref(), &faults, (Vec::with_capacity(bytes_max), held));
         match stored {
-            Some(stored) => self.tell_stored(response, &stored, asked.head),
+            Some(stored) => self.tell_stored(response, &stored, access::may_get(&self.tokens, asked.head, Role::Read)),
             None => response,
         }
     }
@@ -378,14 +377,12 @@ impl Ingest {
 
     /// Says in the head of an answer what was stored: whether all of it was already, and the position of its last
     /// event. That only to who could follow events: a tracker must not learn how much arrives.
-    fn tell_stored(&self, mut response: Response, stored: &Stored, head: &Parts) -> Response {
+    fn tell_stored(&self, mut response: Response, stored: &Stored, may_read: bool) -> Response {
         let headers = response.headers_mut();
         if stored.receipt.repeats.len() == stored.receipt.count {
             headers.insert(REPLAYED, HeaderValue::from_static("true"));
         }
-        if access::may_get(&self.tokens, head, Role::Read)
-            && let Some(position) = self.position_of_last(stored)
-        {
+        if may_read && let Some(position) = self.position_of_last(stored) {
             tell_position(headers, &position);
         }
         response
